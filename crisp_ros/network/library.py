@@ -1,0 +1,159 @@
+"""The shape code library: codes of the known shapes, with their boxes and symmetries."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from crisp_ros.network.decoder import ShapeDecoder
+
+_HALF_SIDES_M = (0.1, 0.2, 0.4, 0.8, 1.6)  # of the cubes searched for a shape, smallest first
+_COARSE = 40  # samples a side of the grid that finds the shape
+_FINE = 64  # samples a side of the grid whose points are moved onto the surface
+_NEWTON_STEPS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapeLibrary:
+    """K known shapes.
+
+    Attributes:
+        names: K distinct names.
+        codes: shape codes (K, C).
+        lower: lower corners (K, 3) of the shapes' boxes, object frame, metres.
+        upper: upper corners (K, 3).
+        symmetries: K tensors (S_k, 4, 4), the motions of the object frame that map shape k onto
+            itself, identity included; left out, every shape has the identity alone.
+
+    Raises:
+        ValueError: the parts do not fit together.
+    """
+
+    names: tuple[str, ...]
+    codes: Tensor
+    lower: Tensor
+    upper: Tensor
+    symmetries: tuple[Tensor, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        if count == 0 or len(set(self.names)) != count:
+            raise ValueError(f"a shape library needs distinct names, got {self.names}")
+        if not self.symmetries:
+            identity = torch.eye(4, device=self.codes.device)[None]
+            object.__setattr__(self, "symmetries", (identity,) * count)
+        if self.codes.ndim != 2 or len(self.codes) != count:
+            raise ValueError(
+                f"codes have shape {tuple(self.codes.shape)}: expected ({count}, C), a row a name"
+            )
+        for side in ("lower", "upper"):
+            shape = tuple(getattr(self, side).shape)
+            if shape != (count, 3):
+                raise ValueError(f"{side} has shape {shape}: expected ({count}, 3)")
+        if not (torch.isfinite(self.codes).all() and bool((self.lower < self.upper).all())):
+            raise ValueError("a shape library needs finite codes and boxes with lower < upper")
+        shapes = [tuple(group.shape) for group in self.symmetries]
+        if len(shapes) != count or any(
+            len(shape) != 3 or shape[0] == 0 or shape[1:] != (4, 4) for shape in shapes
+        ):
+            raise ValueError(
+                f"symmetries have shapes {shapes}: expected {count} of (S, 4, 4) with S >= 1"
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def diameters(self) -> Tensor:
+        """Diagonals of the boxes (K,), metres: 1 / d_k of eq. (10)."""
+        return torch.linalg.norm(self.upper - self.lower, dim=-1)
+
+    def to(self, device: torch.device | str) -> ShapeLibrary:
+        """The same library on another device."""
+        return ShapeLibrary(
+            self.names,
+            self.codes.to(device),
+            self.lower.to(device),
+            self.upper.to(device),
+            tuple(group.to(device) for group in self.symmetries),
+        )
+
+
+class ShapeBoxes(NamedTuple):
+    """Axis-aligned boxes of decoded shapes, object frame, metres.
+
+    lower, upper: corners (K, 3). closed: (K,) bool, false where no closed surface was found; the
+    box is then the whole searched cube.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    closed: Tensor
+
+
+def shape_boxes(decoder: ShapeDecoder, codes: Tensor) -> ShapeBoxes:
+    """Boxes of the shapes that a decoder makes of codes (K, C).
+
+    Searches growing cubes about the origin (a decoder is only trained near its shapes, and may show
+    other surfaces far from them) and takes the largest connected body that fits into one; then
+    moves samples near its surface onto it by Newton steps.
+    """
+    boxes = [_shape_box(decoder, code) for code in codes.detach()]
+    corners = torch.stack([b if b is not None else _searched_cube(codes) for b in boxes])
+    closed = torch.tensor([b is not None for b in boxes], device=codes.device)
+    return ShapeBoxes(corners[:, 0].contiguous(), corners[:, 1].contiguous(), closed)
+
+
+def _searched_cube(codes: Tensor) -> Tensor:
+    half = codes.new_tensor([_HALF_SIDES_M[-1]]).expand(3)
+    return torch.stack([-half, half])
+
+
+def _shape_box(decoder: ShapeDecoder, code: Tensor) -> Tensor | None:
+    """Corners (2, 3) of one shape's box, or None when no searched cube encloses it."""
+    for half in _HALF_SIDES_M:
+        cell = 2 * half / (_COARSE - 1)
+        cube = code.new_tensor([[-half] * 3, [half] * 3])
+        sdf = decoder.sdf(_grid(cube, _COARSE), code).reshape((_COARSE,) * 3)
+        # Half a cell around the surface counts, so that thin walls between samples stay connected.
+        bodies, count = ndimage.label((sdf < cell / 2).cpu().numpy())
+        if count == 0:
+            continue
+        body = np.argwhere(bodies == np.bincount(bodies.ravel())[1:].argmax() + 1)
+        first, last = body.min(axis=0), body.max(axis=0)
+        if first.min() == 0 or last.max() == _COARSE - 1:
+            continue
+        around = code.new_tensor(np.stack([first - 1, last + 1])) * cell - half
+        return _refined_box(decoder, code, around)
+    return None
+
+
+def _refined_box(decoder: ShapeDecoder, code: Tensor, around: Tensor) -> Tensor | None:
+    """Corners (2, 3) of the surface inside the box `around` (2, 3), or None without a surface."""
+    points = _grid(around, _FINE)
+    cell = (around[1] - around[0]).max() / (_FINE - 1)
+    points = points[decoder.sdf(points, code).abs() < 2 * cell]
+    start = points
+    for _ in range(_NEWTON_STEPS):
+        sdf, gradient = decoder.sdf_and_gradient(points, code)
+        slope = gradient.square().sum(dim=-1).clamp(min=1e-2)
+        points = points - (sdf / slope)[:, None] * gradient
+    arrived = decoder.sdf(points, code).abs() < 0.1 * cell
+    arrived &= torch.linalg.norm(points - start, dim=-1) < 4 * cell
+    points = points[arrived]
+    if len(points) == 0:
+        return None
+    box = torch.stack([points.amin(dim=0), points.amax(dim=0)])
+    return box if bool((box[0] < box[1]).all()) else None
+
+
+def _grid(corners: Tensor, samples: int) -> Tensor:
+    """Points (samples^3, 3) of a regular grid that spans a box with corners (2, 3)."""
+    steps = torch.linspace(0.0, 1.0, samples, device=corners.device, dtype=corners.dtype)
+    unit = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), dim=-1).reshape(-1, 3)
+    return corners[0] + unit * (corners[1] - corners[0])

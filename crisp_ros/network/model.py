@@ -1,0 +1,225 @@
+"""The CRISP network: a backbone, a PNC head, a shape head and the shape decoder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from crisp_ros.network.compact import FusionHead, ResNetTrunk
+from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.dinov2 import DinoV2
+from crisp_ros.network.dpt import DptHead
+from crisp_ros.network.features import BackboneFeatures
+from crisp_ros.network.shape_head import ShapeHead
+
+_RGB_MEAN = (0.485, 0.456, 0.406)
+_RGB_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that fixes a network's layers; all of it can be written as JSON.
+
+    Attributes:
+        design: name of the backbone and PNC head, see `network_names`.
+        crop_size: side S of the square input crop, px.
+        pnc_stride: the PNC map has S / pnc_stride px a side.
+        fusion_channels: width of the PNC head.
+        shape_hidden: widths of the shape head's hidden layers.
+        decoder_hidden: width of the shape decoder.
+        decoder_layers: number of FiLM layers of the shape decoder.
+        frozen_backbone: the backbone runs without gradients and is never trained.
+    """
+
+    design: str
+    crop_size: int
+    pnc_stride: int
+    fusion_channels: int
+    shape_hidden: tuple[int, ...]
+    decoder_hidden: int
+    decoder_layers: int
+    frozen_backbone: bool
+
+    def __post_init__(self) -> None:
+        if self.design not in _DESIGNS:
+            raise ValueError(f"unknown network {self.design!r}: expected one of {network_names()}")
+        widths = {
+            "crop_size": self.crop_size,
+            "pnc_stride": self.pnc_stride,
+            "fusion_channels": self.fusion_channels,
+            "decoder_hidden": self.decoder_hidden,
+            "decoder_layers": self.decoder_layers,
+            **{f"shape_hidden[{i}]": width for i, width in enumerate(self.shape_hidden)},
+        }
+        for name, width in widths.items():
+            if type(width) is not int or not 1 <= width <= 8192:
+                raise ValueError(
+                    f"network setting {name} is {width!r}: expected an integer in 1..8192"
+                )
+        if type(self.frozen_backbone) is not bool:
+            raise ValueError(
+                f"network setting frozen_backbone is {self.frozen_backbone!r}: expected a boolean"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as a dictionary of JSON values."""
+        return {**dataclasses.asdict(self), "shape_hidden": list(self.shape_hidden)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> NetworkConfig:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: a setting is missing, unknown, or out of its range.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        if set(values) != names:
+            raise ValueError(
+                f"network settings do not match this version: missing {sorted(names - set(values))}"
+                f", unknown {sorted(set(values) - names)}"
+            )
+        hidden = values["shape_hidden"]
+        if not isinstance(hidden, (list, tuple)):
+            raise ValueError(f"network setting shape_hidden is {hidden!r}: expected a list")
+        return cls(**{**values, "shape_hidden": tuple(hidden)})
+
+
+class NetworkOutput(NamedTuple):
+    """What the network says about a batch of crops.
+
+    pnc: pose-normalised coordinates (B, 3, S', S') of every pixel, object frame, metres.
+    code: shape codes (B, C).
+    """
+
+    pnc: Tensor
+    code: Tensor
+
+
+class _Parts(NamedTuple):
+    """What a design adds to the shape head and decoder, which all designs share.
+
+    backbone: a module from normalised images (B, 3, S, S) to `BackboneFeatures`, with the length of
+    their pooled vector as the attribute `pooled_features`.
+    pnc_head: a module from (`BackboneFeatures`, side in px) to PNC maps (B, 3, side, side).
+    """
+
+    backbone: nn.Module
+    pnc_head: nn.Module
+
+
+class _Design(NamedTuple):
+    """The default settings of a named network and how its own parts are built from settings."""
+
+    settings: Mapping[str, Any]
+    parts: Callable[[NetworkConfig], _Parts]
+
+
+def _dinov2_parts(config: NetworkConfig) -> _Parts:
+    return _Parts(DinoV2(), DptHead(DinoV2.channels, fusion_channels=config.fusion_channels))
+
+
+def _compact_parts(config: NetworkConfig) -> _Parts:
+    head = FusionHead(ResNetTrunk.channels, ResNetTrunk.pooled_features, config.fusion_channels)
+    return _Parts(ResNetTrunk(), head)
+
+
+_DESIGNS: dict[str, _Design] = {
+    "dinov2_vits14": _Design(
+        {
+            "crop_size": 420,
+            "pnc_stride": 1,
+            "fusion_channels": 256,
+            "shape_hidden": (512, 512, 512),
+            "decoder_hidden": 256,
+            "decoder_layers": 5,
+            "frozen_backbone": True,
+        },
+        _dinov2_parts,
+    ),
+    "compact": _Design(
+        {
+            "crop_size": 96,
+            "pnc_stride": 2,
+            "fusion_channels": 80,
+            "shape_hidden": (256, 256),
+            "decoder_hidden": 128,
+            "decoder_layers": 5,
+            "frozen_backbone": False,
+        },
+        _compact_parts,
+    ),
+}
+
+
+class CrispNetwork(nn.Module):
+    """Maps RGB crops to pose-normalised coordinates and shape codes (paper, appendix B)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone, self.pnc_head = _DESIGNS[config.design].parts(config)
+        self.decoder = ShapeDecoder(config.decoder_hidden, config.decoder_layers)
+        self.shape_head = ShapeHead(
+            self.backbone.pooled_features, config.shape_hidden, self.decoder.code_dim
+        )
+        if config.frozen_backbone:
+            self.backbone.requires_grad_(False)
+
+    @property
+    def crop_size(self) -> int:
+        """Side S of the square crops, px."""
+        return self.config.crop_size
+
+    def forward(self, crops: Tensor) -> NetworkOutput:
+        """PNC maps and shape codes of crops (B, 3, S, S), RGB in [0, 1]."""
+        return self.heads(self.features(crops), crops.shape[-1] // self.config.pnc_stride)
+
+    def features(self, crops: Tensor) -> BackboneFeatures:
+        """Backbone features of crops (B, 3, S, S), RGB in [0, 1].
+
+        With a frozen backbone they carry no gradient, so that they can be kept and used again.
+
+        Raises:
+            ValueError: the crops are not (B, 3, S, S).
+        """
+        if crops.ndim != 4 or crops.shape[1] != 3 or crops.shape[2] != crops.shape[3]:
+            raise ValueError(
+                f"crops have shape {tuple(crops.shape)}: expected square RGB crops (B, 3, S, S)"
+            )
+        mean = crops.new_tensor(_RGB_MEAN)[:, None, None]
+        std = crops.new_tensor(_RGB_STD)[:, None, None]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.frozen_backbone):
+            return self.backbone((crops - mean) / std)
+
+    def heads(self, features: BackboneFeatures, pnc_size: int) -> NetworkOutput:
+        """PNC maps (B, 3, pnc_size, pnc_size) and shape codes (B, C) of backbone features."""
+        return NetworkOutput(self.pnc_head(features, pnc_size), self.shape_head(features.pooled))
+
+
+def network_names() -> tuple[str, ...]:
+    """Names that `build_network` knows."""
+    return tuple(_DESIGNS)
+
+
+def network_config(name: str) -> NetworkConfig:
+    """The default settings of a named network.
+
+    Raises:
+        ValueError: no network has this name.
+    """
+    if name not in _DESIGNS:
+        raise ValueError(f"unknown network {name!r}: expected one of {network_names()}")
+    return NetworkConfig(design=name, **_DESIGNS[name].settings)
+
+
+def build_network(name: str) -> CrispNetwork:
+    """A named network with its default settings and random weights.
+
+    Raises:
+        ValueError: no network has this name.
+    """
+    return CrispNetwork(network_config(name))
