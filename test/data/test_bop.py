@@ -1,0 +1,264 @@
+"""BOP data sets: units, round trips, symmetries, real images, and errors that name the file."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+from tiny_bop import HEIGHT, INTRINSICS, WIDTH, primitives, tiny_frames, write_tiny_bop
+
+from crisp_ros.data.bop import BopDataset, BopImage, DatasetError
+from crisp_ros.data.bop_writer import write_frames, write_models
+from crisp_ros.data.meshes import signed_distance, surface_samples
+
+YCBV = Path(__file__).resolve().parents[3] / "shared/data/bop/ycbv"
+needs_ycbv = pytest.mark.skipif(not YCBV.is_dir(), reason="YCB-Video is not on this machine")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> BopDataset:
+    return BopDataset(write_tiny_bop(tmp_path_factory.mktemp("tiny")))
+
+
+def test_frames_survive_the_round_trip(tiny: BopDataset) -> None:
+    assert tiny.images == (BopImage(1, 3), BopImage(1, 12), BopImage(7, 0))
+    for read, written in zip(tiny.frames(), tiny_frames(), strict=True):
+        assert (read.scene_id, read.image_id) == (written.scene_id, written.image_id)
+        assert np.array_equal(read.rgb, written.rgb) and read.rgb.dtype == np.uint8
+        assert np.array_equal(read.labels, written.labels) and read.labels.dtype == np.int32
+        np.testing.assert_allclose(read.depth, written.depth, atol=0.5e-4 + 1e-7)
+        assert read.depth.dtype == np.float32
+        np.testing.assert_allclose(read.intrinsics, written.intrinsics)
+        for a, b in zip(read.instances, written.instances, strict=True):
+            assert (a.obj_id, a.label, a.visible_px) == (b.obj_id, b.label, b.visible_px)
+            assert a.visible_share == pytest.approx(b.visible_share)
+            np.testing.assert_allclose(a.T_camera_object, b.T_camera_object, atol=1e-12)
+
+
+def test_files_hold_millimetres(tiny: BopDataset) -> None:
+    entry = json.loads((tiny.folder / "test/000001/scene_gt.json").read_text())["3"][0]
+    assert entry["cam_t_m2c"] == pytest.approx([-100, 0, 600])
+    info = json.loads((tiny.folder / "models/models_info.json").read_text())["1"]
+    assert info["size_x"] == pytest.approx(100)
+    assert info["diameter"] == pytest.approx(np.linalg.norm([100, 60, 40]))
+    raw = cv2.imread(str(tiny.folder / "test/000001/depth/000003.png"), cv2.IMREAD_UNCHANGED)
+    assert raw.dtype == np.uint16 and raw.max() == 15000  # the wall at 1.5 m
+
+
+def test_depth_scale_is_obeyed(tmp_path: Path) -> None:
+    write_models(tmp_path, primitives())
+    write_frames(tmp_path, tiny_frames()[:1], depth_scale_mm=1.0)
+    depth = next(BopDataset(tmp_path).frames()).depth
+    np.testing.assert_allclose(depth, tiny_frames()[0].depth, atol=0.5e-3 + 1e-6)
+
+
+def test_models_are_in_metres(tiny: BopDataset) -> None:
+    for obj_id, mesh in primitives().items():
+        model = tiny.models[obj_id]
+        np.testing.assert_allclose(model.lower, mesh.bounds[0], atol=1e-9)
+        np.testing.assert_allclose(model.upper, mesh.bounds[1], atol=1e-9)
+        np.testing.assert_allclose(model.mesh.extents, mesh.extents, atol=1e-6)
+    assert tiny.models[2].name == "can"
+
+
+def test_a_texture_is_written_beside_its_model(tmp_path: Path) -> None:
+    from PIL import Image
+
+    box = primitives()[1]
+    uv = np.random.default_rng(0).random((len(box.vertices), 2))
+    image = Image.new("RGB", (8, 8), (200, 30, 60))
+    box.visual = trimesh.visual.TextureVisuals(uv=uv, image=image)
+    write_models(tmp_path, {4: box})
+    write_frames(tmp_path, tiny_frames()[:1])
+    visual = BopDataset(tmp_path).models[4].mesh.visual
+    np.testing.assert_allclose(visual.uv, uv, atol=1e-6)
+    assert visual.material.image.getpixel((3, 3))[:3] == (200, 30, 60)
+
+
+def test_symmetries_map_the_surface_onto_itself(tiny: BopDataset) -> None:
+    rng = np.random.default_rng(0)
+    for obj_id, count in ((1, 2), (2, 2 * 30), (5, 1)):
+        group = tiny.models[obj_id].symmetries(steps=30)
+        assert group.shape == (count, 4, 4)
+        np.testing.assert_array_equal(group[0], np.eye(4))
+        mesh = primitives()[obj_id]
+        points = surface_samples(mesh, 50, rng).points
+        for motion in group:
+            moved = trimesh.transform_points(points, motion)
+            assert np.abs(signed_distance(mesh, moved)).max() < 1e-4
+    axes = {tuple(np.round(motion[:3, 0], 6) + 0.0) for motion in tiny.models[2].symmetries(30)}
+    assert len(axes) == 30  # the x axis visits thirty places
+
+
+def test_an_axis_off_the_origin_and_lengths_are_read_in_millimetres(tmp_path: Path) -> None:
+    write_models(
+        tmp_path,
+        primitives(),
+        {
+            1: {"symmetries_discrete": [[-1, 0, 0, 40, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]]},
+            2: {"symmetries_continuous": [{"axis": [0, 0, 2], "offset": [10, 0, 0]}]},
+        },
+    )
+    write_frames(tmp_path, tiny_frames()[:1])
+    models = BopDataset(tmp_path).models
+    np.testing.assert_allclose(models[1].symmetries()[1, :3, 3], (0.04, 0, 0))
+    half_turn = models[2].symmetries(steps=2)[1]
+    np.testing.assert_allclose(half_turn[:3, 3], (0.02, 0, 0), atol=1e-12)
+    np.testing.assert_allclose(half_turn[:3, :3], np.diag([-1, -1, 1]), atol=1e-12)
+
+
+def test_frames_added_later_join_the_scene(tmp_path: Path) -> None:
+    write_models(tmp_path, primitives())
+    for frame in tiny_frames():
+        write_frames(tmp_path, [frame])
+    assert BopDataset(tmp_path).images == (BopImage(1, 3), BopImage(1, 12), BopImage(7, 0))
+
+
+def test_only_listed_targets_are_read(tmp_path: Path) -> None:
+    write_tiny_bop(tmp_path)
+    targets = [{"scene_id": 1, "im_id": 12, "obj_id": 1, "inst_count": 1}]
+    (tmp_path / "test_targets_bop19.json").write_text(json.dumps(targets))
+    assert BopDataset(tmp_path).images == (BopImage(1, 12),)
+
+
+def test_rounded_rotations_are_made_orthonormal(tmp_path: Path) -> None:
+    write_tiny_bop(tmp_path)
+    path = tmp_path / "test/000001/scene_gt.json"
+    content = json.loads(path.read_text())
+    exact = np.reshape(content["3"][0]["cam_R_m2c"], (3, 3))
+    content["3"][0]["cam_R_m2c"] = np.round(exact, 3).ravel().tolist()
+    path.write_text(json.dumps(content))
+    read = next(BopDataset(tmp_path).frames()).instances[0].T_camera_object[:3, :3]
+    np.testing.assert_allclose(read.T @ read, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(read, exact, atol=1e-3)
+
+
+def test_depth_beyond_sixteen_bits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="choose larger steps"):
+        write_frames(tmp_path, tiny_frames()[:1], depth_scale_mm=0.01)
+
+
+def edit(path: str, change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        content = json.loads((folder / path).read_text())
+        change(content)
+        (folder / path).write_text(json.dumps(content))
+
+    return apply
+
+
+def remove(path: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / path).unlink()
+
+
+def paint(path: str, image: np.ndarray) -> Callable[[Path], None]:
+    return lambda folder: cv2.imwrite(str(folder / path), image)
+
+
+SCENE = "test/000001/"
+NOT_A_ROTATION = [1, 0, 0, 0, 1, 0, 0, 0, -1]
+FLAWS = {
+    "models_info.json: no such file": remove("models/models_info.json"),
+    "obj_000002.ply: no such file": remove("models/obj_000002.ply"),
+    "model 1: diameter": edit("models/models_info.json", lambda c: c["1"].pop("diameter")),
+    "model 1: symmetries|model 1: 0": edit(
+        "models/models_info.json", lambda c: c["1"].update(symmetries_discrete=[[1, 2]])
+    ),
+    "axis of length zero": edit(
+        "models/models_info.json",
+        lambda c: c["2"]["symmetries_continuous"][0].update(axis=[0, 0, 0]),
+    ),
+    "scene_gt.json: no such file": remove(SCENE + "scene_gt.json"),
+    "scene_gt.json: not readable as JSON": lambda f: (f / SCENE / "scene_gt.json").write_text("{"),
+    "expected a JSON dict": lambda f: (f / SCENE / "scene_gt.json").write_text("[]"),
+    "image 3: expected a rotation": edit(
+        SCENE + "scene_gt.json", lambda c: c["3"][0].update(cam_R_m2c=NOT_A_ROTATION)
+    ),
+    "image 3: cam_t_m2c: expected 3": edit(
+        SCENE + "scene_gt.json", lambda c: c["3"][0].update(cam_t_m2c=[0, 0])
+    ),
+    "image 3: obj_id": edit(SCENE + "scene_gt.json", lambda c: c["3"][0].pop("obj_id")),
+    "image ids as keys": edit(SCENE + "scene_gt.json", lambda c: c.update(first=[])),
+    "no camera for image 12": edit(SCENE + "scene_camera.json", lambda c: c.pop("12")),
+    "image 3: cam_K: expected 9": edit(
+        SCENE + "scene_camera.json", lambda c: c["3"].update(cam_K=[1, 2, 3])
+    ),
+    "depth_scale must be positive": edit(
+        SCENE + "scene_camera.json", lambda c: c["3"].update(depth_scale=0)
+    ),
+    "rgb/000003: no image": remove(SCENE + "rgb/000003.png"),
+    "depth/000003.png: expected an image": remove(SCENE + "depth/000003.png"),
+    "expected one channel of 16 bits": paint(
+        SCENE + "depth/000003.png", np.zeros((HEIGHT, WIDTH), np.uint8)
+    ),
+    "depth/000003.png: 5 x 4 pixels": paint(
+        SCENE + "depth/000003.png", np.zeros((4, 5), np.uint16)
+    ),
+    "mask_visib/000003_000001.png: expected an image": remove(
+        SCENE + "mask_visib/000003_000001.png"
+    ),
+    "expected 3 entries": edit(SCENE + "scene_gt_info.json", lambda c: c["3"].pop()),
+}
+
+
+@pytest.mark.parametrize("message", FLAWS)
+def test_every_flaw_is_named_with_its_file(tiny: BopDataset, tmp_path: Path, message: str) -> None:
+    shutil.copytree(tiny.folder, tmp_path / "data")
+    FLAWS[message](tmp_path / "data")
+    with pytest.raises(DatasetError, match=message) as refusal:
+        list(BopDataset(tmp_path / "data").frames())
+    assert str(tmp_path) in str(refusal.value)
+
+
+@pytest.mark.parametrize("present, message", [(None, "no such folder"), ("test", "no scene in it")])
+def test_a_folder_without_data_is_refused(
+    tmp_path: Path, present: str | None, message: str
+) -> None:
+    folder = tmp_path / "data"
+    if present:
+        write_models(folder, primitives())
+        (folder / present).mkdir()
+    with pytest.raises(DatasetError, match=message):
+        BopDataset(folder)
+
+
+def test_jpeg_images_are_read(tmp_path: Path) -> None:
+    write_tiny_bop(tmp_path)
+    path = tmp_path / SCENE / "rgb/000003.png"
+    cv2.imwrite(str(path.with_suffix(".jpg")), cv2.imread(str(path)))
+    path.unlink()
+    assert next(BopDataset(tmp_path).frames()).rgb.shape == (HEIGHT, WIDTH, 3)
+
+
+@needs_ycbv
+def test_real_depth_lies_on_the_models_at_their_poses() -> None:
+    """Closes the chain of units and frames: depth, mask, camera, pose and mesh agree."""
+    dataset = BopDataset(YCBV)
+    assert len(dataset.images) == 3 and len(dataset.models) == 21
+    instances = 0
+    for frame in dataset.frames():
+        for instance in frame.instances:
+            v, u = np.nonzero((frame.labels == instance.label) & (frame.depth > 0))
+            pixels = np.stack([u, v, np.ones_like(u)], axis=1)
+            points = frame.depth[v, u, None] * (pixels @ np.linalg.inv(frame.intrinsics).T)
+            inverse = np.linalg.inv(instance.T_camera_object)
+            points = trimesh.transform_points(points[::20], inverse)
+            mesh = dataset.models[instance.obj_id].mesh
+            assert np.median(np.abs(signed_distance(mesh, points))) < 0.003
+            instances += 1
+    assert instances == 13
+
+
+def test_the_drawn_depth_is_exact(tiny: BopDataset) -> None:
+    frame = tiny_frames()[0]
+    for instance in frame.instances:
+        v, u = np.nonzero(frame.labels == instance.label)
+        pixels = np.stack([u, v, np.ones_like(u)], axis=1)
+        points = frame.depth[v, u, None] * (pixels @ np.linalg.inv(INTRINSICS).T)
+        points = trimesh.transform_points(points, np.linalg.inv(instance.T_camera_object))
+        mesh = primitives()[instance.obj_id]
+        assert np.abs(signed_distance(mesh, points)).max() < 1e-6
