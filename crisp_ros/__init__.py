@@ -1,0 +1,13 @@
+"""CRISP: object pose and shape from RGB-D, as a library and as a ROS 2 node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+# pip puts the generated messages here (colcon: right beside this file), so that crisp_ros.msg is
+# found. From a bare source tree there are none, and only the node misses them.
+_messages = Path(__file__).parent / "_messages"
+if _messages.is_dir():
+    __path__.append(str(_messages))
