@@ -1,0 +1,1 @@
+"""Error measures, evaluation on data sets, tables."""
