@@ -1,0 +1,1 @@
+"""Batched tensor functions on points, poses and surfaces; nothing here holds state."""
