@@ -1,0 +1,73 @@
+"""Rotational symmetries of a shape, found from points on its surface."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+_CONTINUOUS_STEPS = 36
+_PROBES = 1500
+
+
+def rotational_symmetries(
+    points: NDArray[np.float64], tolerance_m: float, max_order: int = 4
+) -> NDArray[np.float64]:
+    """The rotations that map a surface onto itself, identity first.
+
+    Candidate axes are the principal axes of the surface through its box's centre. A turn counts
+    where the mean distance of the turned points to the surface is at most `tolerance_m`. An axis
+    about which every turn counts is continuous and is sampled every 10 degrees.
+
+    Args:
+        points: (N, 3) evenly spread surface samples, metres, object frame.
+        tolerance_m: largest mean distance that still counts as the same shape.
+        max_order: highest order of a discrete axis that is looked for.
+
+    Returns:
+        (S, 4, 4) object-frame transforms, a group up to the tolerance.
+    """
+    points = np.asarray(points, np.float64)
+    centre = (points.min(0) + points.max(0)) / 2.0
+    centred = points - centre
+    tree = cKDTree(centred)
+    probes = centred[:: max(1, len(centred) // _PROBES)]
+
+    def fits(rotation: NDArray[np.float64]) -> bool:
+        return bool(tree.query(probes @ rotation.T)[0].mean() <= tolerance_m)
+
+    group = [np.eye(3)]
+    for axis in _candidate_axes(centred):
+        if fits(_turn(axis, 2.0 * np.pi * 0.137)) and fits(_turn(axis, 2.0 * np.pi * 0.291)):
+            steps = _CONTINUOUS_STEPS
+        else:
+            orders = [n for n in range(max_order, 1, -1) if fits(_turn(axis, 2.0 * np.pi / n))]
+            steps = orders[0] if orders else 1
+        turns = [_turn(axis, 2.0 * np.pi * i / steps) for i in range(steps)]
+        group = _distinct([a @ b for a in turns for b in group])
+    transforms = np.tile(np.eye(4), (len(group), 1, 1))
+    transforms[:, :3, :3] = group
+    transforms[:, :3, 3] = centre - transforms[:, :3, :3] @ centre
+    return transforms
+
+
+def _candidate_axes(centred: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Object frames are usually aligned with the shape, so their axes come first; the principal
+    # axes serve shapes that are not.
+    _, _, principal = np.linalg.svd(centred - centred.mean(0), full_matrices=False)
+    axes = list(np.eye(3)[::-1])
+    axes += [a for a in principal if max(abs(a)) < np.cos(np.deg2rad(1.0))]
+    return np.array(axes)
+
+
+def _turn(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
+    return Rotation.from_rotvec(axis * angle).as_matrix()
+
+
+def _distinct(rotations: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    kept: list[NDArray[np.float64]] = []
+    for rotation in rotations:
+        if all(np.trace(rotation.T @ other) < 1.0 + 2.0 * np.cos(np.deg2rad(3.0)) for other in kept):
+            kept.append(rotation)
+    return kept

@@ -1,0 +1,110 @@
+"""The small network for CPUs: a shortened ResNet-50 without norm layers and a thin PNC head."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crisp_ros.network.features import BackboneFeatures
+
+_STAGES = ((64, 256, 3), (128, 512, 4), (256, 1024, 5))  # (inner, outer, blocks); ImageNet's has 6
+_PNC_SCALE_M = 0.1  # raw outputs of order one mean objects of order 10 cm
+
+
+class _Bottleneck(nn.Module):
+    """A ResNet bottleneck whose batch norms are folded into the convolutions' weights."""
+
+    def __init__(self, channels: int, inner: int, outer: int, stride: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, inner, 1, stride)
+        self.mix = nn.Conv2d(inner, inner, 3, padding=1)
+        self.expand = nn.Conv2d(inner, outer, 1)
+        self.shortcut = nn.Conv2d(channels, outer, 1, stride) if channels != outer else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = x if self.shortcut is None else self.shortcut(x)
+        return F.relu(skip + self.expand(F.relu(self.mix(F.relu(self.reduce(x))))))
+
+
+class ResNetTrunk(nn.Module):
+    """ResNet-50 up to its third stage: feature maps at strides 2, 4, 8 and 16.
+
+    The pooled vector is the mean of the last map, plain and weighted towards the crop's centre,
+    where the object is.
+    """
+
+    channels = (64, 256, 512, 1024)
+    pooled_features = 2 * channels[-1]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, self.channels[0], 7, stride=2, padding=3)
+        self.stages = nn.ModuleList()
+        channels = self.channels[0]
+        for i, (inner, outer, blocks) in enumerate(_STAGES):
+            stage = nn.Sequential()
+            for block in range(blocks):
+                stride = 2 if block == 0 and i > 0 else 1
+                stage.append(_Bottleneck(channels, inner, outer, stride))
+                channels = outer
+            self.stages.append(stage)
+
+    def forward(self, images: Tensor) -> BackboneFeatures:
+        """Features of normalised images (B, 3, S, S), S a multiple of 16."""
+        x = F.relu(self.stem(images))
+        levels = [x]
+        x = F.max_pool2d(x, 3, 2, 1)
+        for stage in self.stages:
+            x = stage(x)
+            levels.append(x)
+        weights = _centre_weights(x.shape[-1], x)
+        pooled = torch.cat([x.mean((2, 3)), (x * weights).sum((2, 3))], dim=1)
+        return BackboneFeatures(tuple(levels), (), pooled)
+
+
+class FusionHead(nn.Module):
+    """Predicts PNC from coarse to fine; the pooled vector tells every pixel of the whole object."""
+
+    def __init__(self, channels: tuple[int, ...], pooled: int, width: int) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.context = nn.Linear(pooled, width)
+        self.refine = nn.ModuleList(_Residual(width) for _ in channels[1:])
+        self.final = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, 3, 1)
+        )
+
+    def forward(self, features: BackboneFeatures, side: int) -> Tensor:
+        """PNC maps (B, 3, side, side), metres."""
+        x = self.laterals[-1](features.levels[-1]) + self.context(features.pooled)[:, :, None, None]
+        x = self.refine[-1](x)
+        for i in range(len(self.laterals) - 2, -1, -1):
+            skip = self.laterals[i](features.levels[i])
+            x = F.interpolate(x, skip.shape[-2:], mode="bilinear", align_corners=False) + skip
+            if i > 0:
+                x = self.refine[i - 1](x)
+        pnc = self.final(F.relu(x)).float() * _PNC_SCALE_M
+        if pnc.shape[-1] != side:
+            pnc = F.interpolate(pnc, (side, side), mode="bilinear", align_corners=False)
+        return pnc
+
+
+class _Residual(nn.Module):
+    """Two convolutions that start as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+def _centre_weights(side: int, like: Tensor) -> Tensor:
+    position = torch.linspace(-1.0, 1.0, side, device=like.device, dtype=torch.float32)
+    ring = torch.exp(-2.0 * (position[:, None] ** 2 + position[None, :] ** 2))
+    return (ring / ring.sum()).to(like.dtype)

@@ -1,0 +1,149 @@
+"""Stored training crops: colour and PNC of one object each, rendered once and read many times."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+
+from .backgrounds import background
+from .renderer import Renderer, Rendering
+from .scenes import ScatterSettings, Viewpoints, scattered_scene
+
+CROP_PX = 128
+CROP_MARGIN = 1.5  # side over the longer edge of the visible box; leaves room to jitter
+PNC_UNIT_M = 1e-5  # stored as int16
+NO_OBJECT = np.int16(-32768)
+SHARD_CROPS = 2048
+_MIN_VISIBLE_PX = 900
+_BACKGROUNDS = 48
+
+
+class CropSet:
+    """All complete shards of a folder, memory mapped.
+
+    Attributes:
+        rgb: list of (n, CROP_PX, CROP_PX, 3) uint8. pnc: the same in int16, units of PNC_UNIT_M,
+        NO_OBJECT outside the object. mesh: (n,) int64 mesh index. One entry a shard.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        done = sorted(folder.glob("shard_*.json"))
+        if not done:
+            raise FileNotFoundError(f"{folder}: no complete shard (shard_*.json); render one first")
+        self.rgb = [np.load(p.with_suffix(".rgb.npy"), mmap_mode="r") for p in done]
+        self.pnc = [np.load(p.with_suffix(".pnc.npy"), mmap_mode="r") for p in done]
+        self.mesh = [np.load(p.with_suffix(".mesh.npy")) for p in done]
+
+    def __len__(self) -> int:
+        return sum(len(m) for m in self.mesh)
+
+    def batch(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
+        """(rgb, pnc, mesh) of global indices."""
+        shard, row = np.divmod(indices, SHARD_CROPS)
+        rgb = np.stack([self.rgb[s][r] for s, r in zip(shard, row)])
+        pnc = np.stack([self.pnc[s][r] for s, r in zip(shard, row)])
+        mesh = np.array([self.mesh[s][r] for s, r in zip(shard, row)])
+        return rgb, pnc, mesh
+
+
+def write_shard(
+    folder: Path,
+    number: int,
+    meshes: Sequence[trimesh.Trimesh],
+    viewpoints_by_mesh: Sequence[Viewpoints],
+    settings: ScatterSettings,
+    seed: int,
+    renderer: Renderer,
+) -> bool:
+    """Renders shard `number` unless it is there already; a killed run leaves no half shard.
+
+    Returns:
+        Whether anything was rendered. The content depends on (seed, number) alone.
+    """
+    done = folder / f"shard_{number:04d}.json"
+    if done.exists():
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([seed, number])
+    rgb = np.empty((SHARD_CROPS, CROP_PX, CROP_PX, 3), np.uint8)
+    pnc = np.empty((SHARD_CROPS, CROP_PX, CROP_PX, 3), np.int16)
+    mesh = np.empty(SHARD_CROPS, np.int64)
+    backgrounds = [background(renderer.width, renderer.height, rng) for _ in range(_BACKGROUNDS)]
+    count = 0
+    while count < SHARD_CROPS:
+        scene = scattered_scene(
+            viewpoints_by_mesh, renderer.width, renderer.height, settings, rng
+        )
+        rendering = renderer.render(scene)
+        image = composite(rendering, varied(backgrounds[rng.integers(_BACKGROUNDS)], rng))
+        for i, placement in enumerate(scene.placements):
+            box = crop_box(rendering.instances == i + 1)
+            if box is None or count == SHARD_CROPS:
+                continue
+            rgb[count] = cropped_colour(image, box)
+            pnc[count] = _cropped_pnc(rendering, i + 1, box)
+            mesh[count] = placement.mesh
+            count += 1
+    for name, array in (("rgb", rgb), ("pnc", pnc), ("mesh", mesh)):
+        np.save(done.with_suffix(f".{name}.npy"), array)
+    temporary = done.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"crops": SHARD_CROPS, "seed": seed, "objects": len(meshes)}))
+    os.replace(temporary, done)
+    return True
+
+
+def composite(rendering: Rendering, behind: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The rendered colours over a background, edges softened as a lens would."""
+    image = np.where(rendering.instances[..., None] > 0, rendering.rgb, behind)
+    return cv2.GaussianBlur(image, (0, 0), 0.6)
+
+
+def varied(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A background mirrored, shifted and recoloured, so that a few serve for many frames."""
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
+    image = np.roll(image, rng.integers(image.shape[1]), axis=1)
+    gain = rng.uniform(0.4, 1.4, 3)
+    lookup = np.clip(np.arange(256)[:, None] * gain + rng.uniform(-30, 30), 0, 255).astype(np.uint8)
+    return cv2.merge([cv2.LUT(np.ascontiguousarray(image[..., c]), lookup[:, c]) for c in range(3)])
+
+
+def crop_box(mask: NDArray[np.bool_]) -> tuple[float, float, float] | None:
+    """(left, top, side) in pixels of the square around a mask; None where too little is visible."""
+    if np.count_nonzero(mask) < _MIN_VISIBLE_PX:
+        return None
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    side = CROP_MARGIN * max(width, height)
+    return left + width / 2 - side / 2, top + height / 2 - side / 2, side
+
+
+def cropped_colour(image: NDArray[np.uint8], box: tuple[float, float, float]) -> NDArray[np.uint8]:
+    """The (CROP_PX, CROP_PX, 3) square of an image, grey outside it, averaged when it shrinks."""
+    left, top, side = (round(v) for v in box)
+    square = np.full((side, side, 3), 128, np.uint8)
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
+    square[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+    method = cv2.INTER_AREA if side > CROP_PX else cv2.INTER_LINEAR
+    return cv2.resize(square, (CROP_PX, CROP_PX), interpolation=method)
+
+
+def _cropped_pnc(
+    rendering: Rendering, instance: int, box: tuple[float, float, float]
+) -> NDArray[np.int16]:
+    left, top, side = (round(v) for v in box)
+    height, width = rendering.instances.shape
+    steps = np.floor((np.arange(CROP_PX) + 0.5) * side / CROP_PX).astype(int)
+    u, v = np.clip(left + steps, 0, width - 1), np.clip(top + steps, 0, height - 1)
+    inside = (left + steps == u)[None, :] & (top + steps == v)[:, None]
+    at = np.ix_(v, u)
+    seen = inside & (rendering.instances[at] == instance)
+    units = np.rint(rendering.pnc[at] / PNC_UNIT_M).astype(np.int16)
+    return np.where(seen[..., None], units, NO_OBJECT)

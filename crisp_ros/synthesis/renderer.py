@@ -1,0 +1,261 @@
+"""A headless OpenGL renderer of textured objects: colour, depth, instances and PNC in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import moderngl
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+
+_VERTEX_SHADER = """
+#version 330
+uniform mat4 projection;
+uniform mat4 T_camera_object;
+in vec3 position;
+in vec3 normal;
+in vec2 uv;
+out vec3 object_point;
+out vec3 camera_point;
+out vec3 camera_normal;
+out vec2 texture_uv;
+void main() {
+    vec4 p = T_camera_object * vec4(position, 1.0);
+    object_point = position;
+    camera_point = p.xyz;
+    camera_normal = mat3(T_camera_object) * normal;
+    texture_uv = uv;
+    gl_Position = projection * p;
+}
+"""
+
+_FRAGMENT_SHADER = """
+#version 330
+uniform sampler2D albedo;
+uniform float instance;
+uniform vec3 ambient;
+uniform int light_count;
+uniform vec3 light_direction[4];
+uniform vec3 light_colour[4];
+uniform float specular;
+uniform float shininess;
+uniform vec3 tint;
+in vec3 object_point;
+in vec3 camera_point;
+in vec3 camera_normal;
+in vec2 texture_uv;
+layout(location = 0) out vec4 colour;
+layout(location = 1) out vec4 pnc_instance;
+void main() {
+    vec3 view = normalize(-camera_point);
+    vec3 n = normalize(camera_normal);
+    if (dot(n, view) < 0.0) n = -n;
+    vec3 base = pow(texture(albedo, texture_uv).rgb, vec3(2.2)) * tint;
+    vec3 light = base * ambient;
+    for (int i = 0; i < light_count; ++i) {
+        vec3 l = light_direction[i];
+        light += base * light_colour[i] * max(dot(n, l), 0.0);
+        light += specular * light_colour[i] * pow(max(dot(n, normalize(l + view)), 0.0), shininess);
+    }
+    colour = vec4(pow(clamp(light, 0.0, 1.0), vec3(1.0 / 2.2)), 1.0);
+    pnc_instance = vec4(object_point, instance);
+}
+"""
+
+_NEAR_M, _FAR_M = 0.05, 20.0
+_MAX_TEXTURE_PX = 512  # larger ones only cost cache misses at the distances a table is seen from
+
+
+@dataclass(frozen=True)
+class PinholeCamera:
+    """Pinhole intrinsics in pixels; pixel centres lie at integer coordinates."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The (3, 3) intrinsic matrix K."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+
+@dataclass(frozen=True)
+class Light:
+    """A distant light: `direction` points from the scene to the light (camera frame, unit)."""
+
+    direction: tuple[float, float, float]
+    colour: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One object of a scene: which mesh, where, and how its surface answers light."""
+
+    mesh: int
+    T_camera_object: NDArray[np.float64]
+    specular: float = 0.1
+    shininess: float = 20.0
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What one frame shows."""
+
+    camera: PinholeCamera
+    placements: tuple[Placement, ...]
+    ambient: tuple[float, float, float] = (0.4, 0.4, 0.4)
+    lights: tuple[Light, ...] = field(default=(Light((0.0, -0.7071, -0.7071), (0.7, 0.7, 0.7)),))
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A rendered frame, before any sensor model.
+
+    rgb: (H, W, 3) uint8, black where nothing is. depth: (H, W) float32 metres, 0 where nothing is.
+    instances: (H, W) int32, placement index + 1, 0 where nothing is.
+    pnc: (H, W, 3) float32 object-frame metres, 0 where nothing is.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    instances: NDArray[np.int32]
+    pnc: NDArray[np.float32]
+
+
+class Renderer:
+    """Draws scenes of a fixed set of meshes through EGL; runs on a CPU (llvmpipe) or a GPU.
+
+    One instance belongs to the thread that made it.
+
+    Args:
+        meshes: textured (PNG or vertex colour) or plain meshes, metres, object frame.
+        width, height: size of every rendered frame, pixels.
+
+    Raises:
+        RuntimeError: where no EGL device can be opened (on Debian: libegl1, libgl1-mesa-dri).
+    """
+
+    def __init__(self, meshes: Sequence[trimesh.Trimesh], width: int, height: int) -> None:
+        try:
+            self._context = moderngl.create_standalone_context(backend="egl", require=330)
+        except Exception as error:
+            raise RuntimeError(
+                "no EGL context for the renderer: install libegl1, libgl1 and libgl1-mesa-dri"
+            ) from error
+        self.width, self.height = width, height
+        self._program = self._context.program(_VERTEX_SHADER, _FRAGMENT_SHADER)
+        self._colour = self._context.texture((width, height), 4)
+        self._geometry = self._context.texture((width, height), 4, dtype="f4")
+        self._target = self._context.framebuffer(
+            [self._colour, self._geometry], self._context.depth_renderbuffer((width, height))
+        )
+        self._objects = [self._upload(mesh) for mesh in meshes]
+
+    def release(self) -> None:
+        """Frees the OpenGL context."""
+        self._context.release()
+
+    def render(self, scene: Scene) -> Rendering:
+        """Draws a scene. The camera's size must be the renderer's."""
+        camera = scene.camera
+        if (camera.width, camera.height) != (self.width, self.height):
+            raise ValueError(
+                f"camera is {camera.width}x{camera.height}, renderer {self.width}x{self.height}"
+            )
+        self._target.use()
+        self._context.viewport = (0, 0, self.width, self.height)
+        self._context.enable_only(moderngl.DEPTH_TEST)
+        self._target.clear(0.0, 0.0, 0.0, 0.0)
+        program = self._program
+        program["projection"].write(_projection(camera).T.astype("f4").tobytes())
+        program["ambient"] = scene.ambient
+        lights = scene.lights[:4]
+        program["light_count"] = len(lights)
+        directions = np.zeros((4, 3), "f4")
+        colours = np.zeros((4, 3), "f4")
+        for i, light in enumerate(lights):
+            directions[i] = np.asarray(light.direction) / np.linalg.norm(light.direction)
+            colours[i] = light.colour
+        program["light_direction"].write(directions.tobytes())
+        program["light_colour"].write(colours.tobytes())
+        for i, placement in enumerate(scene.placements):
+            array, texture = self._objects[placement.mesh]
+            program["T_camera_object"].write(placement.T_camera_object.T.astype("f4").tobytes())
+            program["instance"] = float(i + 1)
+            program["specular"] = placement.specular
+            program["shininess"] = placement.shininess
+            program["tint"] = placement.tint
+            texture.use(0)
+            array.render(moderngl.TRIANGLES)
+        return self._read(scene)
+
+    def _read(self, scene: Scene) -> Rendering:
+        shape = (self.height, self.width, 4)
+        rgba = np.frombuffer(self._colour.read(), np.uint8).reshape(shape)
+        geometry = np.frombuffer(self._geometry.read(), np.float32).reshape(shape)
+        instances = np.rint(geometry[..., 3]).astype(np.int32)
+        rows = np.zeros((len(scene.placements) + 1, 4))
+        for i, placement in enumerate(scene.placements):
+            rows[i + 1] = placement.T_camera_object[2]
+        rows = rows.astype(np.float32)
+        pnc = geometry[..., :3]
+        depth = np.einsum("hwc,hwc->hw", pnc, rows[instances, :3]) + rows[instances, 3]
+        return Rendering(rgba[..., :3].copy(), depth.astype(np.float32), instances, pnc.copy())
+
+    def _upload(self, mesh: trimesh.Trimesh) -> tuple[moderngl.VertexArray, moderngl.Texture]:
+        pixels, uv = _albedo(mesh)
+        height, width = pixels.shape[:2]
+        texture = self._context.texture((width, height), 3, np.ascontiguousarray(pixels).tobytes())
+        texture.build_mipmaps()
+        texture.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
+        vertices = np.hstack([mesh.vertices, mesh.vertex_normals, uv]).astype("f4")
+        array = self._context.vertex_array(
+            self._program,
+            [(self._context.buffer(vertices.tobytes()), "3f 3f 2f", "position", "normal", "uv")],
+            self._context.buffer(np.asarray(mesh.faces, "i4").tobytes()),
+        )
+        return array, texture
+
+
+def _albedo(mesh: trimesh.Trimesh) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """A texture (rows, columns, 3), first row at v = 0, and its coordinates (V, 2)."""
+    visual = mesh.visual
+    material = getattr(visual, "material", None)
+    image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
+    uv = getattr(visual, "uv", None)
+    if image is not None and uv is not None:
+        image = image.convert("RGB")
+        scale = min(1.0, _MAX_TEXTURE_PX / max(image.size))
+        if scale < 1.0:
+            image = image.resize([max(1, round(s * scale)) for s in image.size])
+        return np.asarray(image)[::-1], np.asarray(uv)
+    # One texel a vertex serves vertex colours and plain meshes alike.
+    colours = np.asarray(visual.to_color().vertex_colors)[:, :3]
+    side = int(np.ceil(np.sqrt(len(colours))))
+    pixels = np.zeros((side * side, 3), np.uint8)
+    pixels[: len(colours)] = colours
+    index = np.arange(len(colours))
+    uv = np.stack([(index % side + 0.5) / side, (index // side + 0.5) / side], axis=1)
+    return pixels.reshape(side, side, 3), uv
+
+
+def _projection(camera: PinholeCamera) -> NDArray[np.float64]:
+    """Clip-space matrix for an optical frame (z forward, y down); row 0 of a read is v = 0."""
+    w, h = camera.width, camera.height
+    depth_scale = (_FAR_M + _NEAR_M) / (_FAR_M - _NEAR_M)
+    depth_shift = -2.0 * _FAR_M * _NEAR_M / (_FAR_M - _NEAR_M)
+    return np.array(
+        [
+            [2.0 * camera.fx / w, 0.0, (2.0 * camera.cx + 1.0) / w - 1.0, 0.0],
+            [0.0, 2.0 * camera.fy / h, (2.0 * camera.cy + 1.0) / h - 1.0, 0.0],
+            [0.0, 0.0, depth_scale, depth_shift],
+            [0.0, 0.0, 1.0, 0.0],
+        ]
+    )

@@ -1,0 +1,54 @@
+"""Points around shapes with their true signed distances: what the shape decoder learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import trimesh
+from torch import Tensor
+
+from crisp_ros.data.meshes import signed_distance, surface_samples, watertight
+
+_NEAR_SIGMAS_M = (0.002, 0.006, 0.02)
+_VOLUME_HALF_EDGE_M = 0.25
+
+
+class SdfSamples(NamedTuple):
+    """Points (K, P, 3) in metres, object frame, and signed distances (K, P), negative inside.
+
+    The first third lies on the surface, the second near it, the rest in a cube around the shape.
+    """
+
+    points: Tensor
+    distances: Tensor
+
+
+def sdf_samples(
+    meshes: Sequence[trimesh.Trimesh], per_shape: int, rng: np.random.Generator
+) -> SdfSamples:
+    """Samples around each mesh, closed first where it is a scan with holes.
+
+    Raises:
+        MeshError: a mesh cannot be closed.
+    """
+    third = per_shape // 3
+    all_points, all_distances = [], []
+    for mesh in meshes:
+        solid = watertight(mesh)
+        surface = surface_samples(solid, third, rng).points
+        spread = rng.choice(_NEAR_SIGMAS_M, (third, 1))
+        near = surface_samples(solid, third, rng).points + rng.normal(0.0, 1.0, (third, 3)) * spread
+        rest = per_shape - 2 * third
+        half = np.maximum(np.abs(solid.bounds).max(0) * 1.3, 0.03)
+        half = np.where(rng.random((rest, 1)) < 0.5, half, _VOLUME_HALF_EDGE_M)
+        volume = rng.uniform(-1.0, 1.0, (rest, 3)) * half
+        off = np.concatenate([near, volume])
+        all_points.append(np.concatenate([surface, off]))
+        all_distances.append(np.concatenate([np.zeros(third), signed_distance(solid, off)]))
+    return SdfSamples(
+        torch.from_numpy(np.stack(all_points)).float(),
+        torch.from_numpy(np.stack(all_distances)).float(),
+    )

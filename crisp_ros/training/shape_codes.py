@@ -1,0 +1,93 @@
+"""Fits the shape decoder and one code a shape to signed distances (an auto-decoder)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crisp_ros.network.decoder import ShapeDecoder
+
+from .losses import SdfLossWeights, sdf_loss
+from .sdf_samples import SdfSamples
+
+
+@dataclass(frozen=True)
+class ShapeCodeSettings:
+    """How decoder and codes are fitted; sections of the batch follow `SdfSamples`."""
+
+    steps: int = 6000
+    surface_points: int = 192
+    near_points: int = 192
+    volume_points: int = 128
+    learning_rate: float = 2e-3
+    code_noise: float = 0.02
+    weights: SdfLossWeights = SdfLossWeights(off_surface=0.0)
+
+
+def neutral_codes(decoder: ShapeDecoder, count: int, noise: float, seed: int) -> Tensor:
+    """Codes (count, code_dim) that leave the decoder unmodulated, up to a little noise."""
+    scale_shift = torch.zeros(count, len(decoder.film_layers), 2, decoder.hidden)
+    scale_shift[:, :, 0] = 1.0
+    generator = torch.Generator().manual_seed(seed)
+    codes = scale_shift.flatten(1)
+    return codes + noise * torch.randn(codes.shape, generator=generator)
+
+
+def fit_shape_codes(
+    decoder: ShapeDecoder,
+    codes: Tensor,
+    samples: SdfSamples,
+    settings: ShapeCodeSettings,
+    seed: int = 0,
+    train_decoder: bool = True,
+    report: Callable[[int, float], None] | None = None,
+) -> Tensor:
+    """Minimises the SDF loss over codes (K, C) and, unless frozen, the decoder.
+
+    Args:
+        decoder: changed in place where `train_decoder`.
+        report: called with (step, loss) every 100 steps.
+
+    Returns:
+        The fitted codes (K, C).
+    """
+    codes = codes.clone().requires_grad_()
+    parameters = [codes, *decoder.parameters()] if train_decoder else [codes]
+    optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.05
+    )
+    generator = torch.Generator().manual_seed(seed)
+    shapes = torch.arange(len(codes))[:, None]
+    third = samples.points.shape[1] // 3
+    sections = (
+        (0, third, settings.surface_points),
+        (third, 2 * third, settings.near_points),
+        (2 * third, samples.points.shape[1], settings.volume_points),
+    )
+    for step in range(settings.steps):
+        chosen = torch.cat(
+            [
+                torch.randint(low, high, (len(codes), count), generator=generator)
+                for low, high, count in sections
+            ],
+            dim=1,
+        )
+        loss = sdf_loss(
+            decoder,
+            codes,
+            samples.points[shapes, chosen],
+            samples.distances[shapes, chosen],
+            settings.weights,
+        )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 50.0)
+        optimiser.step()
+        schedule.step()
+        if report is not None and step % 100 == 0:
+            report(step, loss.item())
+    return codes.detach()
