@@ -1,0 +1,1 @@
+"""The `crisp` command; one module a subcommand."""

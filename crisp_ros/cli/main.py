@@ -1,0 +1,75 @@
+"""The `crisp` command: finds the subcommand, runs it, turns bad input into one line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple, NoReturn
+
+from crisp_ros import __version__
+
+
+class Command(NamedTuple):
+    """A subcommand: its module offers `add_arguments(parser)` and `run(args)`."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "evaluate": Command("crisp_ros.cli.evaluate", "measure pose and shape errors on a data set"),
+    "export": Command("crisp_ros.cli.export", "write the meshes of a model's known shapes"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what was wrong in one line, where argparse prints the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `crisp` and returns its exit status: 0, 1 for bad input, 130 when interrupted.
+
+    A command line that cannot be read ends the process with status 2.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        args = _parser(arguments).parse_args(arguments)
+        args.command_line = " ".join(["crisp", *arguments])
+        args.run(args)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if not _is_the_users(error):
+            raise
+        print(f"crisp: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Only the chosen subcommand is imported: `crisp --help` should not wait for torch."""
+    parser = _Parser(prog="crisp", description="Object pose and shape from RGB-D, certified.")
+    parser.add_argument("--version", action="version", version=f"crisp_ros {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((a for a in arguments if not a.startswith("-")), None)
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name, help=command.summary, description=command.summary.capitalize() + "."
+        )
+        if name == chosen:
+            module = import_module(command.module)
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    return parser
+
+
+def _is_the_users(error: Exception) -> bool:
+    """Our own error types, the file system's and a missing package; any other is a defect."""
+    if isinstance(error, ModuleNotFoundError):
+        return not (error.name or "").startswith("crisp_ros")
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] == "crisp_ros"

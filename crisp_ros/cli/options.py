@@ -1,0 +1,97 @@
+"""Options and output that several subcommands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import crisp_ros
+
+CHECKPOINT_NAME = "crisp_ycbv_compact.safetensors"
+
+
+class OptionError(ValueError):
+    """Options that do not fit together or name something that is not there."""
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --checkpoint, --device and --seed."""
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help=f"model file (default: models/{CHECKPOINT_NAME} of the package)",
+    )
+    parser.add_argument(
+        "--device", type=device, default="cpu", help="cpu, cuda or cuda:N (default: cpu)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of everything drawn at random (default: 0)"
+    )
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --json FILE."""
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="also write the figures to this file"
+    )
+
+
+def device(text: str) -> str:
+    """Checks that a device exists."""
+    try:
+        wanted = torch.device(text)
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a device; expected cpu or cuda"
+        ) from None
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise argparse.ArgumentTypeError(
+            f"no device {text}; this machine has {torch.cuda.device_count()} CUDA devices"
+        )
+    return text
+
+
+def output_file(text: str) -> Path:
+    """Checks, before the long work, that a file can be written at a path."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; expected a file to write")
+    return path
+
+
+def checkpoint_path(given: Path | None) -> Path:
+    """The given model file, or the one that comes with the package.
+
+    Raises:
+        OptionError: none was given and none came with the package.
+    """
+    if given is not None:
+        return given
+    for parent in Path(crisp_ros.__file__).resolve().parents[1:]:
+        for folder in (parent / "models", parent / "share" / "crisp_ros" / "models"):
+            if (folder / CHECKPOINT_NAME).is_file():
+                return folder / CHECKPOINT_NAME
+    raise OptionError(
+        f"models/{CHECKPOINT_NAME} did not come with this installation; name one by --checkpoint"
+    )
+
+
+@contextmanager
+def progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Draws a bar on stderr; call what it yields with the count done and the total."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
