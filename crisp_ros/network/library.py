@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +14,8 @@ from torch import Tensor
 from crisp_ros.network.decoder import ShapeDecoder
 
 _HALF_SIDES_M = (0.1, 0.2, 0.4, 0.8, 1.6)  # of the cubes searched for a shape, smallest first
-_COARSE = 40  # samples a side of the grid that finds the shape
-_FINE = 64  # samples a side of the grid whose points are moved onto the surface
+_COARSE = 32  # samples a side of the grid that finds the shape
+_FINE = 48  # samples a side of the grid whose points are moved onto the surface
 _NEWTON_STEPS = 4
 
 
@@ -96,14 +97,25 @@ class ShapeBoxes(NamedTuple):
     closed: Tensor
 
 
-def shape_boxes(decoder: ShapeDecoder, codes: Tensor) -> ShapeBoxes:
-    """Boxes of the shapes that a decoder makes of codes (K, C).
+def shape_boxes(
+    decoder: ShapeDecoder, codes: Tensor, on_shape: Callable[[int, int], None] | None = None
+) -> ShapeBoxes:
+    """Boxes of the shapes that a decoder makes of codes (K, C), a second or so a shape.
 
     Searches growing cubes about the origin (a decoder is only trained near its shapes, and may show
-    other surfaces far from them) and takes the largest connected body that fits into one; then
-    moves samples near its surface onto it by Newton steps.
+    other surfaces far from them) until its largest connected body lies inside; then moves samples
+    near that body's surface onto it by Newton steps.
+
+    Args:
+        decoder: decodes the codes.
+        codes: (K, C).
+        on_shape: called after every shape with the number done and K.
     """
-    boxes = [_shape_box(decoder, code) for code in codes.detach()]
+    boxes = []
+    for code in codes.detach():
+        boxes.append(_shape_box(decoder, code))
+        if on_shape is not None:
+            on_shape(len(boxes), len(codes))
     corners = torch.stack([b if b is not None else _searched_cube(codes) for b in boxes])
     closed = torch.tensor([b is not None for b in boxes], device=codes.device)
     return ShapeBoxes(corners[:, 0].contiguous(), corners[:, 1].contiguous(), closed)

@@ -34,14 +34,6 @@ class _TinyHead(nn.Module):
         return functional.interpolate(self.narrow(self.widen(features.levels[0])), (size, size))
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def tiny_network() -> Iterator[model.CrispNetwork]:
     """A network of the design "tiny", which exists while the fixture does."""

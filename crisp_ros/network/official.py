@@ -1,0 +1,293 @@
+"""Import of checkpoints of the authors' released code (MIT-SPARK/CRISP)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crisp_ros.network.checkpoint import CheckpointError, Model
+from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.dinov2 import DinoV2
+from crisp_ros.network.library import ShapeLibrary, shape_boxes
+from crisp_ros.network.model import CrispNetwork, NetworkConfig, network_config
+
+# Names of our layers, and of the same layers in the released state dict; \1 is a layer's number.
+_OFFICIAL_PREFIXES = tuple(
+    (re.compile(ours), official)
+    for ours, official in (
+        (r"backbone", r"backbone"),
+        (
+            r"pnc_head\.reassemble\.(\d)\.readout",
+            r"nocs_net.reassemble_blocks.readout_projects.\1.0",
+        ),
+        (r"pnc_head\.reassemble\.(\d)\.project", r"nocs_net.reassemble_blocks.projects.\1"),
+        (r"pnc_head\.reassemble\.(\d)\.resize", r"nocs_net.reassemble_blocks.resize_layers.\1"),
+        (r"pnc_head\.reassemble\.(\d)\.widen", r"nocs_net.convs.\1"),
+        (r"pnc_head\.fusion\.(\d)\.project", r"nocs_net.fusion_blocks.\1.project"),
+        (r"pnc_head\.fusion\.(\d)\.skip_unit", r"nocs_net.fusion_blocks.\1.res_conv_unit1"),
+        (r"pnc_head\.fusion\.(\d)\.unit", r"nocs_net.fusion_blocks.\1.res_conv_unit2"),
+        (r"pnc_head\.project", r"nocs_net.project"),
+        (r"pnc_head\.output\.conv1", r"nocs_net.conv_nocs.head.0"),
+        (r"pnc_head\.output\.norm", r"nocs_net.conv_nocs.head.2"),
+        (r"pnc_head\.output\.conv2", r"nocs_net.conv_nocs.head.3"),
+        (r"pnc_head\.output\.conv3", r"nocs_net.conv_nocs.head.5"),
+        (r"decoder\.film_layers\.(\d)", r"recons_net.filmed_sdf.\1.0.layer"),
+        (r"decoder\.final_layer", r"recons_net.final_layer"),
+        (r"shape_head\.layers", r"recons_backbone_adaptor.net"),
+    )
+)
+_WRAPPER_PREFIX = re.compile(r"(?:_orig_mod\.|module\.)+")  # of torch.compile and of Fabric or DDP
+
+# Settings of the released code that change the output but leave no trace in the weights.
+_REQUIRED_SETTINGS: Mapping[str, Any] = {
+    "normalized_recons": False,
+    "nocs_lateral_layers_type": "spaced",
+    "nocs_network_type": "dpt_gnfusion_gnnocs",
+    "recons_nonlinearity": "sine",
+    "recons_normalization_type": "none",
+    "recons_shape_code_normalization": None,
+}
+
+
+def _numpy_globals() -> list[Any]:
+    """What the restricted unpickler needs for plain numeric arrays, whichever NumPy wrote them."""
+    array_maker = np.empty(0).__reduce__()[0]
+    scalar_maker = np.float64(0).__reduce__()[0]
+    makers = [
+        (maker, f"{module}.{name}")
+        for maker, name in ((array_maker, "_reconstruct"), (scalar_maker, "scalar"))
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+    ]
+    types = (np.float16, np.float32, np.float64, np.int32, np.int64)
+    return [*makers, np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in types)]
+
+
+@dataclasses.dataclass(frozen=True)
+class OfficialCheckpoint:
+    """The contents of a released checkpoint under their own names.
+
+    Attributes:
+        weights: the state dict, wrapper prefixes removed, float32.
+        codes: shape codes (C,) by object name, sorted by name; empty when it holds no library.
+        settings: the training settings it was saved with; empty when it holds none.
+    """
+
+    weights: dict[str, Tensor]
+    codes: dict[str, Tensor]
+    settings: dict[str, Any]
+
+
+def read_official(path: Path | str) -> OfficialCheckpoint:
+    """Reads a checkpoint of the released code without running any code it may carry.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, not a zip-format PyTorch checkpoint, asks for
+            anything but tensors, numeric arrays and plain containers, or holds no model.
+    """
+    path = Path(path)
+    _check_archive(path)
+    try:
+        with torch.serialization.safe_globals(_numpy_globals()):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        name = re.search(r"GLOBAL (\S+)", str(error))
+        raise CheckpointError(
+            path,
+            "pickle refused",
+            f"it asks for {name[1] if name else 'an unknown operation'}; only tensors, numeric "
+            "arrays and plain containers are read, because anything else could run code",
+        ) from error
+    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(path, "corrupt", str(error)) from error
+    if not isinstance(state, dict) or not isinstance(state.get("model"), Mapping):
+        raise CheckpointError(path, "wrong format", 'it is no dictionary with a "model" entry')
+    weights = {}
+    for name, value in state["model"].items():
+        if not isinstance(value, Tensor) or not bool(torch.isfinite(value).all()):
+            raise CheckpointError(path, "corrupt", f"{name} is not a tensor of finite values")
+        weights[_WRAPPER_PREFIX.sub("", str(name), count=1)] = value.float().contiguous()
+    settings = state.get("hparams")
+    return OfficialCheckpoint(
+        weights,
+        _codes(path, state.get("shape_code_library") or {}),
+        dict(settings) if isinstance(settings, Mapping) else {},
+    )
+
+
+def import_official(path: Path | str, on_shape: Callable[[int, int], None] | None = None) -> Model:
+    """A model with the weights, and the library if there is one, of a released checkpoint.
+
+    The library's boxes come from the decoder. `header["open_shapes"]` names the codes whose decoded
+    surface does not close, and whose box is therefore meaningless.
+
+    Args:
+        path: the checkpoint.
+        on_shape: called after every shape of the library with the number done and their count.
+
+    Raises:
+        CheckpointError: see `read_official`; also when weights are missing, unexpected or of
+            another shape, or the settings are of a variant this network does not reproduce.
+    """
+    path = Path(path)
+    official = read_official(path)
+    config = _config(path, official.settings)
+    with torch.device("meta"):
+        network = CrispNetwork(config)
+    network.load_state_dict(_renamed(path, official.weights, network), assign=True)
+    network.eval()
+    library, open_shapes = _library(path, official.codes, network.decoder, on_shape)
+    header = {
+        "recipe": "imported from a checkpoint of the authors' released code",
+        "data": {"file": path.name, "sha256": _sha256(path)},
+        "figures": {},
+        "version": f"official-{path.stem}",
+        "open_shapes": open_shapes,
+    }
+    return Model(network, library, header)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuses everything that is not a whole zip archive with intact records."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4)
+        if not zipfile.is_zipfile(path):
+            if start.startswith(b"PK"):
+                raise CheckpointError(path, "truncated", "its end is missing: download it again")
+            raise CheckpointError(
+                path,
+                "wrong format",
+                "not a checkpoint of PyTorch 1.6 or later; an older file can be written anew "
+                "with torch.save",
+            )
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except FileNotFoundError as error:
+        raise CheckpointError(path, "missing", "there is no such file") from error
+    except OSError as error:
+        raise CheckpointError(path, "unreadable", str(error.strerror)) from error
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise CheckpointError(path, "corrupt", str(error)) from error
+    if damaged is not None:
+        raise CheckpointError(path, "corrupt", f"record {damaged} is damaged: download it again")
+
+
+def _codes(path: Path, library: Any) -> dict[str, Tensor]:
+    """Shape codes by name, sorted by name, each flattened to (C,)."""
+    if not isinstance(library, Mapping):
+        raise CheckpointError(path, "corrupt", "its shape_code_library is no dictionary")
+    codes = {}
+    for name in sorted(library, key=str):
+        try:
+            code = torch.as_tensor(library[name], dtype=torch.float32).flatten()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(path, "corrupt", f"shape code of {name}: {error}") from error
+        if not bool(torch.isfinite(code).all()):
+            raise CheckpointError(path, "corrupt", f"shape code of {name} is not finite")
+        codes[str(name)] = code
+    return codes
+
+
+def _config(path: Path, settings: Mapping[str, Any]) -> NetworkConfig:
+    """The network's settings, once those of the checkpoint are known to describe the same one."""
+    for name, expected in _REQUIRED_SETTINGS.items():
+        if settings.get(name, expected) != expected:
+            raise CheckpointError(
+                path,
+                "incompatible",
+                f"it was trained with {name} = {settings[name]!r}, supported is {expected!r}",
+            )
+    config = network_config("dinov2_vits14")
+    sides = settings.get("backbone_input_res", (config.crop_size, config.crop_size))
+    patch = DinoV2.patch
+    if (
+        not isinstance(sides, (list, tuple))
+        or [type(side) for side in sides] != [int, int]
+        or sides[0] != sides[1]
+        or sides[0] % patch
+    ):
+        raise CheckpointError(
+            path,
+            "incompatible",
+            f"its backbone_input_res is {sides!r}, supported are squares of a multiple of {patch}",
+        )
+    return dataclasses.replace(config, crop_size=sides[0])
+
+
+def official_name(name: str) -> str:
+    """The name that the released code gives to one of our weights."""
+    for ours, official in _OFFICIAL_PREFIXES:
+        if (start := ours.match(name)) and name[start.end()] == ".":
+            rest = name[start.end() :]
+            if "res_conv_unit" in official:
+                rest = rest.replace(".norm", ".bn")  # group normalisations under an older name
+            return start.expand(official) + rest
+    raise KeyError(name)
+
+
+def _renamed(path: Path, weights: Mapping[str, Tensor], network: CrispNetwork) -> dict[str, Tensor]:
+    """The weights under this network's names, with every layer present and of its shape."""
+    expected = network.state_dict()
+    ours = {official_name(name): name for name in expected}
+    mismatched = [
+        f"{name} {tuple(weight.shape)} instead of {tuple(expected[ours[name]].shape)}"
+        for name, weight in weights.items()
+        if name in ours and weight.shape != expected[ours[name]].shape
+    ]
+    problems = [
+        f"{len(names)} {kind} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+        for kind, names in (
+            ("missing", [name for name in ours if name not in weights]),
+            ("unexpected", [name for name in weights if name not in ours]),
+            ("of another shape", mismatched),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            path,
+            "incompatible",
+            f"its weights are not those of {network.config.design}: {'; '.join(problems)}",
+        )
+    return {ours[name]: weight for name, weight in weights.items()}
+
+
+def _library(
+    path: Path,
+    codes: Mapping[str, Tensor],
+    decoder: ShapeDecoder,
+    on_shape: Callable[[int, int], None] | None,
+) -> tuple[ShapeLibrary | None, list[str]]:
+    """The library of these codes, and the names whose decoded surface does not close."""
+    if not codes:
+        return None, []
+    for name, code in codes.items():
+        if len(code) != decoder.code_dim:
+            raise CheckpointError(
+                path,
+                "incompatible",
+                f"shape code of {name} has length {len(code)}, the decoder's {decoder.code_dim}",
+            )
+    stacked = torch.stack(list(codes.values()))
+    boxes = shape_boxes(decoder, stacked, on_shape)
+    library = ShapeLibrary(tuple(codes), stacked, boxes.lower, boxes.upper)
+    closed = boxes.closed.tolist()
+    return library, [name for name, is_closed in zip(codes, closed, strict=True) if not is_closed]
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
