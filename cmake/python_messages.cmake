@@ -1,0 +1,23 @@
+# What a pip build of messages does differently from a colcon build, which other packages link to.
+
+# Call before rosidl_generate_interfaces. Leaves out the C++ half, which takes most of the time.
+macro(generate_for_python_only)
+  list(FILTER AMENT_EXTENSIONS_rosidl_generate_idl_interfaces EXCLUDE REGEX "_cpp:")
+endmacro()
+
+# Call after rosidl_generate_interfaces. Makes the Python package work with the message libraries
+# beside its modules. The middleware opens them by name, which only finds those on LD_LIBRARY_PATH
+# and those already loaded: so they are dependencies of the module that Python imports first.
+function(find_libraries_beside_modules)
+  get_property(targets DIRECTORY PROPERTY BUILDSYSTEM_TARGETS)
+  set(siblings "")
+  foreach(dependency IN LISTS ARGN)
+    list(APPEND siblings "$ORIGIN/../${dependency}")
+  endforeach()
+  set_target_properties(${targets} PROPERTIES INSTALL_RPATH "$ORIGIN;${siblings}")
+  target_link_libraries(${PROJECT_NAME}_s__rosidl_typesupport_c PRIVATE
+    -Wl,--no-as-needed
+    ${PROJECT_NAME}__rosidl_typesupport_fastrtps_c
+    ${PROJECT_NAME}__rosidl_typesupport_introspection_c
+  )
+endfunction()
