@@ -44,7 +44,7 @@ def load_mesh(path: str | Path, unit_m: float = 1.0) -> trimesh.Trimesh:
         mesh = trimesh.load(path, force="mesh", process=False)
     except Exception as error:  # every reader of trimesh fails in its own way
         raise MeshError(f"{path}: not a readable mesh ({error})") from error
-    if len(mesh.faces) == 0:
+    if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
         raise MeshError(f"{path}: no faces; a surface is needed, not a point cloud")
     if not np.isfinite(mesh.vertices).all():
         raise MeshError(f"{path}: some vertices are not finite")
