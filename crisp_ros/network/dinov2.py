@@ -28,14 +28,13 @@ class DinoV2(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         c = self.channels
-        self.cls_token = nn.Parameter(torch.empty(1, 1, c))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, c))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + _TRAINED_GRID**2, c))
         # Only DINOv2's own training uses it; it is kept because the published weights hold it.
         self.mask_token = nn.Parameter(torch.zeros(1, c))
         self.patch_embed = _PatchEmbedding(c, self.patch)
         self.blocks = nn.ModuleList(_Block(c, self.heads) for _ in range(12))
         self.norm = nn.LayerNorm(c, eps=1e-6)  # in the published weights; its output is not used
-        nn.init.normal_(self.cls_token, std=1e-6)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def forward(self, images: Tensor) -> BackboneFeatures:

@@ -105,6 +105,10 @@ class _Parts(NamedTuple):
     backbone: a module from normalised images (B, 3, S, S) to `BackboneFeatures`, with the length of
     their pooled vector as the attribute `pooled_features`.
     pnc_head: a module from (`BackboneFeatures`, side in px) to PNC maps (B, 3, side, side).
+
+    Both keep their whole state in parameters and persistent buffers, because a model file is loaded
+    into modules that were made without memory (on the meta device, where nn.init.normal_ takes
+    seconds: use nn.init.trunc_normal_).
     """
 
     backbone: nn.Module
@@ -168,6 +172,13 @@ class CrispNetwork(nn.Module):
         )
         if config.frozen_backbone:
             self.backbone.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> CrispNetwork:
+        """Switches to training mode or back; a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if self.config.frozen_backbone:
+            self.backbone.eval()
+        return self
 
     @property
     def crop_size(self) -> int:

@@ -1,0 +1,93 @@
+"""The shape decoder: its formula, its fast paths against autograd, and its broadcasting."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from crisp_ros.network.decoder import ShapeDecoder
+
+
+@pytest.fixture(scope="module")
+def decoder() -> ShapeDecoder:
+    torch.manual_seed(0)
+    return ShapeDecoder(hidden=24, layers=3)
+
+
+def _case(*leading: int, points: int = 7) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return (
+        0.1 * torch.randn((*leading, points, 3), generator=generator),
+        torch.randn((*leading, 3 * 2 * 24), generator=generator),
+    )
+
+
+def _sdf_of_one_point(decoder: ShapeDecoder, point: Tensor, code: Tensor) -> Tensor:
+    """The paper's formula, a layer at a time: a layer's code is its scales, then its shifts."""
+    y = point
+    for layer, film in zip(decoder.film_layers, code.split(2 * decoder.hidden), strict=True):
+        scale, shift = film[: decoder.hidden], film[decoder.hidden :]
+        y = torch.sin(scale * (layer.weight @ y + layer.bias) + shift)
+    return decoder.final_layer.weight[0] @ y + decoder.final_layer.bias[0]
+
+
+def test_all_three_ways_give_the_formulas_distances(decoder: ShapeDecoder) -> None:
+    points, codes = _case(2)
+    expected = torch.stack(
+        [
+            torch.stack([_sdf_of_one_point(decoder, point, code) for point in shape])
+            for shape, code in zip(points, codes, strict=True)
+        ]
+    )
+    for sdf in (
+        decoder(points, codes),
+        decoder.sdf(points, codes),
+        decoder.sdf_and_gradient(points, codes).sdf,
+    ):
+        torch.testing.assert_close(sdf, expected, rtol=0, atol=2e-6)
+
+
+def test_the_gradient_is_autograds(decoder: ShapeDecoder) -> None:
+    points, codes = _case(2)
+    points.requires_grad_(True)
+    (expected,) = torch.autograd.grad(decoder(points, codes).sum(), points)
+    gradient = decoder.sdf_and_gradient(points.detach(), codes).gradient
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_many_points_are_split_without_a_seam(decoder: ShapeDecoder) -> None:
+    points, codes = _case(points=5000)
+    torch.testing.assert_close(decoder.sdf(points, codes), decoder(points, codes).detach())
+    both = decoder.sdf_and_gradient(points, codes)
+    torch.testing.assert_close(both.sdf, decoder.sdf(points, codes))
+    assert both.gradient.shape == (5000, 3)
+
+
+def test_shapes_and_objects_broadcast(decoder: ShapeDecoder) -> None:
+    points, codes = _case(4)
+    matrix = decoder.sdf(points[:2, None], codes[None, :3])
+    assert matrix.shape == (2, 3, 7)
+    for b in range(2):
+        for k in range(3):
+            torch.testing.assert_close(matrix[b, k], decoder.sdf(points[b], codes[k]))
+    gradient = decoder.sdf_and_gradient(points[:2, None], codes[None, :3]).gradient
+    assert gradient.shape == (2, 3, 7, 3)
+    torch.testing.assert_close(decoder(points[:2, None], codes[None, :3]).detach(), matrix)
+
+
+def test_no_points_are_no_distances(decoder: ShapeDecoder) -> None:
+    points, codes = _case(2, points=0)
+    assert decoder.sdf(points, codes).shape == (2, 0)
+    assert decoder.sdf_and_gradient(points, codes).gradient.shape == (2, 0, 3)
+    assert decoder(points, codes).shape == (2, 0)
+
+
+def test_codes_receive_gradients(decoder: ShapeDecoder) -> None:
+    points, codes = _case()
+    assert torch.autograd.gradcheck(
+        lambda c: decoder.double()(points.double(), c), codes.double().requires_grad_(True)
+    )
+    decoder.float()
+
+
+def test_code_length() -> None:
+    assert ShapeDecoder().code_dim == 2560
