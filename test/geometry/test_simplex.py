@@ -10,7 +10,7 @@ from crisp_ros.geometry import simplex
 def projection_by_root_finding(row):
     """max(v - theta, 0) with theta from the condition that the entries sum to one."""
     excess = lambda theta: np.maximum(row - theta, 0).sum() - 1  # noqa: E731
-    theta = brentq(excess, row.min() - 1, row.max(), xtol=1e-15, rtol=1e-14)
+    theta = brentq(excess, row.min() - 2, row.max(), xtol=1e-15, rtol=1e-14)
     return np.maximum(row - theta, 0)
 
 

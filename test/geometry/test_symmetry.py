@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import trimesh
+from scipy.spatial.transform import Rotation
+
+from crisp_ros.geometry.symmetry import rotational_symmetries
+
+
+def samples(mesh: trimesh.Trimesh) -> np.ndarray:
+    return trimesh.sample.sample_surface_even(mesh, 8000, seed=0)[0]
+
+
+@pytest.mark.parametrize(
+    ("mesh", "order"),
+    [
+        (trimesh.creation.box((0.05, 0.08, 0.11)), 4),
+        (trimesh.creation.box((0.08, 0.08, 0.11)), 8),
+        (trimesh.creation.cylinder(0.03, 0.1), 72),
+        (trimesh.creation.cone(0.04, 0.1), 36),
+    ],
+)
+def test_groups_of_known_shapes(mesh, order):
+    assert len(rotational_symmetries(samples(mesh), 0.0015)) == order
+
+
+def test_every_symmetry_maps_the_surface_onto_itself_away_from_the_origin():
+    box = trimesh.creation.box((0.05, 0.08, 0.11))
+    box.apply_translation([0.02, -0.01, 0.03])
+    group = rotational_symmetries(samples(box), 0.0015)
+    assert np.allclose(group[0], np.eye(4))
+    for T in group:
+        moved = trimesh.transform_points(box.vertices, T)
+        assert np.allclose(np.sort(moved, 0), np.sort(box.vertices, 0), atol=5e-4)
+
+
+def test_axes_need_not_be_those_of_the_frame():
+    box = trimesh.creation.box((0.05, 0.08, 0.12))
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_rotvec([0.3, -0.5, 0.4]).as_matrix()
+    box.apply_transform(T)
+    assert len(rotational_symmetries(samples(box), 0.0025)) == 4
+
+
+def test_a_shape_without_symmetry_has_the_identity_alone():
+    block = trimesh.creation.box((0.05, 0.08, 0.11))
+    knob = trimesh.creation.box((0.03, 0.03, 0.03))
+    knob.apply_translation([0.035, 0.05, 0.06])
+    group = rotational_symmetries(samples(trimesh.util.concatenate([block, knob])), 0.0015)
+    assert len(group) == 1
