@@ -21,6 +21,10 @@ class Command(NamedTuple):
 COMMANDS = {
     "evaluate": Command("crisp_ros.cli.evaluate", "measure pose and shape errors on a data set"),
     "export": Command("crisp_ros.cli.export", "write the meshes of a model's known shapes"),
+    "import-official": Command(
+        "crisp_ros.cli.import_official", "convert a checkpoint of the authors' released code"
+    ),
+    "train": Command("crisp_ros.cli.train", "train a model from a folder of meshes"),
 }
 
 

@@ -38,12 +38,17 @@ def rotational_symmetries(
         return bool(tree.query(probes @ rotation.T)[0].mean() <= tolerance_m)
 
     group = [np.eye(3)]
+    found: list[NDArray[np.float64]] = []
     for axis in _candidate_axes(centred):
+        if any(abs(axis @ other) > np.cos(np.deg2rad(10.0)) for other in found):
+            continue  # the same axis once more, only less exact
         if fits(_turn(axis, 2.0 * np.pi * 0.137)) and fits(_turn(axis, 2.0 * np.pi * 0.291)):
             steps = _CONTINUOUS_STEPS
         else:
             orders = [n for n in range(max_order, 1, -1) if fits(_turn(axis, 2.0 * np.pi / n))]
             steps = orders[0] if orders else 1
+        if steps > 1:
+            found.append(axis)
         turns = [_turn(axis, 2.0 * np.pi * i / steps) for i in range(steps)]
         group = _distinct([a @ b for a in turns for b in group])
     transforms = np.tile(np.eye(4), (len(group), 1, 1))
@@ -68,6 +73,8 @@ def _turn(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
 def _distinct(rotations: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
     kept: list[NDArray[np.float64]] = []
     for rotation in rotations:
-        if all(np.trace(rotation.T @ other) < 1.0 + 2.0 * np.cos(np.deg2rad(3.0)) for other in kept):
+        if all(
+            np.trace(rotation.T @ other) < 1.0 + 2.0 * np.cos(np.deg2rad(3.0)) for other in kept
+        ):
             kept.append(rotation)
     return kept

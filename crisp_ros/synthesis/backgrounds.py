@@ -108,5 +108,12 @@ def _draw_clutter(image: Image, rng: np.random.Generator) -> None:
         at = (int(centre[0]), int(centre[1]))
         scale = rng.uniform(0.4, 3.0)
         cv2.putText(
-            image, letters, at, int(rng.integers(0, 6)), scale, colour, int(scale * 2) + 1, cv2.LINE_AA
+            image,
+            letters,
+            at,
+            int(rng.integers(0, 6)),
+            scale,
+            colour,
+            int(scale * 2) + 1,
+            cv2.LINE_AA,
         )

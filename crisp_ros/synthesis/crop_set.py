@@ -46,10 +46,10 @@ class CropSet:
 
     def batch(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
         """(rgb, pnc, mesh) of global indices."""
-        shard, row = np.divmod(indices, SHARD_CROPS)
-        rgb = np.stack([self.rgb[s][r] for s, r in zip(shard, row)])
-        pnc = np.stack([self.pnc[s][r] for s, r in zip(shard, row)])
-        mesh = np.array([self.mesh[s][r] for s, r in zip(shard, row)])
+        at = [divmod(int(i), SHARD_CROPS) for i in indices]
+        rgb = np.stack([self.rgb[shard][row] for shard, row in at])
+        pnc = np.stack([self.pnc[shard][row] for shard, row in at])
+        mesh = np.array([self.mesh[shard][row] for shard, row in at])
         return rgb, pnc, mesh
 
 
@@ -78,9 +78,7 @@ def write_shard(
     backgrounds = [background(renderer.width, renderer.height, rng) for _ in range(_BACKGROUNDS)]
     count = 0
     while count < SHARD_CROPS:
-        scene = scattered_scene(
-            viewpoints_by_mesh, renderer.width, renderer.height, settings, rng
-        )
+        scene = scattered_scene(viewpoints_by_mesh, renderer.width, renderer.height, settings, rng)
         rendering = renderer.render(scene)
         image = composite(rendering, varied(backgrounds[rng.integers(_BACKGROUNDS)], rng))
         for i, placement in enumerate(scene.placements):

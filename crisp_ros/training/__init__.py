@@ -1,0 +1,1 @@
+"""Supervised training: signed distances, losses, augmentation, the loop and its recipes."""
