@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder of meshes, one object each (PLY, OBJ, GLB), named by a BOP models_info.json if any",
+        help="folder of meshes, one object each (PLY, OBJ, GLB), named by models_info.json if any",
     )
     parser.add_argument(
         "--unit", type=float, default=1.0, metavar="M", help="one mesh unit in metres; BOP: 0.001"
