@@ -12,7 +12,8 @@ from rich.console import Console
 from crisp_ros.cli.options import add_json_option, add_model_options, checkpoint_path, progress
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.evaluation.bop import BopEvaluationSettings, evaluate_bop
-from crisp_ros.evaluation.report import instance_table, provenance, summary_table, write_json
+from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.evaluation.tables import instance_table, summary_table
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 

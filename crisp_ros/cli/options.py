@@ -20,14 +20,19 @@ class OptionError(ValueError):
     """Options that do not fit together or name something that is not there."""
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Adds --checkpoint, --device and --seed."""
+def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --checkpoint FILE; resolve it by `checkpoint_path`."""
     parser.add_argument(
         "--checkpoint",
         type=Path,
         metavar="FILE",
         help=f"model file (default: models/{CHECKPOINT_NAME} of the package)",
     )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --checkpoint, --device and --seed."""
+    add_checkpoint_option(parser)
     parser.add_argument(
         "--device", type=device, default="cpu", help="cpu, cuda or cuda:N (default: cpu)"
     )

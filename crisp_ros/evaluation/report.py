@@ -1,21 +1,17 @@
-"""Reports of measured figures: JSON files, the machine they were made on, tables."""
+"""Reports of measured figures: JSON files and the machine they were made on."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from rich.table import Table
 
 from crisp_ros import __version__
-from crisp_ros.evaluation.bop import BopEvaluation, InstanceErrors
 
 
 def provenance(command: str, device: str = "cpu") -> dict[str, Any]:
@@ -48,60 +44,6 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text)
     temporary.replace(path)
-
-
-def instance_table(evaluation: BopEvaluation, names: Mapping[int, str]) -> Table:
-    """One row an instance; `names` are those of the objects by id."""
-    table = Table(title="Instances")
-    for column in ("scene", "image"):
-        table.add_column(column, justify="right")
-    table.add_column("object", no_wrap=True)
-    for column in ("ADD-S mm", "ADD mm", "rotation deg", "translation mm", "Chamfer mm"):
-        table.add_column(column, justify="right")
-    table.add_column("certified", justify="center")
-    for instance in evaluation.instances:
-        table.add_row(*_cells(instance, names))
-    return table
-
-
-def summary_table(evaluation: BopEvaluation) -> Table:
-    """Areas under the accuracy curves, of the estimator and of the baseline."""
-    table = Table(
-        title=f"{len(evaluation.instances)} instances,"
-        f" {100 * evaluation.certified_share:.0f} % certified"
-    )
-    table.add_column("measure")
-    table.add_column("threshold", justify="right")
-    for column in ("AUC", "AUC of the depth centroid"):
-        table.add_column(column, justify="right")
-    for name, area in evaluation.auc_add_s.items():
-        baseline = evaluation.baseline_auc_add_s[name]
-        table.add_row("ADD-S", name, f"{area:.3f}", f"{baseline:.3f}")
-    for name, area in evaluation.auc_e_shape.items():
-        table.add_row("Chamfer", name, f"{area:.3f}", "")
-    return table
-
-
-def _cells(instance: InstanceErrors, names: Mapping[int, str]) -> list[str]:
-    return [
-        str(instance.scene),
-        str(instance.image),
-        names.get(instance.obj_id, str(instance.obj_id)),
-        _millimetres(instance.add_s_m),
-        _millimetres(instance.add_m),
-        f"{np.degrees(instance.rotation_error_rad):.1f}" if _found(instance) else "-",
-        _millimetres(instance.translation_error_m),
-        _millimetres(instance.chamfer_m),
-        "yes" if instance.certified else "no" if _found(instance) else "missed",
-    ]
-
-
-def _found(instance: InstanceErrors) -> bool:
-    return math.isfinite(instance.add_s_m)
-
-
-def _millimetres(metres: float) -> str:
-    return f"{1e3 * metres:.1f}" if math.isfinite(metres) else "-"
 
 
 def _cpu_name() -> str:

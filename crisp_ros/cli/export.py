@@ -1,0 +1,74 @@
+"""`crisp export`: what a model holds, in files that other programs read."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import torch
+import trimesh
+from rich.console import Console
+
+from crisp_ros.cli.options import OptionError, add_checkpoint_option, checkpoint_path, progress
+from crisp_ros.data.meshes import MeshError
+from crisp_ros.geometry.isosurface import IsosurfaceSettings, TriangleMesh, extract_meshes
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.network.decoder import ShapeDecoder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--library", action="store_true", help="the mesh of every shape code of the library, PLY"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder to write, in metres"
+    )
+    parser.add_argument(
+        "--voxels",
+        type=int,
+        default=128,
+        help="along the longest edge of a shape's box (default: 128)",
+    )
+    add_checkpoint_option(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    path = checkpoint_path(args.checkpoint)
+    if args.voxels < 8:
+        raise OptionError(f"--voxels {args.voxels}: expected at least 8")
+    model = load_model(path)
+    library = model.library
+    if library is None:
+        raise OptionError(f"{path} holds no shape code library: export a model that has one")
+    settings = IsosurfaceSettings(voxels=args.voxels)
+    args.output.mkdir(parents=True, exist_ok=True)
+    with progress("shapes") as on_shape:
+        for index, name in enumerate(library.names):
+            box = library.lower[index], library.upper[index]
+            mesh = _mesh(model.network.decoder, library.codes[index], *box, settings)
+            if mesh.is_empty:
+                raise MeshError(f"{path}: the code of {name} has no surface inside its box")
+            surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+            surface.export(args.output / f"{_file_name(name)}.ply")
+            on_shape(index + 1, len(library))
+    Console().print(f"{len(library)} meshes in {args.output}", highlight=False)
+
+
+def _mesh(
+    decoder: ShapeDecoder,
+    code: torch.Tensor,
+    lower: torch.Tensor,
+    upper: torch.Tensor,
+    settings: IsosurfaceSettings,
+) -> TriangleMesh:
+    (mesh,) = extract_meshes(
+        lambda points, _: decoder.sdf(points, code), lower[None], upper[None], settings
+    )
+    return mesh
+
+
+def _file_name(name: str) -> str:
+    """The name with everything that is special to a file system replaced."""
+    return re.sub(r"[^\w.+-]", "_", name).lstrip(".") or "_"

@@ -1,0 +1,81 @@
+"""`crisp export`: one closed mesh in metres for every code of the library."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+import trimesh
+
+from crisp_ros.cli.main import main
+from crisp_ros.network.checkpoint import Model, save_model
+from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.network.model import CrispNetwork, network_config
+
+RADII = (0.03, 0.05)
+
+
+def model_file(path: Path, library: ShapeLibrary | None) -> Path:
+    config = dataclasses.replace(
+        network_config("compact"), shape_hidden=(8,), decoder_hidden=4, decoder_layers=2
+    )
+    save_model(path, Model(CrispNetwork(config), library, {}))
+    return path
+
+
+def spheres() -> ShapeLibrary:
+    """Codes whose first entry is a radius, for the decoder below."""
+    codes = torch.zeros(2, 16)
+    codes[:, 0] = torch.tensor(RADII)
+    corner = codes[:, :1].expand(-1, 3)
+    return ShapeLibrary(("small ball", "../large"), codes, -corner, corner)
+
+
+@pytest.fixture
+def round_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sdf(self: ShapeDecoder, points: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        return points.norm(dim=-1) - codes[..., :1]
+
+    monkeypatch.setattr(ShapeDecoder, "sdf", sdf)
+
+
+@pytest.mark.usefixtures("round_decoder")
+def test_every_shape_becomes_a_closed_mesh_in_metres(tmp_path: Path) -> None:
+    checkpoint = model_file(tmp_path / "model.safetensors", spheres())
+    folder = tmp_path / "out/meshes"
+    arguments = ["--checkpoint", str(checkpoint), "--output", str(folder), "--voxels", "32"]
+    assert main(["export", "--library", *arguments]) == 0
+    assert sorted(p.name for p in folder.iterdir()) == ["_large.ply", "small_ball.ply"]
+    for name, radius in zip(("small_ball", "_large"), RADII, strict=True):
+        mesh = trimesh.load(folder / f"{name}.ply")
+        assert mesh.is_watertight and mesh.volume > 0
+        assert abs(mesh.vertices).max() == pytest.approx(radius, rel=0.02)
+
+
+def test_a_code_without_a_surface_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ShapeDecoder, "sdf", lambda self, points, codes: points.norm(dim=-1) + 1)
+    checkpoint = model_file(tmp_path / "model.safetensors", spheres())
+    arguments = ["--checkpoint", str(checkpoint), "--output", str(tmp_path), "--voxels", "16"]
+    assert main(["export", "--library", *arguments]) == 1
+    assert "small ball has no surface" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "extra, message",
+    [
+        (["--checkpoint", "absent.safetensors"], "absent.safetensors"),
+        (["--checkpoint", "FILE"], "no shape code library"),
+        (["--checkpoint", "FILE", "--voxels", "2"], "expected at least 8"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], extra: list[str], message: str
+) -> None:
+    bare = model_file(tmp_path / "bare.safetensors", None)
+    arguments = [str(bare) if word == "FILE" else word for word in extra]
+    assert main(["export", "--library", "--output", str(tmp_path), *arguments]) == 1
+    printed = capsys.readouterr().err
+    assert message in printed and printed.count("\n") == 1
