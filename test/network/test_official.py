@@ -3,6 +3,9 @@
 import math
 import os
 import pickle
+import re
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +203,7 @@ def released(weights, codes, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(released: Path) -> Model:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(library_module, "_HALF_SIDES_M", (0.1,))  # random shapes never close
+        patch.setattr(library_module, "_COARSE", 8)
         return import_official(released)
 
 
@@ -230,7 +234,7 @@ def test_every_weight_is_taken_over(weights, model: Model) -> None:
     assert model.header["version"] == "official-checkpoint"
 
 
-@pytest.mark.parametrize("side", [70, 112])  # at 70 px the levels' sizes do not nest
+@pytest.mark.parametrize("side", [56, 70])  # at 70 px the levels' sizes do not nest
 def test_outputs_are_those_of_the_released_network(weights, model: Model, side: int) -> None:
     crops = torch.rand((2, 3, side, side), generator=torch.Generator().manual_seed(1))
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
@@ -310,13 +314,43 @@ def test_values_that_are_not_finite(tmp_path) -> None:
     assert "can" in _refused(path, "corrupt")
 
 
+def _repickled(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Rewrites an archive's pickle, as if another machine had written it."""
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in records.items():
+            archive.writestr(name, change(content) if name.endswith("/data.pkl") else content)
+
+
 def test_tensors_of_a_gpu_and_half_precision_arrive_as_float32_on_the_cpu(tmp_path) -> None:
-    state = {"module.x": torch.ones(3, dtype=torch.float16)}
-    library = {"b": torch.ones(4), "a": [1.0, 2.0]}
-    path = _saved(tmp_path / "a.pth", model=state, shape_code_library=library)
+    path = _saved(tmp_path / "a.pth", model={"module.x": torch.ones(3, dtype=torch.float16)})
+    _repickled(path, lambda p: p.replace(b"\x03\0\0\0cpu", b"\x06\0\0\0cuda:1"))
+    with pytest.raises(RuntimeError, match="map_location"):
+        torch.load(path, weights_only=True)
     official = read_official(path)
-    assert list(official.weights) == ["x"] and official.weights["x"].dtype == torch.float32
-    assert list(official.codes) == ["a", "b"]
+    assert list(official.weights) == ["x"]
+    assert torch.equal(official.weights["x"], torch.ones(3))
+
+
+@pytest.mark.parametrize("module", ["numpy.core", "numpy._core"])
+def test_codes_pickled_by_any_numpy_or_as_tensors_or_lists(tmp_path, module: str) -> None:
+    library = {
+        "d": np.arange(3.0),
+        "c": np.arange(3, dtype=np.float32)[None],
+        "b": torch.arange(3),
+        "a": [0.0, np.float32(1.0), np.float64(2.0)],
+    }
+    path = _saved(tmp_path / "a.pth", model={"x": torch.ones(1)}, shape_code_library=library)
+
+    def by_another_numpy(pickled: bytes) -> bytes:
+        return re.sub(rb"numpy\._?core\.multiarray", f"{module}.multiarray".encode(), pickled)
+
+    _repickled(path, by_another_numpy)
+    codes = read_official(path).codes
+    assert list(codes) == ["a", "b", "c", "d"]
+    for code in codes.values():
+        assert torch.equal(code, torch.tensor([0.0, 1.0, 2.0]))
 
 
 class _Bomb:
