@@ -30,6 +30,7 @@ def test_a_checkpoint_becomes_a_model_file(
     checkpoint: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     monkeypatch.setattr(library, "_HALF_SIDES_M", (0.1,))  # a decoder of zeros never closes
+    monkeypatch.setattr(library, "_COARSE", 8)
     output, report = tmp_path / "model.safetensors", tmp_path / "report.json"
     arguments = ["--output", str(output), "--half", "--json", str(report)]
     assert main(["import-official", str(checkpoint), *arguments]) == 0
