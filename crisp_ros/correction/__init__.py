@@ -1,0 +1,1 @@
+"""The corrector (Algorithms 1 and 2, and a second-order solver), the certificate, degeneracy."""

@@ -1,0 +1,96 @@
+"""Does the estimated shape stay out of the space that the camera has seen to be empty?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crisp_ros.correction.certificate import Condition, condition
+from crisp_ros.correction.surface import SurfacePoints
+from crisp_ros.geometry.se3 import invert, transform
+from crisp_ros.observation.frame import Camera
+
+
+@dataclass(frozen=True)
+class VisibilitySettings:
+    """Settings of `visibility_conditions`.
+
+    Attributes:
+        depth_tolerance_m: how far the shape may stick out before the measured depth, metres.
+        pixel_tolerance: how far it may stick out beyond the object's mask, pixels.
+        free_space_share: surface points that may stick out before the depth.
+        silhouette_share: surface points that may project onto seen background.
+    """
+
+    depth_tolerance_m: float = 0.015
+    pixel_tolerance: int = 4
+    free_space_share: float = 0.05
+    silhouette_share: float = 0.1
+
+
+@torch.no_grad()
+def visibility_conditions(
+    surfaces: SurfacePoints,
+    T_object_camera: Tensor,
+    objects: Tensor,
+    depth: Tensor,
+    labels: Tensor,
+    camera: Camera,
+    settings: VisibilitySettings | None = None,
+) -> tuple[Condition, Condition]:
+    """The free-space and the silhouette condition of estimated shapes in their depth image.
+
+    Free space: a surface point clearly nearer than everything measured around its pixel lies where
+    the camera has looked through. Silhouette: a surface point beside the object's mask must be
+    hidden behind something; where what is seen there is as far as the point or farther, the shape
+    reaches into the background. Pixels without depth prove nothing and are left out.
+
+    Args:
+        surfaces: points (B, M, 3) on the estimated shapes, object frame, metres.
+        T_object_camera: (B, 4, 4).
+        objects: (B,) the objects' labels in `labels`.
+        depth: (H, W) metres, zero where not measured.
+        labels: (H, W) integers.
+        camera: of the depth image.
+        settings: see `VisibilitySettings`.
+    """
+    settings = settings or VisibilitySettings()
+    x = transform(invert(T_object_camera).to(surfaces.points.dtype), surfaces.points)
+    z = x[..., 2]
+    front = surfaces.valid & (z > 1e-3)
+    safe = torch.where(front, z, 1.0)
+    u = torch.nan_to_num(camera.fx * x[..., 0] / safe + camera.cx).round().clamp(-1e6, 1e6).long()
+    v = torch.nan_to_num(camera.fy * x[..., 1] / safe + camera.cy).round().clamp(-1e6, 1e6).long()
+    reach = torch.tensor((-settings.pixel_tolerance, 0, settings.pixel_tolerance), device=z.device)
+    du, dv = (grid.reshape(-1) for grid in torch.meshgrid(reach, reach, indexing="ij"))
+    columns, rows = u[..., None] + du, v[..., None] + dv
+    height, width = depth.shape
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    measured = depth[rows, columns]
+    seen = inside & (measured > 0)
+    nearest = torch.where(seen, measured, torch.inf).amin(-1)
+    own = (inside & (labels[rows, columns] == objects[:, None, None])).any(-1)
+
+    known = front & seen.any(-1)
+    total = known.sum(-1).clamp_min(1)
+    before = known & (nearest > z + settings.depth_tolerance_m)
+    beside = known & ~own & (nearest > z - settings.depth_tolerance_m)
+    sticking_out = before.sum(-1) / total
+    on_background = beside.sum(-1) / total
+    return (
+        condition(
+            "free space",
+            sticking_out <= settings.free_space_share,
+            sticking_out,
+            lambda value: f"{100 * value:.0f} % of the shape lies in space seen to be empty",
+        ),
+        condition(
+            "silhouette",
+            on_background <= settings.silhouette_share,
+            on_background,
+            lambda value: f"{100 * value:.0f} % of the shape projects onto seen background",
+        ),
+    )
