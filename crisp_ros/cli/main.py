@@ -41,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A command line that cannot be read ends the process with status 2.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = next((a for a in arguments if not a.startswith("-")), "")
     try:
-        args = _parser(arguments).parse_args(arguments)
+        args = _parser(chosen).parse_args(arguments)
         args.command_line = " ".join(["crisp", *arguments])
         args.run(args)
     except KeyboardInterrupt:
@@ -50,17 +51,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_the_users(error):
             raise
-        print(f"crisp: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"crisp {chosen}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(chosen: str) -> argparse.ArgumentParser:
     """Only the chosen subcommand is imported: `crisp --help` should not wait for torch."""
     parser = _Parser(prog="crisp", description="Object pose and shape from RGB-D, certified.")
     parser.add_argument("--version", action="version", version=f"crisp_ros {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    chosen = next((a for a in arguments if not a.startswith("-")), None)
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(
             name, help=command.summary, description=command.summary.capitalize() + "."

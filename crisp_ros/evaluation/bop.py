@@ -164,7 +164,8 @@ def evaluate_bop(
     models: dict[int, _TrueModel] = {}
     measured: list[InstanceErrors] = []
     for done, frame in enumerate(dataset.frames(), start=1):
-        camera = _camera(frame)
+        height, width = frame.depth.shape
+        camera = Camera.from_matrix(frame.intrinsics, width, height)
         result = estimator.estimate(Frame(frame.rgb, frame.depth, frame.labels, camera))
         meshes = estimator.meshes(result.objects)
         found = {e.label: (e, m) for e, m in zip(result.objects, meshes, strict=True)}
@@ -237,19 +238,6 @@ def _baseline_add_s(frame: BopFrame, instance: BopInstance, truth: _TrueModel) -
     T_baseline = np.eye(4)
     T_baseline[:3, 3] = (frame.depth[v, u, None] * rays).mean(axis=0)
     return add_s(truth.points, T_baseline, instance.T_camera_object)
-
-
-def _camera(frame: BopFrame) -> Camera:
-    height, width = frame.depth.shape
-    k = frame.intrinsics
-    return Camera(
-        fx=float(k[0, 0]),
-        fy=float(k[1, 1]),
-        cx=float(k[0, 2]),
-        cy=float(k[1, 2]),
-        width=width,
-        height=height,
-    )
 
 
 def _areas(errors: Sequence[float], thresholds: Mapping[str, float]) -> dict[str, float]:

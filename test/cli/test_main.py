@@ -56,7 +56,7 @@ def test_bad_input_is_one_line(
     assert main(["pretend", "a.json"]) == status
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.count("\n") == 1
-    assert printed.err.startswith("crisp") and "Traceback" not in printed.err
+    assert printed.err.startswith("crisp pretend: ") and "Traceback" not in printed.err
 
 
 @pytest.mark.parametrize(
