@@ -13,7 +13,7 @@ from crisp_ros.cli.options import OptionError, checkpoint_path, device, output_f
 
 def test_devices_are_checked() -> None:
     assert device("cpu") == "cpu"
-    with pytest.raises(argparse.ArgumentTypeError, match="is no device"):
+    with pytest.raises(argparse.ArgumentTypeError, match="not a device"):
         device("gpu0")
     beyond = f"cuda:{torch.cuda.device_count()}"
     with pytest.raises(argparse.ArgumentTypeError, match="no device cuda"):
