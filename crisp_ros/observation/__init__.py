@@ -1,0 +1,1 @@
+"""A camera frame becomes observations: crops for the network, depth points for the pose."""

@@ -1,0 +1,138 @@
+"""One RGB-D frame with its labels and camera, checked where it enters."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class FrameError(ValueError):
+    """A frame that cannot be used: what was wrong, what was expected, what to do."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera without distortion; pixel centres are at integer coordinates.
+
+    Attributes:
+        fx, fy: focal lengths, px.
+        cx, cy: principal point, px.
+        width, height: of the image, px.
+
+    Raises:
+        FrameError: where a focal length or a size is not positive, or a value is not finite.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not math.isfinite(value):
+                raise FrameError(f"camera: {field.name} is {value}, expected a finite number")
+        if self.fx <= 0 or self.fy <= 0:
+            raise FrameError(
+                f"camera: focal lengths are {self.fx} and {self.fy}, expected positive pixels; "
+                "zero means that the camera is not calibrated"
+            )
+        if self.width <= 0 or self.height <= 0:
+            raise FrameError(
+                f"camera: the image is {self.width} x {self.height}, expected positive pixels"
+            )
+
+    @classmethod
+    def from_matrix(cls, matrix: ArrayLike, width: int, height: int) -> Camera:
+        """The camera of an intrinsic matrix K, (3, 3) or its nine numbers row by row.
+
+        Raises:
+            FrameError: where K is no matrix of a calibrated, rectified camera.
+        """
+        values = np.asarray(matrix, dtype=np.float64)
+        if values.size != 9:
+            raise FrameError(f"camera: K has shape {values.shape}, expected (3, 3)")
+        K = values.reshape(3, 3)
+        camera = cls(K[0, 0].item(), K[1, 1].item(), K[0, 2].item(), K[1, 2].item(), width, height)
+        rest = np.array([K[0, 1], K[1, 0], K[2, 0], K[2, 1], K[2, 2] - 1.0])
+        if not (np.abs(rest) < 1e-3 * min(camera.fx, 1.0)).all():
+            raise FrameError(
+                f"camera: K is {K.tolist()}, expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]; "
+                "rectify the image first"
+            )
+        return camera
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A colour image with the depth and the object labels of its pixels.
+
+    Attributes:
+        rgb: (H, W, 3) uint8.
+        depth: (H, W) float32 metres, registered to the colour image. Not finite or negative
+            values become 0, which means invalid.
+        labels: (H, W) int32, 0 = background; any integer or boolean array is accepted.
+        camera: of all three.
+
+    Raises:
+        FrameError: where types or sizes do not fit.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    camera: Camera
+
+    def __post_init__(self) -> None:
+        size = (self.camera.height, self.camera.width)
+        _require_array("rgb", self.rgb, (*size, 3))
+        _require_array("depth", self.depth, size)
+        _require_array("labels", self.labels, size)
+        if self.rgb.dtype != np.uint8:
+            raise FrameError(f"rgb is {self.rgb.dtype}, expected uint8 in [0, 255]")
+        if self.depth.dtype not in (np.float32, np.float64):
+            raise FrameError(
+                f"depth is {self.depth.dtype}, expected float32 metres; "
+                "16-bit depth is in millimetres: use depth_mm_to_m"
+            )
+        if self.labels.dtype.kind not in "iub":
+            raise FrameError(f"labels are {self.labels.dtype}, expected integers")
+        if self.labels.dtype != np.int32 and self.labels.dtype.kind != "b":
+            limits = np.iinfo(np.int32)
+            if self.labels.max() > limits.max or self.labels.min() < limits.min:
+                raise FrameError("labels do not fit into 32 bits; renumber them")
+        labels = np.ascontiguousarray(self.labels, dtype=np.int32)
+        if labels.min() < 0:
+            raise FrameError(f"labels go down to {labels.min()}, expected 0 for the background")
+        depth = np.where((self.depth > 0) & (self.depth < np.inf), self.depth, np.float32(0))
+        object.__setattr__(self, "rgb", np.ascontiguousarray(self.rgb))
+        object.__setattr__(self, "depth", np.ascontiguousarray(depth, dtype=np.float32))
+        object.__setattr__(self, "labels", labels)
+
+
+def depth_mm_to_m(depth: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """16-bit depth (H, W) in millimetres as float32 metres; 0 stays invalid.
+
+    Raises:
+        FrameError: where the image is not 16-bit, so that its unit is not known.
+    """
+    if depth.dtype != np.uint16:
+        raise FrameError(f"depth is {depth.dtype}, expected uint16 millimetres")
+    return depth * np.float32(1e-3)
+
+
+def _require_array(name: str, value: Any, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, np.ndarray):
+        raise FrameError(f"{name} is a {type(value).__name__}, expected a NumPy array")
+    if value.shape != shape:
+        raise FrameError(
+            f"{name} has shape {value.shape}, expected {shape} from the camera's size; "
+            "colour, depth and labels must be registered to one another"
+        )

@@ -1,0 +1,285 @@
+"""What the network and the solvers need of each labelled object: its crop and its depth points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crisp_ros.observation.frame import Camera, Frame
+
+_GREY = 128  # the 8-bit value nearest to 0.5, outside the image
+
+
+@dataclass(frozen=True)
+class ObservationSettings:
+    """Settings of `observe`.
+
+    Attributes:
+        min_depth_m, max_depth_m: depth outside is invalid, metres.
+        points: depth points sampled per object, N.
+        min_points: usable depth pixels an object needs.
+        margin: side of the square crop over the longer edge of the mask's box.
+        border_px: pixels this close to the mask's border are not sampled: colour and depth of a
+            real camera disagree there by a few pixels.
+        depth_jump: where depth jumps by more than this share of itself between neighbours, none
+            of them is sampled.
+        min_share: of an object's usable pixels that are sampled from all the same; the border
+            gives way before the jumps.
+        min_fragment: unconnected parts of a mask below this share of it are ignored.
+        seed: of the sampling.
+    """
+
+    min_depth_m: float = 0.1
+    max_depth_m: float = 10.0
+    points: int = 1000
+    min_points: int = 30
+    margin: float = 1.2
+    border_px: int = 4
+    depth_jump: float = 0.02
+    min_share: float = 0.33
+    min_fragment: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_depth_m < self.max_depth_m:
+            raise ValueError(
+                f"depth range is {self.min_depth_m} to {self.max_depth_m} m, expected 0 < min < max"
+            )
+        if not 1 <= self.min_points <= self.points:
+            raise ValueError(
+                f"min_points {self.min_points}, points {self.points}: expected 1 <= min <= points"
+            )
+        if self.margin < 1 or self.border_px < 0 or self.depth_jump <= 0:
+            raise ValueError(
+                f"margin {self.margin}, border_px {self.border_px}, depth_jump {self.depth_jump}: "
+                "expected margin >= 1, border_px >= 0 and depth_jump > 0"
+            )
+        if not (0 <= self.min_fragment < 1 and 0 < self.min_share <= 1):
+            raise ValueError(
+                f"min_fragment {self.min_fragment}, min_share {self.min_share}: "
+                "expected min_fragment in [0, 1) and min_share in (0, 1]"
+            )
+
+
+class Rejected(NamedTuple):
+    """An object without an estimate: its label, and why."""
+
+    label: int
+    reason: str
+
+
+class Observations(NamedTuple):
+    """The B usable objects of a frame, in ascending order of their labels.
+
+    labels: (B,) int64. crops: (B, 3, S, S) float32 RGB in [0, 1]. boxes: (B, 3) float32, left, top
+    and side of each crop, px. points: (B, N, 3) float32, camera frame, metres, zero where padded.
+    pixels: (B, N, 2) float32, (u, v) of each point. valid: (B, N) bool. rejected: the others.
+    """
+
+    labels: Tensor
+    crops: Tensor
+    boxes: Tensor
+    points: Tensor
+    pixels: Tensor
+    valid: Tensor
+    rejected: tuple[Rejected, ...]
+
+
+def observe(frame: Frame, settings: ObservationSettings, crop_size: int) -> Observations:
+    """Crops and depth points of every label of a frame.
+
+    The crop is a square around the mask's bounding box, grey where it leaves the image; a pixel u
+    is at (u + 0.5 - left) / side * S - 0.5 in the crop. Points are drawn evenly over the mask at
+    the depth image's own resolution, without replacement; a smaller object is padded. Pixels at
+    the mask's border and at jumps of depth mix two surfaces and are left out, as long as enough
+    others remain. Nothing here depends on an estimate.
+
+    Args:
+        frame: the frame.
+        settings: see `ObservationSettings`.
+        crop_size: S, px.
+    """
+    jumps = _depth_jumps(frame.depth, settings)
+    kept: list[_Object] = []
+    rejected: list[Rejected] = []
+    for label in _labels(frame.labels):
+        found = _object(frame, label, jumps, settings)
+        if isinstance(found, Rejected):
+            rejected.append(found)
+        else:
+            kept.append(found)
+    return _stacked(frame, kept, tuple(rejected), settings, crop_size)
+
+
+class _Object(NamedTuple):
+    """label; box: left, top, side of the crop, px; u, v: usable depth pixels, in scan order."""
+
+    label: int
+    box: tuple[int, int, int]
+    u: NDArray[np.int64]
+    v: NDArray[np.int64]
+
+
+def _labels(labels: NDArray[np.int32]) -> list[int]:
+    """The labels of a frame, ascending, without the background."""
+    flat = labels.ravel()
+    # Labels come in runs: sorting the runs' values is far cheaper than sorting the pixels.
+    starts = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    found = np.unique(np.append(flat[starts], flat[0]))
+    return found[found != 0].tolist()
+
+
+def _depth_jumps(depth: NDArray[np.float32], settings: ObservationSettings) -> NDArray[np.bool_]:
+    """Pixels (H, W) with a neighbour whose depth differs too much, or which is part of a jump."""
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    farthest = cv2.dilate(depth, cross)
+    nearest = cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), cross)
+    return farthest - nearest > settings.depth_jump * depth
+
+
+def _object(
+    frame: Frame, label: int, jumps: NDArray[np.bool_], settings: ObservationSettings
+) -> _Object | Rejected:
+    rows, columns = _window(frame.labels, label)
+    mask = _without_fragments(frame.labels[rows, columns] == label, settings.min_fragment)
+    depth = frame.depth[rows, columns]
+    in_range = mask & (depth >= settings.min_depth_m) & (depth <= settings.max_depth_m)
+    usable = int(np.count_nonzero(in_range))
+    if usable < settings.min_points:
+        return Rejected(label, _too_few_points(mask, depth, usable, settings))
+    v, u = np.nonzero(_away_from_edges(mask, in_range, jumps[rows, columns], settings))
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    side = int(np.ceil(settings.margin * max(width, height)))
+    centre = (columns.start + left + width / 2, rows.start + top + height / 2)
+    box = (round(centre[0] - side / 2), round(centre[1] - side / 2), side)
+    return _Object(label, box, u + columns.start, v + rows.start)
+
+
+def _window(labels: NDArray[np.int32], label: int) -> tuple[slice, slice]:
+    """Rows and columns of a label's box and, inside the image, one pixel around it."""
+    left, top, width, height = cv2.boundingRect((labels == label).view(np.uint8))
+    return (
+        slice(max(top - 1, 0), top + height + 1),
+        slice(max(left - 1, 0), left + width + 1),
+    )
+
+
+def _without_fragments(mask: NDArray[np.bool_], min_share: float) -> NDArray[np.bool_]:
+    """The mask without the specks that segmenters leave behind."""
+    parts, part, statistics, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
+    if parts == 2:
+        return mask
+    areas = statistics[1:, cv2.CC_STAT_AREA]
+    kept = np.append(False, areas >= min_share * areas.sum())
+    return kept[part]
+
+
+def _away_from_edges(
+    mask: NDArray[np.bool_],
+    in_range: NDArray[np.bool_],
+    jumps: NDArray[np.bool_],
+    settings: ObservationSettings,
+) -> NDArray[np.bool_]:
+    """The pixels in range without those at jumps and at the mask's border, as far as enough remain.
+
+    The border is that of the mask, not of the image: an object cut by the image keeps its edge.
+    """
+    enough = max(settings.min_points, round(settings.min_share * np.count_nonzero(in_range)))
+    kept = in_range & ~jumps
+    if np.count_nonzero(kept) < enough:
+        kept = in_range
+    if mask.all():
+        return kept
+    to_border = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3)
+    reach = 2 * settings.border_px + 1
+    # A thin part, such as a handle, has no pixel far from the border: its core is kept instead.
+    core = cv2.dilate(to_border, np.ones((reach, reach), np.uint8))
+    depth_inside = to_border / np.minimum(settings.border_px + 0.5, 0.8 * core).clip(0.5)
+    innermost = np.partition(depth_inside[kept], -enough)[-enough]
+    return kept & (depth_inside >= min(1.0, innermost))
+
+
+def _too_few_points(
+    mask: NDArray[np.bool_],
+    depth: NDArray[np.float32],
+    usable: int,
+    settings: ObservationSettings,
+) -> str:
+    pixels = int(np.count_nonzero(mask))
+    if pixels < settings.min_points:
+        return f"mask of {pixels} px, needs {settings.min_points}"
+    measured = depth[mask & (depth > 0)]
+    if len(measured) < settings.min_points:
+        return f"depth on {len(measured)} of {pixels} px, needs {settings.min_points}"
+    return (
+        f"{usable} of {len(measured)} depths in {settings.min_depth_m:g} to "
+        f"{settings.max_depth_m:g} m, needs {settings.min_points}; median {np.median(measured):g} m"
+    )
+
+
+def _stacked(
+    frame: Frame,
+    objects: list[_Object],
+    rejected: tuple[Rejected, ...],
+    settings: ObservationSettings,
+    crop_size: int,
+) -> Observations:
+    count, n = len(objects), settings.points
+    crops = np.empty((count, crop_size, crop_size, 3), np.uint8)
+    pixels = np.zeros((count, n, 2), np.float32)
+    depth = np.zeros((count, n), np.float32)
+    valid = np.zeros((count, n), bool)
+    for i, found in enumerate(objects):
+        crops[i] = _crop(frame.rgb, found.box, crop_size)
+        chosen = _evenly_drawn(len(found.u), n, np.random.default_rng((settings.seed, found.label)))
+        u, v = found.u[chosen], found.v[chosen]
+        pixels[i, : len(u)] = np.stack((u, v), axis=-1)
+        depth[i, : len(u)] = frame.depth[v, u]
+        valid[i, : len(u)] = True
+    return Observations(
+        labels=torch.tensor([o.label for o in objects], dtype=torch.int64),
+        crops=torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255.0).contiguous(),
+        boxes=torch.tensor([o.box for o in objects], dtype=torch.float32).reshape(count, 3),
+        points=torch.from_numpy(_back_projected(pixels, depth, frame.camera)),
+        pixels=torch.from_numpy(pixels),
+        valid=torch.from_numpy(valid),
+        rejected=rejected,
+    )
+
+
+def _crop(rgb: NDArray[np.uint8], box: tuple[int, int, int], crop_size: int) -> NDArray[np.uint8]:
+    """The square (S, S, 3) of an image, averaged where it shrinks."""
+    left, top, side = box
+    height, width = rgb.shape[:2]
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
+    square = rgb[y0:y1, x0:x1]
+    if square.shape[:2] != (side, side):
+        whole = np.full((side, side, 3), _GREY, np.uint8)
+        whole[y0 - top : y1 - top, x0 - left : x1 - left] = square
+        square = whole
+    shrinks = side > crop_size
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(square, (crop_size, crop_size), interpolation=method)
+
+
+def _evenly_drawn(count: int, wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """At most `wanted` distinct numbers below `count`, ascending, one from each equal stretch."""
+    if count <= wanted:
+        return np.arange(count)
+    bounds = np.arange(wanted + 1) * count // wanted
+    return rng.integers(bounds[:-1], bounds[1:])
+
+
+def _back_projected(
+    pixels: NDArray[np.float32], depth: NDArray[np.float32], camera: Camera
+) -> NDArray[np.float32]:
+    """Points (B, N, 3) in the camera's optical frame, metres."""
+    x = (pixels[..., 0] - camera.cx) / camera.fx * depth
+    y = (pixels[..., 1] - camera.cy) / camera.fy * depth
+    return np.stack((x, y, depth), axis=-1).astype(np.float32)
