@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-_ROWS_PER_CHUNK = 2048  # activations of one chunk stay in a core's cache; larger chunks cost more a point
+_ROWS_PER_CHUNK = (
+    2048  # a chunk's activations stay in a core's cache; larger ones cost more a point
+)
 
 
 class SignedDistance(NamedTuple):
@@ -31,7 +34,7 @@ class ShapeDecoder(nn.Module):
         super().__init__()
         self.hidden = hidden
         widths = [3] + [hidden] * layers
-        self.film_layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
+        self.film_layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.final_layer = nn.Linear(hidden, 1)
         # Coordinates are metres (about 0.1), so the first layer has to raise the frequency.
         nn.init.uniform_(self.film_layers[0].weight, -10.0, 10.0)
@@ -69,9 +72,7 @@ class ShapeDecoder(nn.Module):
     def sdf(self, points: Tensor, codes: Tensor) -> Tensor:
         """`forward` without gradients: in place and in cache-sized chunks, several times faster."""
         weights, biases = self._folded_film(codes)
-        pieces = [
-            self._sdf_chunk(chunk, weights, biases) for chunk in self._chunks(points, codes)
-        ]
+        pieces = [self._sdf_chunk(chunk, weights, biases) for chunk in self._chunks(points, codes)]
         return torch.cat(pieces, dim=-1)
 
     @torch.no_grad()
@@ -112,7 +113,7 @@ class ShapeDecoder(nn.Module):
 
     def _sdf_chunk(self, points: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Tensor:
         y = points
-        for weight, bias in zip(weights, biases):
+        for weight, bias in zip(weights, biases, strict=True):
             y = torch.matmul(y, weight).add_(bias).sin_()
         return self.final_layer(y).squeeze(-1)
 
@@ -120,12 +121,12 @@ class ShapeDecoder(nn.Module):
         self, points: Tensor, weights: list[Tensor], biases: list[Tensor]
     ) -> SignedDistance:
         y, slopes = points, []
-        for weight, bias in zip(weights, biases):
+        for weight, bias in zip(weights, biases, strict=True):
             y = torch.matmul(y, weight).add_(bias)
             slopes.append(torch.cos(y))
             y.sin_()
         sdf = self.final_layer(y).squeeze(-1)
         back = self.final_layer.weight.expand_as(y)
-        for weight, slope in zip(reversed(weights), reversed(slopes)):
+        for weight, slope in zip(reversed(weights), reversed(slopes), strict=True):
             back = torch.matmul(slope.mul_(back), weight.transpose(-1, -2))
         return SignedDistance(sdf, back)
