@@ -13,6 +13,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from crisp_ros.data.bop import MM, BopFrame, BopInstance, DatasetError, read_json
+from crisp_ros.data.meshes import texture_image
 
 
 def write_models(
@@ -126,7 +127,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 def _write_ply(path: Path, mesh: trimesh.Trimesh) -> None:
     content = mesh.export(file_type="ply")
-    image = getattr(getattr(mesh.visual, "material", None), "image", None)
+    image = texture_image(mesh)
     if image is not None:
         texture = path.with_suffix(".png")
         image.convert("RGB").save(texture)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import trimesh
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _READABLE = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off")
 
@@ -50,6 +53,13 @@ def load_mesh(path: str | Path, unit_m: float = 1.0) -> trimesh.Trimesh:
         raise MeshError(f"{path}: some vertices are not finite")
     mesh.apply_scale(unit_m)
     return mesh
+
+
+def texture_image(mesh: trimesh.Trimesh) -> Image | None:
+    """The base colour image (Pillow) of a textured mesh, whatever kind of material holds it."""
+    material = getattr(mesh.visual, "material", None)
+    image = getattr(material, "image", None)
+    return image if image is not None else getattr(material, "baseColorTexture", None)
 
 
 def watertight(mesh: trimesh.Trimesh) -> trimesh.Trimesh:

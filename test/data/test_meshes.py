@@ -11,6 +11,7 @@ from crisp_ros.data.meshes import (
     load_mesh,
     signed_distance,
     surface_samples,
+    texture_image,
     watertight,
 )
 
@@ -49,16 +50,19 @@ def beaker(radius: float = 0.04, wall: float = 0.004, height: float = 0.1) -> tr
     return trimesh.creation.revolve(profile, sections=48)
 
 
-def test_units_become_metres_and_the_texture_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["box.glb", "box.obj"])
+def test_units_become_metres_and_the_texture_stays(tmp_path: Path, name: str) -> None:
     from PIL import Image
 
     box = trimesh.creation.box((100.0, 50.0, 20.0))
     uv = np.random.default_rng(0).random((len(box.vertices), 2))
     box.visual = trimesh.visual.TextureVisuals(uv=uv, image=Image.new("RGB", (4, 4), (200, 0, 0)))
-    box.export(tmp_path / "box.glb")
-    mesh = load_mesh(tmp_path / "box.glb", unit_m=1e-3)
+    box.export(tmp_path / name)
+    mesh = load_mesh(tmp_path / name, unit_m=1e-3)
     np.testing.assert_allclose(mesh.extents, (0.1, 0.05, 0.02))
     assert mesh.visual.kind == "texture" and mesh.visual.uv.shape == (len(mesh.vertices), 2)
+    assert texture_image(mesh).getpixel((1, 1))[:3] == (200, 0, 0)
+    assert texture_image(trimesh.creation.box()) is None
 
 
 def test_several_meshes_in_one_file_become_one(tmp_path: Path) -> None:
