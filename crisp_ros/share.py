@@ -1,0 +1,27 @@
+"""Where the files lie that are not Python: launch files, configurations and models."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def share_directory() -> Path:
+    """The folder that holds launch/, config/ and models/.
+
+    In a source tree, an editable install included, this is its root; pip and colcon install the
+    same folders under <prefix>/share/crisp_ros.
+
+    Raises:
+        FileNotFoundError: the package was copied without them.
+    """
+    package = Path(__file__).parent
+    prefixes = [*package.parents, Path(sys.prefix)]  # of site-packages, and of a --target install
+    candidates = [package.parent, *(prefix / "share" / "crisp_ros" for prefix in prefixes)]
+    for folder in candidates:
+        if (folder / "package.xml").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"no share/crisp_ros with a package.xml above {package} or in {sys.prefix}: "
+        "install crisp_ros with pip or colcon, or run it from its source tree"
+    )

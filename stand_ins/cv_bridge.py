@@ -1,0 +1,135 @@
+"""Stand-in for cv_bridge: ROS images to and from NumPy arrays as OpenCV lays them out."""
+
+from __future__ import annotations
+
+import array
+import re
+import sys
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+_DEPTHS = {
+    "8U": np.dtype(np.uint8),
+    "8S": np.dtype(np.int8),
+    "16U": np.dtype(np.uint16),
+    "16S": np.dtype(np.int16),
+    "32S": np.dtype(np.int32),
+    "32F": np.dtype(np.float32),
+    "64F": np.dtype(np.float64),
+}
+_NAMES = {dtype: name for name, dtype in _DEPTHS.items()}
+# Encodings that say what the channels mean: OpenCV's name of the colour space, bits, channels.
+_COLOURS = {
+    "mono8": ("GRAY", "8U", 1),
+    "mono16": ("GRAY", "16U", 1),
+    "bgr8": ("BGR", "8U", 3),
+    "rgb8": ("RGB", "8U", 3),
+    "bgra8": ("BGRA", "8U", 4),
+    "rgba8": ("RGBA", "8U", 4),
+}
+
+
+class CvBridgeError(TypeError):
+    """An image that cannot be converted as asked."""
+
+
+class CvBridge:
+    """Converts images; holds no state."""
+
+    def imgmsg_to_cv2(self, img_msg: Image, desired_encoding: str = "passthrough") -> NDArray:
+        """The pixels of a message, (height, width) or (height, width, channels), as a copy.
+
+        Raises:
+            CvBridgeError: unknown encoding, too little data, or a conversion without meaning.
+        """
+        dtype, channels = _layout(img_msg.encoding)
+        height, width, step = img_msg.height, img_msg.width, img_msg.step
+        data = np.frombuffer(img_msg.data, np.uint8)
+        row = width * channels * dtype.itemsize
+        if step < row or data.size < step * height:
+            raise CvBridgeError(
+                f"{width}x{height} {img_msg.encoding} needs {height} rows of {row} bytes; the "
+                f"message has step {step} and {data.size} bytes"
+            )
+        rows = data[: step * height].reshape(height, step)[:, :row]
+        wire = dtype.newbyteorder(">" if img_msg.is_bigendian else "<")
+        shape = (height, width, channels) if channels > 1 else (height, width)
+        image = np.ascontiguousarray(rows).view(wire).astype(dtype).reshape(shape)
+        return _converted(image, img_msg.encoding, desired_encoding)
+
+    def cv2_to_imgmsg(
+        self, cvim: NDArray, encoding: str = "passthrough", header: Header | None = None
+    ) -> Image:
+        """A message with the pixels of (height, width) or (height, width, channels).
+
+        Raises:
+            CvBridgeError: `encoding` is unknown or of another type than the array.
+            TypeError: not an array.
+        """
+        if not isinstance(cvim, np.ndarray):
+            raise TypeError(f"expected a NumPy array, got {type(cvim).__name__}")
+        channels = 1 if cvim.ndim == 2 else cvim.shape[2]
+        if encoding == "passthrough":
+            encoding = f"{_NAMES[cvim.dtype.newbyteorder('=')]}C{channels}"
+        elif _layout(encoding) != (cvim.dtype.newbyteorder("="), channels):
+            raise CvBridgeError(f"{encoding} does not fit an array {cvim.dtype} {cvim.shape}")
+        message = Image(height=cvim.shape[0], width=cvim.shape[1], encoding=encoding)
+        if header is not None:
+            message.header = header
+        message.is_bigendian = int(_is_bigendian(cvim.dtype))
+        message.step = cvim.shape[1] * channels * cvim.dtype.itemsize
+        message.data = array.array("B", cvim.tobytes())
+        return message
+
+    def compressed_imgmsg_to_cv2(
+        self, cmprs_img_msg: CompressedImage, desired_encoding: str = "passthrough"
+    ) -> NDArray:
+        """The decoded image; colours come in the order BGR unless another encoding is asked for.
+
+        Raises:
+            CvBridgeError: the conversion has no meaning.
+        """
+        image = cv2.imdecode(np.frombuffer(cmprs_img_msg.data, np.uint8), cv2.IMREAD_UNCHANGED)
+        return _converted(image, "bgr8", desired_encoding)
+
+    def cv2_to_compressed_imgmsg(self, cvim: NDArray, dst_format: str = "jpg") -> CompressedImage:
+        """A message with the image encoded as `dst_format`, a file name's extension.
+
+        Raises:
+            TypeError: not an array.
+        """
+        if not isinstance(cvim, np.ndarray):
+            raise TypeError(f"expected a NumPy array, got {type(cvim).__name__}")
+        message = CompressedImage(format=dst_format)
+        message.data = array.array("B", cv2.imencode(f".{dst_format}", cvim)[1].tobytes())
+        return message
+
+
+def _layout(encoding: str) -> tuple[np.dtype, int]:
+    """The element type and the number of channels of an encoding."""
+    if encoding in _COLOURS:
+        _, depth, channels = _COLOURS[encoding]
+        return _DEPTHS[depth], channels
+    match = re.fullmatch(r"(8U|8S|16U|16S|32S|32F|64F)C([1-4])?", encoding)
+    if match is None:
+        raise CvBridgeError(f"unrecognised image encoding [{encoding}]")
+    return _DEPTHS[match[1]], int(match[2] or 1)
+
+
+def _converted(image: NDArray, encoding: str, desired: str) -> NDArray:
+    if desired in ("passthrough", encoding):
+        return image
+    if _layout(desired) == _layout(encoding) and not {encoding, desired} <= set(_COLOURS):
+        return image
+    if not {encoding, desired} <= set(_COLOURS) or "mono16" in (encoding, desired):
+        raise CvBridgeError(f"cannot convert [{encoding}] to [{desired}]")
+    code = f"COLOR_{_COLOURS[encoding][0]}2{_COLOURS[desired][0]}"
+    return cv2.cvtColor(image, getattr(cv2, code))
+
+
+def _is_bigendian(dtype: np.dtype) -> bool:
+    return dtype.byteorder == ">" or (dtype.byteorder == "=" and sys.byteorder == "big")

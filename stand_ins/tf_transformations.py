@@ -1,0 +1,30 @@
+"""Stand-in for tf_transformations: rotations as quaternions x, y, z, w; angles in radians."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
+
+
+def quaternion_matrix(quaternion: ArrayLike) -> NDArray[np.float64]:
+    """The (4, 4) homogeneous matrix of a rotation; the quaternion is normalised first."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_quat(quaternion).as_matrix()
+    return matrix
+
+
+def quaternion_from_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
+    """The unit quaternion (4,) of a (4, 4) matrix's rotation."""
+    return Rotation.from_matrix(np.asarray(matrix)[:3, :3]).as_quat()
+
+
+def quaternion_from_euler(ai: float, aj: float, ak: float) -> NDArray[np.float64]:
+    """The unit quaternion (4,) of rotations about the fixed axes x, y, z, in this order."""
+    return Rotation.from_euler("xyz", [ai, aj, ak]).as_quat()
+
+
+def euler_from_quaternion(quaternion: ArrayLike) -> tuple[float, float, float]:
+    """Angles about the fixed axes x, y, z, applied in this order: roll, pitch, yaw."""
+    roll, pitch, yaw = Rotation.from_quat(quaternion).as_euler("xyz")
+    return float(roll), float(pitch), float(yaw)
