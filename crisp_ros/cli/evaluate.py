@@ -6,7 +6,6 @@ import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from crisp_ros.cli.options import add_json_option, add_model_options, checkpoint_path, progress
@@ -14,7 +13,9 @@ from crisp_ros.data.bop import BopDataset
 from crisp_ros.evaluation.bop import BopEvaluationSettings, evaluate_bop
 from crisp_ros.evaluation.report import provenance, write_json
 from crisp_ros.evaluation.tables import instance_table, summary_table
+from crisp_ros.geometry.registration import RegistrationSettings
 from crisp_ros.network.checkpoint import load_model
+from crisp_ros.observation.objects import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 
 
@@ -30,8 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     dataset = BopDataset(args.folder, args.split)
     path = checkpoint_path(args.checkpoint)
-    torch.manual_seed(args.seed)
-    settings = EstimatorSettings()
+    settings = EstimatorSettings(
+        observation=ObservationSettings(seed=args.seed),
+        registration=RegistrationSettings(seed=args.seed),
+    )
     estimator = Estimator(load_model(path, args.device), settings, args.device)
     with progress("images") as on_frame:
         evaluation = evaluate_bop(
@@ -41,7 +44,8 @@ def run(args: argparse.Namespace) -> None:
         **evaluation.config,
         "checkpoint": str(path),
         "device": args.device,
-        "estimator": asdict(settings),
+        "model_version": estimator.model_version,
+        "estimator": asdict(estimator.settings),
         **provenance(args.command_line, args.device),
     }
     evaluation = replace(evaluation, config=config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from crisp_ros.evaluation.bop import BopEvaluation, InstanceErrors
@@ -12,11 +13,10 @@ from crisp_ros.evaluation.bop import BopEvaluation, InstanceErrors
 
 def instance_table(evaluation: BopEvaluation, names: Mapping[int, str]) -> Table:
     """One row an instance; `names` are those of the objects by id."""
-    table = Table(title="Instances")
-    for column in ("scene", "image"):
-        table.add_column(column, justify="right")
+    table = Table(title="Instances", box=SIMPLE_HEAD)
+    table.add_column("image", justify="right")
     table.add_column("object", no_wrap=True)
-    for column in ("ADD-S mm", "ADD mm", "rotation deg", "translation mm", "Chamfer mm"):
+    for column in ("ADD-S\nmm", "ADD\nmm", "rotation\ndeg", "shift\nmm", "Chamfer\nmm"):
         table.add_column(column, justify="right")
     table.add_column("certified", justify="center")
     for instance in evaluation.instances:
@@ -28,7 +28,8 @@ def summary_table(evaluation: BopEvaluation) -> Table:
     """Areas under the accuracy curves, of the estimator and of the baseline."""
     table = Table(
         title=f"{len(evaluation.instances)} instances,"
-        f" {100 * evaluation.certified_share:.0f} % certified"
+        f" {100 * evaluation.certified_share:.0f} % certified",
+        box=SIMPLE_HEAD,
     )
     table.add_column("measure")
     table.add_column("threshold", justify="right")
@@ -44,8 +45,7 @@ def summary_table(evaluation: BopEvaluation) -> Table:
 
 def _cells(instance: InstanceErrors, names: Mapping[int, str]) -> list[str]:
     return [
-        str(instance.scene),
-        str(instance.image),
+        f"{instance.scene}/{instance.image}",
         names.get(instance.obj_id, str(instance.obj_id)),
         _millimetres(instance.add_s_m),
         _millimetres(instance.add_m),
