@@ -1,0 +1,507 @@
+"""The road from a camera frame to certified object poses and shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import roma
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from crisp_ros.correction.certificate import (
+    Certificate,
+    CertificateSettings,
+    certify,
+    condition,
+)
+from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
+from crisp_ros.correction.surface import surface_points
+from crisp_ros.correction.visibility import VisibilitySettings, visibility_conditions
+from crisp_ros.geometry.isosurface import (
+    IsosurfaceSettings,
+    SignedDistanceFunction,
+    TriangleMesh,
+    extract_meshes,
+)
+from crisp_ros.geometry.registration import Registration, RegistrationSettings, register
+from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
+from crisp_ros.network.checkpoint import Model
+from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.observation.frame import Frame
+from crisp_ros.observation.objects import Observations, ObservationSettings, Rejected, observe
+
+STAGES = ("observe", "network", "registration", "correction", "certificate")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EstimatorSettings:
+    """Settings of the `Estimator`, one part a stage.
+
+    Attributes:
+        observation, registration, corrector, certificate, isosurface: of the stages.
+        corrector: None leaves the network's answer as it is. Where a model has no shape library
+            the corrector keeps the network's shapes.
+        visibility: the estimate must also stay out of space seen to be empty; None leaves it out.
+        network_batch: crops in one pass of the network.
+        cached_meshes: most meshes that are kept.
+    """
+
+    observation: ObservationSettings = field(default_factory=ObservationSettings)
+    registration: RegistrationSettings = field(default_factory=RegistrationSettings)
+    corrector: CorrectorSettings | None = field(default_factory=CorrectorSettings)
+    certificate: CertificateSettings = field(default_factory=CertificateSettings)
+    visibility: VisibilitySettings | None = field(default_factory=VisibilitySettings)
+    isosurface: IsosurfaceSettings = field(default_factory=IsosurfaceSettings)
+    network_batch: int = 16
+    cached_meshes: int = 64
+
+    def __post_init__(self) -> None:
+        if self.network_batch < 1 or self.cached_meshes < 1:
+            raise ValueError(
+                f"network_batch {self.network_batch}, cached_meshes {self.cached_meshes}: "
+                "expected at least 1"
+            )
+
+
+@dataclass(frozen=True)
+class ObjectEstimate:
+    """Pose and shape of one object.
+
+    Attributes:
+        label: of the object in the frame.
+        T_camera_object: (4, 4) float64, object frame to camera optical frame, metres.
+        code: (C,) float32 shape code.
+        certified: the certificate of observable correctness holds.
+        residual_m: the `quantile` of the distances of depth points to the estimated surface.
+        quantile: p of the certificate.
+        threshold_m: eps of the certificate.
+        score: in [0, 1], at least 1/2 exactly where certified.
+        reason: why it is not certified, "" where it is.
+        inlier_share: of the points whose network coordinates agree with the first pose.
+        n_points: depth points used.
+        lower, upper: (3,) float64 corners of the shape's box, object frame, metres.
+    """
+
+    label: int
+    T_camera_object: NDArray[np.float64]
+    code: NDArray[np.float32]
+    certified: bool
+    residual_m: float
+    quantile: float
+    threshold_m: float
+    score: float
+    reason: str
+    inlier_share: float
+    n_points: int
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FrameEstimate:
+    """The objects of one frame.
+
+    Attributes:
+        objects: estimates in ascending order of their labels.
+        rejected: labels without an estimate, and why.
+        stage_ms: wall time of each of `STAGES`, milliseconds.
+        model_version: of the model that was used.
+    """
+
+    objects: tuple[ObjectEstimate, ...]
+    rejected: tuple[Rejected, ...]
+    stage_ms: dict[str, float]
+    model_version: str
+
+
+class Solution(NamedTuple):
+    """Everything that was computed on the way for B objects, on the estimator's device.
+
+    observations: labels, crops, points and pixels of these objects. maps: PNC maps (B, 3, S', S')
+    metres. pnc: (B, N, 3) read from them at the points' pixels. codes: (B, C) of the network.
+    registration: the first poses. correction: corrected poses, codes and pnc. lower, upper: (B, 3)
+    corners of the shapes' boxes. certificate: the verdict.
+    """
+
+    observations: Observations
+    maps: Tensor
+    pnc: Tensor
+    codes: Tensor
+    registration: Registration
+    correction: Correction
+    lower: Tensor
+    upper: Tensor
+    certificate: Certificate
+
+
+class Trace(NamedTuple):
+    """An estimate together with what led to it; `solutions` holds each estimated object once."""
+
+    estimate: FrameEstimate
+    solutions: tuple[Solution, ...]
+
+
+class Estimator:
+    """Estimates pose and shape of every labelled object of a frame, all objects at once."""
+
+    def __init__(
+        self,
+        model: Model,
+        settings: EstimatorSettings | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Takes a model into use.
+
+        Args:
+            model: its network and library are moved to `device`.
+            settings: see `EstimatorSettings`.
+            device: where everything but the observation runs.
+        """
+        settings = settings or EstimatorSettings()
+        if model.library is None and settings.corrector is not None:
+            kept = dataclasses.replace(settings.corrector, shape="none")
+            settings = dataclasses.replace(settings, corrector=kept)
+        self.settings = settings
+        self.device = torch.device(device)
+        self._network = model.network.to(self.device).eval()
+        self._library = model.library.to(self.device) if model.library is not None else None
+        self.model_version = _version(model)
+        self._meshes: OrderedDict[bytes, TriangleMesh] = OrderedDict()
+        self._mesh_lock = threading.Lock()
+
+    def estimate(self, frame: Frame) -> FrameEstimate:
+        """Pose and shape of every labelled object.
+
+        An object that cannot be estimated is rejected with the reason, and harms no other.
+        """
+        return self.trace(frame).estimate
+
+    @torch.no_grad()
+    def trace(self, frame: Frame) -> Trace:
+        """`estimate` with all intermediate results, for debugging and for self-training."""
+        clock = _Clock(self.device)
+        with clock.stage("observe"):
+            observations = observe(frame, self.settings.observation, self._network.crop_size)
+        rejected = list(observations.rejected)
+        solutions: list[Solution] = []
+        for part in _parts(observations, self.settings.network_batch):
+            self._solve(part, frame, clock, solutions, rejected)
+        objects = [e for solution in solutions for e in self._estimates(solution)]
+        estimate = FrameEstimate(
+            objects=tuple(sorted(objects, key=lambda e: e.label)),
+            rejected=tuple(sorted(rejected)),
+            stage_ms=clock.milliseconds,
+            model_version=self.model_version,
+        )
+        return Trace(estimate, tuple(solutions))
+
+    def warm_up(self) -> None:
+        """Runs the network and the decoder once, so that the first frame is not the slow one."""
+        size = self._network.crop_size
+        with torch.no_grad():
+            output = self._network(torch.full((1, 3, size, size), 0.5, device=self.device))
+            points = torch.zeros(1, self.settings.observation.points, 3, device=self.device)
+            self._network.decoder.sdf_and_gradient(points, output.code)
+
+    def mesh(self, estimate: ObjectEstimate) -> TriangleMesh:
+        """The surface of an estimate, object frame; see `meshes`."""
+        return self.meshes([estimate])[0]
+
+    def meshes(self, estimates: Sequence[ObjectEstimate]) -> list[TriangleMesh]:
+        """The surfaces of estimates, object frame, metres, watertight; empty where there is none.
+
+        Made on demand, those that are new at once, and kept by shape code. May be called from
+        another thread than `estimate`.
+        """
+        with self._mesh_lock:
+            new = {e.code.tobytes(): e for e in estimates if e.code.tobytes() not in self._meshes}
+            if new:
+                made = self._extracted(list(new.values()))
+                self._meshes.update(zip(new, made, strict=True))
+            found = []
+            for estimate in estimates:
+                key = estimate.code.tobytes()
+                self._meshes.move_to_end(key)
+                found.append(self._meshes[key])
+            while len(self._meshes) > self.settings.cached_meshes:
+                self._meshes.popitem(last=False)
+            return found
+
+    def _extracted(self, estimates: Sequence[ObjectEstimate]) -> list[TriangleMesh]:
+        codes = torch.from_numpy(np.stack([e.code for e in estimates])).to(self.device)
+        lower = torch.from_numpy(np.stack([e.lower for e in estimates])).float().to(self.device)
+        upper = torch.from_numpy(np.stack([e.upper for e in estimates])).float().to(self.device)
+        sdf = decoded_shapes(self._network.decoder, codes)
+        return extract_meshes(sdf, lower, upper, self.settings.isosurface)
+
+    def _solve(
+        self,
+        observations: Observations,
+        frame: Frame,
+        clock: _Clock,
+        solutions: list[Solution],
+        rejected: list[Rejected],
+    ) -> None:
+        """Appends the solution of a batch; where that fails, of its objects one by one."""
+        try:
+            solution = self._solution(observations, frame, clock, rejected)
+        except Exception as error:  # one object's failure, whatever it is, must not be the others'
+            labels = observations.labels.tolist()
+            if len(labels) == 1:
+                _log.exception("object %d could not be estimated", labels[0])
+                reason = f"solver failed: {type(error).__name__}: {error}"
+                rejected.append(Rejected(labels[0], reason))
+                return
+            for part in _parts(observations, 1):
+                self._solve(part, frame, clock, solutions, rejected)
+            return
+        if solution is not None:
+            solutions.append(solution)
+
+    def _solution(
+        self, observations: Observations, frame: Frame, clock: _Clock, rejected: list[Rejected]
+    ) -> Solution | None:
+        observations = _on(observations, self.device)
+        with clock.stage("network"):
+            output = self._network(observations.crops)
+            pnc = pnc_at_pixels(output.pnc, observations.pixels, observations.boxes)
+            usable = torch.isfinite(output.code).all(-1) & (
+                torch.isfinite(pnc).all(-1) | ~observations.valid
+            ).all(-1)
+        refused = [
+            Rejected(label, "the network's output is not finite")
+            for label in observations.labels[~usable].tolist()
+        ]
+        observations = _selected(observations, usable)
+        maps, pnc, codes = output.pnc[usable], pnc[usable], output.code[usable]
+        if len(codes) == 0:
+            rejected.extend(refused)
+            return None
+        points, valid = observations.points, observations.valid
+        with clock.stage("registration"):
+            registration = register(points, pnc, valid, self.settings.registration)
+        with clock.stage("correction"):
+            correction = self._corrected(points, pnc, valid, codes, registration)
+            lower, upper = self._boxes(correction.codes, correction.pnc, valid)
+        with clock.stage("certificate"):
+            certificate = self._certificate(
+                observations, frame, registration, correction, lower, upper
+            )
+        # Refused only now: where anything above fails, the objects are tried again one by one.
+        rejected.extend(refused)
+        return Solution(
+            observations,
+            maps,
+            pnc,
+            codes,
+            registration,
+            correction,
+            lower,
+            upper,
+            certificate,
+        )
+
+    def _corrected(
+        self,
+        points: Tensor,
+        pnc: Tensor,
+        valid: Tensor,
+        codes: Tensor,
+        registration: Registration,
+    ) -> Correction:
+        if self.settings.corrector is None:
+            T = registration.T_object_camera
+            z = torch.where(valid[..., None], transform(T, points), 0.0)
+            unknown = points.new_full((len(points),), torch.nan)
+            return Correction(T, codes, z, unknown, torch.zeros_like(unknown, dtype=torch.long))
+        return correct(
+            self._network.decoder,
+            points,
+            pnc,
+            valid,
+            codes,
+            self._library,
+            self.settings.corrector,
+            registration,
+        )
+
+    def _boxes(self, codes: Tensor, pnc: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Corners (B, 3) of the shapes' boxes: the library's own, or found on the surface."""
+        if self._library is not None:
+            distance = torch.cdist(codes, self._library.codes)
+            nearest = distance.argmin(-1)
+            lower, upper = self._library.lower[nearest], self._library.upper[nearest]
+            known = distance.amin(-1) <= 1e-6 * (1 + codes.norm(dim=-1))
+            if known.all():
+                return lower, upper
+            room = 0.25 * (upper - lower).amax(-1, keepdim=True)
+            searched = lower - room, upper + room
+        else:
+            # The visible part reaches about as far from the origin as the hidden one.
+            reach = torch.where(valid[..., None], pnc, 0.0).abs().amax((1, 2))[:, None]
+            reach = (1.5 * reach).clamp_min(0.01).expand(-1, 3)
+            searched = -reach, reach
+            lower, upper = searched
+            known = torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
+        found = surface_points(self._network.decoder, codes, *searched)
+        some = found.valid.any(-1) & ~known
+        low = torch.where(found.valid[..., None], found.points, torch.inf).amin(1)
+        high = torch.where(found.valid[..., None], found.points, -torch.inf).amax(1)
+        some = (some & (low < high).all(-1))[:, None]
+        return torch.where(some, low, lower), torch.where(some, high, upper)
+
+    def _certificate(
+        self,
+        observations: Observations,
+        frame: Frame,
+        registration: Registration,
+        correction: Correction,
+        lower: Tensor,
+        upper: Tensor,
+    ) -> Certificate:
+        conditions = [
+            condition(
+                "registration",
+                registration.converged,
+                registration.inlier_share,
+                lambda share: f"no pose: {100 * share:.0f} % of the points agree with the network",
+            )
+        ]
+        decoder = self._network.decoder
+        if self.settings.visibility is not None:
+            conditions += visibility_conditions(
+                surface_points(decoder, correction.codes, lower, upper),
+                correction.T_object_camera,
+                observations.labels,
+                torch.from_numpy(frame.depth).to(self.device),
+                torch.from_numpy(frame.labels).to(self.device),
+                frame.camera,
+                self.settings.visibility,
+            )
+        return certify(
+            decoder,
+            observations.points,
+            observations.valid,
+            correction.T_object_camera,
+            correction.codes,
+            self.settings.certificate,
+            torch.linalg.norm(upper - lower, dim=-1),
+            conditions,
+        )
+
+    def _estimates(self, solution: Solution) -> Iterator[ObjectEstimate]:
+        T_object_camera = solution.correction.T_object_camera.double().cpu()
+        # Projected in float64, so that the result is a rotation to machine precision.
+        rotation = roma.special_procrustes(T_object_camera[:, :3, :3])
+        T = invert(from_rotation_translation(rotation, T_object_camera[:, :3, 3])).numpy()
+        codes = solution.correction.codes.float().cpu().numpy()
+        lower = solution.lower.double().cpu().numpy()
+        upper = solution.upper.double().cpu().numpy()
+        verdict = solution.certificate
+        certified, residual, score = (
+            part.tolist() for part in (verdict.certified, verdict.residual, verdict.score)
+        )
+        threshold = verdict.threshold.tolist()
+        share = solution.registration.inlier_share.tolist()
+        count = solution.observations.valid.sum(-1).tolist()
+        for i, label in enumerate(solution.observations.labels.tolist()):
+            yield ObjectEstimate(
+                label=label,
+                T_camera_object=T[i].copy(),
+                code=codes[i].copy(),
+                certified=certified[i],
+                residual_m=residual[i],
+                quantile=self.settings.certificate.quantile,
+                threshold_m=threshold[i],
+                score=score[i],
+                reason=verdict.reasons[i],
+                inlier_share=share[i],
+                n_points=count[i],
+                lower=lower[i].copy(),
+                upper=upper[i].copy(),
+            )
+
+
+def pnc_at_pixels(maps: Tensor, pixels: Tensor, boxes: Tensor) -> Tensor:
+    """The PNC at image pixels, interpolated between the pixels of the maps.
+
+    Args:
+        maps: (B, 3, S', S') of the crops, any resolution.
+        pixels: (B, N, 2), u and v in the image.
+        boxes: (B, 3), left, top and side of the crops, px.
+
+    Returns:
+        (B, N, 3).
+    """
+    corner, side = boxes[:, None, :2], boxes[:, None, 2:]
+    grid = 2 * (pixels + 0.5 - corner) / side - 1
+    read = functional.grid_sample(
+        maps, grid[:, None].to(maps.dtype), padding_mode="border", align_corners=False
+    )
+    return read[:, :, 0].transpose(1, 2)
+
+
+def decoded_shapes(decoder: ShapeDecoder, codes: Tensor) -> SignedDistanceFunction:
+    """The signed distance functions of shape codes (B, C), as `extract_meshes` wants them."""
+
+    def sdf(points: Tensor, shape_index: Tensor) -> Tensor:
+        counts = torch.bincount(shape_index, minlength=len(codes)).tolist()
+        parts = points.split(counts)
+        pairs = zip(parts, codes, strict=True)
+        return torch.cat([decoder.sdf(part, code) for part, code in pairs if len(part) > 0])
+
+    return sdf
+
+
+class _Clock:
+    """Adds up the wall time of stages; waits for the device at both ends of each."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.milliseconds = dict.fromkeys(STAGES, 0.0)
+        self._wait: Callable[[], None] = (
+            (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
+        )
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self._wait()
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._wait()
+            self.milliseconds[name] += 1e3 * (time.perf_counter() - start)
+
+
+def _version(model: Model) -> str:
+    """The version that a model's maker gave it, with the start of its checksum."""
+    parts = (str(model.header.get("version", "")), str(model.header.get("sha256", ""))[:12])
+    return "-".join(part for part in parts if part) or "unsaved"
+
+
+def _selected(observations: Observations, which: Tensor | slice) -> Observations:
+    tensors = (v[which] for v in observations if isinstance(v, Tensor))
+    return Observations(*tensors, rejected=())
+
+
+def _on(observations: Observations, device: torch.device) -> Observations:
+    tensors = (v.to(device) for v in observations if isinstance(v, Tensor))
+    return Observations(*tensors, rejected=())
+
+
+def _parts(observations: Observations, size: int) -> Iterator[Observations]:
+    for start in range(0, len(observations.labels), size):
+        yield _selected(observations, slice(start, start + size))

@@ -1,0 +1,141 @@
+"""Rendered frames of analytic shapes, and a model that knows the truth about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from analytic import AnalyticShape
+from torch import Tensor, nn
+
+from crisp_ros.geometry.se3 import transform
+from crisp_ros.network.checkpoint import Model
+from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.network.model import NetworkOutput
+from crisp_ros.observation.frame import Camera, Frame
+
+COLOUR_RANGE_M = 0.255  # object coordinates are painted as colours, one millimetre a grey level
+CAMERA = Camera(300.0, 300.0, 159.5, 119.5, 320, 240)
+
+
+class AnalyticDecoder(nn.Module):
+    """Answers as `ShapeDecoder` does, from closed-form shapes; a code (K,) weights the shapes."""
+
+    def __init__(self, shapes: Sequence[AnalyticShape]) -> None:
+        super().__init__()
+        self.shapes = tuple(shapes)
+
+    @property
+    def code_dim(self) -> int:
+        return len(self.shapes)
+
+    def forward(self, points: Tensor, codes: Tensor) -> Tensor:
+        distances = torch.stack([shape.sdf(points) for shape in self.shapes], dim=-1)
+        return (distances * codes[..., None, :]).sum(-1)
+
+    @torch.no_grad()
+    def sdf(self, points: Tensor, codes: Tensor) -> Tensor:
+        return self(points, codes)
+
+    def sdf_and_gradient(self, points: Tensor, codes: Tensor) -> NamedTuple:
+        from crisp_ros.network.decoder import SignedDistance
+
+        batch = torch.broadcast_shapes(points.shape[:-2], codes.shape[:-1])
+        x = points.detach().expand(*batch, *points.shape[-2:]).clone().requires_grad_(True)
+        with torch.enable_grad():
+            sdf = self(x, codes)
+            (gradient,) = torch.autograd.grad(sdf.sum(), x)
+        return SignedDistance(sdf.detach(), gradient)
+
+
+class TruthfulNetwork(nn.Module):
+    """Reads the object coordinates that `rendered` painted; names the shapes it is told.
+
+    `answers` are the library indices of the crops, one after another; `spoil` may change an output.
+    """
+
+    crop_size = 96
+
+    def __init__(self, shapes: Sequence[AnalyticShape], answers: Sequence[int]) -> None:
+        super().__init__()
+        self.decoder = AnalyticDecoder(shapes)
+        self.answers = list(answers)
+        self.spoil = lambda output: output
+        self.batches: list[int] = []
+
+    def forward(self, crops: Tensor) -> NetworkOutput:
+        self.batches.append(len(crops))
+        # Half the crop's resolution, as real networks have it.
+        maps = nn.functional.avg_pool2d((crops - 0.5) * COLOUR_RANGE_M, 2)
+        named = [self.answers[i % len(self.answers)] for i in range(len(crops))]
+        codes = torch.eye(self.decoder.code_dim, device=crops.device)[named]
+        return self.spoil(NetworkOutput(maps, codes))
+
+
+class Rendered(NamedTuple):
+    """A frame, and the true T_camera_object (4, 4) of each label."""
+
+    frame: Frame
+    poses: dict[int, np.ndarray]
+
+
+def analytic_library(shapes: Sequence[AnalyticShape]) -> ShapeLibrary:
+    """The library of shapes whose codes are unit vectors."""
+    return ShapeLibrary(
+        names=tuple(f"{i}-{shape.name}" for i, shape in enumerate(shapes)),
+        codes=torch.eye(len(shapes)),
+        lower=torch.tensor([shape.lower for shape in shapes]),
+        upper=torch.tensor([shape.upper for shape in shapes]),
+    )
+
+
+def truthful_model(shapes: Sequence[AnalyticShape], answers: Sequence[int]) -> Model:
+    """A model of the truthful network with the shapes' library."""
+    header = {"version": "test", "sha256": "0123456789abcdef"}
+    return Model(TruthfulNetwork(shapes, answers), analytic_library(shapes), header)
+
+
+def rendered(
+    shapes: Sequence[AnalyticShape],
+    T_camera_object: Sequence[np.ndarray],
+    labels: Sequence[int],
+    camera: Camera = CAMERA,
+) -> Rendered:
+    """Shapes at poses, by sphere tracing: exact depth, object coordinates as colours."""
+    v, u = np.mgrid[: camera.height, : camera.width]
+    rays = np.stack(((u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, np.ones_like(u)), -1)
+    rays = torch.tensor(rays.reshape(-1, 3))
+    length = rays.norm(dim=-1)
+    nearest = torch.full((len(rays),), torch.inf, dtype=torch.float64)
+    colours = torch.full((len(rays), 3), 0.5, dtype=torch.float64)
+    seen = torch.zeros(len(rays), dtype=torch.int32)
+    for shape, pose, label in zip(shapes, T_camera_object, labels, strict=True):
+        T_object_camera = torch.tensor(np.linalg.inv(pose))
+        reach = max(np.linalg.norm(shape.lower), np.linalg.norm(shape.upper)) + 0.01
+        # Only rays that pass the shape's bounding sphere are traced, from where they enter it.
+        centre = torch.tensor(pose[:3, 3])
+        along = (rays @ centre) / length
+        miss = (centre.square().sum() - along.square()).clamp_min(0).sqrt()
+        near = torch.nonzero(miss < reach)[:, 0]
+        travelled = (along[near] - reach).clamp_min(0.0)
+        for _ in range(80):
+            point = rays[near] * (travelled / length[near])[:, None]
+            distance = shape.sdf(transform(T_object_camera, point))
+            travelled = travelled + distance.clamp(-0.05, 0.05)
+        depth = travelled / length[near]
+        hit = (distance.abs() < 1e-5) & (depth < nearest[near])
+        index = near[hit]
+        nearest[index] = depth[hit]
+        z = transform(T_object_camera, rays[index] * depth[hit][:, None])
+        colours[index] = z / COLOUR_RANGE_M + 0.5
+        seen[index] = label
+    size = (camera.height, camera.width)
+    frame = Frame(
+        rgb=(colours * 255).round().clamp(0, 255).byte().numpy().reshape(*size, 3),
+        depth=torch.where(nearest.isfinite(), nearest, 0.0).float().numpy().reshape(size),
+        labels=seen.numpy().reshape(size),
+        camera=camera,
+    )
+    return Rendered(frame, dict(zip(labels, T_camera_object, strict=True)))

@@ -1,0 +1,327 @@
+import dataclasses
+import threading
+
+import numpy as np
+import pytest
+import torch
+from analytic import box, bracket, household, mug
+from analytic_scene import CAMERA, TruthfulNetwork, rendered, truthful_model
+from scipy.spatial.transform import Rotation
+
+from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.geometry.decimation import is_closed
+from crisp_ros.geometry.isosurface import IsosurfaceSettings
+from crisp_ros.network.checkpoint import Model
+from crisp_ros.observation.frame import Frame
+from crisp_ros.observation.objects import ObservationSettings
+from crisp_ros.pipeline import STAGES, Estimator, EstimatorSettings, decoded_shapes, pnc_at_pixels
+
+BOX, MUG, BRACKET = (
+    box((0.04, 0.025, 0.055)),
+    mug(0.04, 0.045, 0.008, 0.03),
+    bracket(0.12, 0.09, 0.05, 0.02),
+)
+SHAPES = (BOX, MUG, BRACKET)
+SETTINGS = EstimatorSettings(
+    observation=ObservationSettings(points=400),
+    isosurface=IsosurfaceSettings(voxels=24),
+)
+AS_IT_IS = dataclasses.replace(SETTINGS, corrector=None)
+
+
+def pose(x, y, z, seed):
+    T = np.eye(4)
+    T[:3, :3] = Rotation.random(random_state=seed).as_matrix()
+    T[:3, 3] = x, y, z
+    return T
+
+
+POSES = (pose(-0.15, -0.08, 0.7, 1), pose(0.15, -0.05, 0.7, 5), pose(0.0, 0.12, 0.8, 3))
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return rendered(SHAPES, POSES, (4, 7, 11))
+
+
+def estimator(answers=(0, 1, 2), settings=SETTINGS, shapes=SHAPES):
+    return Estimator(truthful_model(shapes, answers), settings)
+
+
+def errors(T, T_true):
+    angle = Rotation.from_matrix(T[:3, :3].T @ T_true[:3, :3]).magnitude()
+    return np.degrees(angle), np.linalg.norm(T[:3, 3] - T_true[:3, 3])
+
+
+def test_every_object_is_found_posed_and_certified(scene):
+    result = estimator().estimate(scene.frame)
+    assert [e.label for e in result.objects] == [4, 7, 11] and result.rejected == ()
+    for index, e in enumerate(result.objects):
+        angle, distance = errors(e.T_camera_object, scene.poses[e.label])
+        assert angle < 1.0 and distance < 1e-3, e
+        assert e.certified and e.reason == "" and e.score > 0.5
+        assert e.residual_m < 2e-3 and e.threshold_m == 0.01 and e.quantile == 0.98
+        assert e.inlier_share > 0.9 and e.n_points == 400
+        assert e.code.argmax() == index and e.code.dtype == np.float32
+        np.testing.assert_allclose(e.lower, SHAPES[index].lower, atol=1e-6)
+        np.testing.assert_allclose(e.upper, SHAPES[index].upper, atol=1e-6)
+
+
+def test_the_pose_is_a_rotation_to_machine_precision(scene):
+    for e in estimator().estimate(scene.frame).objects:
+        assert e.T_camera_object.dtype == np.float64
+        R = e.T_camera_object[:3, :3]
+        np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-12)
+        np.testing.assert_allclose(e.T_camera_object[3], [0, 0, 0, 1])
+
+
+def test_without_corrector_the_networks_coordinates_give_the_pose(scene):
+    """Half a pixel off in crop, map or back-projection would show as several millimetres."""
+    for e in estimator(settings=AS_IT_IS).estimate(scene.frame).objects:
+        angle, distance = errors(e.T_camera_object, scene.poses[e.label])
+        assert angle < 1.0 and distance < 1e-3
+
+
+def test_the_corrector_repairs_a_wrong_shape(scene):
+    wrong = estimator(answers=(1, 2, 0), settings=AS_IT_IS).estimate(scene.frame)
+    assert not any(e.certified for e in wrong.objects)
+    assert all("mm >" in e.reason for e in wrong.objects)
+    repaired = estimator(answers=(1, 2, 0)).estimate(scene.frame)
+    assert [e.code.argmax() for e in repaired.objects] == [0, 1, 2]
+    assert all(e.certified for e in repaired.objects)
+
+
+def test_stage_times_and_version(scene):
+    result = estimator().estimate(scene.frame)
+    assert tuple(result.stage_ms) == STAGES
+    assert all(ms > 0 for ms in result.stage_ms.values())
+    assert result.model_version == "test-0123456789ab"
+    unnamed = Model(TruthfulNetwork(SHAPES, (0,)), None, {})
+    assert Estimator(unnamed, SETTINGS).model_version == "unsaved"
+
+
+def test_results_do_not_depend_on_company_or_on_earlier_frames(scene):
+    alone = rendered(SHAPES[:1], POSES[:1], (4,))
+    used = estimator()
+    together = used.estimate(scene.frame).objects[0]
+    single = estimator().estimate(alone.frame).objects[0]
+    np.testing.assert_allclose(together.T_camera_object, single.T_camera_object, atol=1e-3)
+    again = used.estimate(scene.frame)
+    for first, second in zip(estimator().estimate(scene.frame).objects, again.objects, strict=True):
+        np.testing.assert_array_equal(first.T_camera_object, second.T_camera_object)
+
+
+@pytest.mark.parametrize("where", ["map", "code", "infinite map"])
+def test_a_broken_network_output_rejects_its_object_alone(scene, where):
+    tested = estimator()
+
+    def spoil(output):
+        if where == "map":
+            output.pnc[1, 2, 20:60, 20:60] = torch.nan
+        elif where == "code":
+            output.code[1, 0] = torch.nan
+        else:
+            output.pnc[1] = torch.inf
+        return output
+
+    tested._network.spoil = spoil
+    result = tested.estimate(scene.frame)
+    assert [e.label for e in result.objects] == [4, 11] and all(e.certified for e in result.objects)
+    assert [r.label for r in result.rejected] == [7]
+    assert "network" in result.rejected[0].reason and "not finite" in result.rejected[0].reason
+
+
+def test_a_network_that_breaks_altogether_rejects_everything(scene):
+    tested = estimator()
+    tested._network.spoil = lambda output: output._replace(code=output.code * torch.nan)
+    result = tested.estimate(scene.frame)
+    assert result.objects == () and [r.label for r in result.rejected] == [4, 7, 11]
+
+
+def test_a_solver_that_fails_on_one_object_spares_the_others(scene, monkeypatch, caplog):
+    from crisp_ros import pipeline
+
+    real = pipeline.correct
+
+    def failing(decoder, points, pnc, valid, codes, *rest):
+        if (codes.argmax(-1) == 1).any():
+            raise torch.linalg.LinAlgError("did not converge")
+        return real(decoder, points, pnc, valid, codes, *rest)
+
+    monkeypatch.setattr(pipeline, "correct", failing)
+    tested = estimator()
+    tested._network.spoil = _named_by_extent
+    result = tested.estimate(scene.frame)
+    assert [e.label for e in result.objects] == [4, 11]
+    assert [r.label for r in result.rejected] == [7]
+    assert "LinAlgError: did not converge" in result.rejected[0].reason
+    assert "object 7" in caplog.text
+
+
+def _named_by_extent(output):
+    """Names shape 1 for the mug and 0 for the rest, whatever else is in the batch."""
+    codes = torch.zeros_like(output.code)
+    for i, one in enumerate(output.pnc):
+        extent = one.abs().amax((1, 2))
+        index = 1 if extent[0] > 0.062 and extent[2] < 0.047 else 0
+        codes[i, index] = 1
+    return output._replace(code=codes)
+
+
+def test_what_observation_rejects_is_passed_on(scene):
+    labels = scene.frame.labels.copy()
+    labels[0, :5] = 2
+    frame = Frame(scene.frame.rgb, scene.frame.depth, labels, CAMERA)
+    result = estimator().estimate(frame)
+    assert [e.label for e in result.objects] == [4, 7, 11]
+    assert [r.label for r in result.rejected] == [2] and "mask of 5 px" in result.rejected[0].reason
+
+
+def test_a_frame_without_objects():
+    nothing = rendered((), (), ())
+    result = estimator().estimate(nothing.frame)
+    assert result.objects == () and result.rejected == () and tuple(result.stage_ms) == STAGES
+
+
+def test_crops_pass_the_network_in_batches(scene):
+    tested = estimator(
+        answers=(0,), settings=dataclasses.replace(AS_IT_IS, network_batch=2), shapes=SHAPES
+    )
+    result = tested.estimate(scene.frame)
+    assert tested._network.batches == [2, 1] and len(result.objects) == 3
+
+
+def test_a_model_without_library_keeps_the_networks_shape(scene):
+    network = TruthfulNetwork(SHAPES, (0, 1, 2))
+    result = Estimator(Model(network, None, {}), SETTINGS).estimate(scene.frame)
+    assert [e.code.argmax() for e in result.objects] == [0, 1, 2]
+    for e, shape in zip(result.objects, SHAPES, strict=True):
+        assert e.certified
+        np.testing.assert_allclose(e.lower, shape.lower, atol=0.012)
+        np.testing.assert_allclose(e.upper, shape.upper, atol=0.012)
+
+
+def test_mixed_shapes_get_a_box_of_their_own(scene):
+    small, large = box((0.03, 0.03, 0.03)), box((0.05, 0.05, 0.05))
+    middle = rendered((box((0.04, 0.04, 0.04)),), POSES[:1], (1,))
+    tested = estimator(settings=AS_IT_IS, shapes=(small, large))
+    tested._network.spoil = lambda o: o._replace(code=torch.full_like(o.code, 0.5))
+    (e,) = tested.estimate(middle.frame).objects
+    np.testing.assert_allclose(e.upper - e.lower, 0.08, atol=0.006)
+
+
+def test_points_off_the_network_are_told(scene):
+    tested = estimator(settings=AS_IT_IS)
+    noise = torch.Generator().manual_seed(0)
+    tested._network.spoil = lambda o: o._replace(
+        pnc=0.2 * torch.rand(o.pnc.shape, generator=noise) - 0.1
+    )
+    result = tested.estimate(scene.frame)
+    assert all(not e.certified and e.score < 0.5 and e.reason for e in result.objects)
+    assert all(e.inlier_share < 0.4 for e in result.objects)
+
+
+def test_the_certificates_settings_are_used(scene):
+    strict = dataclasses.replace(AS_IT_IS, certificate=CertificateSettings(threshold_m=1e-6))
+    result = estimator(settings=strict).estimate(scene.frame)
+    assert all(not e.certified and e.threshold_m == pytest.approx(1e-6) for e in result.objects)
+
+
+def test_trace_holds_what_led_to_the_estimate(scene):
+    trace = estimator().trace(scene.frame)
+    (solution,) = trace.solutions
+    assert solution.observations.labels.tolist() == [4, 7, 11]
+    assert solution.observations.crops.shape == (3, 3, 96, 96)
+    assert solution.maps.shape == (3, 3, 48, 48)
+    assert solution.pnc.shape == solution.correction.pnc.shape == (3, 400, 3)
+    assert torch.equal(
+        solution.certificate.certified, torch.tensor([e.certified for e in trace.estimate.objects])
+    )
+    on_surface = MUG.sdf(solution.correction.pnc[1])
+    assert on_surface.abs().quantile(0.98) < 2e-3
+
+
+def test_meshes_are_closed_in_the_object_frame_and_kept(scene):
+    tested = estimator()
+    objects = tested.estimate(scene.frame).objects
+    meshes = tested.meshes(objects)
+    for mesh, shape in zip(meshes, SHAPES, strict=True):
+        assert is_closed(mesh.faces)
+        size = max(np.subtract(shape.upper, shape.lower))
+        assert shape.sdf(torch.tensor(mesh.vertices)).abs().max() < 0.5 * 1.1 * size / 24
+    assert tested.mesh(objects[1]) is meshes[1]
+    assert tested.meshes([objects[2], objects[0], objects[2]]) == [meshes[2], meshes[0], meshes[2]]
+    assert tested.meshes([]) == []
+
+
+def test_only_the_latest_meshes_are_kept(scene):
+    tested = estimator(settings=dataclasses.replace(SETTINGS, cached_meshes=2))
+    objects = tested.estimate(scene.frame).objects
+    first = tested.mesh(objects[0])
+    assert len(tested.meshes(objects)) == 3, "more than fit are returned all the same"
+    assert tested.mesh(objects[2]) is tested.mesh(objects[2])
+    assert tested.mesh(objects[0]) is not first
+
+
+def test_meshes_may_be_made_in_another_thread(scene):
+    tested = estimator()
+    objects = tested.estimate(scene.frame).objects
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(tested.mesh(objects[0]))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4 and all(mesh is found[0] for mesh in found)
+
+
+def test_warm_up_runs_the_network_once():
+    tested = estimator()
+    tested.warm_up()
+    assert tested._network.batches == [1]
+
+
+def test_pnc_is_read_at_the_exact_position():
+    """Maps linear in the image's coordinates, at three resolutions of the same crop."""
+    boxes = torch.tensor([[-7.0, 12.0, 96.0]])
+    pixels = torch.tensor([[[20.0, 40.0], [3.25, 77.5], [60.0, 90.0]]])
+    for size in (24, 48, 96):
+        centres = (torch.arange(size) + 0.5) / size * 96 - 0.5
+        u, v = centres - 7.0, centres + 12.0
+        maps = torch.stack(
+            (u.expand(size, size), v[:, None].expand(size, size), u + 2 * v[:, None])
+        )
+        read = pnc_at_pixels(maps[None], pixels, boxes)
+        expected = torch.cat((pixels, (pixels[..., :1] + 2 * pixels[..., 1:])), dim=-1)
+        torch.testing.assert_close(read, expected, atol=1e-3, rtol=0)
+
+
+def test_decoded_shapes_take_points_of_all_shapes_at_once():
+    shapes = household()[:3]
+    decoder = TruthfulNetwork(shapes, (0,)).decoder
+    points = torch.randn(50, 3) * 0.05
+    index = torch.tensor([0] * 20 + [2] * 30)
+    found = decoded_shapes(decoder, torch.eye(3))(points, index)
+    expected = torch.cat((shapes[0].sdf(points[:20]), shapes[2].sdf(points[20:])))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["network_batch", "cached_meshes"])
+def test_bad_settings_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} 0"):
+        EstimatorSettings(**{name: 0})
+
+
+def test_scene_helper_renders_the_truth():
+    """The oracle itself: depth points lie on the shape, colours are their object coordinates."""
+    scene = rendered((MUG,), POSES[:1], (1,))
+    v, u = np.nonzero(scene.frame.labels == 1)
+    z = scene.frame.depth[v, u].astype(float)
+    points = np.stack(((u - CAMERA.cx) / CAMERA.fx * z, (v - CAMERA.cy) / CAMERA.fy * z, z), -1)
+    T = np.linalg.inv(POSES[0])
+    local = points @ T[:3, :3].T + T[:3, 3]
+    assert np.abs(MUG.sdf(torch.tensor(local)).numpy()).max() < 1e-4
+    painted = (scene.frame.rgb[v, u] / 255 - 0.5) * 0.255
+    assert np.abs(painted - local).max() < 1e-3
