@@ -1,0 +1,85 @@
+"""sensor_msgs/CameraInfo to the pinhole camera of the images that come with it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo
+
+from crisp_ros.observation.frame import Camera
+
+
+class CameraInfoError(ValueError):
+    """A calibration that cannot be used; the text says why and what to do."""
+
+
+class _Intrinsics(NamedTuple):
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+
+def camera(message: CameraInfo, rectified: bool) -> Camera:
+    """The camera of the images, with region of interest and binning applied.
+
+    Args:
+        message: the calibration, given for the full resolution.
+        rectified: the images are rectified, and P describes them; otherwise K does.
+
+    Raises:
+        CameraInfoError: the camera is uncalibrated, distorted though the images are raw, or the
+            second of a stereo pair; or a number makes no sense.
+    """
+    if not message.k[0] > 0:
+        raise CameraInfoError(
+            "camera_info has K[0] = 0, so the camera is uncalibrated: "
+            "calibrate it, or have its driver publish the calibration"
+        )
+    full = _rectified(message) if rectified else _raw(message)
+    if not (np.isfinite(full).all() and full.fx > 0 and full.fy > 0):
+        raise CameraInfoError(
+            f"camera_info has focal lengths {full.fx:g}, {full.fy:g} "
+            f"and principal point {full.cx:g}, {full.cy:g}: expected positive, finite numbers"
+        )
+    # Like image_geometry: zeros mean the whole image and no binning; the region of interest is
+    # given in pixels of the full resolution.
+    roi = message.roi
+    bin_x, bin_y = message.binning_x or 1, message.binning_y or 1
+    return Camera(
+        fx=full.fx / bin_x,
+        fy=full.fy / bin_y,
+        cx=(full.cx - roi.x_offset) / bin_x,
+        cy=(full.cy - roi.y_offset) / bin_y,
+        width=(roi.width or message.width) // bin_x,
+        height=(roi.height or message.height) // bin_y,
+    )
+
+
+def _rectified(message: CameraInfo) -> _Intrinsics:
+    p = message.p
+    if p[0] == 0:
+        # Drivers of undistorted cameras often fill in K alone.
+        if not any(message.d):
+            return _raw(message)
+        raise CameraInfoError(
+            "camera_info has no projection matrix P, but the camera is distorted: "
+            "rectified images need P; for raw ones of an undistorted camera set rectified to false"
+        )
+    if p[3] != 0:
+        raise CameraInfoError(
+            f"camera_info is of the second camera of a stereo pair (P[3] = {p[3]:g}): "
+            "its images are not in the frame of their header; use the first camera"
+        )
+    return _Intrinsics(p[0], p[5], p[2], p[6])
+
+
+def _raw(message: CameraInfo) -> _Intrinsics:
+    if any(message.d):
+        raise CameraInfoError(
+            "camera_info has lens distortion, and the images are raw: rectify colour, depth and "
+            "segmentation first (image_proc), and set rectified to true"
+        )
+    k = message.k
+    return _Intrinsics(k[0], k[4], k[2], k[5])

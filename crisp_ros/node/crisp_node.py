@@ -1,0 +1,286 @@
+"""The lifecycle node: camera images in, certified poses and shapes out."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lifecycle_msgs.srv import ChangeState
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.time import Time
+from tf2_ros import TransformBroadcaster
+
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.node import frames
+from crisp_ros.node.diagnostics import Diagnostics, ModelStatus
+from crisp_ros.node.identities import Identities, LabelIdentities
+from crisp_ros.node.inputs import TOPICS, Inputs, Received
+from crisp_ros.node.monitor import Monitor
+from crisp_ros.node.objects import KnownObjects
+from crisp_ros.node.parameters import (
+    Parameters,
+    ParameterServer,
+    label_names,
+    resolved_device,
+)
+from crisp_ros.node.publishers import Outputs
+from crisp_ros.node.worker import NewestItemWorker
+from crisp_ros.pipeline import Estimator, EstimatorSettings
+from crisp_ros.share import share_directory
+
+DEFAULT_CHECKPOINT = Path("models") / "crisp_ycbv_compact.safetensors"
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+def make_estimator(parameters: Parameters) -> Estimator:
+    """The estimator that parameters ask for.
+
+    Raises:
+        crisp_ros.network.checkpoint.CheckpointError: the model file cannot be used.
+        ValueError: the device does not exist.
+    """
+    if parameters.threads > 0:
+        torch.set_num_threads(parameters.threads)
+    device = resolved_device(parameters.device)
+    path = parameters.checkpoint or share_directory() / DEFAULT_CHECKPOINT
+    return Estimator(load_model(path, device), estimator_settings(parameters), device)
+
+
+def estimator_settings(
+    parameters: Parameters, settings: EstimatorSettings | None = None
+) -> EstimatorSettings:
+    """Settings with what the parameters say about them."""
+    settings = settings or EstimatorSettings()
+    certificate = replace(
+        settings.certificate,
+        quantile=parameters.certificate_quantile,
+        threshold_m=parameters.certificate_threshold,
+    )
+    return replace(settings, certificate=certificate)
+
+
+class CrispNode(LifecycleNode):
+    """Estimates pose and shape of every segmented object.
+
+    configure: reads the model and warms it up; fails with the reason where that is impossible.
+    activate: subscribes. deactivate: stops and keeps the model. cleanup: lets the model go.
+    """
+
+    def __init__(
+        self,
+        make_estimator: Callable[[Parameters], Estimator] = make_estimator,
+        identities: Identities | None = None,
+        name: str = "crisp",
+        **options: Any,
+    ) -> None:
+        """Declares the parameters and begins to report diagnostics.
+
+        Args:
+            make_estimator: called in configure.
+            identities: tells objects apart over time; by their labels, where not given.
+            name, options: of the node.
+
+        Raises:
+            rclpy.exceptions.ParameterException: a parameter's override is refused.
+        """
+        super().__init__(name, **options)
+        self._label = "unconfigured"
+        self._make_estimator = make_estimator
+        self._identities = identities or LabelIdentities()
+        self._estimator: Estimator | None = None
+        self._outputs: Outputs | None = None
+        self._known = KnownObjects()
+        self._broadcaster = TransformBroadcaster(self)
+        self._parameters_set = ParameterServer(self, lambda: self._label, self._changed)
+        topics = {input: self.resolve_topic_name(topic) for input, topic in TOPICS.items()}
+        self._monitor = Monitor(topics)
+        self._diagnostics = Diagnostics(
+            self, self._monitor, lambda: self._parameters_set.values, lambda: self._label
+        )
+        self._worker: NewestItemWorker[Received] = NewestItemWorker(
+            self._process, self._failed, "estimation"
+        )
+        self._inputs = Inputs(self, self._monitor, self._worker.submit, self._time_jumped)
+        self._refuse_transitions_politely()
+
+    # Transitions. rclpy swallows what they raise, so each reports its own errors.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Reads the model, warms it up, and creates the publishers."""
+        parameters = self._parameters_set.values
+        start = time.monotonic()
+        try:
+            self._estimator = self._make_estimator(parameters)
+            self._estimator.warm_up()
+            self._outputs = Outputs(self, self._broadcaster, self._viewer_came)
+        except Exception as error:  # whatever it is, the node stays, and says it
+            self._release()
+            self._diagnostics.model = ModelStatus({}, f"cannot configure: {error}")
+            self.get_logger().error(f"cannot configure: {error}")
+            self._diagnostics.update()
+            return FAILURE
+        self._diagnostics.model = ModelStatus(
+            {
+                "version": self._estimator.model_version,
+                "file": parameters.checkpoint or "the package's own",
+                "device": parameters.device,
+                "loaded and warm in (s)": f"{time.monotonic() - start:.1f}",
+            },
+            "",
+        )
+        self.get_logger().info(
+            f"model {self._estimator.model_version} ready after {time.monotonic() - start:.1f} s"
+        )
+        self._label = "inactive"
+        return SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribes and starts to work."""
+        super().on_activate(state)
+        try:
+            self._inputs.subscribe(self._parameters_set.values)
+        except Exception as error:  # a QoS override that makes no sense, above all
+            self._inputs.unsubscribe()
+            super().on_deactivate(state)
+            self.get_logger().error(f"cannot activate: {error}")
+            return FAILURE
+        self._worker.start()
+        self._label = "active"
+        return SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stops listening and working; the model stays."""
+        self._stop()
+        super().on_deactivate(state)
+        self._label = "inactive"
+        return SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lets go of the model and its memory."""
+        self._release()
+        self._label = "unconfigured"
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Ends all work, whatever the state."""
+        self._stop()
+        self._release()
+        self._label = "finalized"
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Goes back to the beginning."""
+        self._stop()
+        self._release()
+        self._label = "unconfigured"
+        return SUCCESS
+
+    def close(self) -> None:
+        """Ends the worker's thread, before the node is destroyed."""
+        self._worker.stop()
+
+    def _stop(self) -> None:
+        self._inputs.unsubscribe()
+        self._worker.stop()
+        self._identities.reset()
+        if self._outputs is not None:
+            self._outputs.publish_ends(self._known.clear(), self._parameters_set.values)
+
+    def _release(self) -> None:
+        if self._outputs is not None:
+            self._outputs.destroy()
+        self._outputs = None
+        self._estimator = None
+        self._diagnostics.model = ModelStatus({}, "")
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _refuse_transitions_politely(self) -> None:
+        """Answers "no" to transitions that the state does not allow.
+
+        rclpy raises in its service's callback instead, which ends the node and answers nothing.
+        """
+        service = next(s for s in self.services if s.srv_type is ChangeState)
+        answer = service.callback
+
+        def polite(
+            request: ChangeState.Request, response: ChangeState.Response
+        ) -> ChangeState.Response:
+            try:
+                return answer(request, response)
+            except rclpy_implementation.RCLError as error:
+                self.get_logger().warning(f"transition refused while {self._label}: {error}")
+                response.success = False
+                return response
+
+        service.callback = polite
+
+    # The executor's thread
+
+    def _changed(self, parameters: Parameters) -> None:
+        if self._estimator is not None:
+            self._estimator.settings = estimator_settings(parameters, self._estimator.settings)
+
+    def _viewer_came(self) -> None:
+        self._worker.call(self._publish_shapes)
+
+    def _time_jumped(self) -> None:
+        self._worker.call(self._start_afresh)
+
+    # The worker's thread
+
+    def _process(self, received: Received) -> None:
+        parameters = self._parameters_set.values
+        messages, header = received.messages, received.messages.rgb.header
+        start = time.perf_counter()
+        try:
+            frame = frames.frame(messages, parameters.rectified)
+        except frames.InputError as error:
+            self._monitor.refused(error.input, str(error))
+            self.get_logger().warning(
+                f"{error.input}: {error}", throttle_duration_sec=5.0, skip_first=False
+            )
+            return
+        self._monitor.accepted(frames.warnings(messages, frame))
+        stage_ms = {"convert": 1e3 * (time.perf_counter() - start)}
+        estimate = self._estimator.estimate(frame)
+        stage_ms.update(estimate.stage_ms)
+        if received.run != self._inputs.run:
+            return  # of a time before the jump
+        stamp_s = Time.from_msg(header.stamp).nanoseconds / 1e9
+        names = {**self._inputs.label_names, **label_names(parameters.label_names)}
+        ids = self._identities.assign(stamp_s, estimate.objects, names)
+        known = self._known.updated(stamp_s, ids, estimate.objects, parameters.shape_change)
+        self._outputs.publish_estimate(header, known, estimate, names, stage_ms, parameters)
+        latency_s = self.get_clock().now().nanoseconds / 1e9 - stamp_s
+        ended = self._known.ended(stamp_s, parameters.object_timeout)
+        self._outputs.publish_ends(ended, parameters)
+        start = time.perf_counter()
+        self._publish_shapes()
+        self._outputs.publish_overlay(header, frame, known, self._estimator, parameters)
+        stage_ms["shapes"] = 1e3 * (time.perf_counter() - start)
+        with self._monitor.lock:
+            self._monitor.work.dropped = self._worker.dropped
+        self._monitor.estimated(estimate, tuple(ids), stage_ms, latency_s)
+
+    def _publish_shapes(self) -> None:
+        self._outputs.publish_shapes(self._known, self._estimator, self._parameters_set.values)
+
+    def _start_afresh(self) -> None:
+        self._identities.reset()
+        self._outputs.publish_ends(self._known.clear(), self._parameters_set.values)
+
+    def _failed(self, error: Exception) -> None:
+        if not self.context.ok():
+            return  # shutting down: publishing is no longer possible
+        reason = f"frame failed: {type(error).__name__}: {error}"
+        self._monitor.failed(reason)
+        self.get_logger().error(reason, throttle_duration_sec=5.0)

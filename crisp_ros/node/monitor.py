@@ -1,0 +1,166 @@
+"""What the node remembers of its inputs and its work, to report it."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from crisp_ros.pipeline import FrameEstimate
+
+_WINDOW_S = 5.0  # over which rates are measured
+_FRAMES = 100  # over which medians are taken
+
+
+@dataclass
+class InputRecord:
+    """One input.
+
+    Attributes:
+        topic: resolved name.
+        count: messages so far.
+        arrivals: monotonic times of the latest, seconds.
+        first_wanted: monotonic time since which messages are waited for, or None when they are not.
+        stamp: of the latest, seconds.
+        delay: of the latest, from its stamp to its arrival, seconds.
+        description: encoding and size of the latest.
+        frame_id: of the latest.
+        incompatible_qos: policy because of which a publisher could not be joined, or "".
+        fault: why the latest could not be used, or "".
+        faults: how many could not.
+        warning: what is odd about the latest, or "".
+    """
+
+    topic: str
+    count: int = 0
+    arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=500))
+    first_wanted: float | None = None
+    stamp: float = 0.0
+    delay: float = 0.0
+    description: str = ""
+    frame_id: str = ""
+    incompatible_qos: str = ""
+    fault: str = ""
+    faults: int = 0
+    warning: str = ""
+
+    def rate(self, now: float) -> float:
+        """Messages a second over the last seconds."""
+        recent = [t for t in self.arrivals if now - t <= _WINDOW_S]
+        if len(recent) < 2:
+            return 0.0
+        return (len(recent) - 1) / max(recent[-1] - recent[0], 1e-6)
+
+    def silent_s(self, now: float) -> float:
+        """Seconds without a message since the latest, or since they are waited for."""
+        if self.first_wanted is None:
+            return 0.0
+        since = max(self.first_wanted, self.arrivals[-1] if self.arrivals else 0.0)
+        return now - since
+
+
+@dataclass
+class WorkRecord:
+    """What became of the frames.
+
+    Attributes:
+        sets: times that messages of all inputs came together.
+        last_set: monotonic time of the latest.
+        frames: estimated so far.
+        dropped: replaced by a newer one before their turn.
+        out_of_order: older than one that came before.
+        time_jumps: times that the stamps jumped back.
+        errors: frames that failed within the node.
+        last_error: why the latest failed, "" if it did not.
+        estimate: the latest, or None.
+        ids: of its objects.
+        latency_s: from the stamp of the latest to its publication.
+        stages: milliseconds a stage of the latest frames.
+    """
+
+    sets: int = 0
+    last_set: float = 0.0
+    frames: int = 0
+    dropped: int = 0
+    out_of_order: int = 0
+    time_jumps: int = 0
+    errors: int = 0
+    last_error: str = ""
+    estimate: FrameEstimate | None = None
+    ids: tuple[str, ...] = ()
+    latency_s: float = 0.0
+    stages: dict[str, deque[float]] = field(default_factory=dict)
+
+    def medians_ms(self) -> dict[str, float]:
+        """The median of every stage, milliseconds."""
+        return {name: statistics.median(values) for name, values in self.stages.items()}
+
+
+class Monitor:
+    """All records; written by the executor's thread and by the worker's, so under one lock."""
+
+    def __init__(self, topics: dict[str, str]) -> None:
+        """`topics`: resolved topic of each input's name."""
+        self.lock = threading.RLock()
+        self.inputs = {name: InputRecord(topic) for name, topic in topics.items()}
+        self.work = WorkRecord()
+
+    def received(
+        self, name: str, stamp: float, delay: float, frame_id: str, description: str
+    ) -> None:
+        """Notes a message of an input; see `InputRecord`."""
+        with self.lock:
+            record = self.inputs[name]
+            record.count += 1
+            record.arrivals.append(time.monotonic())
+            record.stamp, record.delay = stamp, delay
+            record.frame_id, record.description = frame_id, description
+            record.incompatible_qos = ""
+
+    def refused(self, name: str, reason: str) -> None:
+        """Notes that a frame cannot be used because of an input."""
+        with self.lock:
+            self.inputs[name].fault = reason
+            self.inputs[name].faults += 1
+
+    def accepted(self, warnings: dict[str, str]) -> None:
+        """Notes that a frame can be used, and what is odd about it by the input's name."""
+        with self.lock:
+            for name, record in self.inputs.items():
+                record.fault = ""
+                record.warning = warnings.get(name, "")
+
+    def estimated(
+        self,
+        estimate: FrameEstimate,
+        ids: tuple[str, ...],
+        stage_ms: dict[str, float],
+        latency_s: float,
+    ) -> None:
+        """Notes a frame's result; see `WorkRecord`."""
+        with self.lock:
+            work = self.work
+            work.frames += 1
+            work.estimate, work.ids, work.latency_s = estimate, ids, latency_s
+            work.last_error = ""
+            for name, milliseconds in stage_ms.items():
+                work.stages.setdefault(name, deque(maxlen=_FRAMES)).append(milliseconds)
+
+    def failed(self, reason: str) -> None:
+        """Notes a frame that failed within the node."""
+        with self.lock:
+            self.work.errors += 1
+            self.work.last_error = reason
+
+    def await_inputs(self, wanted: bool) -> None:
+        """Starts or stops counting silence against the inputs."""
+        with self.lock:
+            now = time.monotonic() if wanted else None
+            for record in self.inputs.values():
+                record.first_wanted = now
+                record.arrivals.clear()
+                record.fault = record.warning = ""
+            self.work.last_set = 0.0
+            self.work.last_error = ""

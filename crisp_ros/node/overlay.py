@@ -1,0 +1,120 @@
+"""The camera image with what was estimated drawn into it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crisp_ros.geometry.isosurface import TriangleMesh
+from crisp_ros.observation.frame import Camera
+from crisp_ros.pipeline import ObjectEstimate
+
+_CERTIFIED = (60, 220, 90)
+_WITHHELD = (255, 150, 40)
+_AXES = ((230, 60, 60), (60, 200, 60), (80, 110, 255))
+_NEAREST_M = 0.01  # what lies closer to the camera is not drawn
+_SUBPIXEL = 4  # bits of the fraction that OpenCV draws with
+
+
+class Drawn(NamedTuple):
+    """An object to draw: its name, estimate and surface (object frame)."""
+
+    name: str
+    estimate: ObjectEstimate
+    mesh: TriangleMesh
+
+
+def overlay(rgb: NDArray[np.uint8], camera: Camera, objects: Sequence[Drawn]) -> NDArray[np.uint8]:
+    """A copy of an image (H, W, 3) with each object's outline, axes, name and certificate.
+
+    Green: certified; orange: withheld, with the reason. Axes x, y, z are red, green, blue and as
+    long as the object.
+    """
+    image = rgb.copy()
+    # The farthest first, so that what is in front is drawn over it.
+    ordered = sorted(objects, key=lambda o: -o.estimate.T_camera_object[2, 3])
+    for drawn in ordered:
+        colour = _CERTIFIED if drawn.estimate.certified else _WITHHELD
+        outlines = silhouette(drawn.mesh, drawn.estimate.T_camera_object, camera)
+        cv2.drawContours(image, outlines, -1, colour, 2, cv2.LINE_AA)
+        _draw_axes(image, camera, drawn.estimate)
+    for drawn in ordered:
+        _draw_text(image, camera, drawn)
+    return image
+
+
+def silhouette(
+    mesh: TriangleMesh, T_camera_object: NDArray[np.float64], camera: Camera
+) -> list[NDArray[np.int32]]:
+    """Outlines, each (n, 1, 2) in pixels, of a mesh as the camera sees it; none where it is behind.
+
+    Args:
+        mesh: object frame, metres.
+        T_camera_object: (4, 4).
+        camera: of the image.
+    """
+    if mesh.is_empty:
+        return []
+    points = mesh.vertices @ T_camera_object[:3, :3].T + T_camera_object[:3, 3]
+    in_front = (points[:, 2] > _NEAREST_M)[mesh.faces].all(axis=1)
+    pixels = _projected(points, camera)
+    triangles = pixels[mesh.faces[in_front]]
+    # Beyond the image by its own size there is nothing to fill, and OpenCV's integers overflow.
+    limit = 2 * max(camera.width, camera.height)
+    triangles = triangles[(np.abs(triangles) < limit).all(axis=(1, 2))]
+    if len(triangles) == 0:
+        return []
+    mask = np.zeros((camera.height, camera.width), np.uint8)
+    fixed = np.round(triangles * 2**_SUBPIXEL).astype(np.int32)
+    for triangle in fixed:
+        cv2.fillConvexPoly(mask, triangle, 1, shift=_SUBPIXEL)
+    return list(cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0])
+
+
+def certificate_text(estimate: ObjectEstimate) -> str:
+    """The verdict in a few characters, such as "q98 4.2 mm", or why there is none."""
+    if not estimate.certified:
+        return estimate.reason
+    return f"q{100 * estimate.quantile:.3g} {1e3 * estimate.residual_m:.1f} mm"
+
+
+def _projected(points: NDArray[np.float64], camera: Camera) -> NDArray[np.float64]:
+    """Pixels (..., 2) of points (..., 3) in the camera frame."""
+    z = np.maximum(points[..., 2], _NEAREST_M)
+    u = camera.fx * points[..., 0] / z + camera.cx
+    v = camera.fy * points[..., 1] / z + camera.cy
+    return np.stack((u, v), axis=-1)
+
+
+def _draw_axes(image: NDArray[np.uint8], camera: Camera, estimate: ObjectEstimate) -> None:
+    T = estimate.T_camera_object
+    length = 0.5 * float(np.max(estimate.upper - estimate.lower))
+    ends = np.vstack((np.zeros(3), length * np.eye(3))) @ T[:3, :3].T + T[:3, 3]
+    if (ends[:, 2] <= _NEAREST_M).any():
+        return
+    origin, *tips = np.round(_projected(ends, camera)).astype(int).tolist()
+    for tip, colour in zip(tips, _AXES, strict=True):
+        cv2.line(image, origin, tip, colour, 2, cv2.LINE_AA)
+
+
+def _draw_text(image: NDArray[np.uint8], camera: Camera, drawn: Drawn) -> None:
+    T = drawn.estimate.T_camera_object
+    if T[2, 3] <= _NEAREST_M:
+        return
+    size = 0.45 * max(camera.width / 640, 0.6)
+    u, v = np.round(_projected(T[:3, 3], camera)).astype(int).tolist()
+    colour = _CERTIFIED if drawn.estimate.certified else _WITHHELD
+    for row, text in enumerate((drawn.name, certificate_text(drawn.estimate))):
+        (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+        left = min(max(u - width // 2, 2), max(camera.width - width - 2, 2))
+        base = min(max(v + row * round(1.6 * height), height + 2), camera.height - 2)
+        # A dark rim keeps the text readable on any background.
+        for shade, thickness in (((0, 0, 0), 3), (colour, 1)):
+            cv2.putText(
+                image, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, size, shade, thickness,
+                cv2.LINE_AA,
+            )  # fmt: skip

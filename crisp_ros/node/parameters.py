@@ -1,0 +1,266 @@
+"""The node's parameters: each with a description and a range, checked before it applies."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+
+class Settable(enum.Enum):
+    """The lifecycle states in which a parameter can be set."""
+
+    ALWAYS = frozenset({"unconfigured", "inactive", "active"})
+    UNLESS_ACTIVE = frozenset({"unconfigured", "inactive"})
+    UNCONFIGURED = frozenset({"unconfigured"})
+
+    @property
+    def advice(self) -> str:
+        """When such a parameter can be set, and what to do to set it now."""
+        return {
+            Settable.ALWAYS: "Can be set at any time.",
+            Settable.UNLESS_ACTIVE: "Can be set while the node is not active: deactivate it first.",
+            Settable.UNCONFIGURED: "Can be set before the node is configured: clean it up first.",
+        }[self]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rules:
+    description: str
+    settable: Settable
+    low: float | None = None
+    high: float | None = None
+    problem: Callable[[Any], str | None] = lambda value: None
+
+
+def _parameter(
+    default: Any,
+    description: str,
+    settable: Settable = Settable.ALWAYS,
+    low: float | None = None,
+    high: float | None = None,
+    problem: Callable[[Any], str | None] = lambda value: None,
+) -> Any:
+    rules = _Rules(description, settable, low, high, problem)
+    return dataclasses.field(default=default, metadata={"rules": rules})
+
+
+def label_names(text: str) -> dict[int, str]:
+    """Names of labels, from "1=mug, 2=bowl".
+
+    Raises:
+        ValueError: an entry is not LABEL=NAME with a positive label, or a label comes twice.
+    """
+    names: dict[int, str] = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        number, _, name = (part.strip() for part in entry.partition("="))
+        if not (number.isdecimal() and int(number) > 0 and name):
+            raise ValueError(f"{entry!r} is not LABEL=NAME, such as 1=mug")
+        if int(number) in names:
+            raise ValueError(f"label {number} is named twice")
+        names[int(number)] = name
+    return names
+
+
+def resolved_device(name: str) -> torch.device:
+    """The device of a name; "auto" is the first GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError(f"{name!r} is not a device: expected auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"no device {name}: this machine has {torch.cuda.device_count()} GPUs")
+    return device
+
+
+def _problem_of(parse: Callable[[str], Any]) -> Callable[[str], str | None]:
+    """Turns a function that raises ValueError into one that returns the text, or None."""
+
+    def problem(value: str) -> str | None:
+        try:
+            parse(value)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    return problem
+
+
+def _tf_prefix_problem(prefix: str) -> str | None:
+    if re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9_/.-]*)?", prefix):
+        return None
+    return f"{prefix!r} cannot begin a TF frame: letters, digits and _ / . - only, no leading /"
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """All parameters of the node, with their defaults."""
+
+    checkpoint: str = _parameter(
+        "",
+        "Model file (.safetensors). Empty: the model that comes with the package.",
+        Settable.UNCONFIGURED,
+    )
+    device: str = _parameter(
+        "auto",
+        "Where the network runs: auto (a GPU where there is one), cpu, cuda or cuda:N.",
+        Settable.UNCONFIGURED,
+        problem=_problem_of(resolved_device),
+    )
+    threads: int = _parameter(
+        0, "CPU threads of the estimator; 0: one a core.", Settable.UNCONFIGURED, 0, 256
+    )
+    rectified: bool = _parameter(
+        True,
+        "Images are rectified, and camera_info's P describes them. False: raw images of a camera "
+        "without distortion, described by K.",
+    )
+    sync_slop: float = _parameter(
+        0.05,
+        "Largest difference of stamps, in seconds, of images that are put together. "
+        "0: stamps have to be equal.",
+        Settable.UNLESS_ACTIVE,
+        0.0,
+        10.0,
+    )
+    sync_queue_size: int = _parameter(
+        20,
+        "Images of each input that wait for their partners. The segmentation comes last: allow for "
+        "its delay times the camera's rate.",
+        Settable.UNLESS_ACTIVE,
+        1,
+        1000,
+    )
+    input_timeout: float = _parameter(
+        2.0, "Seconds without a message after which an input counts as missing.", low=0.1, high=60.0
+    )
+    label_names: str = _parameter(
+        "",
+        'Names of segmentation labels, "1=mug, 2=bowl"; they win over those of label_info.',
+        problem=_problem_of(label_names),
+    )
+    certificate_quantile: float = _parameter(
+        0.98,
+        "Share of an object's depth points that has to lie within certificate_threshold of the "
+        "estimated surface.",
+        low=0.5,
+        high=1.0,
+    )
+    certificate_threshold: float = _parameter(
+        0.01,
+        "Distance in metres from the estimated surface up to which a depth point agrees with it.",
+        low=0.0001,
+        high=1.0,
+    )
+    tf_prefix: str = _parameter(
+        "", "Put before the names of the objects' TF frames.", problem=_tf_prefix_problem
+    )
+    publish_uncertified_tf: bool = _parameter(
+        False, "Broadcast the transforms of all objects, not only of those with a certificate."
+    )
+    object_timeout: float = _parameter(
+        2.0,
+        "Seconds after which an object that is no longer seen has ended, and its marker goes.",
+        low=0.0,
+        high=3600.0,
+    )
+    shape_change: float = _parameter(
+        0.1,
+        "Relative distance |h - h'| / |h'| of shape codes from which on a shape counts as changed, "
+        "and its mesh is published again.",
+        low=0.0,
+        high=10.0,
+    )
+    mesh_faces: int = _parameter(2000, "Most triangles of a published mesh.", low=100, high=100000)
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Parameters)}
+_RULES: dict[str, _Rules] = {name: field.metadata["rules"] for name, field in _FIELDS.items()}
+
+
+def descriptor(name: str) -> ParameterDescriptor:
+    """What ROS tools show about a parameter."""
+    rules = _RULES[name]
+    result = ParameterDescriptor(
+        description=rules.description, additional_constraints=rules.settable.advice
+    )
+    if rules.low is not None and isinstance(_FIELDS[name].default, int):
+        result.integer_range = [
+            IntegerRange(from_value=int(rules.low), to_value=int(rules.high), step=0)
+        ]
+    elif rules.low is not None:
+        result.floating_point_range = [
+            FloatingPointRange(from_value=rules.low, to_value=rules.high, step=0.0)
+        ]
+    return result
+
+
+class ParameterServer:
+    """Declares the parameters of a node and keeps their values.
+
+    A change is checked before it applies, and refused with the reason; once it holds, `on_change`
+    is called with all values.
+    """
+
+    def __init__(
+        self, node: Node, state: Callable[[], str], on_change: Callable[[Parameters], None]
+    ) -> None:
+        """Declares all parameters.
+
+        Args:
+            node: whose parameters they are.
+            state: the label of the node's lifecycle state.
+            on_change: called with the values after every change.
+
+        Raises:
+            rclpy.exceptions.InvalidParameterValueException: an override is refused.
+            rclpy.exceptions.InvalidParameterTypeException: an override has the wrong type.
+        """
+        self._state = state
+        node.add_on_set_parameters_callback(self._check)
+        declared = [(name, field.default, descriptor(name)) for name, field in _FIELDS.items()]
+        parameters = node.declare_parameters("", declared)
+        self.values = Parameters(**{parameter.name: parameter.value for parameter in parameters})
+        self._on_change = on_change
+        node.add_post_set_parameters_callback(self._apply)
+
+    def _check(self, parameters: Iterable[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            reason = self._problem(parameter)
+            if reason is not None:
+                return SetParametersResult(successful=False, reason=f"{parameter.name}: {reason}")
+        return SetParametersResult(successful=True)
+
+    def _problem(self, parameter: Parameter) -> str | None:
+        rules = _RULES.get(parameter.name)
+        if rules is None:  # of rclpy itself, such as use_sim_time
+            return None
+        if self._state() not in rules.settable.value:
+            return rules.settable.advice
+        if isinstance(parameter.value, float) and not math.isfinite(parameter.value):
+            return f"{parameter.value} is not a finite number"
+        return rules.problem(parameter.value)
+
+    def _apply(self, parameters: Iterable[Parameter]) -> None:
+        changed = {p.name: p.value for p in parameters if p.name in _RULES}
+        if changed:
+            self.values = dataclasses.replace(self.values, **changed)
+            self._on_change(self.values)

@@ -1,0 +1,215 @@
+"""The node's outputs. What nobody listens to is not computed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from tf2_ros import TransformBroadcaster
+from visualization_msgs.msg import MarkerArray
+
+from crisp_ros.geometry.decimation import decimated
+from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
+from crisp_ros.node import messages
+from crisp_ros.node.images import rgb_message
+from crisp_ros.node.objects import KnownObject
+from crisp_ros.node.overlay import Drawn, overlay
+from crisp_ros.node.parameters import Parameters
+from crisp_ros.observation.frame import Frame
+from crisp_ros.pipeline import Estimator, FrameEstimate
+
+_LATCHED_DEPTH = 100
+
+
+class Outputs:
+    """Everything that the node publishes but diagnostics."""
+
+    def __init__(
+        self, node: LifecycleNode, broadcaster: TransformBroadcaster, on_viewer: Callable[[], None]
+    ) -> None:
+        """Creates the publishers.
+
+        Args:
+            node: that they belong to.
+            broadcaster: for the objects' transforms.
+            on_viewer: called when somebody begins to listen to meshes or markers.
+        """
+        self._node = node
+        self._broadcaster = broadcaster
+        self._publishers: list[Publisher] = []
+        watched = PublisherEventCallbacks(
+            matched=lambda event: on_viewer() if event.current_count_change > 0 else None
+        )
+        latched = dict(
+            qos_profile=QoSProfile(
+                depth=_LATCHED_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL
+            ),
+            event_callbacks=watched,
+        )
+        self._objects = self._created(ObjectEstimateArray, "~/objects", qos_profile=10)
+        self._overlay = self._created(Image, "~/overlay", qos_profile=1)
+        self._meshes = LatestOfEach(self._created(ObjectMesh, "~/meshes", **latched))
+        self._markers = LatestOfEach(self._created(MarkerArray, "~/markers", **latched))
+
+    def destroy(self) -> None:
+        """Takes the publishers away."""
+        for publisher in self._publishers:
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._publishers.clear()
+
+    def publish_estimate(
+        self,
+        header: Header,
+        known: Sequence[KnownObject],
+        estimate: FrameEstimate,
+        names: Mapping[int, str],
+        stage_ms: Mapping[str, float],
+        parameters: Parameters,
+    ) -> None:
+        """Broadcasts the objects' transforms and publishes the estimates.
+
+        Args:
+            header: of the image: stamp and parent frame.
+            known: the frame's objects.
+            estimate: of the frame.
+            names: class names of labels, as far as known.
+            stage_ms: milliseconds a stage, in order.
+            parameters: the node's.
+        """
+        shown = [o for o in known if parameters.publish_uncertified_tf or o.estimate.certified]
+        if shown and header.frame_id:
+            prefix = parameters.tf_prefix
+            self._broadcaster.sendTransform(
+                [
+                    messages.transform(header, prefix + o.id, o.estimate.T_camera_object)
+                    for o in shown
+                ]
+            )
+            for o in shown:
+                o.has_frame = True
+        self._objects.publish(
+            messages.object_estimates(
+                header, known, names, parameters.tf_prefix, estimate.model_version, stage_ms
+            )
+        )
+
+    def publish_shapes(
+        self, known: Iterable[KnownObject], estimator: Estimator, parameters: Parameters
+    ) -> None:
+        """Publishes the surfaces that are new since the last time, to whom they interest."""
+        wanted: dict[str, list[KnownObject]] = {"mesh": [], "marker": []}
+        for o in known:
+            if self._meshes.has_listeners and "mesh" not in o.sent:
+                wanted["mesh"].append(o)
+            if self._markers.has_listeners and "marker" not in o.sent and o.has_frame:
+                wanted["marker"].append(o)
+        self._make_meshes([*wanted["mesh"], *wanted["marker"]], estimator, parameters.mesh_faces)
+        for o in wanted["mesh"]:
+            if not o.mesh.is_empty:
+                self._meshes.publish(o.id, messages.object_mesh(o, o.mesh))
+        for o in wanted["marker"]:
+            if not o.mesh.is_empty:
+                marker = messages.mesh_marker(o.id, parameters.tf_prefix + o.id, o.mesh)
+                self._markers.publish(o.id, MarkerArray(markers=[marker]))
+        for kind, sent in wanted.items():
+            for o in sent:
+                o.sent.add(kind)
+
+    def publish_overlay(
+        self,
+        header: Header,
+        frame: Frame,
+        known: Sequence[KnownObject],
+        estimator: Estimator,
+        parameters: Parameters,
+    ) -> None:
+        """Publishes the image with the estimates drawn into it, if somebody looks."""
+        if self._overlay.get_subscription_count() == 0:
+            return
+        self._make_meshes(known, estimator, parameters.mesh_faces)
+        drawn = [Drawn(o.id, o.estimate, o.mesh) for o in known]
+        self._overlay.publish(rgb_message(overlay(frame.rgb, frame.camera, drawn), header))
+
+    def publish_ends(self, ended: Iterable[KnownObject], parameters: Parameters) -> None:
+        """Takes the markers of objects away that are no longer there."""
+        for o in ended:
+            self._meshes.forget(o.id)
+            if self._markers.forget(o.id):
+                marker = messages.deleted_marker(o.id, parameters.tf_prefix + o.id)
+                self._markers.publish_last(MarkerArray(markers=[marker]))
+
+    def _make_meshes(self, known: Iterable[KnownObject], estimator: Estimator, faces: int) -> None:
+        """Sees to it that objects have their surfaces, those that are new all at once."""
+        without = list({o.id: o for o in known if o.mesh is None}.values())
+        surfaces = estimator.meshes([o.shape for o in without]) if without else []
+        for o, surface in zip(without, surfaces, strict=True):
+            o.mesh = decimated(surface, faces)
+
+    def _created(self, message_type: type, topic: str, **options: Any) -> Publisher:
+        publisher = self._node.create_lifecycle_publisher(
+            message_type,
+            topic,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            **options,
+        )
+        self._publishers.append(publisher)
+        return publisher
+
+
+class LatestOfEach:
+    """Keeps the latest message of each object in a transient-local topic's history.
+
+    The history holds a number of messages, whosever they are: an object that changes often would
+    push out one that does not. Whatever is pushed out and still the latest is sent again.
+    """
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._depth = publisher.qos_profile.depth
+        self._latest: dict[str, tuple[int, Any]] = {}  # number and message of each object
+        self._history: deque[tuple[int, str]] = deque()
+        self._count = 0
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether anybody subscribes."""
+        return self._publisher.get_subscription_count() > 0
+
+    def publish(self, id: str, message: Any) -> None:
+        """Sends an object's message; it stays in the history until replaced or forgotten."""
+        self._send(id, message)
+        self._keep_latest()
+
+    def publish_last(self, message: Any) -> None:
+        """Sends a message that need not stay."""
+        self._send("", message)
+        self.forget("")
+        self._keep_latest()
+
+    def forget(self, id: str) -> bool:
+        """Lets an object's message go; whether there was one."""
+        return self._latest.pop(id, None) is not None
+
+    def _send(self, id: str, message: Any) -> None:
+        self._count += 1
+        self._latest[id] = (self._count, message)
+        self._history.append((self._count, id))
+        self._publisher.publish(message)
+
+    def _keep_latest(self) -> None:
+        # At most one round: with more objects than the history holds, there would be no end.
+        for _ in range(self._depth):
+            if len(self._history) <= self._depth:
+                return
+            number, pushed_out = self._history.popleft()
+            latest = self._latest.get(pushed_out)
+            if latest is not None and latest[0] == number:
+                self._send(pushed_out, latest[1])

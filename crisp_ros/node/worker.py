@@ -1,0 +1,105 @@
+"""A thread that works on the newest item and lets older ones go."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class NewestItemWorker(Generic[Item]):
+    """Processes one item at a time; of those that arrive meanwhile, only the newest.
+
+    So a slow computation never falls behind its input, and the callback that submits returns at
+    once. Errors do not end the thread: each is handed to `on_error`.
+    """
+
+    def __init__(
+        self, process: Callable[[Item], None], on_error: Callable[[Exception], None], name: str
+    ) -> None:
+        """Does not start the thread yet.
+
+        Args:
+            process: called in the thread with each item.
+            on_error: called in the thread with what `process` or a task raised.
+            name: of the thread.
+        """
+        self._process = process
+        self._on_error = on_error
+        self._name = name
+        self._changed = threading.Condition()
+        self._pending: Item | None = None
+        self._tasks: deque[Callable[[], None]] = deque()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._dropped = 0
+
+    @property
+    def dropped(self) -> int:
+        """Number of items that were replaced by newer ones before their turn."""
+        return self._dropped
+
+    def start(self) -> None:
+        """Starts the thread.
+
+        Raises:
+            RuntimeError: it runs already.
+        """
+        if self._thread is not None:
+            raise RuntimeError(f"worker {self._name} runs already")
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
+
+    def submit(self, item: Item) -> None:
+        """Puts an item in line, in place of one that waits there; ignored unless running."""
+        with self._changed:
+            if self._thread is None or self._stopping:
+                return
+            self._dropped += self._pending is not None
+            self._pending = item
+            self._changed.notify()
+
+    def call(self, task: Callable[[], None]) -> None:
+        """Has a task run in the thread before the next item; ignored unless running."""
+        with self._changed:
+            if self._thread is not None and not self._stopping:
+                self._tasks.append(task)
+                self._changed.notify()
+
+    def stop(self) -> None:
+        """Ends the thread after what it works on now; what waits is let go."""
+        thread = self._thread
+        if thread is None:
+            return
+        with self._changed:
+            self._stopping = True
+            self._pending = None
+            self._tasks.clear()
+            self._changed.notify()
+        thread.join()
+        self._thread = None
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._stopping or self._tasks or self._pending is not None
+                )
+                if self._stopping:
+                    return
+                if self._tasks:
+                    job = self._tasks.popleft()
+                else:
+                    item, self._pending = self._pending, None
+                    job = None
+            try:
+                if job is not None:
+                    job()
+                else:
+                    self._process(item)
+            except Exception as error:
+                self._on_error(error)

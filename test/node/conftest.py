@@ -1,0 +1,5 @@
+"""The node's tests need ROS 2."""
+
+import pytest
+
+pytest.importorskip("rclpy")
