@@ -60,7 +60,7 @@ def test_every_object_is_found_posed_and_certified(scene):
         angle, distance = errors(e.T_camera_object, scene.poses[e.label])
         assert angle < 1.0 and distance < 1e-3, e
         assert e.certified and e.reason == "" and e.score > 0.5
-        assert e.residual_m < 2e-3 and e.threshold_m == 0.01 and e.quantile == 0.98
+        assert e.residual_m < 2e-3 and e.threshold_m == pytest.approx(0.01) and e.quantile == 0.98
         assert e.inlier_share > 0.9 and e.n_points == 400
         assert e.code.argmax() == index and e.code.dtype == np.float32
         np.testing.assert_allclose(e.lower, SHAPES[index].lower, atol=1e-6)
