@@ -1,0 +1,53 @@
+"""Where the shared files are found, in each way the package can lie on a disk."""
+
+import shutil
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from crisp_ros import share
+
+
+def share_module_at(package: Path) -> ModuleType:
+    """The module as it would be, were the package installed in this folder."""
+    package.mkdir(parents=True)
+    shutil.copy(share.__file__, package / "share.py")
+    spec = spec_from_file_location("share_elsewhere", package / "share.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def with_package_xml(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "package.xml").touch()
+    return folder
+
+
+def test_in_a_source_tree_it_is_the_root(tmp_path: Path) -> None:
+    root = with_package_xml(tmp_path / "clone")
+    assert share_module_at(root / "crisp_ros").share_directory() == root
+
+
+@pytest.mark.parametrize("modules", ["lib/python3.11/site-packages", "lib/python3/dist-packages"])
+def test_installed_it_is_under_the_same_prefix(tmp_path: Path, modules: str) -> None:
+    expected = with_package_xml(tmp_path / "share/crisp_ros")
+    assert share_module_at(tmp_path / modules / "crisp_ros").share_directory() == expected
+
+
+def test_a_prefix_elsewhere_is_the_interpreters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = with_package_xml(tmp_path / "prefix/share/crisp_ros")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
+    assert share_module_at(tmp_path / "modules/crisp_ros").share_directory() == expected
+
+
+def test_without_shared_files_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="install crisp_ros"):
+        share_module_at(tmp_path / "modules/crisp_ros").share_directory()
