@@ -141,7 +141,7 @@ class BopDataset:
                 f"{self.folder}: no such folder; expected models/ and {split}/ in it"
             )
         self.split = split
-        self.models = _read_models(self.folder / "models")
+        self.models = read_models(self.folder / "models")
         self._scenes = _read_scenes(self.folder / split)
 
     @cached_property
@@ -228,7 +228,8 @@ class _Scene:
         return [entry.get("visib_fract") for entry in entries]
 
 
-def _read_models(folder: Path) -> dict[int, BopModel]:
+def read_models(folder: Path) -> dict[int, BopModel]:
+    """The models of a folder by object id. Raises DatasetError."""
     info_path = folder / "models_info.json"
     models = {}
     for key, entry in read_json(info_path, dict).items():
