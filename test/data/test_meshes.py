@@ -118,6 +118,14 @@ def test_an_inside_out_surface_is_turned() -> None:
     assert watertight(vessel).volume == pytest.approx(volume)
 
 
+def test_faces_that_wind_against_their_neighbours_are_turned() -> None:
+    vessel = beaker()
+    faces = vessel.faces.copy()
+    faces[::5] = faces[::5, ::-1]
+    closed = watertight(trimesh.Trimesh(vessel.vertices, faces, process=False))
+    assert closed.is_winding_consistent and closed.volume == pytest.approx(vessel.volume)
+
+
 def test_an_open_surface_is_refused() -> None:
     box = trimesh.creation.box()
     box.update_faces(np.arange(len(box.faces)) > 1)
