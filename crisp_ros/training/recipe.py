@@ -49,6 +49,7 @@ class Recipe:
         network: a name that `build_network` knows.
         shards: crop shards rendered (2048 crops each).
         first_layer_gain: raises the decoder's first layer; narrow decoders learn detail sooner.
+        decoder_refinement: a second fit of the decoder alone, at fixed codes; None leaves it out.
         symmetric: names of objects whose look is symmetric, for the symmetry-aware PNC loss.
         symmetry_tolerance_m: mean distance up to which a turned surface counts as the same.
     """
@@ -61,6 +62,7 @@ class Recipe:
     symmetry_tolerance_m: float = 0.0015
     scatter: ScatterSettings = field(default_factory=ScatterSettings)
     shape_codes: ShapeCodeSettings = field(default_factory=ShapeCodeSettings)
+    decoder_refinement: ShapeCodeSettings | None = None
     training: TrainingSettings = field(default_factory=lambda: TrainingSettings(steps=10_000))
 
 
@@ -145,31 +147,50 @@ class TrainingRun:
 
     def fit_codes(self, network: CrispNetwork) -> Tensor:
         """Fits decoder and codes, or reads them back; returns codes (K, C)."""
+        recipe, decoder = self.recipe, network.decoder
         path = self.folder / "shape_codes.pt"
         if not path.exists():
-            samples_path = self.folder / "sdf_samples.pt"
-            if not samples_path.exists():
-                rng = np.random.default_rng(self.recipe.seed)
-                _save(tuple(sdf_samples(self.meshes, _SAMPLES_PER_SHAPE, rng)), samples_path)
-            samples = SdfSamples(*torch.load(samples_path, weights_only=True))
             with torch.no_grad():
-                network.decoder.film_layers[0].weight.mul_(self.recipe.first_layer_gain)
-            settings = self.recipe.shape_codes
-            start = neutral_codes(
-                network.decoder, len(self.meshes), settings.code_noise, self.recipe.seed
-            )
+                decoder.film_layers[0].weight.mul_(recipe.first_layer_gain)
+            noise = recipe.shape_codes.code_noise
+            codes = neutral_codes(decoder, len(self.meshes), noise, recipe.seed)
             codes = fit_shape_codes(
-                network.decoder,
-                start,
-                samples,
-                settings,
-                seed=self.recipe.seed,
-                report=lambda step, loss: self._report("codes", {"step": step, "loss": loss}),
+                decoder,
+                codes,
+                self._sdf_samples(),
+                recipe.shape_codes,
+                recipe.seed,
+                report=self._steps("codes"),
             )
-            _save({"decoder": network.decoder.state_dict(), "codes": codes}, path)
+            _save({"decoder": decoder.state_dict(), "codes": codes}, path)
         state = torch.load(path, weights_only=True)
-        network.decoder.load_state_dict(state["decoder"])
+        decoder.load_state_dict(state["decoder"])
+        if recipe.decoder_refinement is None:
+            return state["codes"]
+        path = self.folder / "shape_decoder.pt"
+        if not path.exists():
+            fit_shape_codes(
+                decoder,
+                state["codes"],
+                self._sdf_samples(),
+                recipe.decoder_refinement,
+                recipe.seed + 1,
+                train="decoder",
+                report=self._steps("decoder"),
+            )
+            _save(decoder.state_dict(), path)
+        decoder.load_state_dict(torch.load(path, weights_only=True))
         return state["codes"]
+
+    def _sdf_samples(self) -> SdfSamples:
+        path = self.folder / "sdf_samples.pt"
+        if not path.exists():
+            rng = np.random.default_rng(self.recipe.seed)
+            _save(tuple(sdf_samples(self.meshes, _SAMPLES_PER_SHAPE, rng)), path)
+        return SdfSamples(*torch.load(path, weights_only=True))
+
+    def _steps(self, stage: str) -> Callable[[int, float], None]:
+        return lambda step, loss: self._report(stage, {"step": step, "loss": loss})
 
     def symmetries(self) -> list[Tensor]:
         """Per mesh, the transforms (S, 4, 4) that leave its look unchanged."""
@@ -242,6 +263,7 @@ def _save(value: Any, path: Path) -> None:
 _PARTS = {
     "scatter": ScatterSettings,
     "shape_codes": ShapeCodeSettings,
+    "decoder_refinement": ShapeCodeSettings,
     "training": TrainingSettings,
     "augment": AugmentSettings,
     "weights": SdfLossWeights,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -42,20 +43,21 @@ def fit_shape_codes(
     samples: SdfSamples,
     settings: ShapeCodeSettings,
     seed: int = 0,
-    train_decoder: bool = True,
+    train: Literal["both", "codes", "decoder"] = "both",
     report: Callable[[int, float], None] | None = None,
 ) -> Tensor:
-    """Minimises the SDF loss over codes (K, C) and, unless frozen, the decoder.
+    """Minimises the SDF loss over codes (K, C), the decoder, or both.
 
     Args:
-        decoder: changed in place where `train_decoder`.
+        decoder: changed in place unless only codes are trained.
         report: called with (step, loss) every 100 steps.
 
     Returns:
         The fitted codes (K, C).
     """
-    codes = codes.clone().requires_grad_()
-    parameters = [codes, *decoder.parameters()] if train_decoder else [codes]
+    codes = codes.clone().requires_grad_(train != "decoder")
+    parameters = [] if train == "codes" else list(decoder.parameters())
+    parameters += [] if train == "decoder" else [codes]
     optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.05

@@ -28,10 +28,10 @@ def test_neutral_codes_leave_the_decoder_unmodulated():
     )
 
 
-def fitted(train_decoder: bool, decoder: ShapeDecoder, samples: SdfSamples) -> torch.Tensor:
+def fitted(train: str, decoder: ShapeDecoder, samples: SdfSamples) -> torch.Tensor:
     start = neutral_codes(decoder, len(samples.points), noise=0.05, seed=0)
     settings = ShapeCodeSettings(steps=250, learning_rate=5e-3)
-    return fit_shape_codes(decoder, start, samples, settings, seed=0, train_decoder=train_decoder)
+    return fit_shape_codes(decoder, start, samples, settings, seed=0, train=train)
 
 
 def test_fit_tells_two_spheres_apart_and_is_deterministic():
@@ -50,7 +50,7 @@ def test_fit_tells_two_spheres_apart_and_is_deterministic():
     torch.manual_seed(0)
     decoder = ShapeDecoder(hidden=32, layers=3)
     start = {k: v.clone() for k, v in decoder.state_dict().items()}
-    codes = fitted(True, decoder, samples)
+    codes = fitted("both", decoder, samples)
     error = (decoder.sdf(samples.points, codes) - samples.distances).abs().mean()
     assert error < 0.004
     swapped = (decoder.sdf(samples.points, codes.flip(0)) - samples.distances).abs().mean()
@@ -58,9 +58,13 @@ def test_fit_tells_two_spheres_apart_and_is_deterministic():
 
     trained = {k: v.clone() for k, v in decoder.state_dict().items()}
     decoder.load_state_dict(start)
-    again = fitted(True, decoder, samples)
+    again = fitted("both", decoder, samples)
     assert torch.equal(codes, again)
 
     decoder.load_state_dict(trained)
-    fitted(False, decoder, samples)
+    fitted("codes", decoder, samples)
     assert all(torch.equal(v, trained[k]) for k, v in decoder.state_dict().items())
+    assert torch.equal(fitted("decoder", decoder, samples), fitted("decoder", decoder, samples))
+    start_codes = neutral_codes(decoder, 2, noise=0.05, seed=0)
+    assert torch.equal(fitted("decoder", decoder, samples), start_codes)
+    assert not torch.equal(decoder.final_layer.weight, trained["final_layer.weight"])
