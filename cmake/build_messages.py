@@ -41,7 +41,7 @@ def install_messages(source: Path, prefix: Path, build: Path) -> None:
     Raises:
         SystemExit: no ROS 2 was found, or a build step failed.
     """
-    prefixes = _ros_prefixes()
+    prefixes = ros_prefixes()
     if not prefixes:
         raise SystemExit(
             "No ROS 2 found to build the messages with. Source one, or let pip fetch the build "
@@ -66,7 +66,7 @@ def copy_messages(package: str, prefix: Path, target: Path) -> None:
         shutil.copy2(library, target)
 
 
-def _ros_prefixes() -> list[Path]:
+def ros_prefixes() -> list[Path]:
     """The folders that hold ROS 2: those that are sourced, and those of the wheels on sys.path."""
     sourced = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
     # A wheel's modules lie in <prefix>/lib/python3.x/site-packages.
