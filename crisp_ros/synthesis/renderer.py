@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import moderngl
 import numpy as np
@@ -17,16 +18,19 @@ uniform mat4 T_camera_object;
 in vec3 position;
 in vec3 normal;
 in vec2 uv;
+in vec3 paint;
 out vec3 object_point;
 out vec3 camera_point;
 out vec3 camera_normal;
 out vec2 texture_uv;
+out vec3 vertex_paint;
 void main() {
     vec4 p = T_camera_object * vec4(position, 1.0);
     object_point = position;
     camera_point = p.xyz;
     camera_normal = mat3(T_camera_object) * normal;
     texture_uv = uv;
+    vertex_paint = paint;
     gl_Position = projection * p;
 }
 """
@@ -46,13 +50,14 @@ in vec3 object_point;
 in vec3 camera_point;
 in vec3 camera_normal;
 in vec2 texture_uv;
+in vec3 vertex_paint;
 layout(location = 0) out vec4 colour;
 layout(location = 1) out vec4 pnc_instance;
 void main() {
     vec3 view = normalize(-camera_point);
     vec3 n = normalize(camera_normal);
     if (dot(n, view) < 0.0) n = -n;
-    vec3 base = pow(texture(albedo, texture_uv).rgb, vec3(2.2)) * tint;
+    vec3 base = pow(texture(albedo, texture_uv).rgb * vertex_paint, vec3(2.2)) * tint;
     vec3 light = base * ambient;
     for (int i = 0; i < light_count; ++i) {
         vec3 l = light_direction[i];
@@ -169,6 +174,11 @@ class Renderer:
             raise ValueError(
                 f"camera is {camera.width}x{camera.height}, renderer {self.width}x{self.height}"
             )
+        with self._context:  # another renderer may have drawn last
+            return self._draw(scene)
+
+    def _draw(self, scene: Scene) -> Rendering:
+        camera = scene.camera
         self._target.use()
         self._context.viewport = (0, 0, self.width, self.height)
         self._context.enable_only(moderngl.DEPTH_TEST)
@@ -210,22 +220,39 @@ class Renderer:
         return Rendering(rgba[..., :3].copy(), depth.astype(np.float32), instances, pnc.copy())
 
     def _upload(self, mesh: trimesh.Trimesh) -> tuple[moderngl.VertexArray, moderngl.Texture]:
-        pixels, uv = _albedo(mesh)
+        pixels, uv, paint = _albedo(mesh)
         height, width = pixels.shape[:2]
         texture = self._context.texture((width, height), 3, np.ascontiguousarray(pixels).tobytes())
         texture.build_mipmaps()
         texture.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
-        vertices = np.hstack([mesh.vertices, mesh.vertex_normals, uv]).astype("f4")
+        vertices = np.hstack([mesh.vertices, mesh.vertex_normals, uv, paint]).astype("f4")
         array = self._context.vertex_array(
             self._program,
-            [(self._context.buffer(vertices.tobytes()), "3f 3f 2f", "position", "normal", "uv")],
+            [
+                (
+                    self._context.buffer(vertices.tobytes()),
+                    "3f 3f 2f 3f",
+                    "position",
+                    "normal",
+                    "uv",
+                    "paint",
+                )
+            ],
             self._context.buffer(np.asarray(mesh.faces, "i4").tobytes()),
         )
         return array, texture
 
 
-def _albedo(mesh: trimesh.Trimesh) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """A texture (rows, columns, 3), first row at v = 0, and its coordinates (V, 2)."""
+class _Albedo(NamedTuple):
+    """Texture pixels (rows, columns, 3), first row at v = 0; texture coordinates uv (V, 2) and
+    paint (V, 3), 0 to 1, of the vertices. What is seen is their product."""
+
+    pixels: NDArray[np.uint8]
+    uv: NDArray[np.float64]
+    paint: NDArray[np.float64]
+
+
+def _albedo(mesh: trimesh.Trimesh) -> _Albedo:
     visual = mesh.visual
     material = getattr(visual, "material", None)
     image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
@@ -235,15 +262,10 @@ def _albedo(mesh: trimesh.Trimesh) -> tuple[NDArray[np.uint8], NDArray[np.float6
         scale = min(1.0, _MAX_TEXTURE_PX / max(image.size))
         if scale < 1.0:
             image = image.resize([max(1, round(s * scale)) for s in image.size])
-        return np.asarray(image)[::-1], np.asarray(uv)
-    # One texel a vertex serves vertex colours and plain meshes alike.
-    colours = np.asarray(visual.to_color().vertex_colors)[:, :3]
-    side = int(np.ceil(np.sqrt(len(colours))))
-    pixels = np.zeros((side * side, 3), np.uint8)
-    pixels[: len(colours)] = colours
-    index = np.arange(len(colours))
-    uv = np.stack([(index % side + 0.5) / side, (index // side + 0.5) / side], axis=1)
-    return pixels.reshape(side, side, 3), uv
+        return _Albedo(np.asarray(image)[::-1], np.asarray(uv), np.ones_like(mesh.vertices))
+    colours = visual.to_color() if visual.kind == "texture" else visual
+    paint = np.asarray(colours.vertex_colors)[:, :3] / 255.0
+    return _Albedo(np.full((1, 1, 3), 255, np.uint8), np.zeros((len(paint), 2)), paint)
 
 
 def _projection(camera: PinholeCamera) -> NDArray[np.float64]:

@@ -172,26 +172,22 @@ def _grazing_loss(
     x = (np.arange(width, dtype=np.float32) - camera.cx) / camera.fx
     y = ((np.arange(height, dtype=np.float32) - camera.cy) / camera.fy)[:, None]
     point = np.stack([x * depth, y * depth, depth], axis=-1)
-    normal = np.cross(_central_difference(point, 1), _central_difference(point, 0))
+    normal = np.cross(_difference(point, 1), _difference(point, 0))
     length = np.linalg.norm(normal, axis=-1) * np.linalg.norm(point, axis=-1)
     cosine = np.abs((normal * point).sum(-1)) / np.maximum(length, 1e-12)
     begin, end = (np.cos(np.deg2rad(a)) for a in sensor.grazing_deg)
     return np.clip((begin - cosine) / (begin - end), 0.0, 1.0)
 
 
-def _central_difference(image: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    difference = np.zeros_like(image)
-    inner = [slice(None)] * image.ndim
-    inner[axis] = slice(1, -1)
-    difference[tuple(inner)] = np.take(image, range(2, image.shape[axis]), axis) - np.take(
-        image, range(image.shape[axis] - 2), axis
-    )
-    # The rim has one neighbour only; its surface continues that of the next pixel.
-    first, last = [slice(None)] * image.ndim, [slice(None)] * image.ndim
-    first[axis], last[axis] = 0, -1
-    difference[tuple(first)] = np.take(difference, 1, axis)
-    difference[tuple(last)] = np.take(difference, -2, axis)
-    return difference
+def _difference(point: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """From each point (H, W, 3) to the neighbour along an axis that is nearer in depth, so that a
+    surface ends at its edge."""
+    step = np.diff(point, axis=axis)
+    first, last = (np.take(step, [i], axis) for i in (0, -1))
+    before = np.concatenate([first, step], axis)
+    after = np.concatenate([step, last], axis)
+    nearer = np.abs(before[..., 2:]) <= np.abs(after[..., 2:])
+    return np.where(nearer, before, after)
 
 
 def _moved(
