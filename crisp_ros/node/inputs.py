@@ -69,7 +69,7 @@ class Inputs:
         self._newest: dict[str, int] = {}
         self._last_frame = -1
         self._camera_info: CameraInfo | None = None
-        self._uncalibrated: tuple[Image, Image, Image] | None = None
+        self._images: tuple[Image, Image, Image] | None = None
         self.label_names: dict[int, str] = {}
         self.run = 0
 
@@ -84,9 +84,10 @@ class Inputs:
         self._queue_size = parameters.sync_queue_size
         self._begin_run()
         self._monitor.await_inputs(True)
+        # The calibration first: the executor serves what is ready in the order of subscription.
+        self._listen(CameraInfo, TOPICS["camera_info"], self._camera_info_received, "camera_info")
         for name, topic in IMAGE_TOPICS.items():
             self._listen(Image, topic, partial(self._image, name), name)
-        self._listen(CameraInfo, TOPICS["camera_info"], self._camera_info_received, "camera_info")
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._subscriptions.append(
             self._node.create_subscription(
@@ -147,10 +148,14 @@ class Inputs:
         self._entrances[name].signalMessage(message)
 
     def _camera_info_received(self, message: CameraInfo) -> None:
-        self._note("camera_info", message, f"{message.width} x {message.height}")
-        self._camera_info = message
-        if self._uncalibrated is not None:
-            self._hand_on(*self._uncalibrated)
+        stamp = self._note("camera_info", message, f"{message.width} x {message.height}")
+        before, self._camera_info = self._camera_info, message
+        if self._images is None:
+            return
+        # A new calibration may come a bit later than its images: they are handed on once more.
+        is_new = before is None or _calibration(before) != _calibration(message)
+        if is_new and (before is None or stamp <= self._last_frame):
+            self._hand_on(*self._images)
 
     def _label_info_received(self, message: LabelInfo) -> None:
         self.label_names = {entry.class_id: entry.class_name for entry in message.class_map}
@@ -171,7 +176,7 @@ class Inputs:
         self.run += 1
         self._newest.clear()
         self._last_frame = -1
-        self._uncalibrated = None
+        self._images = None
         self._entrances = {name: SimpleFilter() for name in IMAGE_TOPICS}
         synchronizer = ApproximateTimeSynchronizer(
             list(self._entrances.values()), self._queue_size, self._slop_s
@@ -188,12 +193,17 @@ class Inputs:
                 work.out_of_order += 1
                 return
         self._last_frame = stamp
-        self._hand_on(rgb, depth, segmentation)
+        self._images = (rgb, depth, segmentation)
+        self._hand_on(*self._images)
 
     def _hand_on(self, rgb: Image, depth: Image, segmentation: Image) -> None:
-        if self._camera_info is None:
-            self._uncalibrated = (rgb, depth, segmentation)  # the calibration may come a bit later
-            return
-        self._uncalibrated = None
-        messages = FrameMessages(rgb, depth, segmentation, self._camera_info)
-        self._on_frame(Received(messages, self.run))
+        if self._camera_info is not None:
+            messages = FrameMessages(rgb, depth, segmentation, self._camera_info)
+            self._on_frame(Received(messages, self.run))
+
+
+def _calibration(message: CameraInfo) -> tuple[Any, ...]:
+    """All of a calibration but its header."""
+    numbers = (values.tobytes() for values in (message.d, message.k, message.r, message.p))
+    window = (message.width, message.height, message.roi, message.binning_x, message.binning_y)
+    return (*numbers, *window)

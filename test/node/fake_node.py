@@ -1,0 +1,11 @@
+"""The node's process in tests: all of it real but the estimator, whose answers are known."""
+
+import sys
+
+from node.fakes import FakeEstimator
+
+from crisp_ros.node.crisp_node import CrispNode
+from crisp_ros.node.main import run
+
+if __name__ == "__main__":
+    sys.exit(run(lambda: CrispNode(lambda parameters: FakeEstimator())))

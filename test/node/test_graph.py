@@ -1,0 +1,297 @@
+"""The node in another process, over real DDS: what goes in and what comes out."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from node.fakes import HALF_EDGES, REASON
+from node.peer import CAMERA_FRAME, HEIGHT, LATCHED, WIDTH, Peer, Scene, graph, image
+from ros_graph import free_domain, spin_until
+from sensor_msgs.msg import Image
+from visualization_msgs.msg import Marker, MarkerArray
+
+FAKE_NODE = Path(__file__).parent / "fake_node.py"
+ARGUMENTS = [
+    *("--ros-args", "-p", "label_names:=1=mug"),
+    *("-p", "diagnostic_updater.period:=0.2", "-p", "input_timeout:=1.0"),
+]
+WARN, ERROR = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[Peer, subprocess.Popen[bytes]]]:
+    with graph(FAKE_NODE, ARGUMENTS) as (peer, process):
+        peer.activate()
+        yield peer, process
+        assert process.poll() is None, "the node did not survive"
+
+
+@pytest.fixture
+def peer(running: tuple[Peer, subprocess.Popen[bytes]]) -> Peer:
+    peer, process = running
+    assert process.poll() is None, "the node did not survive"
+    return peer
+
+
+def transforms(peer: Peer, header) -> dict[str, object]:
+    """The transforms of a frame by child frame, once one has come."""
+
+    def of_frame() -> list:
+        return [t for m in peer.received["tf"] for t in m.transforms if t.header == header]
+
+    peer.wait(of_frame)
+    return {t.child_frame_id: t.transform for t in of_frame()}
+
+
+def test_objects_and_transforms_answer_a_frame(peer: Peer) -> None:
+    scene = Scene({1: (20, 30, 60, 70, 0.5), 2: (90, 40, 130, 100, 0.8), 101: (5, 5, 25, 25, 1.0)})
+    answer = peer.answer(scene)
+    assert answer.header.frame_id == CAMERA_FRAME
+    assert [o.id for o in answer.estimates] == ["mug_1", "object_2", "object_101"]
+    assert [o.class_name for o in answer.estimates] == ["mug", "", ""]
+    assert [o.certified for o in answer.estimates] == [True, True, False]
+    assert answer.estimates[2].reason == REASON
+    assert answer.model_version == "fake-1"
+    assert answer.stage_names == ["convert", "network"] and len(answer.stage_ms) == 2
+    found = transforms(peer, answer.header)
+    assert set(found) == {"mug_1", "object_2"}  # without a certificate no transform
+    for o in answer.estimates:
+        p = o.pose.pose.position
+        np.testing.assert_allclose((p.x, p.y, p.z), scene.centre(o.label), atol=1e-5)
+        if o.certified:
+            t = found[o.child_frame_id].translation
+            assert (t.x, t.y, t.z) == (p.x, p.y, p.z)
+    status = peer.diagnosis("estimates", REASON)
+    assert status.level == WARN and "1 of 3 without certificate" in status.message
+    assert ("withheld object_101", REASON) in [(v.key, v.value) for v in status.values]
+
+
+def test_both_depth_encodings_and_all_label_encodings_give_the_same_poses(peer: Peer) -> None:
+    scene = Scene()
+    reference = [o.pose.pose for o in peer.answer(scene).estimates]
+    millimetres = np.round(1000 * scene.depth_m).astype(np.uint16)
+    scene.depth = image(millimetres, "16UC1")
+    labels = np.frombuffer(scene.labels.data, np.int32).reshape(HEIGHT, WIDTH)
+    for dtype, encoding in ((np.uint8, "mono8"), (np.uint8, "8UC1"), (np.uint16, "16UC1")):
+        scene.labels = image(labels.astype(dtype), encoding)
+        found = [o.pose.pose for o in peer.answer(scene).estimates]
+        for a, b in zip(found, reference, strict=True):
+            assert a.position.z == pytest.approx(b.position.z, abs=1e-6)
+            assert a.position.x == pytest.approx(b.position.x, abs=1e-6)
+
+
+def test_meshes_and_markers_reach_late_subscribers_and_follow_the_shape(peer: Peer) -> None:
+    peer.answer(Scene())  # before anybody listens to shapes
+    peer.listen_to_shapes()
+    meshes, markers = peer.received["meshes"], peer.received["markers"]
+    peer.wait(lambda: {"mug_1", "object_2"} <= {m.id for m in meshes} and len(markers) >= 2)
+    first = {m.id: m for m in meshes}["mug_1"]
+    vertices = np.array([(p.x, p.y, p.z) for p in first.mesh.vertices])
+    np.testing.assert_allclose(vertices.max(0), HALF_EDGES, atol=1e-6)
+    shown = {m.ns: m for array in markers for m in array.markers}
+    assert shown["mug_1"].type == Marker.TRIANGLE_LIST and shown["mug_1"].frame_locked
+    assert shown["mug_1"].header.frame_id == "mug_1" and len(shown["mug_1"].points) == 36
+
+    before = len(meshes)
+    same = peer.answer(Scene())
+    assert same.estimates[0].mesh_version == first.mesh_version and len(meshes) == before
+    changed = peer.answer(Scene(shape=50)).estimates[0]
+    assert changed.mesh_version == first.mesh_version + 1
+    peer.wait(lambda: ("mug_1", changed.mesh_version) in [(m.id, m.mesh_version) for m in meshes])
+    newest = [m for m in meshes if m.id == "mug_1"][-1]
+    assert newest.shape_code.tolist() == [51.0] * 8
+
+    later: list = []
+    peer.node.create_subscription(type(first), "/crisp/meshes", later.append, LATCHED)
+    latest = {"mug_1": changed.mesh_version, "object_2": changed.mesh_version}
+    peer.wait(lambda: latest.items() <= {m.id: m.mesh_version for m in later}.items())
+
+
+def test_a_marker_is_deleted_when_its_object_ends(peer: Peer) -> None:
+    markers = peer.received["markers"]
+    peer.listen(MarkerArray, "/crisp/markers", "markers", LATCHED)
+    peer.answer(Scene({7: (20, 30, 60, 70, 0.5)}))
+    peer.wait(lambda: any(m.ns == "object_7" for a in markers for m in a.markers))
+    for _ in range(3):  # object_timeout is 2 s of image time
+        peer.stamp_ns += 900_000_000
+        peer.answer(Scene({1: (20, 30, 60, 70, 0.5)}))
+    peer.wait(
+        lambda: (
+            [m.action for a in markers for m in a.markers if m.ns == "object_7"][-1]
+            == Marker.DELETE
+        )
+    )
+
+
+def test_overlay_is_made_only_for_those_who_look(peer: Peer) -> None:
+    subscription = peer.listen(Image, "/crisp/overlay", "overlay", 1)
+    peer.wait(lambda: peer.node.count_publishers("/crisp/overlay") == 1)
+    overlays = peer.received["overlay"]
+    scene = Scene()
+
+    def answered() -> bool:
+        peer.answer(scene)
+        return bool(overlays)
+
+    assert spin_until(peer.node, answered, 60.0)
+    shown = overlays[-1]
+    assert (shown.encoding, shown.width, shown.height) == ("rgb8", WIDTH, HEIGHT)
+    assert shown.header.frame_id == CAMERA_FRAME and shown.data != scene.rgb.data
+    peer.node.destroy_subscription(subscription)
+
+
+def all_zero_depth(scene: Scene) -> None:
+    scene.depth = image(np.zeros((HEIGHT, WIDTH), np.uint16), "16UC1")
+
+
+def nan_depth(scene: Scene) -> None:
+    scene.depth = image(np.full((HEIGHT, WIDTH), np.nan, np.float32), "32FC1")
+
+
+def millimetres_as_metres(scene: Scene) -> None:
+    scene.depth = image(1000 * scene.depth_m, "32FC1")
+
+
+def empty_mask(scene: Scene) -> None:
+    scene.labels = image(np.zeros((HEIGHT, WIDTH), np.uint8), "mono8")
+
+
+def one_pixel_mask(scene: Scene) -> None:
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[50, 60] = 3
+    scene.labels = image(labels, "mono8")
+
+
+def smaller_depth(scene: Scene) -> None:
+    scene.depth = image(scene.depth_m[::2, ::2].copy(), "32FC1")
+
+
+def smaller_mask(scene: Scene) -> None:
+    scene.labels = image(np.ones((HEIGHT // 2, WIDTH // 2), np.uint8), "mono8")
+
+
+def unknown_encoding(scene: Scene) -> None:
+    scene.rgb.encoding = "yuv422"
+
+
+def truncated(scene: Scene) -> None:
+    scene.depth.data = scene.depth.data[:1000]
+
+
+def negative_labels(scene: Scene) -> None:
+    scene.labels = image(np.full((HEIGHT, WIDTH), -1, np.int32), "32SC1")
+
+
+def uncalibrated(scene: Scene) -> None:
+    scene.focal = 0.0
+
+
+def no_frame_id(scene: Scene) -> None:
+    scene.frame_id = ""
+
+
+def estimator_fails(scene: Scene) -> None:
+    scene.rgb.data[2] = 1
+
+
+# What is wrong, who reports it, how gravely, and in which words.
+FAULTS = [
+    (all_zero_depth, "input depth", WARN, "no valid depth"),
+    (nan_depth, "input depth", WARN, "no valid depth"),
+    (millimetres_as_metres, "input depth", WARN, "32FC1 has to be in metres"),
+    (empty_mask, "input segmentation", WARN, "every pixel is background"),
+    (one_pixel_mask, "estimates", WARN, "label 3: depth on 1 of 1 px"),
+    (smaller_depth, "input depth", ERROR, "depth is 80 x 60 pixels, colour is 160 x 120"),
+    (smaller_mask, "input segmentation", ERROR, "segmentation is 80 x 60 pixels"),
+    (unknown_encoding, "input rgb", ERROR, "'yuv422' is not supported"),
+    (truncated, "input depth", ERROR, "truncated: 1000 bytes"),
+    (negative_labels, "input segmentation", ERROR, "negative labels"),
+    (uncalibrated, "input camera_info", ERROR, "uncalibrated"),
+    (no_frame_id, "input rgb", WARN, "no frame_id"),
+    (estimator_fails, "estimates", ERROR, "the fake fails when asked to"),
+]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reporter", "level", "words"), FAULTS, ids=[f[0].__name__ for f in FAULTS]
+)
+def test_bad_input_is_reported_and_the_next_good_frame_is_answered(
+    peer: Peer, spoil, reporter: str, level: bytes, words: str
+) -> None:
+    bad = Scene()
+    spoil(bad)
+    peer.send(bad)
+    assert peer.diagnosis(reporter, words).level == level
+    assert len(peer.answer(Scene()).estimates) == 2
+
+
+def test_time_that_jumps_back_starts_afresh(peer: Peer) -> None:
+    version = peer.answer(Scene()).estimates[0].mesh_version
+    peer.stamp_ns -= 50 * 10**9
+    answer = peer.answer(Scene())
+    assert answer.estimates[0].mesh_version == version + 1
+    peer.diagnosis("synchronisation", "1")
+
+
+def test_stamps_too_far_apart_are_diagnosed(peer: Peer) -> None:
+    scene = Scene()
+    publisher = peer._depth
+    publish = publisher.publish
+
+    class Skewed:
+        get_subscription_count = publisher.get_subscription_count
+
+        def publish(self, message) -> None:
+            stamp = peer.stamp_ns + 400_000_000
+            message.header = type(message.header)(frame_id=CAMERA_FRAME)
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+            publish(message)
+
+    peer._depth = Skewed()
+    timer = peer.node.create_timer(0.3, lambda: peer.send(scene, step_ns=10**9))
+    try:
+        status = peer.diagnosis("synchronisation", "none belong together")
+        assert status.level == ERROR and "sync_slop" in status.message
+    finally:
+        peer._depth = publisher
+        peer.node.destroy_timer(timer)
+    assert len(peer.answer(Scene()).estimates) == 2
+
+
+def test_parameters_change_live_and_are_refused_with_the_reason(peer: Peer) -> None:
+    assert peer.set_parameters(publish_uncertified_tf=True, tf_prefix="left_") == []
+    answer = peer.answer(Scene({102: (20, 30, 60, 70, 0.5)}))
+    assert answer.estimates[0].child_frame_id == "left_object_102"
+    assert set(transforms(peer, answer.header)) == {"left_object_102"}
+    assert peer.set_parameters(publish_uncertified_tf=False, tf_prefix="") == []
+    (reason,) = peer.set_parameters(sync_slop=0.2)
+    assert "deactivate it first" in reason
+
+
+def test_missing_inputs_are_named_with_the_probable_cause(peer: Peer) -> None:
+    status = peer.diagnosis("input rgb", "send nothing")
+    assert status.level == ERROR and "1 publisher(s) on /rgb/image_rect_color" in status.message
+
+
+def test_a_refused_transition_is_answered_and_the_node_goes_on(peer: Peer) -> None:
+    assert not peer.transition(Transition.TRANSITION_CONFIGURE)
+    assert peer.state() == "active"
+    assert peer.transition(Transition.TRANSITION_DEACTIVATE)
+    header = peer.send(Scene())
+    assert not spin_until(
+        peer.node, lambda: any(m.header == header for m in peer.received["objects"]), 1.0
+    )
+    assert peer.transition(Transition.TRANSITION_CLEANUP)
+    assert peer.state() == "unconfigured"
+    peer.activate()
+    assert len(peer.answer(Scene()).estimates) == 2
+
+
+def test_domains_differ() -> None:
+    assert free_domain() != free_domain()

@@ -1,0 +1,46 @@
+"""The real executable with a real model file: bad files are refused with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from crisp_ros.network.checkpoint import Model, save_model
+from crisp_ros.network.model import build_network
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from node.peer import Scene, graph
+
+
+def untrained_model(path: Path) -> None:
+    torch.manual_seed(0)
+    save_model(path, Model(build_network("compact"), None, {"version": "untrained"}))
+
+
+def test_bad_model_files_are_refused_and_a_good_one_then_works(tmp_path: Path) -> None:
+    missing, corrupt, good = (tmp_path / f"{n}.safetensors" for n in ("missing", "bad", "good"))
+    untrained_model(good)
+    damaged = bytearray(good.read_bytes())
+    damaged[-1000] ^= 0xFF
+    corrupt.write_bytes(damaged)
+    arguments = ["--ros-args", "-p", f"checkpoint:={missing}", "-p", "threads:=1"]
+    with graph(None, arguments) as (peer, process):
+        for path, words in ((missing, "missing: there is no such file"), (corrupt, "checksum")):
+            assert peer.set_parameters(checkpoint=str(path)) == []
+            assert not peer.transition(Transition.TRANSITION_CONFIGURE)
+            status = peer.diagnosis("model", words)
+            assert status.level == DiagnosticStatus.ERROR and path.name in status.message
+            assert peer.state() == "unconfigured" and process.poll() is None
+        assert peer.set_parameters(checkpoint=str(good)) == []
+        peer.activate()
+        assert peer.diagnosis("model", "untrained").level == DiagnosticStatus.OK
+        assert peer.set_parameters(checkpoint=str(missing)) != []
+
+        answer = peer.answer(Scene())
+        assert answer.model_version.startswith("untrained")
+        assert answer.stage_names[:3] == ["convert", "observe", "network"]
+        # What an untrained network says fits no depth.
+        assert [o.label for o in answer.estimates] == [1, 2]
+        assert not any(o.certified for o in answer.estimates)
+        assert all(o.reason for o in answer.estimates)
+        assert not peer.received["tf"]
