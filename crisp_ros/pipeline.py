@@ -22,11 +22,11 @@ from torch.nn import functional
 from crisp_ros.correction.certificate import (
     Certificate,
     CertificateSettings,
+    Condition,
     certify,
-    condition,
 )
 from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
-from crisp_ros.correction.surface import surface_points
+from crisp_ros.correction.surface import SurfacePoints, library_surfaces, surface_points
 from crisp_ros.correction.visibility import VisibilitySettings, visibility_conditions
 from crisp_ros.geometry.isosurface import (
     IsosurfaceSettings,
@@ -54,7 +54,8 @@ class EstimatorSettings:
         observation, registration, corrector, certificate, isosurface: of the stages.
         corrector: None leaves the network's answer as it is. Where a model has no shape library
             the corrector keeps the network's shapes.
-        visibility: the estimate must also stay out of space seen to be empty; None leaves it out.
+        visibility: the certificate also demands that the shape stays out of space seen to be empty;
+            None leaves that out, as the paper does.
         network_batch: crops in one pass of the network.
         cached_meshes: most meshes that are kept.
     """
@@ -63,7 +64,7 @@ class EstimatorSettings:
     registration: RegistrationSettings = field(default_factory=RegistrationSettings)
     corrector: CorrectorSettings | None = field(default_factory=CorrectorSettings)
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
-    visibility: VisibilitySettings | None = field(default_factory=VisibilitySettings)
+    visibility: VisibilitySettings | None = None
     isosurface: IsosurfaceSettings = field(default_factory=IsosurfaceSettings)
     network_batch: int = 16
     cached_meshes: int = 64
@@ -147,6 +148,14 @@ class Solution(NamedTuple):
     certificate: Certificate
 
 
+class _Shapes(NamedTuple):
+    """Boxes (B, 3) lower and upper, metres; library_index (B,), -1 where the code is not in it."""
+
+    lower: Tensor
+    upper: Tensor
+    library_index: Tensor
+
+
 class Trace(NamedTuple):
     """An estimate together with what led to it; `solutions` holds each estimated object once."""
 
@@ -178,6 +187,7 @@ class Estimator:
         self.device = torch.device(device)
         self._network = model.network.to(self.device).eval()
         self._library = model.library.to(self.device) if model.library is not None else None
+        self._library_surfaces: SurfacePoints | None = None
         self.model_version = _version(model)
         self._meshes: OrderedDict[bytes, TriangleMesh] = OrderedDict()
         self._mesh_lock = threading.Lock()
@@ -295,11 +305,9 @@ class Estimator:
             registration = register(points, pnc, valid, self.settings.registration)
         with clock.stage("correction"):
             correction = self._corrected(points, pnc, valid, codes, registration)
-            lower, upper = self._boxes(correction.codes, correction.pnc, valid)
+            shapes = self._shapes(correction.codes, correction.pnc, valid)
         with clock.stage("certificate"):
-            certificate = self._certificate(
-                observations, frame, registration, correction, lower, upper
-            )
+            certificate = self._certificate(observations, frame, correction, shapes)
         # Refused only now: where anything above fails, the objects are tried again one by one.
         rejected.extend(refused)
         return Solution(
@@ -309,8 +317,8 @@ class Estimator:
             codes,
             registration,
             correction,
-            lower,
-            upper,
+            shapes.lower,
+            shapes.upper,
             certificate,
         )
 
@@ -338,52 +346,46 @@ class Estimator:
             registration,
         )
 
-    def _boxes(self, codes: Tensor, pnc: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Corners (B, 3) of the shapes' boxes: the library's own, or found on the surface."""
+    def _shapes(self, codes: Tensor, pnc: Tensor, valid: Tensor) -> _Shapes:
+        """Where the shapes come from, and their boxes: the library's own, or those found."""
+        nearest = torch.full((len(codes),), -1, device=codes.device)
         if self._library is not None:
-            distance = torch.cdist(codes, self._library.codes)
-            nearest = distance.argmin(-1)
+            distance, nearest = torch.cdist(codes, self._library.codes).min(dim=-1)
             lower, upper = self._library.lower[nearest], self._library.upper[nearest]
-            known = distance.amin(-1) <= 1e-6 * (1 + codes.norm(dim=-1))
-            if known.all():
-                return lower, upper
+            unknown = distance > 1e-6 * (1 + codes.norm(dim=-1))
+            nearest = nearest.masked_fill(unknown, -1)
+            if not unknown.any():
+                return _Shapes(lower, upper, nearest)
             room = 0.25 * (upper - lower).amax(-1, keepdim=True)
             searched = lower - room, upper + room
         else:
-            # The visible part reaches about as far from the origin as the hidden one.
+            # The hidden part reaches about as far from the origin as the visible one.
             reach = torch.where(valid[..., None], pnc, 0.0).abs().amax((1, 2))[:, None]
             reach = (1.5 * reach).clamp_min(0.01).expand(-1, 3)
-            searched = -reach, reach
-            lower, upper = searched
-            known = torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
+            lower, upper = searched = -reach, reach
         found = surface_points(self._network.decoder, codes, *searched)
-        some = found.valid.any(-1) & ~known
         low = torch.where(found.valid[..., None], found.points, torch.inf).amin(1)
         high = torch.where(found.valid[..., None], found.points, -torch.inf).amax(1)
-        some = (some & (low < high).all(-1))[:, None]
-        return torch.where(some, low, lower), torch.where(some, high, upper)
+        taken = ((nearest < 0) & (low < high).all(-1))[:, None]
+        return _Shapes(torch.where(taken, low, lower), torch.where(taken, high, upper), nearest)
+
+    def _surfaces(self, codes: Tensor, shapes: _Shapes) -> SurfacePoints:
+        """Points on the estimated shapes; those of the library are made once."""
+        decoder = self._network.decoder
+        if self._library is None or (shapes.library_index < 0).any():
+            return surface_points(decoder, codes, shapes.lower, shapes.upper)
+        if self._library_surfaces is None:
+            self._library_surfaces = library_surfaces(decoder, self._library)
+        points, valid = self._library_surfaces
+        return SurfacePoints(points[shapes.library_index], valid[shapes.library_index])
 
     def _certificate(
-        self,
-        observations: Observations,
-        frame: Frame,
-        registration: Registration,
-        correction: Correction,
-        lower: Tensor,
-        upper: Tensor,
+        self, observations: Observations, frame: Frame, correction: Correction, shapes: _Shapes
     ) -> Certificate:
-        conditions = [
-            condition(
-                "registration",
-                registration.converged,
-                registration.inlier_share,
-                lambda share: f"no pose: {100 * share:.0f} % of the points agree with the network",
-            )
-        ]
-        decoder = self._network.decoder
+        conditions: Sequence[Condition] = ()
         if self.settings.visibility is not None:
-            conditions += visibility_conditions(
-                surface_points(decoder, correction.codes, lower, upper),
+            conditions = visibility_conditions(
+                self._surfaces(correction.codes, shapes),
                 correction.T_object_camera,
                 observations.labels,
                 torch.from_numpy(frame.depth).to(self.device),
@@ -392,13 +394,13 @@ class Estimator:
                 self.settings.visibility,
             )
         return certify(
-            decoder,
+            self._network.decoder,
             observations.points,
             observations.valid,
             correction.T_object_camera,
             correction.codes,
             self.settings.certificate,
-            torch.linalg.norm(upper - lower, dim=-1),
+            torch.linalg.norm(shapes.upper - shapes.lower, dim=-1),
             conditions,
         )
 

@@ -9,6 +9,7 @@ from analytic_scene import CAMERA, TruthfulNetwork, rendered, truthful_model
 from scipy.spatial.transform import Rotation
 
 from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.geometry.decimation import is_closed
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.network.checkpoint import Model
@@ -226,6 +227,27 @@ def test_the_certificates_settings_are_used(scene):
     strict = dataclasses.replace(AS_IT_IS, certificate=CertificateSettings(threshold_m=1e-6))
     result = estimator(settings=strict).estimate(scene.frame)
     assert all(not e.certified and e.threshold_m == pytest.approx(1e-6) for e in result.objects)
+
+
+def test_shapes_in_space_seen_to_be_empty_are_refused_on_demand(scene):
+    """Seen from here the small box's points lie on the long one too, but that sticks out."""
+    small, large = box((0.03, 0.03, 0.03)), box((0.03, 0.03, 0.06))
+    T = np.eye(4)
+    T[:3, 3] = 0, 0, 0.6
+    turned = T.copy()
+    turned[:3, :3] = Rotation.from_euler("y", 90, degrees=True).as_matrix()
+    seen = rendered((small,), (turned,), (1,)).frame
+    wall = np.where(seen.labels > 0, seen.depth, np.float32(1.0))
+    seen = dataclasses.replace(seen, depth=wall)
+    watchful = dataclasses.replace(AS_IT_IS, visibility=VisibilitySettings())
+    for settings, certified in ((AS_IT_IS, [True, True]), (watchful, [True, False])):
+        verdicts = []
+        for answer in (0, 1):
+            tested = estimator(answers=(answer,), settings=settings, shapes=(small, large))
+            (e,) = tested.estimate(seen).objects
+            verdicts.append(e.certified)
+        assert verdicts == certified
+    assert "space seen to be empty" in e.reason
 
 
 def test_trace_holds_what_led_to_the_estimate(scene):
