@@ -1,0 +1,150 @@
+"""A room with a table in it, intersected exactly with the rays of a camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .materials import Material, cloth, plaster, spectral_noise, tiles, wood
+from .renderer import PinholeCamera
+
+Array = NDArray[np.float32]
+
+
+class RoomView(NamedTuple):
+    """What each pixel sees: depth (H, W) along the optical axis, point and normal (H, W, 3) in the
+    world frame, linear reflectance (H, W, 3), on_table (H, W) for the table's upper side."""
+
+    depth: Array
+    point: Array
+    normal: Array
+    reflectance: Array
+    on_table: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Room:
+    """World frame: z up, the table top is z = 0, its middle the origin. Metres.
+
+    Attributes:
+        table_half, table_thickness: half edges (x, y) of the top and its thickness.
+        runner_half: half edges (x, y) of a cloth on it.
+        lower, upper: corners of the room.
+    """
+
+    top: Material
+    runner: Material
+    floor: Material
+    walls: Material
+    pictures: NDArray[np.float32]
+    table_half: tuple[float, float] = (0.75, 0.5)
+    table_thickness: float = 0.035
+    runner_half: tuple[float, float] = (0.34, 0.24)
+    lower: tuple[float, float, float] = (-2.3, -2.0, -0.74)
+    upper: tuple[float, float, float] = (2.1, 2.2, 1.8)
+
+    def view(self, camera: PinholeCamera, T_camera_world: NDArray[np.float64]) -> RoomView:
+        """Intersects every pixel's ray with table and room. The camera must be in the room."""
+        rays, eye = _rays(camera, T_camera_world)
+        half, thickness = self.table_half, self.table_thickness
+        table_lower = np.array([-half[0], -half[1], -thickness], np.float32)
+        table_upper = np.array([half[0], half[1], 0.0], np.float32)
+        enter, leave, _ = _slabs(rays, eye, table_lower, table_upper)
+        axis_table = _entered_axis(rays, eye, table_lower, table_upper)
+        hits = (enter < leave) & (enter > 0.0)
+        _, wall, axis_wall = _slabs(
+            rays, eye, np.asarray(self.lower, np.float32), np.asarray(self.upper, np.float32)
+        )
+        distance = np.where(hits, enter, wall)
+        axis = np.where(hits, axis_table, axis_wall)
+        point = eye + distance[..., None] * rays
+        normal = -np.sign(rays) * (np.arange(3) == axis[..., None])
+        on_table = hits & (axis == 2) & (normal[..., 2] > 0)
+        reflectance = self._reflectance(point, axis, hits, on_table)
+        return RoomView(distance, point, normal.astype(np.float32), reflectance, on_table)
+
+    def _reflectance(
+        self, point: Array, axis: NDArray, of_table: NDArray, on_table: NDArray
+    ) -> Array:
+        result = np.empty_like(point)
+        on_floor = (axis == 2) & ~of_table & (point[..., 2] < 0.0)
+        on_wall = ~of_table & ~on_floor
+        cloth_here = on_table & (np.abs(point[..., :2]) < self.runner_half).all(-1)
+        bare = of_table & ~cloth_here
+        result[bare] = self.top.at(point[bare][:, 0], point[bare][:, 1])
+        result[cloth_here] = self.runner.at(point[cloth_here][:, 0], point[cloth_here][:, 1])
+        result[on_floor] = self.floor.at(point[on_floor][:, 0], point[on_floor][:, 1])
+        along = np.where(axis == 0, point[..., 1], point[..., 0])[on_wall]
+        result[on_wall] = self._wall(along, point[on_wall][:, 2])
+        return result
+
+    def _wall(self, along: Array, height: Array) -> Array:
+        """Painted plaster, a skirting board, a rail and pictures that hang on it."""
+        colour = self.walls.at(along, height)
+        panel = height < 0.12
+        colour = np.where(panel[:, None], colour * np.float32([0.52, 0.56, 0.6]), colour)
+        skirting = height < self.lower[2] + 0.12
+        rail = (height > 0.12) & (height < 0.17)
+        colour = np.where((skirting | rail)[:, None], np.float32(0.72), colour)
+        cell = np.floor(along / 1.05)
+        u, v = along / 1.05 - cell, (height - 0.4) / 0.62
+        inside = (np.abs(u - 0.5) < 0.31) & (v > 0.0) & (v < 1.0)
+        frame = inside & ~((np.abs(u - 0.5) < 0.28) & (v > 0.055) & (v < 0.945))
+        side = self.pictures.shape[1]
+        which = cell.astype(int) % len(self.pictures)
+        row = np.clip((v * side).astype(int), 0, side - 1)
+        column = np.clip(((u - 0.2) / 0.6 * side).astype(int), 0, side - 1)
+        colour = np.where(inside[:, None], self.pictures[which, row, column], colour)
+        return np.where(frame[:, None], np.float32([0.09, 0.06, 0.04]), colour)
+
+
+def furnished_room(rng: np.random.Generator) -> Room:
+    """A room whose surfaces are drawn at random."""
+    cloths = (
+        ((0.52, 0.47, 0.38), (0.08, 0.17, 0.25)),
+        ((0.16, 0.22, 0.20), (0.45, 0.40, 0.30)),
+        ((0.47, 0.44, 0.40), (0.36, 0.10, 0.07)),
+    )
+    paints = ((0.60, 0.56, 0.47), (0.42, 0.50, 0.50), (0.56, 0.50, 0.44))
+    return Room(
+        top=wood(1024, rng),
+        runner=cloth(576, rng, cloths[rng.integers(len(cloths))]),
+        floor=tiles(768, rng),
+        walls=plaster(512, rng, paints[rng.integers(len(paints))]),
+        pictures=np.stack([_picture(128, rng) for _ in range(3)]),
+    )
+
+
+def _picture(side: int, rng: np.random.Generator) -> Array:
+    """An abstract landscape: bands of colour that follow noise."""
+    height = np.linspace(1.0, 0.0, side, dtype=np.float32)[:, None]
+    height = height + 0.08 * spectral_noise(side, 2.0, rng, stretch=(3.0, 1.0))
+    bands = np.sort(rng.uniform(0.1, 0.9, 4))
+    colours = rng.uniform(0.05, 0.6, (5, 1)) * rng.uniform(0.5, 1.0, (5, 3))
+    return colours[np.searchsorted(bands, height)].astype(np.float32)
+
+
+def _rays(camera: PinholeCamera, T_camera_world: NDArray[np.float64]) -> tuple[Array, Array]:
+    """World directions (H, W, 3) of optical-axis length 1, and the camera's place (3,)."""
+    x = (np.arange(camera.width) - camera.cx) / camera.fx
+    y = (np.arange(camera.height) - camera.cy) / camera.fy
+    local = np.stack([*np.meshgrid(x, y), np.ones((camera.height, camera.width))], axis=-1)
+    rotation = T_camera_world[:3, :3]
+    eye = -rotation.T @ T_camera_world[:3, 3]
+    return (local @ rotation).astype(np.float32), eye.astype(np.float32)
+
+
+def _slabs(rays: Array, eye: Array, lower: Array, upper: Array) -> tuple[Array, Array, NDArray]:
+    """Where each ray enters and leaves a box, and through faces of which axis it leaves."""
+    inverse = 1.0 / np.where(np.abs(rays) < 1e-9, np.float32(1e-9), rays)
+    a, b = (lower - eye) * inverse, (upper - eye) * inverse
+    far = np.maximum(a, b)
+    return np.minimum(a, b).max(-1), far.min(-1), far.argmin(-1)
+
+
+def _entered_axis(rays: Array, eye: Array, lower: Array, upper: Array) -> NDArray:
+    inverse = 1.0 / np.where(np.abs(rays) < 1e-9, np.float32(1e-9), rays)
+    return np.minimum((lower - eye) * inverse, (upper - eye) * inverse).argmax(-1)
