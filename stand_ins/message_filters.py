@@ -76,7 +76,7 @@ class TimeSynchronizer(SimpleFilter):
 
 
 class ApproximateTimeSynchronizer(TimeSynchronizer):
-    """As TimeSynchronizer, for messages whose stamps lie within `slop` seconds of one another."""
+    """As TimeSynchronizer, for messages whose stamps lie less than `slop` seconds apart."""
 
     def __init__(self, fs: Sequence[SimpleFilter], queue_size: int, slop: float) -> None:
         super().__init__(fs, queue_size)
@@ -85,11 +85,11 @@ class ApproximateTimeSynchronizer(TimeSynchronizer):
     def _matching_stamps(self, index: int, stamp: int) -> list[int] | None:
         # Every set that holds `stamp` fits into a window of the slop's width that starts at one of
         # its stamps. The latest start first: the set that lies closest around the new message.
-        starts = {s for queue in self._queues for s in queue if stamp - self._slop_ns <= s <= stamp}
+        starts = {s for queue in self._queues for s in queue if stamp - self._slop_ns < s <= stamp}
         for start in sorted(starts, reverse=True):
             stamps = []
             for i, queue in enumerate(self._queues):
-                inside = [s for s in queue if start <= s <= start + self._slop_ns]
+                inside = [s for s in queue if start <= s < start + self._slop_ns]
                 nearest = min(inside, key=lambda s: abs(s - stamp), default=None)
                 stamps.append(stamp if i == index else nearest)
             if None not in stamps:
