@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from message_filters import ApproximateTimeSynchronizer, SimpleFilter
+from message_filters import ApproximateTimeSynchronizer, SimpleFilter, TimeSynchronizer
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
@@ -48,7 +48,7 @@ class Received(NamedTuple):
 class Inputs:
     """The node's subscriptions; calls `on_frame` with what belongs together.
 
-    Images wait for partners with a stamp at most `sync_slop` away. The calibration is the latest
+    Images wait for partners with a stamp less than `sync_slop` away. The calibration is the latest
     that came. When stamps jump back, all that waits is forgotten and `on_jump` is called.
     """
 
@@ -178,8 +178,11 @@ class Inputs:
         self._last_frame = -1
         self._images = None
         self._entrances = {name: SimpleFilter() for name in IMAGE_TOPICS}
-        synchronizer = ApproximateTimeSynchronizer(
-            list(self._entrances.values()), self._queue_size, self._slop_s
+        entrances = list(self._entrances.values())
+        synchronizer = (
+            ApproximateTimeSynchronizer(entrances, self._queue_size, self._slop_s)
+            if self._slop_s > 0  # stamps have to be less than the slop apart: at 0 none would do
+            else TimeSynchronizer(entrances, self._queue_size)
         )
         synchronizer.registerCallback(self._together)
 
