@@ -29,6 +29,7 @@ from .losses import SdfLossWeights
 from .pretrained import load_imagenet_trunk
 from .sdf_samples import SdfSamples, sdf_samples
 from .shape_codes import ShapeCodeSettings, fit_shape_codes, neutral_codes
+from .shape_head_fit import fit_shape_head
 from .supervised import SupervisedTrainer, TrainingSettings
 
 _FRAME_PX = (640, 480)
@@ -50,6 +51,7 @@ class Recipe:
         shards: crop shards rendered (2048 crops each).
         first_layer_gain: raises the decoder's first layer; narrow decoders learn detail sooner.
         decoder_refinement: a second fit of the decoder alone, at fixed codes; None leaves it out.
+        shape_head_steps: last, the shape head alone is trained for so many steps.
         symmetric: names of objects whose look is symmetric, for the symmetry-aware PNC loss.
         symmetry_tolerance_m: mean distance up to which a turned surface counts as the same.
     """
@@ -58,6 +60,7 @@ class Recipe:
     shards: int = 14
     seed: int = 1
     first_layer_gain: float = 1.0
+    shape_head_steps: int = 0
     symmetric: tuple[str, ...] = ()
     symmetry_tolerance_m: float = 0.0015
     scatter: ScatterSettings = field(default_factory=ScatterSettings)
@@ -223,6 +226,9 @@ class TrainingRun:
             self.recipe.seed,
         )
         trainer.run(lambda figures: self._report("network", figures))
+        if self.recipe.shape_head_steps > 0:
+            steps = self.recipe.shape_head_steps
+            fit_shape_head(trainer, codes, steps, self.recipe.seed, self._steps("shape head"))
         network.eval()
         boxes = shape_boxes(network.decoder, codes)
         library = ShapeLibrary(self.names, codes, boxes.lower, boxes.upper, tuple(symmetries))

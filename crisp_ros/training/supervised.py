@@ -145,7 +145,7 @@ class SupervisedTrainer:
         indices = np.arange(self.settings.held_out_crops)
         errors, right = [], []
         for part in np.array_split(indices, max(1, len(indices) // 64)):
-            batch, mesh = self._batch(part, AugmentSettings.none())
+            batch, mesh = self.batch(part, AugmentSettings.none())
             pnc, code = self._forward(batch.crops)
             chosen = self._symmetries[mesh]
             error = torch.stack(
@@ -168,7 +168,7 @@ class SupervisedTrainer:
     def _train_step(self) -> dict[str, float]:
         usable = np.arange(self.settings.held_out_crops, len(self.crops))
         chosen = np.sort(self._rng.choice(usable, self.settings.batch, replace=False))
-        batch, mesh = self._batch(chosen, self.settings.augment)
+        batch, mesh = self.batch(chosen, self.settings.augment)
         pnc, code = self._forward(batch.crops)
         symmetries = self._symmetries[mesh] if bool(self._symmetric[mesh].any()) else None
         pnc_term = pnc_loss(pnc, batch.pnc, batch.mask, self.settings.pnc_zeta_m, symmetries)
@@ -186,7 +186,8 @@ class SupervisedTrainer:
             output = self.network(crops)
         return output.pnc.float(), output.code.float()
 
-    def _batch(self, indices: np.ndarray, augment: AugmentSettings) -> tuple[TrainingBatch, Tensor]:
+    def batch(self, indices: np.ndarray, augment: AugmentSettings) -> tuple[TrainingBatch, Tensor]:
+        """Views of stored crops and their mesh indices (B,)."""
         rgb, pnc, mesh = self.crops.batch(indices)
         metres = torch.from_numpy(pnc).permute(0, 3, 1, 2).float() * PNC_UNIT_M
         metres = metres.masked_fill(torch.from_numpy(pnc[..., 0] == NO_OBJECT)[:, None], math.nan)

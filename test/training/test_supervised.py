@@ -7,6 +7,7 @@ import torch
 from crisp_ros.network.model import CrispNetwork, NetworkConfig
 from crisp_ros.synthesis.crop_set import CROP_PX, NO_OBJECT, PNC_UNIT_M, SHARD_CROPS, CropSet
 from crisp_ros.training.augment import AugmentSettings
+from crisp_ros.training.shape_head_fit import fit_shape_head
 from crisp_ros.training.supervised import SupervisedTrainer, TrainingSettings
 
 CONFIG = NetworkConfig("compact", 32, 2, 16, (32,), 8, 2, False)
@@ -97,3 +98,20 @@ def test_frozen_layers_and_the_decoder_do_not_move(crops, tmp_path):
     ]
     assert [k for k in moved if k.startswith("backbone.stages.2.")]
     assert [k for k in moved if k.startswith("pnc_head.")]
+
+
+def test_the_shape_head_can_be_fitted_to_new_codes_alone(crops, tmp_path):
+    run = trainer(crops, tmp_path, steps=1, augment=AugmentSettings.none())
+    run.run()
+    before = {k: v.clone() for k, v in run.network.state_dict().items()}
+    dim = run.network.decoder.code_dim
+    codes = torch.stack([torch.linspace(-1, 1, dim), torch.linspace(1, -1, dim)])
+    losses = []
+    fit_shape_head(run, codes, 120, report=lambda step, loss: losses.append(loss))
+    assert losses[-1] < 0.2 * losses[0]
+    rgb = run.batch(np.arange(32), AugmentSettings.none())
+    with torch.no_grad():
+        predicted = run.network(rgb[0].crops).code
+    assert (torch.cdist(predicted, codes).argmin(1) == rgb[1]).float().mean() > 0.95
+    moved = {k for k, v in run.network.state_dict().items() if not torch.equal(v, before[k])}
+    assert all(k.startswith("shape_head.") for k in moved)
