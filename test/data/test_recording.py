@@ -1,0 +1,315 @@
+"""Recordings: what is written is read again, and other people's bags are understood."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from scipy.spatial.transform import Rotation
+from tiny_bop import write_tiny_bop
+
+from crisp_ros.data.bop import BopDataset
+from crisp_ros.data.recording import (
+    RecordedFrame,
+    Recording,
+    RecordingError,
+    Topics,
+    TrueObject,
+    bop_frames,
+    write_recording,
+)
+
+STORE = get_typestore(Stores.ROS2_JAZZY)
+HEIGHT, WIDTH = 30, 40
+K = np.array([[50.0, 0, 19.5], [0, 52.0, 14.5], [0, 0, 1]])
+
+
+def pose(seed: int) -> np.ndarray:
+    T = np.eye(4)
+    T[:3, :3] = Rotation.random(random_state=seed).as_matrix()
+    T[:3, 3] = np.random.default_rng(seed).uniform(-1, 1, 3)
+    return T
+
+
+def frame(index: int) -> RecordedFrame:
+    rng = np.random.default_rng(index)
+    smooth = cv2.resize(rng.integers(0, 255, (3, 4, 3), np.uint8), (WIDTH, HEIGHT))
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[5:15, 5:20], labels[12:25, 22:30] = 1, 3
+    return RecordedFrame(
+        stamp_ns=1_000_000_000 + index * 250_000_000,
+        frame_id="camera",
+        rgb=smooth,
+        depth=rng.integers(0, 4000, (HEIGHT, WIDTH)).astype(np.uint16),
+        labels=labels,
+        intrinsics=K,
+        label_names={1: "mug", 3: "bowl"},
+        truth=(
+            TrueObject(1, "mug", pose(index), 0.75),
+            TrueObject(3, "bowl", pose(index + 50), 1.0),
+        ),
+        T_world_camera=pose(index + 100),
+    )
+
+
+def test_frames_come_back_as_they_were(tmp_path: Path):
+    written = [frame(i) for i in range(5)]
+    write_recording(tmp_path / "bag", written, jpeg_quality=95)
+    recording = Recording(tmp_path / "bag")
+    assert recording.count == 5
+    for source in (recording, Recording(next((tmp_path / "bag").glob("*.mcap")))):
+        read = list(source.frames())
+        assert len(read) == 5
+        for a, b in zip(written, read, strict=True):
+            assert (a.stamp_ns, a.frame_id) == (b.stamp_ns, b.frame_id)
+            assert np.abs(a.rgb.astype(int) - b.rgb).mean() < 3
+            np.testing.assert_array_equal(a.depth, b.depth)
+            np.testing.assert_array_equal(a.labels, b.labels)
+            assert b.depth.dtype == np.uint16 and b.labels.dtype == np.uint8
+            np.testing.assert_array_equal(a.intrinsics, b.intrinsics)
+            assert b.label_names == a.label_names
+            np.testing.assert_allclose(b.T_world_camera, a.T_world_camera, atol=1e-12)
+            for true, again in zip(a.truth, b.truth, strict=True):
+                assert (true.label, true.name) == (again.label, again.name)
+                assert again.visible_share == true.visible_share
+                np.testing.assert_allclose(again.T_camera_object, true.T_camera_object, atol=1e-12)
+
+
+def test_an_unknown_visible_share_survives(tmp_path: Path):
+    unknown = (replace(frame(0).truth[0], visible_share=math.nan),)
+    write_recording(tmp_path / "bag", [replace(frame(0), truth=unknown)])
+    (read,) = Recording(tmp_path / "bag").frames()
+    assert math.isnan(read.truth[0].visible_share)
+
+
+def test_what_is_not_known_stays_out(tmp_path: Path):
+    bare = replace(frame(0), truth=(), T_world_camera=None, label_names={})
+    write_recording(tmp_path / "bag", [bare])
+    (read,) = Recording(tmp_path / "bag").frames()
+    assert read.truth == () and read.T_world_camera is None and read.label_names == {}
+
+
+def test_many_labels_need_sixteen_bits(tmp_path: Path):
+    labels = np.arange(HEIGHT * WIDTH, dtype=np.int32).reshape(HEIGHT, WIDTH)
+    write_recording(tmp_path / "bag", [replace(frame(0), labels=labels)])
+    (read,) = Recording(tmp_path / "bag").frames()
+    np.testing.assert_array_equal(read.labels, labels)
+
+
+def test_a_recording_is_not_overwritten(tmp_path: Path):
+    (tmp_path / "bag").mkdir()
+    with pytest.raises(RecordingError, match="exists already"):
+        write_recording(tmp_path / "bag", [frame(0)])
+
+
+def test_only_millimetres_are_stored(tmp_path: Path):
+    metres = replace(frame(0), depth=np.ones((HEIGHT, WIDTH), np.float32))
+    with pytest.raises(RecordingError, match="uint16 millimetres"):
+        write_recording(tmp_path / "bag", [metres])
+
+
+# Bags of other people: raw images, other topics, other stamps.
+
+
+def raw(
+    stamp_ns: int, pixels: np.ndarray, encoding: str, padding: int = 0, big: bool = False
+) -> Any:
+    kinds = STORE.types
+    rows = pixels.reshape(pixels.shape[0], -1)
+    rows = np.ascontiguousarray(rows.astype(rows.dtype.newbyteorder(">" if big else "<")))
+    data = np.pad(rows.view(np.uint8), ((0, 0), (0, padding)))
+    time = kinds["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 1_000_000_000))
+    return kinds["sensor_msgs/msg/Image"](
+        kinds["std_msgs/msg/Header"](time, "cam"), pixels.shape[0], pixels.shape[1], encoding,
+        big, data.shape[1], data.ravel(),
+    )  # fmt: skip
+
+
+def info(stamp_ns: int, p: np.ndarray | None = None) -> Any:
+    kinds = STORE.types
+    time = kinds["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 1_000_000_000))
+    p = np.zeros(12) if p is None else p
+    return kinds["sensor_msgs/msg/CameraInfo"](
+        kinds["std_msgs/msg/Header"](time, "cam"), HEIGHT, WIDTH, "plumb_bob", np.zeros(5),
+        K.ravel(), np.eye(3).ravel(), p, 0, 0,
+        kinds["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False),
+    )  # fmt: skip
+
+
+def write_bag(
+    folder: Path, messages: list[tuple[str, Any]], plugin: StoragePlugin = StoragePlugin.MCAP
+) -> Path:
+    with Writer(folder, version=9, storage_plugin=plugin) as writer:
+        connections: dict[str, Any] = {}
+        for log_time, (topic, message) in enumerate(messages):
+            kind = message.__msgtype__
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=STORE)
+            writer.write(connections[topic], log_time, STORE.serialize_cdr(message, kind))
+    return folder
+
+
+TOPICS = Topics("/cam/color", "/cam/depth", "/masks", "/cam/info", "/names")
+RGB = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+DEPTH_MM = np.random.default_rng(1).integers(0, 5000, (HEIGHT, WIDTH)).astype(np.uint16)
+LABELS = (np.arange(WIDTH)[None].repeat(HEIGHT, 0) // 10).astype(np.uint8)
+
+
+@pytest.mark.parametrize("plugin", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+@pytest.mark.parametrize(
+    "colour, encoding",
+    [(RGB, "rgb8"), (RGB[..., ::-1], "bgr8"), (np.dstack([RGB, RGB[..., 0]]), "rgba8")],
+)
+def test_raw_images(tmp_path: Path, colour, encoding, plugin):
+    metres = (DEPTH_MM / 1000).astype(np.float32)
+    messages = [
+        ("/cam/info", info(0)),
+        ("/cam/color", raw(5, colour, encoding, padding=6)),
+        ("/cam/depth", raw(5, metres, "32FC1")),
+        ("/masks", raw(5, LABELS.astype(np.int32), "32SC1", big=True)),
+    ]
+    (read,) = Recording(write_bag(tmp_path / "bag", messages, plugin), TOPICS).frames()
+    np.testing.assert_array_equal(read.rgb, RGB)
+    np.testing.assert_array_equal(read.depth, metres)
+    np.testing.assert_array_equal(read.labels, LABELS)
+    assert read.depth.dtype == np.float32 and read.labels.dtype == np.int32
+    np.testing.assert_array_equal(read.intrinsics, K)
+    assert read.truth == () and read.T_world_camera is None and read.frame_id == "cam"
+
+
+def test_grey_images_and_millimetres(tmp_path: Path):
+    messages = [
+        ("/cam/info", info(0, np.array([60.0, 0, 20, 0, 0, 61, 15, 0, 0, 0, 1, 0]))),
+        ("/cam/color", raw(5, RGB[..., 0], "mono8")),
+        ("/cam/depth", raw(5, DEPTH_MM, "16UC1", padding=4, big=True)),
+        ("/masks", raw(5, LABELS, "mono8")),
+    ]
+    (read,) = Recording(write_bag(tmp_path / "bag", messages), TOPICS).frames()
+    np.testing.assert_array_equal(read.rgb, RGB[..., :1].repeat(3, 2))
+    np.testing.assert_array_equal(read.depth, DEPTH_MM)
+    assert read.intrinsics.tolist() == [[60, 0, 20], [0, 61, 15], [0, 0, 1]]  # P before K
+
+
+def test_images_belong_together_by_their_stamps(tmp_path: Path):
+    ms = 1_000_000
+
+    def image(stamp: int, value: int) -> Any:
+        return raw(stamp, np.full((HEIGHT, WIDTH), value, np.uint8), "mono8")
+
+    def depth(stamp: int, value: int) -> Any:
+        return raw(stamp, np.full((HEIGHT, WIDTH), value, np.uint16), "16UC1")
+
+    messages = [
+        ("/cam/info", info(0)),
+        ("/cam/color", image(1000 * ms, 10)),
+        ("/cam/depth", depth(1020 * ms, 11)),
+        ("/cam/color", image(1100 * ms, 20)),  # its depth image is missing
+        ("/masks", image(990 * ms, 12)),  # masks come late
+        ("/cam/color", image(1200 * ms, 30)),
+        ("/cam/depth", depth(1170 * ms, 31)),
+        ("/masks", image(1100 * ms, 22)),
+        ("/masks", image(1200 * ms, 32)),
+    ]
+    read = list(Recording(write_bag(tmp_path / "bag", messages), TOPICS).frames())
+    found = [(f.rgb[0, 0, 0], f.depth[0, 0], f.labels[0, 0], f.stamp_ns // ms) for f in read]
+    assert found == [(10, 11, 12, 1000), (30, 31, 32, 1200)]
+
+
+def test_compressed_depth_in_metres(tmp_path: Path):
+    # As image_transport quantises it: value = a / depth + b.
+    a, b = 100.0 * 101.0, -100.0 + 10.0
+    metres = np.linspace(0.5, 5.0, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
+    values = np.rint(a / metres + b).astype(np.uint16)
+    values[0] = 0
+    png = cv2.imencode(".png", values)[1].ravel()
+    head = np.frombuffer(np.int32(0).tobytes() + np.float32([a, b]).tobytes(), np.uint8)
+    stamped = raw(5, LABELS, "mono8")
+    compressed = STORE.types["sensor_msgs/msg/CompressedImage"](
+        stamped.header, "32FC1; compressedDepth png", np.concatenate([head, png])
+    )
+    messages = [
+        ("/cam/info", info(0)),
+        ("/cam/color", raw(5, RGB, "rgb8")),
+        ("/cam/depth/compressedDepth", compressed),
+        ("/masks", stamped),
+    ]
+    (read,) = Recording(write_bag(tmp_path / "bag", messages), TOPICS).frames()
+    assert not read.depth[0].any()
+    np.testing.assert_allclose(read.depth[1:], metres[1:], rtol=2e-3)
+
+
+def broken(topic: str, message: Any) -> list[tuple[str, Any]]:
+    good = {
+        "/cam/info": info(0),
+        "/cam/color": raw(5, RGB, "rgb8"),
+        "/cam/depth": raw(5, DEPTH_MM, "16UC1"),
+        "/masks": raw(5, LABELS, "mono8"),
+    }
+    return list({**good, topic: message}.items())
+
+
+def short() -> Any:
+    message = raw(5, LABELS, "mono8")
+    return replace(message, data=message.data[:-1])
+
+
+@pytest.mark.parametrize(
+    "topic, message, complaint",
+    [
+        ("/cam/color", raw(5, RGB[..., :2], "yuv422"), "/cam/color: encoding 'yuv422'"),
+        ("/cam/color", raw(5, DEPTH_MM, "16UC1"), "/cam/color: 16UC1 is not a colour"),
+        ("/cam/depth", raw(5, LABELS, "mono8"), "/cam/depth: expected depth as 16UC1"),
+        ("/masks", raw(5, RGB, "rgb8"), "/masks: expected a label image"),
+        ("/masks", short(), "/masks: 1199 bytes do not hold 40 x 30"),
+        ("/masks", raw(900_000_000, LABELS, "mono8"), "no colour, depth and label image within"),
+    ],
+)
+def test_images_that_cannot_be_used(tmp_path: Path, topic, message, complaint):
+    recording = Recording(write_bag(tmp_path / "bag", broken(topic, message)), TOPICS)
+    with pytest.raises(RecordingError, match=complaint):
+        list(recording.frames())
+
+
+def test_a_missing_topic_is_named_with_those_that_are_there(tmp_path: Path):
+    bag = write_bag(tmp_path / "bag", broken("/masks", short())[:-1])
+    with pytest.raises(
+        RecordingError, match="no topic for segmentation .*/masks.*it has .*/cam/color"
+    ):
+        Recording(bag, TOPICS)
+
+
+def test_camera_info_must_come_first(tmp_path: Path):
+    messages = broken("/cam/info", info(0))
+    bag = write_bag(tmp_path / "bag", messages[1:] + messages[:1])
+    with pytest.raises(RecordingError, match="no camera info before"):
+        list(Recording(bag, TOPICS).frames())
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a bag"])
+def test_no_recording(tmp_path: Path, content):
+    path = tmp_path / "bag.mcap"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RecordingError, match="bag.mcap"):
+        Recording(path)
+
+
+def test_frames_of_a_data_set_keep_their_depth(tmp_path: Path):
+    dataset = BopDataset(write_tiny_bop(tmp_path))
+    frames = list(bop_frames(dataset, 10.0))
+    assert [f.stamp_ns for f in frames] == [10**10, 2 * 10**10, 3 * 10**10]
+    for source, read in zip(dataset.frames(), frames, strict=True):
+        np.testing.assert_array_equal(read.depth, source.depth)
+        np.testing.assert_array_equal(read.labels, source.labels)
+        assert read.depth.dtype == np.float32
+        for instance, true in zip(source.instances, read.truth, strict=True):
+            assert true.label == instance.label
+            assert true.name == dataset.models[instance.obj_id].name == read.label_names[true.label]
+            np.testing.assert_array_equal(true.T_camera_object, instance.T_camera_object)
