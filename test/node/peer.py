@@ -28,7 +28,8 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
-PATIENCE_S = 40.0  # a loaded machine takes its time to import torch
+PATIENCE_S = 40.0
+START_S = 180.0  # a loaded machine takes its time to import torch
 WIDTH, HEIGHT = 160, 120
 FOCAL, CX, CY = 150.0, 80.5, 60.25
 CAMERA_FRAME = "camera_optical"
@@ -67,6 +68,10 @@ class Peer:
         """Serves callbacks until the condition holds."""
         assert spin_until(self.node, condition, seconds), "waited in vain"
 
+    def is_up(self) -> bool:
+        """Whether the node's services can be called."""
+        return all(c.service_is_ready() for c in (self._change, self._state, self._set))
+
     def call(self, client: Any, request: Any) -> Any:
         """A service's answer."""
         self.wait(client.service_is_ready)
@@ -87,8 +92,12 @@ class Peer:
         """Brings the node up and waits until it hears this camera."""
         assert self.transition(Transition.TRANSITION_CONFIGURE)
         assert self.transition(Transition.TRANSITION_ACTIVATE)
+        self.wait(self.is_heard)
+
+    def is_heard(self) -> bool:
+        """Whether the node has subscribed to all that this camera publishes."""
         outputs = (self._rgb, self._depth, self._labels, self._info)
-        self.wait(lambda: all(p.get_subscription_count() for p in outputs))
+        return all(p.get_subscription_count() for p in outputs)
 
     def set_parameters(self, **values: Any) -> list[str]:
         """Sets parameters; the reasons for which they were refused."""
@@ -235,9 +244,12 @@ def node_process(
 
 @contextmanager
 def graph(
-    script: Path | None, arguments: Sequence[str] = ()
+    script: Path | None, arguments: Sequence[str] = (), ns: str = ""
 ) -> Iterator[tuple[Peer, subprocess.Popen[bytes]]]:
     """The node in its own process, and a peer in this one, alone in a domain."""
     with isolated_node("peer") as node:
         with node_process(node.context.get_domain_id(), script, arguments) as process:
-            yield Peer(node), process
+            peer = Peer(node, ns)
+            peer.wait(lambda: peer.is_up() or process.poll() is not None, START_S)
+            assert process.poll() is None, "the node did not start"
+            yield peer, process

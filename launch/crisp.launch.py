@@ -1,0 +1,125 @@
+"""Starts the estimator: ros2 launch crisp_ros crisp.launch.py [checkpoint:=... device:=... ...]."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
+from launch.conditions import IfCondition
+from launch.events import matches_action
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from lifecycle_msgs.msg import Transition
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+
+CONFIG = Path(__file__).parents[1] / "config"
+FASTDDS_PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
+
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        "params_file",
+        default_value=str(CONFIG / "crisp.yaml"),
+        description="Parameters of the node; config/crisp.yaml lists all of them.",
+    ),
+    DeclareLaunchArgument(
+        "checkpoint", default_value="", description="Model file; empty: as in params_file."
+    ),
+    DeclareLaunchArgument(
+        "device",
+        default_value="",
+        description="auto, cpu, cuda or cuda:N; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
+        "use_sim_time",
+        default_value="false",
+        choices=["true", "false"],
+        description="Take the time from /clock.",
+    ),
+    DeclareLaunchArgument(
+        "rviz", default_value="false", choices=["true", "false"], description="Start RViz, too."
+    ),
+    DeclareLaunchArgument(
+        "fixed_frame",
+        default_value="camera_color_optical_frame",
+        description="TF frame that RViz keeps still.",
+    ),
+    DeclareLaunchArgument(
+        "autostart",
+        default_value="true",
+        choices=["true", "false"],
+        description="Configure and activate the node; else a lifecycle manager has to.",
+    ),
+    DeclareLaunchArgument(
+        "namespace", default_value="", description="Of the node and of its topics."
+    ),
+    DeclareLaunchArgument(
+        "log_level",
+        default_value="info",
+        choices=["debug", "info", "warn", "error", "fatal"],
+        description="Of the node.",
+    ),
+]
+
+
+def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The node and, where wanted, the events that bring it up."""
+
+    def given(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    overrides: dict[str, str | bool] = {"use_sim_time": given("use_sim_time") == "true"}
+    overrides |= {name: given(name) for name in ("checkpoint", "device") if given(name)}
+    node = LifecycleNode(
+        package="crisp_ros",
+        executable="crisp_node",
+        name="crisp",
+        namespace=given("namespace"),
+        parameters=[given("params_file"), overrides],
+        arguments=["--ros-args", "--log-level", given("log_level")],
+        output="screen",
+    )
+    if given("autostart") != "true":
+        return [node]
+    this_node = matches_action(node)
+    configure = ChangeState(
+        lifecycle_node_matcher=this_node, transition_id=Transition.TRANSITION_CONFIGURE
+    )
+    activate = ChangeState(
+        lifecycle_node_matcher=this_node, transition_id=Transition.TRANSITION_ACTIVATE
+    )
+    once_configured = OnStateTransition(
+        target_lifecycle_node=node,
+        start_state="configuring",
+        goal_state="inactive",
+        entities=[EmitEvent(event=activate)],
+    )
+    return [RegisterEventHandler(once_configured), node, EmitEvent(event=configure)]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` starts."""
+    entities: list[LaunchDescriptionEntity] = [*ARGUMENTS]
+    if not os.environ.get(FASTDDS_PROFILES):
+        profiles = str(CONFIG / "fastdds_shm.xml")
+        entities.append(SetEnvironmentVariable(FASTDDS_PROFILES, profiles))
+    entities.append(OpaqueFunction(function=estimator))
+    entities.append(
+        Node(
+            package="rviz2",
+            executable="rviz2",
+            arguments=["-d", str(CONFIG / "crisp.rviz"), "-f", LaunchConfiguration("fixed_frame")],
+            parameters=[{"use_sim_time": LaunchConfiguration("use_sim_time")}],
+            condition=IfCondition(LaunchConfiguration("rviz")),
+        )
+    )
+    return LaunchDescription(entities)

@@ -1,0 +1,81 @@
+"""Starts the estimator and plays a recording to it: ros2 launch crisp_ros demo.launch.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    Shutdown,
+)
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+
+LAUNCH = Path(__file__).parent
+PASSED_ON = ("device", "checkpoint", "rviz", "fixed_frame")
+
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        "recording",
+        default_value=str(LAUNCH.parent / "recordings" / "table"),
+        description="rosbag2 folder or file to play.",
+    ),
+    DeclareLaunchArgument(
+        "loop",
+        default_value="true",
+        choices=["true", "false"],
+        description="Begin again at the end; else everything ends with the recording.",
+    ),
+    DeclareLaunchArgument(
+        "rate",
+        default_value="0.0",
+        description="Most frames a second; 0: as fast as the estimator answers.",
+    ),
+    DeclareLaunchArgument(
+        "rviz", default_value="true", choices=["true", "false"], description="Start RViz, too."
+    ),
+    DeclareLaunchArgument(
+        "fixed_frame",
+        default_value="table",
+        description="TF frame that RViz keeps still; that of the bundled recording.",
+    ),
+    DeclareLaunchArgument("checkpoint", default_value="", description="See crisp.launch.py."),
+    DeclareLaunchArgument("device", default_value="", description="See crisp.launch.py."),
+]
+
+
+def player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Plays the recording in step with the estimator."""
+
+    def given(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    return [
+        Node(
+            package="crisp_ros",
+            executable="crisp_player",
+            parameters=[
+                {
+                    "recording": given("recording"),
+                    "loop": given("loop") == "true",
+                    "rate": float(given("rate")),
+                }
+            ],
+            output="screen",
+            on_exit=Shutdown(reason="the recording has ended"),
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` starts."""
+    estimator = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(LAUNCH / "crisp.launch.py")),
+        launch_arguments={name: LaunchConfiguration(name) for name in PASSED_ON}.items(),
+    )
+    return LaunchDescription([*ARGUMENTS, estimator, OpaqueFunction(function=player)])

@@ -1,0 +1,67 @@
+"""The launch files, run by the real launch system where it is installed."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from node.peer import Scene, graph
+from node.test_real_node import untrained_model
+
+from crisp_ros.share import share_directory
+
+FILES = sorted((share_directory() / "launch").glob("*.launch.py"))
+SERVICE = Path(__file__).parent / "launch_service.py"
+
+
+def declared_arguments(file: Path) -> dict[str, dict[str, ast.expr]]:
+    """Keywords of each DeclareLaunchArgument of a file, by the argument's name."""
+    calls = (n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call))
+    return {
+        ast.literal_eval(call.args[0]): {k.arg: k.value for k in call.keywords}
+        for call in calls
+        if getattr(call.func, "id", "") == "DeclareLaunchArgument"
+    }
+
+
+def test_every_launch_argument_has_a_description_and_a_default() -> None:
+    names = {file.name: declared_arguments(file) for file in FILES}
+    assert set(names) == {"crisp.launch.py", "demo.launch.py"}
+    for arguments in names.values():
+        for keywords in arguments.values():
+            assert {"default_value", "description"} <= set(keywords)
+    assert set(names["crisp.launch.py"]) >= {
+        "params_file", "device", "checkpoint", "use_sim_time", "rviz", "autostart", "namespace",
+        "log_level",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("file", FILES, ids=[f.name for f in FILES])
+def test_the_launch_system_reads_the_file(file: Path) -> None:
+    pytest.importorskip("launch_ros", reason="launch and launch_ros are not on PyPI")
+    from launch.launch_description_sources import get_launch_description_from_python_launch_file
+
+    description = get_launch_description_from_python_launch_file(str(file))
+    found = {argument.name for argument in description.get_launch_arguments()}
+    assert set(declared_arguments(file)) <= found
+
+
+def test_crisp_launch_brings_the_node_up_in_a_namespace(tmp_path: Path) -> None:
+    pytest.importorskip("launch_ros", reason="launch and launch_ros are not on PyPI")
+    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
+    try:
+        get_package_prefix("crisp_ros")
+    except PackageNotFoundError:
+        pytest.skip("the package is not installed where ROS looks for executables")
+    untrained_model(tmp_path / "good.safetensors")
+    arguments = [
+        str(share_directory() / "launch" / "crisp.launch.py"),
+        f"checkpoint:={tmp_path / 'good.safetensors'}",
+        *("namespace:=robot", "device:=cpu", "log_level:=warn"),
+    ]
+    with graph(SERVICE, arguments, ns="/robot") as (peer, _):
+        peer.wait(lambda: peer.state() == "active")
+        peer.wait(peer.is_heard)
+        assert len(peer.answer(Scene()).estimates) == 2
