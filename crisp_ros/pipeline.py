@@ -43,6 +43,8 @@ from crisp_ros.observation.objects import Observations, ObservationSettings, Rej
 
 STAGES = ("observe", "network", "registration", "correction", "certificate")
 
+_BOX_POINTS = 192  # on a surface whose box is looked for; the mesher's margin covers what they miss
+
 _log = logging.getLogger(__name__)
 
 
@@ -77,7 +79,7 @@ class EstimatorSettings:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ObjectEstimate:
     """Pose and shape of one object.
 
@@ -111,7 +113,7 @@ class ObjectEstimate:
     upper: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrameEstimate:
     """The objects of one frame.
 
@@ -363,7 +365,7 @@ class Estimator:
             reach = torch.where(valid[..., None], pnc, 0.0).abs().amax((1, 2))[:, None]
             reach = (1.5 * reach).clamp_min(0.01).expand(-1, 3)
             lower, upper = searched = -reach, reach
-        found = surface_points(self._network.decoder, codes, *searched)
+        found = surface_points(self._network.decoder, codes, *searched, count=_BOX_POINTS)
         low = torch.where(found.valid[..., None], found.points, torch.inf).amin(1)
         high = torch.where(found.valid[..., None], found.points, -torch.inf).amax(1)
         taken = ((nearest < 0) & (low < high).all(-1))[:, None]

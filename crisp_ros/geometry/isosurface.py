@@ -19,7 +19,7 @@ SignedDistanceFunction = Callable[[Tensor, Tensor], Tensor]
 _REFINEMENTS = 3  # the coarsest grid has an eighth of the voxels along each axis
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TriangleMesh:
     """A closed surface in the object frame.
 

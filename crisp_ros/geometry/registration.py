@@ -70,6 +70,21 @@ class RegistrationSettings:
     min_inlier_share: float = 0.15
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.threshold <= 0 or self.min_threshold_m < 0:
+            raise ValueError(
+                f"threshold {self.threshold}, min_threshold_m {self.min_threshold_m}: "
+                "expected threshold > 0 and min_threshold_m >= 0"
+            )
+        counts = (self.triples, self.hypotheses, self.scored_points, self.starts, self.refits)
+        if min(counts) < 1 or self.min_points < 3:
+            raise ValueError(
+                f"triples, hypotheses, scored_points, starts, refits are {counts} and min_points "
+                f"{self.min_points}: expected at least 1 each and 3 points"
+            )
+        if not 0 <= self.min_inlier_share <= 1:
+            raise ValueError(f"min_inlier_share is {self.min_inlier_share}, expected [0, 1]")
+
 
 def align(source: Tensor, target: Tensor, weights: Tensor) -> Alignment:
     """The rigid motion that minimises sum_i w_i ||R s_i + t - z_i||^2 (Arun's method).
@@ -150,7 +165,7 @@ def register(
     share = inliers.sum(-1) / n_valid.clamp_min(1)
     converged = (
         (n_valid >= settings.min_points)
-        & (inliers.sum(-1) >= min(3, settings.min_points))
+        & (inliers.sum(-1) >= 3)
         & (share >= settings.min_inlier_share)
     )
     translation = translation - (rotation @ centre[..., None]).squeeze(-1)

@@ -70,7 +70,7 @@ class Camera:
         return camera
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """A colour image with the depth and the object labels of its pixels.
 

@@ -248,3 +248,23 @@ def test_settings_reach_the_solver():
     valid = torch.ones(1, 400, dtype=torch.bool)
     strict = RegistrationSettings(threshold=0.005, min_threshold_m=0.0)
     assert register(camera, pnc, valid, strict).inlier_share < 0.2
+
+
+@pytest.mark.parametrize(
+    "bad", [{"threshold": 0.0}, {"triples": 0}, {"min_points": 2}, {"min_inlier_share": 1.5}]
+)
+def test_bad_settings_are_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        RegistrationSettings(**bad)
+
+
+def test_register_escapes_a_bad_start():
+    """Half the points are predicted in one spot, as a leaking mask's are: least squares fails."""
+    camera, pnc, T_true = half_ellipsoids(8, 600, seed=11)
+    generator = torch.Generator().manual_seed(2)
+    wild = torch.rand(8, 600, 1, generator=generator) < 0.55
+    spot = 0.1 + 0.01 * torch.rand(8, 600, 3, generator=generator)
+    pnc = torch.where(wild, spot, pnc)
+    valid = torch.ones(8, 600, dtype=torch.bool)
+    angle, position = pose_errors(register(camera, pnc, valid).T_object_camera, T_true)
+    assert angle.max() < 1 and position.max() < 2e-3
