@@ -1,0 +1,1 @@
+"""Instances over time: association, stable ids and poses, and shapes from many views."""

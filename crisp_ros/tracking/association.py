@@ -1,0 +1,109 @@
+"""Which estimate of a frame belongs to which track: optimal assignment with gates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from crisp_ros.tracking.ranges import check_ranges, ranged
+
+
+@dataclass(frozen=True)
+class AssociationSettings:
+    """Settings of `costs`; a cost of one is that of a pair at the gate, where nothing else differs.
+
+    Attributes:
+        gate_m: farthest that an object moves between two frames, beyond its expected motion.
+        gate_growth_m_s: how fast the gate widens while an object is not seen.
+        gate_limit_m: widest gate.
+        label_weight: cost of another segmentation label.
+        class_weight: cost of another class name, where both are known.
+        shape_weight: cost of an entirely different shape.
+        hidden_weight: cost of a track that was missed, at the widest gate.
+        tracked_labels: the segmentation follows its objects: the same label is the same object,
+            wherever it is, and another label is another object. The other settings are not used.
+    """
+
+    gate_m: float = ranged(0.15, 0.001, 10.0)
+    gate_growth_m_s: float = ranged(0.3, 0.0, 100.0)
+    gate_limit_m: float = ranged(0.4, 0.001, 100.0)
+    label_weight: float = ranged(0.04, 0.0, 1.0)
+    class_weight: float = ranged(0.8, 0.0, 2.0)
+    shape_weight: float = ranged(0.25, 0.0, 2.0)
+    hidden_weight: float = ranged(0.2, 0.0, 1.0)
+    tracked_labels: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.gate_limit_m < self.gate_m:
+            raise ValueError(
+                f"gate_limit_m {self.gate_limit_m} is below gate_m {self.gate_m}: expected at least"
+            )
+
+
+class Candidates(NamedTuple):
+    """What tells M objects apart.
+
+    centres: (M, 3) fixed frame, metres. labels: (M,). classes: M names, "" where not known.
+    """
+
+    centres: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+
+def costs(
+    tracks: Candidates,
+    unseen_s: NDArray[np.float64],
+    estimates: Candidates,
+    shape_distances: NDArray[np.float64],
+    settings: AssociationSettings,
+) -> NDArray[np.float64]:
+    """The cost (T, E) of taking an estimate for a track; infinite outside the gate.
+
+    With d the distance of the centres and g the gate, which widens with the time for which the
+    track was not seen:  (d / g)^2 + weights of all that differs. Distances are measured in a fixed
+    frame, so that the motion of the camera does not count.
+
+    Args:
+        tracks: T of them, where they are expected now.
+        unseen_s: (T,) seconds since each was seen.
+        estimates: E of them.
+        shape_distances: (T, E) in [0, 1].
+        settings: see `AssociationSettings`.
+    """
+    other_label = tracks.labels[:, None] != estimates.labels
+    if settings.tracked_labels:
+        return np.where(other_label, np.inf, 0.0)
+    widened = settings.gate_m + settings.gate_growth_m_s * unseen_s
+    gates = np.minimum(widened, settings.gate_limit_m)
+    widest = max(settings.gate_limit_m - settings.gate_m, 1e-9)
+    distances = np.linalg.norm(tracks.centres[:, None] - estimates.centres, axis=-1)
+    before, now = np.array(tracks.classes)[:, None], np.array(estimates.classes)
+    other_class = (before != now) & (before != "") & (now != "")
+    cost = (distances / gates[:, None]) ** 2
+    cost += settings.label_weight * other_label
+    cost += settings.class_weight * other_class
+    cost += settings.shape_weight * shape_distances
+    # Of two tracks that fit as well, the one that was seen a moment ago is the likelier.
+    cost += settings.hidden_weight * ((gates - settings.gate_m) / widest)[:, None]
+    return np.where(distances <= gates[:, None], cost, np.inf)
+
+
+def assignment(costs: NDArray[np.float64], limit: float = 1.0) -> list[tuple[int, int]]:
+    """The pairs (row, column) of the best partial assignment, in ascending order.
+
+    It minimises the sum of the pairs' costs plus `limit` for every pair that could have been: a
+    pair is formed only where it costs less than `limit`.
+
+    Args:
+        costs: (T, E), infinite where a pair is ruled out.
+        limit: cost of leaving a track and an estimate alone.
+    """
+    gain = np.minimum(costs - limit, 0.0)
+    rows, columns = linear_sum_assignment(gain)
+    return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if gain[r, c] < 0.0]

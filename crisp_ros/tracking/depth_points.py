@@ -1,0 +1,45 @@
+"""The depth points behind a frame's estimates, which the shape from many views needs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crisp_ros.observation.frame import Frame
+from crisp_ros.pipeline import Trace
+
+
+class DepthPoints(NamedTuple):
+    """Depth points of B objects of one frame, on the estimator's device.
+
+    labels: of the objects. points: (B, N, 3) camera frame, metres. valid: (B, N) bool.
+    registered: (B,) bool, the network's coordinates agreed on a pose. frame: the images, for the
+    conditions of free space and silhouette; None leaves these out.
+    """
+
+    labels: tuple[int, ...]
+    points: Tensor
+    valid: Tensor
+    registered: Tensor
+    frame: Frame | None
+
+
+def depth_points(trace: Trace, frame: Frame | None = None) -> DepthPoints | None:
+    """The depth points that `Estimator.trace` used; None where it estimated nothing.
+
+    Args:
+        trace: of the frame.
+        frame: the same frame.
+    """
+    parts = [s.observations for s in trace.solutions]
+    if not parts:
+        return None
+    return DepthPoints(
+        tuple(label for s in trace.solutions for label in s.labels.tolist()),
+        torch.cat([part.points for part in parts]),
+        torch.cat([part.valid for part in parts]),
+        torch.cat([s.registration.converged for s in trace.solutions]),
+        frame,
+    )

@@ -1,0 +1,120 @@
+"""Estimates fitted to the shapes of their tracks, with the certificate tested again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import roma
+import torch
+
+from crisp_ros.correction.certificate import Certificate, CertificateSettings, certify, condition
+from crisp_ros.correction.second_order import SecondOrderSettings, refine
+from crisp_ros.correction.surface import SurfacePoints, surface_points
+from crisp_ros.correction.visibility import VisibilitySettings, visibility_conditions
+from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
+from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.pipeline import ObjectEstimate
+from crisp_ros.tracking.depth_points import DepthPoints
+from crisp_ros.tracking.track import Sighting, Track
+
+
+@torch.no_grad()
+def reposed(
+    decoder: ShapeDecoder,
+    sightings: Sequence[Sighting],
+    depth: DepthPoints | None,
+    certificate: CertificateSettings,
+    visibility: VisibilitySettings | None,
+    pose: SecondOrderSettings,
+) -> list[ObjectEstimate | None]:
+    """The estimate of each sighting with its track's shape; None where there are no points.
+
+    The estimate's own pose is where the fit starts, and its prior. All conditions of the estimator
+    are tested again: those of free space and silhouette where the frame is at hand.
+
+    Args:
+        decoder: f_d.
+        sightings: tracks with their estimates.
+        depth: points of the frame.
+        certificate, visibility: of the estimator.
+        pose: of the solver.
+    """
+    fitted: list[ObjectEstimate | None] = [None] * len(sightings)
+    known = [i for i, s in enumerate(sightings) if depth and s.estimate.label in depth.labels]
+    if depth is None or not known:
+        return fitted
+    tracks, estimates = zip(*(sightings[i] for i in known), strict=True)
+    rows = torch.tensor([depth.labels.index(e.label) for e in estimates])
+    rows = rows.to(depth.points.device)
+    points, valid = depth.points[rows], depth.valid[rows]
+    shapes = [track.shape for track in tracks]
+    codes = torch.from_numpy(np.stack([s.code for s in shapes])).to(points)
+    T_camera_object = torch.from_numpy(np.stack([e.T_camera_object for e in estimates]))
+    T = invert(T_camera_object).to(points)
+    pnc = transform(T, points)
+    T = refine(decoder, points, pnc, valid.to(points.dtype), valid, codes, T, pose).T_object_camera
+    conditions = [
+        condition("registration", depth.registered[rows], depth.registered[rows], _no_pose)
+    ]
+    if visibility is not None and depth.frame is not None:
+        conditions += visibility_conditions(
+            _surfaces(decoder, tracks, codes),
+            T,
+            torch.tensor([e.label for e in estimates], device=points.device),
+            torch.from_numpy(depth.frame.depth).to(points.device),
+            torch.from_numpy(depth.frame.labels).to(points.device),
+            depth.frame.camera,
+            visibility,
+        )
+    sizes = codes.new_tensor([float(np.linalg.norm(s.upper - s.lower)) for s in shapes])
+    verdict = certify(decoder, points, valid, T, codes, certificate, sizes, conditions)
+    T = T.double().cpu()
+    rotation = roma.special_procrustes(T[:, :3, :3])
+    poses = invert(from_rotation_translation(rotation, T[:, :3, 3])).numpy()
+    for i, estimate, shape, pose_found, told in zip(
+        known, estimates, shapes, poses, _told(verdict, certificate), strict=True
+    ):
+        fitted[i] = dataclasses.replace(
+            estimate,
+            T_camera_object=pose_found.copy(),
+            code=shape.code,
+            lower=shape.lower,
+            upper=shape.upper,
+            **told,
+        )
+    return fitted
+
+
+def _told(verdict: Certificate, settings: CertificateSettings) -> list[dict[str, object]]:
+    names = ("certified", "residual_m", "threshold_m", "score")
+    parts = (verdict.certified, verdict.residual, verdict.threshold, verdict.score)
+    values = zip(*(part.tolist() for part in parts), verdict.reasons, strict=True)
+    return [
+        {**dict(zip((*names, "reason"), row, strict=True)), "quantile": settings.quantile}
+        for row in values
+    ]
+
+
+def _no_pose(_: object) -> str:
+    return "no pose: too few points agree with the network"
+
+
+def _surfaces(decoder: ShapeDecoder, tracks: Sequence[Track], codes: torch.Tensor) -> SurfacePoints:
+    """Points on the tracks' shapes, which are kept until the shapes change."""
+    missing = [i for i, track in enumerate(tracks) if track.surface is None]
+    if missing:
+        lower, upper = (
+            codes.new_tensor(np.stack([getattr(tracks[i].shape, side) for i in missing]))
+            for side in ("lower", "upper")
+        )
+        found = surface_points(decoder, codes[missing], lower, upper)
+        for row, i in enumerate(missing):
+            tracks[i].surface = SurfacePoints(
+                found.points[row : row + 1].clone(), found.valid[row : row + 1].clone()
+            )
+    surfaces = [track.surface for track in tracks if track.surface is not None]
+    return SurfacePoints(
+        torch.cat([s.points for s in surfaces]), torch.cat([s.valid for s in surfaces])
+    )

@@ -1,0 +1,363 @@
+"""Tells objects apart over time, and makes their poses and shapes steady."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crisp_ros.correction.certificate import CertificateSettings, score
+from crisp_ros.correction.visibility import VisibilitySettings
+from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.observation.objects import Rejected
+from crisp_ros.pipeline import ObjectEstimate
+from crisp_ros.tracking.association import AssociationSettings, Candidates, assignment, costs
+from crisp_ros.tracking.depth_points import DepthPoints
+from crisp_ros.tracking.equivalent_poses import box_corners, nearest_equivalent
+from crisp_ros.tracking.known_shapes import KnownShapes
+from crisp_ros.tracking.pose_filter import PoseFilter, PoseFilterSettings, largest_motion
+from crisp_ros.tracking.ranges import check_ranges, ranged
+from crisp_ros.tracking.track import Sighting, Track, TrackedObject, TrackState, invert, posed
+from crisp_ros.tracking.track_shapes import TrackShapes, TrackShapesSettings
+
+
+@dataclass(frozen=True)
+class TrackerSettings:
+    """Settings of the `Tracker`.
+
+    Attributes:
+        association, shapes: of the parts.
+        pose_filter: None leaves poses as they are estimated.
+        birth_sightings: a track is tentative until it is certified, or was seen so often.
+        tentative_s: a tentative track that is not seen for longer ends.
+        visible_s: a track that is not seen for longer counts as hidden.
+        death_s: ... and ends when it is not seen for longer than this.
+        time_jump_s: a stamp that is earlier than the last by more than this is a jump back in time,
+            and all tracks end; one that is earlier by less counts as equal to the last.
+        symmetry_tolerance: see `KnownShapes`.
+        reference_s: an uncertified pose becomes the one that symmetric poses keep near to only when
+            the last certified one is older than this.
+        max_tracks: the longest unseen end when there are more.
+    """
+
+    association: AssociationSettings = field(default_factory=AssociationSettings)
+    shapes: TrackShapesSettings = field(default_factory=TrackShapesSettings)
+    pose_filter: PoseFilterSettings | None = None
+    birth_sightings: int = ranged(3, 1, 1000)
+    tentative_s: float = ranged(0.5, 0.0, 60.0)
+    visible_s: float = ranged(0.3, 0.0, 60.0)
+    death_s: float = ranged(5.0, 0.0, 86400.0)
+    time_jump_s: float = ranged(0.1, 0.0, 60.0)
+    symmetry_tolerance: float = ranged(0.25, 0.0, 1.0)
+    reference_s: float = ranged(1.0, 0.0, 60.0)
+    max_tracks: int = ranged(100, 1, 10000)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+class TrackedFrame(NamedTuple):
+    """The objects of one frame.
+
+    objects: those seen, in the order of their estimates. unseen: the other tracks, where they are
+    taken to be. ended: ids that are gone for good. rejected: estimates that cannot be tracked.
+    restarted: time had jumped back, and all earlier tracks ended.
+    """
+
+    objects: tuple[TrackedObject, ...]
+    unseen: tuple[TrackedObject, ...]
+    ended: tuple[str, ...]
+    rejected: tuple[Rejected, ...]
+    restarted: bool
+
+
+class Tracker:
+    """Associates estimates with tracks; not to be used by several threads at once.
+
+    What a frame goes through:
+
+    1. Estimates are assigned to tracks by where they are in a fixed frame, their class, label and
+       shape (`costs`, `assignment`). Those left over become new tracks.
+    2. Of a symmetric shape's equivalent poses, the one nearest to the track's last certified pose
+       is taken. The symmetries of the frame's own shape count: a mug that looks like a cup while
+       its handle is hidden has a cup's ambiguity.
+    3. Where the frame's shape is not the track's, the frame's points are fitted to the track's, and
+       the certificate is tested again. A track keeps its shape: without a certified view the best
+       score decides, with one the views together (5), and else only a lasting conflict.
+    4. The pose is smoothed, where that is asked for. The certificate's residual then grows by the
+       farthest that the shape's box was moved, which bounds it, as a signed distance changes by no
+       more than the way.
+    5. Certified views from new sides are kept, and the shape is solved for from all of them; a
+       shape that changed applies from the next frame on.
+
+    An object that is not seen rests where it was, in the fixed frame: a moment later it is hidden,
+    after some seconds its track ends.
+    """
+
+    def __init__(
+        self,
+        decoder: ShapeDecoder,
+        library: ShapeLibrary | None = None,
+        settings: TrackerSettings | None = None,
+        certificate: CertificateSettings | None = None,
+        visibility: VisibilitySettings | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Starts without tracks.
+
+        Args:
+            decoder: f_d, on the estimator's device.
+            library: of the model, on the same device; without it shapes come from single views and
+                symmetries are not known.
+            settings: see `TrackerSettings`.
+            certificate, visibility: of the estimator, for poses that are fitted here. Both may be
+                replaced between frames.
+            device: the estimator's.
+        """
+        self.settings = settings or TrackerSettings()
+        self.certificate = certificate or CertificateSettings()
+        self.visibility = visibility
+        self._known = KnownShapes(library, self.settings.symmetry_tolerance)
+        self._shapes = TrackShapes(
+            decoder, library, self._known, self.settings.shapes, torch.device(device)
+        )
+        self._tracks: list[Track] = []
+        self._stamp_s = -math.inf
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._tracks)
+
+    def reset(self) -> tuple[str, ...]:
+        """Ends all tracks and returns their ids, which are not given again."""
+        ended = tuple(track.id for track in self._tracks)
+        self._tracks.clear()
+        self._stamp_s = -math.inf
+        return ended
+
+    @torch.no_grad()
+    def update(
+        self,
+        stamp_s: float,
+        estimates: Sequence[ObjectEstimate],
+        T_fixed_camera: NDArray[np.floating] | None = None,
+        names: Mapping[int, str] | None = None,
+        depth: DepthPoints | None = None,
+    ) -> TrackedFrame:
+        """Takes the estimates of one frame.
+
+        Args:
+            stamp_s: of the image, seconds.
+            estimates: the frame's objects.
+            T_fixed_camera: (4, 4) pose of the camera in a frame in which objects rest; identity
+                where there is none, which is right for a camera that does not move.
+            names: class names of labels, as far as known.
+            depth: the points behind the estimates; without them shapes come from single views.
+
+        Raises:
+            ValueError: the stamp or the camera's pose is not finite, or that is no rigid motion.
+        """
+        T_fixed_camera = _checked(stamp_s, T_fixed_camera)
+        restarted = stamp_s < self._stamp_s - self.settings.time_jump_s
+        ended = self.reset() if restarted else ()
+        self._stamp_s = stamp_s = max(stamp_s, self._stamp_s)
+        ended += self._dead(stamp_s)
+        sound = [e for e in estimates if _is_sound(e)]
+        rejected = tuple(
+            Rejected(e.label, "the estimate is not finite") for e in estimates if not _is_sound(e)
+        )
+        tracks = self._assigned(sound, T_fixed_camera, names or {})
+        sightings = [
+            Sighting(track, self._steadied(track, estimate, T_fixed_camera))
+            for track, estimate in zip(tracks, sound, strict=True)
+        ]
+        final = self._shapes.settled(sightings, depth, self.certificate, self.visibility)
+        self._shapes.keep_views(sightings, final, depth, stamp_s)
+        objects = tuple(
+            self._seen(sighting.track, estimate, T_fixed_camera)
+            for sighting, estimate in zip(sightings, final, strict=True)
+        )
+        seen = {track.id for track in tracks}
+        unseen = tuple(
+            self._held(track, T_fixed_camera) for track in self._tracks if track.id not in seen
+        )
+        self._shapes.solve(tracks)
+        return TrackedFrame(objects, unseen, ended + self._surplus(), rejected, restarted)
+
+    def _dead(self, stamp_s: float) -> tuple[str, ...]:
+        """Ends the tracks that were not seen for too long."""
+        limits = {True: self.settings.death_s, False: self.settings.tentative_s}
+        dead = [t for t in self._tracks if stamp_s - t.last_seen_s > limits[t.confirmed]]
+        return self._ended(dead)
+
+    def _surplus(self) -> tuple[str, ...]:
+        """Ends the longest unseen tracks where there are too many."""
+        by_age = sorted(self._tracks, key=lambda t: (t.last_seen_s, t.first_seen_s))
+        return self._ended(by_age[: max(0, len(by_age) - self.settings.max_tracks)])
+
+    def _ended(self, tracks: Sequence[Track]) -> tuple[str, ...]:
+        ids = {track.id for track in tracks}
+        if ids:
+            self._tracks = [t for t in self._tracks if t.id not in ids]
+        return tuple(track.id for track in tracks)
+
+    def _assigned(
+        self,
+        estimates: Sequence[ObjectEstimate],
+        T_fixed_camera: NDArray[np.float64],
+        names: Mapping[int, str],
+    ) -> list[Track]:
+        """The track of each estimate, old or new."""
+        old: dict[int, Track] = {}
+        if self._tracks and estimates:
+            tracks = Candidates(
+                np.stack([t.expected_centre(self._stamp_s) for t in self._tracks]),
+                np.array([t.estimate.label for t in self._tracks]),
+                tuple(t.class_name for t in self._tracks),
+            )
+            candidates = Candidates(
+                np.stack([_centre(e, T_fixed_camera @ e.T_camera_object) for e in estimates]),
+                np.array([e.label for e in estimates]),
+                tuple(names.get(e.label, "") for e in estimates),
+            )
+            shapes = self._known.difference(
+                np.stack([t.estimate.code for t in self._tracks]),
+                np.stack([e.code for e in estimates]),
+            )
+            unseen_s = np.array([self._stamp_s - t.last_seen_s for t in self._tracks])
+            matrix = costs(tracks, unseen_s, candidates, shapes, self.settings.association)
+            old = {column: self._tracks[row] for row, column in assignment(matrix)}
+        result = []
+        for i, estimate in enumerate(estimates):
+            name = names.get(estimate.label, "")
+            track = old.get(i) or self._born(estimate, T_fixed_camera, name)
+            track.class_name = name or track.class_name
+            result.append(track)
+        return result
+
+    def _born(
+        self, estimate: ObjectEstimate, T_fixed_camera: NDArray[np.float64], name: str
+    ) -> Track:
+        self._count += 1
+        smoothing = self.settings.pose_filter
+        T = T_fixed_camera @ estimate.T_camera_object
+        track = Track(
+            id=f"{_frame_name(name)}_{self._count}",
+            class_name=name,
+            first_seen_s=self._stamp_s,
+            last_seen_s=self._stamp_s,
+            estimate=estimate,
+            T_fixed_object=T,
+            centre=_centre(estimate, T),
+            shape=estimate,
+            shape_certified=estimate.certified,
+            shape_score=estimate.score,
+            pose_filter=PoseFilter(smoothing) if smoothing is not None else None,
+        )
+        self._tracks.append(track)
+        return track
+
+    def _steadied(
+        self, track: Track, estimate: ObjectEstimate, T_fixed_camera: NDArray[np.float64]
+    ) -> ObjectEstimate:
+        """The estimate with that of its equivalent poses that lies nearest to the track's."""
+        group = self._known.symmetries(self._known.index(estimate.code))
+        if group is None or track.reference is None:
+            return estimate
+        T = nearest_equivalent(
+            T_fixed_camera @ estimate.T_camera_object,
+            track.reference,
+            group,
+            estimate.lower,
+            estimate.upper,
+        )
+        return posed(estimate, invert(T_fixed_camera) @ T)
+
+    def _seen(
+        self, track: Track, estimate: ObjectEstimate, T_fixed_camera: NDArray[np.float64]
+    ) -> TrackedObject:
+        """Brings a track up to date, and tells of it."""
+        T = T_fixed_camera @ estimate.T_camera_object
+        if track.pose_filter is not None:
+            corners = box_corners(estimate.lower, estimate.upper)
+            smooth = track.pose_filter.filtered(T, self._stamp_s, corners)
+            estimate = _loosened(estimate, largest_motion(smooth, T, corners))
+            estimate = posed(estimate, invert(T_fixed_camera) @ smooth)
+            T = smooth
+        age = self._stamp_s - track.reference_s
+        if estimate.certified or not track.reference_certified or age > self.settings.reference_s:
+            track.reference, track.reference_s = T, self._stamp_s
+            track.reference_certified = estimate.certified
+        track.move(T, self._stamp_s)
+        track.estimate = estimate
+        track.confirmed |= estimate.certified or track.sightings >= self.settings.birth_sightings
+        state = TrackState.VISIBLE if track.confirmed else TrackState.TENTATIVE
+        return track.told(state, estimate)
+
+    def _held(self, track: Track, T_fixed_camera: NDArray[np.float64]) -> TrackedObject:
+        """Tells of a track that was not seen in this frame."""
+        unseen_s = self._stamp_s - track.last_seen_s
+        estimate = dataclasses.replace(
+            posed(track.estimate, invert(T_fixed_camera) @ track.T_fixed_object),
+            certified=False,
+            score=0.0,
+            reason=f"not seen for {unseen_s:.1f} s",
+        )
+        state = TrackState.VISIBLE if unseen_s <= self.settings.visible_s else TrackState.HIDDEN
+        return track.told(state if track.confirmed else TrackState.TENTATIVE, estimate)
+
+
+def _loosened(estimate: ObjectEstimate, moved_m: float) -> ObjectEstimate:
+    """The estimate after its shape was moved by at most so much; the residual becomes a bound."""
+    residual = estimate.residual_m + moved_m
+    certified = estimate.certified and residual <= estimate.threshold_m
+    reason = estimate.reason
+    if estimate.certified and not certified:
+        reason = f"smoothing moved the shape by {1e3 * moved_m:.3g} mm"
+    margin = torch.tensor(1.0 - residual / estimate.threshold_m)
+    return dataclasses.replace(
+        estimate,
+        residual_m=residual,
+        certified=certified,
+        score=float(score(margin, torch.tensor(certified))),
+        reason=reason,
+    )
+
+
+def _centre(estimate: ObjectEstimate, T_fixed_object: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The middle (3,) of an estimate's box in the fixed frame; no symmetry moves it."""
+    middle = (estimate.lower + estimate.upper) / 2.0
+    return T_fixed_object[:3, :3] @ middle + T_fixed_object[:3, 3]
+
+
+def _is_sound(estimate: ObjectEstimate) -> bool:
+    parts = (estimate.T_camera_object, estimate.code, estimate.lower, estimate.upper)
+    return all(bool(np.isfinite(part).all()) for part in parts)
+
+
+def _frame_name(class_name: str) -> str:
+    """A name with only letters, digits and underscores, as TF frames want them."""
+    return re.sub(r"\W+", "_", class_name, flags=re.ASCII).strip("_") or "object"
+
+
+def _checked(stamp_s: float, T_fixed_camera: NDArray[np.floating] | None) -> NDArray[np.float64]:
+    if not math.isfinite(stamp_s):
+        raise ValueError(f"stamp_s is {stamp_s}: expected a time in seconds")
+    if T_fixed_camera is None:
+        return np.eye(4)
+    T = np.asarray(T_fixed_camera, np.float64)
+    # No NaN passes these.
+    turned = T.shape == (4, 4) and np.abs(T[:3, :3] @ T[:3, :3].T - np.eye(3)).max() < 1e-3
+    if not (turned and np.isfinite(T[:3, 3]).all() and np.linalg.det(T[:3, :3]) > 0):
+        raise ValueError(
+            f"T_fixed_camera is {T.tolist()}: expected the (4, 4) matrix of a rigid motion"
+        )
+    return T

@@ -1,0 +1,145 @@
+"""Estimates without a network, and a decoder whose shapes are analytic: input of the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from analytic import AnalyticShape, cup, cylinder, household, mug
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from crisp_ros.network.decoder import SignedDistance
+from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.pipeline import ObjectEstimate
+from crisp_ros.tracking.depth_points import DepthPoints
+
+SHAPES = household()
+CUP = cup(0.04, 0.045, 0.008)
+MUG = mug(0.04, 0.045, 0.008, 0.03)
+CAN = cylinder(0.033, 0.05, "can")
+
+
+class AnalyticDecoder:
+    """f_d(x | c) = sum_k c_k f_k(x) over closed-form shapes: eq. (9) holds exactly."""
+
+    def __init__(self, shapes: Sequence[AnalyticShape]) -> None:
+        self.shapes = tuple(shapes)
+
+    def __call__(self, points: Tensor, codes: Tensor) -> Tensor:
+        distances = torch.stack([shape.sdf(points) for shape in self.shapes], dim=-1)
+        return (distances * codes[..., None, :]).sum(-1)
+
+    def sdf(self, points: Tensor, codes: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self(points, codes)
+
+    def sdf_and_gradient(self, points: Tensor, codes: Tensor) -> SignedDistance:
+        with torch.enable_grad():
+            x = points.detach().requires_grad_(True)
+            sdf = self(x, codes)
+            (gradient,) = torch.autograd.grad(sdf.sum(), x)
+        return SignedDistance(sdf.detach(), gradient)
+
+
+def turns(axis: Sequence[float], count: int) -> NDArray[np.float64]:
+    """Turns (count, 4, 4) about an axis through the origin, evenly spaced, identity first."""
+    T = np.tile(np.eye(4), (count, 1, 1))
+    angles = 2 * np.pi * np.arange(count) / count
+    T[:, :3, :3] = Rotation.from_rotvec(angles[:, None] * np.asarray(axis)).as_matrix()
+    return T
+
+
+def library(
+    shapes: Sequence[AnalyticShape], symmetries: Sequence[NDArray[np.float64]] | None = None
+) -> ShapeLibrary:
+    """The analytic shapes as a library; shape k has the k-th unit vector as its code."""
+    groups = symmetries or [np.eye(4)[None]] * len(shapes)
+    return ShapeLibrary(
+        tuple(shape.name for shape in shapes),
+        torch.eye(len(shapes)),
+        torch.tensor([shape.lower for shape in shapes]),
+        torch.tensor([shape.upper for shape in shapes]),
+        tuple(torch.from_numpy(np.asarray(group)).float() for group in groups),
+    )
+
+
+def pose(
+    position: Sequence[float] = (0.0, 0.0, 0.8), rotvec: Sequence[float] = (0.0, 0.0, 0.0)
+) -> NDArray[np.float64]:
+    """A pose (4, 4)."""
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_rotvec(rotvec).as_matrix()
+    T[:3, 3] = position
+    return T
+
+
+def random_pose(rng: np.random.Generator, spread: float = 0.5) -> NDArray[np.float64]:
+    """A random pose (4, 4) within `spread` metres of (0, 0, 1)."""
+    T = np.eye(4)
+    T[:3, :3] = Rotation.random(random_state=rng).as_matrix()
+    T[:3, 3] = rng.uniform(-spread, spread, 3) + (0.0, 0.0, 1.0)
+    return T
+
+
+def estimate(
+    label: int,
+    T_camera_object: NDArray[np.float64],
+    shape: int = 0,
+    shapes: Sequence[AnalyticShape] = SHAPES,
+    certified: bool = True,
+    score: float | None = None,
+) -> ObjectEstimate:
+    """An estimate of the `shape`-th of some shapes."""
+    return ObjectEstimate(
+        label=label,
+        T_camera_object=T_camera_object,
+        code=np.eye(len(shapes), dtype=np.float32)[shape],
+        certified=certified,
+        residual_m=0.004 if certified else 0.02,
+        quantile=0.98,
+        threshold_m=0.01,
+        score=score if score is not None else (0.86 if certified else 0.2),
+        reason="" if certified else "q98 20 mm > 10 mm",
+        inlier_share=0.9,
+        n_points=500,
+        lower=np.array(shapes[shape].lower),
+        upper=np.array(shapes[shape].upper),
+    )
+
+
+def seen_points(
+    shape: AnalyticShape,
+    T_camera_object: NDArray[np.float64],
+    seed: int,
+    count: int = 400,
+    noise_m: float = 0.001,
+) -> Tensor:
+    """Points (count, 3) of a shape that the camera sees, camera frame, metres."""
+    generator = torch.Generator().manual_seed(seed)
+    R, t = T_camera_object[:3, :3], T_camera_object[:3, 3]
+    z = shape.surface(count, generator, visible_from=(-R.T @ t).tolist()).numpy()
+    x = torch.from_numpy(z @ R.T + t)
+    noise = noise_m * torch.randn(count, 1, generator=generator, dtype=x.dtype)
+    return (x + noise * torch.nn.functional.normalize(x, dim=-1)).float()
+
+
+def depth_points(labels: Sequence[int], points: Sequence[Tensor]) -> DepthPoints:
+    """The points of a frame's objects."""
+    x = torch.stack(list(points))
+    every = torch.ones(len(x), dtype=torch.bool)
+    return DepthPoints(tuple(labels), x, torch.ones(x.shape[:2], dtype=torch.bool), every, None)
+
+
+def looking_from(direction: Sequence[float], distance: float = 0.7) -> NDArray[np.float64]:
+    """T_camera_object (4, 4) of an object that shows this side (object frame) to the camera."""
+    towards = np.asarray(direction, np.float64) / np.linalg.norm(direction)
+    helper = np.array([0.0, 0.0, 1.0]) if abs(towards[2]) < 0.9 else np.array([1.0, 0.0, 0.0])
+    x = np.cross(towards, helper)
+    x /= np.linalg.norm(x)
+    T_object_camera = np.eye(4)
+    T_object_camera[:3, :3] = np.stack((x, np.cross(-towards, x), -towards), axis=1)
+    T_object_camera[:3, 3] = distance * towards
+    return np.linalg.inv(T_object_camera)

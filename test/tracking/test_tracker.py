@@ -1,0 +1,322 @@
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+from tracking.scenes import (
+    CAN,
+    CUP,
+    MUG,
+    SHAPES,
+    AnalyticDecoder,
+    estimate,
+    library,
+    pose,
+    random_pose,
+    turns,
+)
+
+from crisp_ros.tracking.association import AssociationSettings
+from crisp_ros.tracking.jitter import jitter
+from crisp_ros.tracking.pose_filter import PoseFilterSettings
+from crisp_ros.tracking.track import TrackState
+from crisp_ros.tracking.tracker import Tracker, TrackerSettings
+
+BALL, BAR = 1, 7  # of the household
+CAN_TURNS = np.concatenate([turns([0, 0, 1], 36), turns([0, 0, 1], 36) @ turns([1, 0, 0], 2)[1]])
+
+
+def tracker(shapes=SHAPES, symmetries=None, **settings) -> Tracker:
+    known = library(shapes, symmetries)
+    return Tracker(AnalyticDecoder(shapes), known, TrackerSettings(**settings))
+
+
+def ids(frame):
+    return [o.id for o in frame.objects]
+
+
+def test_objects_at_rest_keep_their_ids_under_shuffled_labels():
+    rng = np.random.default_rng(0)
+    places = [(x, y, 0.9) for x in (-0.1, 0.0, 0.1) for y in (-0.06, 0.06)]
+    tracked = tracker()
+    first: list[str] = []
+    for i in range(20):
+        labels = rng.permutation(6) + 1
+        seen = [
+            estimate(int(label), pose(np.array(p) + rng.normal(0, 0.005, 3)), shape=BALL)
+            for label, p in zip(labels, places, strict=True)
+        ]
+        found = ids(tracked.update(i / 10, seen))
+        first = first or found
+        assert found == first
+    assert len(set(first)) == 6
+
+
+def test_a_moving_camera_does_not_matter():
+    rng = np.random.default_rng(1)
+    resting = [pose((0.3 * i, 0.0, 0.0), rng.normal(0, 1, 3)) for i in range(4)]
+    tracked = tracker()
+    for i in range(30):
+        # The camera flies by at 3 m/s and turns.
+        T_fixed_camera = pose((0.3 * i - 3.0, 0.5, -1.5), (0.0, 0.05 * i - 0.7, 0.1))
+        seen = [
+            estimate(k + 1, np.linalg.inv(T_fixed_camera) @ T, shape=k)
+            for k, T in enumerate(resting)
+        ]
+        frame = tracked.update(i / 10, seen, T_fixed_camera)
+        assert ids(frame) == ["object_1", "object_2", "object_3", "object_4"]
+        for o, T in zip(frame.objects, resting, strict=True):
+            assert np.allclose(o.T_fixed_object, T)
+            assert np.allclose(T_fixed_camera @ o.estimate.T_camera_object, T)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_crossing_objects_keep_their_ids(same):
+    tracked = tracker()
+    for i in range(41):
+        x = -0.4 + 0.02 * i  # two objects pass each other at 0.4 m/s relative to the table
+        seen = [
+            estimate(1, pose((x, 0.0, 1.0)), shape=BALL),
+            estimate(2, pose((-x, 0.05, 1.0)), shape=BALL if same else BAR),
+        ]
+        if i % 2:
+            seen = seen[::-1]
+        frame = tracked.update(i / 20, seen, names={1: "ball", 2: "ball"} if same else {})
+        by_label = {o.estimate.label: o.id for o in frame.objects}
+        assert by_label == ({1: "ball_1", 2: "ball_2"} if same else {1: "object_1", 2: "object_2"})
+
+
+def test_an_object_is_held_while_hidden_and_ends_after_a_time():
+    tracked = tracker(visible_s=0.3, death_s=2.0)
+    T = pose((0.1, 0.2, 1.0), (0.3, 0.0, 0.0))
+    tracked.update(0.0, [estimate(1, T)], names={1: "mug"})
+    T_fixed_camera = pose((0.0, 0.1, 0.0), (0.0, 0.2, 0.0))
+    for stamp, state in ((0.2, TrackState.VISIBLE), (0.4, TrackState.HIDDEN), (1.9, None)):
+        frame = tracked.update(stamp, [], T_fixed_camera)
+        (held,) = frame.unseen
+        assert held.id == "mug_1"
+        assert held.state is (state or TrackState.HIDDEN)
+        assert np.allclose(held.estimate.T_camera_object, np.linalg.inv(T_fixed_camera) @ T)
+        assert not held.estimate.certified
+        assert held.estimate.score == 0.0
+        assert held.estimate.reason == f"not seen for {stamp:.1f} s"
+        assert held.last_seen_s == 0.0
+    assert ids(tracked.update(1.95, [estimate(4, T)])) == ["mug_1"]  # back in time
+    frame = tracked.update(4.0, [])
+    assert frame.ended == ("mug_1",)
+    assert frame.unseen == ()
+    assert ids(tracked.update(4.1, [estimate(1, T)], names={1: "mug"})) == ["mug_2"]
+
+
+def test_a_time_jump_back_ends_all_and_ids_are_not_used_again():
+    tracked = tracker()
+    seen = [estimate(1, pose()), estimate(2, pose((0.3, 0, 1)))]
+    tracked.update(100.0, seen)
+    frame = tracked.update(99.95, seen)  # out of order by a little
+    assert not frame.restarted
+    assert ids(frame) == ["object_1", "object_2"]
+    frame = tracked.update(20.0, seen)
+    assert frame.restarted
+    assert frame.ended == ("object_1", "object_2")
+    assert ids(frame) == ["object_3", "object_4"]
+    assert ids(tracked.update(20.1, seen)) == ["object_3", "object_4"]
+    assert tracked.reset() == ("object_3", "object_4")
+    assert len(tracked) == 0
+
+
+def test_ids_are_fit_for_tf_frames_and_stay_when_names_come_late():
+    tracked = tracker()
+    seen = [estimate(1, pose()), estimate(2, pose((0.4, 0, 1)))]
+    assert ids(tracked.update(0.0, seen, names={1: "Mug (red)/é"})) == ["Mug_red_1", "object_2"]
+    frame = tracked.update(0.1, seen, names={1: "Mug (red)/é", 2: "bowl"})
+    assert ids(frame) == ["Mug_red_1", "object_2"]
+    assert frame.objects[1].class_name == "bowl"
+
+
+def test_a_track_is_tentative_until_certified_or_seen_often():
+    tracked = tracker(birth_sightings=3, tentative_s=0.5)
+    unsure = [estimate(1, pose(), certified=False)]
+    states = [tracked.update(i / 10, unsure).objects[0].state for i in range(3)]
+    assert states == [TrackState.TENTATIVE, TrackState.TENTATIVE, TrackState.VISIBLE]
+    sure = estimate(2, pose((0.5, 0, 1)))
+    assert tracked.update(0.3, [sure]).objects[0].state is TrackState.VISIBLE
+    tracked.update(0.4, [estimate(3, pose((-0.5, 0, 1)), certified=False)])
+    frame = tracked.update(1.0, [])
+    assert frame.ended == ("object_3",)
+    assert [o.id for o in frame.unseen] == ["object_1", "object_2"]
+
+
+def test_tracked_labels_follow_an_object_anywhere():
+    settings = AssociationSettings(tracked_labels=True)
+    tracked = tracker(association=settings)
+    tracked.update(0.0, [estimate(5, pose()), estimate(6, pose((0.2, 0, 0.8)))])
+    frame = tracked.update(0.1, [estimate(6, pose((2, 0, 2))), estimate(5, pose((0.2, 0, 0.8)))])
+    assert ids(frame) == ["object_2", "object_1"]
+
+
+def test_a_symmetric_object_does_not_flip():
+    rng = np.random.default_rng(2)
+    box = SHAPES[0]
+    symmetries = [np.concatenate([turns([0, 0, 1], 2), turns([1, 0, 0], 2)[1:]])]
+    symmetries[0] = np.concatenate([symmetries[0], symmetries[0][1:2] @ symmetries[0][2:3]])
+    tracked = tracker((box,), symmetries)
+    T_fixed_camera = pose((0.2, 0.0, -1.0), (0.3, 0.2, 0.1))
+    raw, calm = [], []
+    for i in range(40):
+        turning = pose((0.0, 0.0, 0.5), (0.02 * i, 0.0, 0.1))  # it is carried, too
+        noisy = turning @ pose(rng.normal(0, 1e-3, 3), rng.normal(0, 5e-3, 3))
+        T = np.linalg.inv(T_fixed_camera) @ noisy @ symmetries[0][i % 4]
+        (o,) = tracked.update(i / 10, [estimate(1, T, 0, (box,))], T_fixed_camera).objects
+        raw.append(T_fixed_camera @ T)
+        calm.append(o.T_fixed_object)
+        assert np.allclose(T_fixed_camera @ o.estimate.T_camera_object, o.T_fixed_object)
+    assert jitter(raw).step_rad > 2.0
+    assert jitter(calm).step_rad < 0.04
+    assert jitter(calm).step_m == pytest.approx(jitter(raw).step_m)
+
+
+def test_a_can_that_spins_in_the_estimates_stands_still():
+    rng = np.random.default_rng(3)
+    tracked = tracker((CAN,), [CAN_TURNS])
+    upright = random_pose(rng)
+    poses = []
+    for i in range(30):
+        spin = pose((0, 0, 0), (0, 0, rng.uniform(-3, 3)))
+        flip = turns([1, 0, 0], 2)[i % 2]
+        seen = estimate(1, upright @ spin @ flip, 0, (CAN,))
+        poses.append(tracked.update(i / 10, [seen]).objects[0].T_fixed_object)
+    assert jitter(poses).step_rad < 1e-6
+    assert jitter(poses).step_m < 1e-9
+
+
+def test_a_bad_uncertified_pose_does_not_turn_the_reference():
+    half = turns([0, 0, 1], 2)
+    tracked = tracker((SHAPES[0],), [half], reference_s=1.0)
+
+    def rotation(stamp, angle, certified):
+        seen = estimate(1, pose((0, 0, 1), (0, 0, angle)), 0, (SHAPES[0],), certified)
+        (o,) = tracked.update(stamp, [seen]).objects
+        return Rotation.from_matrix(o.T_fixed_object[:3, :3]).as_rotvec()[2]
+
+    rotation(0.0, 0.0, True)
+    # Nearer to a half turn than to none, so through it the next one would be flipped.
+    assert rotation(0.1, 1.5, False) == pytest.approx(1.5)
+    assert rotation(0.2, 3.0, True) == pytest.approx(3.0 - np.pi)
+    # After some time without a certified pose an uncertified one is the reference.
+    assert rotation(2.0, 1.3, False) == pytest.approx(1.3)
+    assert rotation(2.1, 2.8, True) == pytest.approx(2.8)
+
+
+def test_a_frame_in_which_a_mug_looks_like_a_cup_keeps_the_turn_of_the_mug():
+    shapes = (CUP, MUG)
+    tracked = tracker(shapes, [turns([0, 0, 1], 36), np.eye(4)[None]])
+    turn = pose((0, 0, 1), (0, 0, 0.7))
+    tracked.update(0.0, [estimate(1, turn, 1, shapes)])
+    spun = turn @ pose((0, 0, 0), (0, 0, 2.0))
+    (o,) = tracked.update(0.1, [estimate(1, spun, 0, shapes)]).objects
+    assert np.allclose(o.T_fixed_object, turn, atol=1e-6)
+
+
+def test_the_filter_calms_poses_and_the_certificate_knows_of_it():
+    rng = np.random.default_rng(4)
+    tracked = tracker(pose_filter=PoseFilterSettings(time_constant_s=0.3))
+    raw, calm = [], []
+    for i in range(60):
+        T = pose(rng.normal((0, 0, 1), 0.001), rng.normal(0, 0.005, 3))
+        (o,) = tracked.update(i / 20, [estimate(1, T)]).objects
+        raw.append(T)
+        calm.append(o.T_fixed_object)
+        corners = np.array(np.meshgrid(*zip(o.estimate.lower, o.estimate.upper, strict=True)))
+        moved = (o.T_fixed_object - T)[:3] @ np.vstack([corners.reshape(3, -1), np.ones(8)])
+        bound = 0.004 + np.linalg.norm(moved, axis=0).max()
+        assert o.estimate.residual_m == pytest.approx(bound)
+        assert o.estimate.certified == (bound <= 0.01)
+        assert (o.estimate.score >= 0.5) == o.estimate.certified
+    assert jitter(calm[10:]).step_m < 0.3 * jitter(raw).step_m
+
+
+def test_a_pose_smoothed_too_far_is_not_certified():
+    tracked = tracker(pose_filter=PoseFilterSettings())
+    tracked.update(0.0, [estimate(1, pose())])
+    (o,) = tracked.update(0.02, [estimate(1, pose((0.03, 0, 0.8)))]).objects
+    assert not o.estimate.certified
+    assert o.estimate.score < 0.5
+    assert o.estimate.reason.startswith("smoothing moved the shape by")
+
+
+def test_the_shape_stays_through_frames_that_see_another_and_gives_way_to_many():
+    tracked = tracker()
+    assert tracked.update(0.0, [estimate(1, pose(), 4)]).objects[0].mesh_version == 1
+    for i in range(1, 10):
+        (o,) = tracked.update(i / 10, [estimate(1, pose(), 5)]).objects
+        assert (o.mesh_version, o.shape.code.argmax()) == (1, 4)
+    (o,) = tracked.update(1.0, [estimate(1, pose(), 5)]).objects
+    assert (o.mesh_version, o.shape.code.argmax()) == (2, 5)
+    for i in range(11, 40):  # alternating, neither wins any more
+        (o,) = tracked.update(i / 10, [estimate(1, pose(), 4 + i % 2)]).objects
+        assert (o.mesh_version, o.shape.code.argmax()) == (2, 5)
+
+
+def test_before_the_first_certificate_the_best_score_decides_the_shape():
+    tracked = tracker()
+    told = []
+    for shape, certified, score in (
+        (2, False, 0.2),
+        (3, False, 0.1),
+        (4, False, 0.3),
+        (2, False, 0.25),
+        (5, True, 0.9),
+        (2, False, 0.45),
+    ):
+        seen = estimate(1, pose(), shape, certified=certified, score=score)
+        (o,) = tracked.update(len(told) / 10, [seen]).objects
+        told.append((o.mesh_version, int(o.shape.code.argmax())))
+    assert told == [(1, 2), (1, 2), (2, 4), (2, 4), (3, 5), (3, 5)]
+
+
+def test_without_a_library_only_real_changes_of_the_shape_count():
+    tracked = Tracker(AnalyticDecoder((CUP, MUG, CUP)), None)
+    shapes = (CUP, MUG, CUP)
+    versions = [
+        tracked.update(i / 10, [estimate(1, pose(), s, shapes, False, 0.1 + i / 100)])
+        .objects[0]
+        .mesh_version
+        for i, s in enumerate([0, 2, 0, 1, 1, 2])
+    ]
+    assert versions == [1, 1, 1, 2, 2, 3]
+
+
+def test_estimates_that_are_not_finite_are_rejected_alone():
+    tracked = tracker()
+    bad = pose()
+    bad[0, 3] = np.nan
+    frame = tracked.update(0.0, [estimate(1, bad), estimate(2, pose())])
+    assert [o.estimate.label for o in frame.objects] == [2]
+    assert [(r.label, r.reason) for r in frame.rejected] == [(1, "the estimate is not finite")]
+
+
+@pytest.mark.parametrize(
+    ("stamp", "T"),
+    [
+        (np.nan, None),
+        (0.0, np.eye(3)),
+        (0.0, np.diag([1.0, 1.0, -1.0, 1.0])),
+        (0.0, np.diag([2.0, 2.0, 2.0, 1.0])),
+        (0.0, np.full((4, 4), np.nan)),
+    ],
+)
+def test_bad_stamps_and_camera_poses_are_refused(stamp, T):
+    with pytest.raises(ValueError, match="expected"):
+        tracker().update(stamp, [], T)
+
+
+def test_the_longest_unseen_tracks_end_when_there_are_too_many():
+    tracked = tracker(max_tracks=3)
+    tracked.update(0.0, [estimate(1, pose((x, 0, 1))) for x in (0.0, 1.0)])
+    tracked.update(0.1, [estimate(1, pose((1.0, 0, 1)))])
+    frame = tracked.update(0.2, [estimate(1, pose((x, 0, 1))) for x in (2.0, 3.0)])
+    assert frame.ended == ("object_1",)
+    assert len(tracked) == 3
+
+
+def test_an_empty_frame_is_fine():
+    frame = tracker().update(0.0, [])
+    assert frame == ((), (), (), (), False)
