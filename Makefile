@@ -25,21 +25,21 @@ ifdef ROS_DISTRO
 ROS := $(ROS_DISTRO)
 VENV_ARGS := --system-site-packages
 REQUIREMENTS = -r <(grep -v ^numpy== requirements.txt) 'numpy<2'
-PACKAGES := -e .
 else
 ROS := wheels
 REQUIREMENTS = -r requirements.txt -r requirements-ros.txt
-PACKAGES := ./stand_ins -e .
 endif
 
-# Three steps, each marked by a file in .venv; the last two name the hash of what they depend on.
+# The steps of the set-up, each marked by a file in .venv that names the hash of what it depends on.
 hash = $(shell cat $(1) | sha256sum | cut -c 1-16)
-SOURCES := $(wildcard setup.py pyproject.toml CMakeLists.txt package.xml cmake/* msg/* \
-	stand_ins/* stand_ins/*/* stand_ins/interfaces/*/* stand_ins/interfaces/*/msg/*)
-SOURCES := $(shell find $(SOURCES) -maxdepth 0 -type f -not -path '*/build/*')
+BUILD_FILES := $(wildcard cmake/*)
+STAND_IN_FILES := $(shell find stand_ins -type f -not -path '*/build/*' -not -path '*.egg-info/*' \
+	-not -name '*.pyc' | sort)
+PACKAGE_FILES := setup.py pyproject.toml CMakeLists.txt package.xml $(wildcard msg/*)
 CREATED := $(VENV)/.created-$(ROS)
 REQUIRED := $(VENV)/.required-$(call hash,requirements.txt requirements-ros.txt)
-INSTALLED := $(VENV)/.installed-$(call hash,$(SOURCES))
+STAND_INS := $(VENV)/.stand-ins-$(call hash,$(BUILD_FILES) $(STAND_IN_FILES))
+INSTALLED := $(VENV)/.installed-$(call hash,$(BUILD_FILES) $(PACKAGE_FILES))
 
 .PHONY: help demo test test-slow soak venv
 
@@ -63,10 +63,10 @@ test-slow: venv
 soak: venv
 	$(PYTEST) -m soak
 
-venv: $(INSTALLED)
+venv: $(INSTALLED) $(if $(ROS_DISTRO),,$(STAND_INS))
 
 $(CREATED):
-	@[ -n "$(PYTHON)" ] || { echo "No Python 3.10 to 3.12 found: name one, make PYTHON=..." >&2; exit 1; }
+	@[ -n "$(PYTHON)" ] || { echo "No Python 3.10 to 3.12: name one, make PYTHON=..." >&2; exit 1; }
 	scripts/install-system-packages $(PYTHON)
 	@# An environment made for another ROS starts anew, and so does one that never got its pip.
 	[ -z "$(wildcard $(VENV)/.created-*)" ] && $(VENV)/bin/python -m pip --version 2>/dev/null || \
@@ -75,11 +75,16 @@ $(CREATED):
 
 $(REQUIRED): $(CREATED)
 	$(PIP_INSTALL) $(REQUIREMENTS)
-	rm -f $(VENV)/.required-* $(VENV)/.installed-*
+	rm -f $(VENV)/.required-* $(VENV)/.stand-ins-* $(VENV)/.installed-*
+	touch $@
+
+$(STAND_INS): $(REQUIRED)
+	rm -rf stand_ins/build
+	$(PIP_INSTALL) --no-deps --no-build-isolation ./stand_ins
+	rm -f $(VENV)/.stand-ins-*
 	touch $@
 
 $(INSTALLED): $(REQUIRED)
-	rm -rf stand_ins/build
-	$(PIP_INSTALL) --no-deps --no-build-isolation $(PACKAGES)
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	rm -f $(VENV)/.installed-*
 	touch $@
