@@ -38,7 +38,7 @@ class BuildMessages(build_ext):
 def share_files() -> list[tuple[str, list[str]]]:
     """What belongs to share/crisp_ros, as (folder, files) pairs."""
     files = [Path("package.xml")]
-    for folder in ("config", "launch", "models"):
+    for folder in ("config", "launch", "models", "recordings"):
         files += [p for p in Path(folder).rglob("*") if p.is_file() and p.suffix != ".pyc"]
     folders = sorted({path.parent for path in files})
     return [

@@ -38,6 +38,7 @@ from crisp_ros.geometry.registration import Registration, RegistrationSettings, 
 from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.model import NetworkOutput
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.objects import Observations, ObservationSettings, Rejected, observe
 
@@ -59,6 +60,8 @@ class EstimatorSettings:
         visibility: the certificate also demands that the shape stays out of space seen to be empty;
             None leaves that out, as the paper does.
         network_batch: crops in one pass of the network.
+        bfloat16: the network's convolutions run in bfloat16, nearly twice as fast on a CPU or GPU
+            that has it and slower on one that has not.
         cached_meshes: most meshes that are kept.
     """
 
@@ -69,6 +72,7 @@ class EstimatorSettings:
     visibility: VisibilitySettings | None = None
     isosurface: IsosurfaceSettings = field(default_factory=IsosurfaceSettings)
     network_batch: int = 16
+    bfloat16: bool = False
     cached_meshes: int = 64
 
     def __post_init__(self) -> None:
@@ -224,7 +228,7 @@ class Estimator:
         """Runs the network and the decoder once, so that the first frame is not the slow one."""
         size = self._network.crop_size
         with torch.no_grad():
-            output = self._network(torch.full((1, 3, size, size), 0.5, device=self.device))
+            output = self._answer(torch.full((1, 3, size, size), 0.5, device=self.device))
             points = torch.zeros(1, self.settings.observation.points, 3, device=self.device)
             self._network.decoder.sdf_and_gradient(points, output.code)
 
@@ -288,7 +292,7 @@ class Estimator:
     ) -> Solution | None:
         observations = _on(observations, self.device)
         with clock.stage("network"):
-            output = self._network(observations.crops)
+            output = self._answer(observations.crops)
             pnc = pnc_at_pixels(output.pnc, observations.pixels, observations.boxes)
             usable = torch.isfinite(output.code).all(-1) & (
                 torch.isfinite(pnc).all(-1) | ~observations.valid
@@ -323,6 +327,11 @@ class Estimator:
             shapes.upper,
             certificate,
         )
+
+    def _answer(self, crops: Tensor) -> NetworkOutput:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
+            output = self._network(crops)
+        return NetworkOutput(output.pnc.float(), output.code.float())
 
     def _corrected(
         self,

@@ -306,6 +306,25 @@ def test_warm_up_runs_the_network_once():
     assert tested._network.batches == [1]
 
 
+def test_the_network_alone_runs_in_bfloat16(scene):
+    tested = estimator(settings=dataclasses.replace(AS_IT_IS, bfloat16=True))
+    layer = torch.nn.Conv2d(3, 3, 1, bias=False)
+    torch.nn.init.dirac_(layer.weight)
+    types = []
+
+    def spoil(output):
+        maps = layer(output.pnc)
+        types.append(maps.dtype)
+        return output._replace(pnc=maps)
+
+    tested._network.spoil = spoil
+    (solution,) = tested.trace(scene.frame).solutions
+    assert types == [torch.bfloat16]
+    assert solution.maps.dtype == solution.codes.dtype == torch.float32
+    for e in tested.estimate(scene.frame).objects:
+        assert errors(e.T_camera_object, scene.poses[e.label])[1] < 2e-3
+
+
 def test_pnc_is_read_at_the_exact_position():
     """Maps linear in the image's coordinates, at three resolutions of the same crop."""
     boxes = torch.tensor([[-7.0, 12.0, 96.0]])

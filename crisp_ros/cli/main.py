@@ -19,11 +19,13 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "demo": Command("crisp_ros.cli.demo", "play a recording through the node and show its answers"),
     "evaluate": Command("crisp_ros.cli.evaluate", "measure pose and shape errors on a data set"),
     "export": Command("crisp_ros.cli.export", "write the meshes of a model's known shapes"),
     "import-official": Command(
         "crisp_ros.cli.import_official", "convert a checkpoint of the authors' released code"
     ),
+    "render": Command("crisp_ros.cli.render", "make synthetic recordings"),
     "train": Command("crisp_ros.cli.train", "train a model from a folder of meshes"),
 }
 

@@ -31,16 +31,20 @@ class ActiveShapeSettings:
         own_code: the network's own code is a column of eq. (9) too.
         points: points of an object that enter F, chosen evenly.
         robust_scale_m: c of the robust loss, metres.
-        tried_shapes: library shapes whose pose `library_fits` refines, the best at the given pose.
-        fit_points: depth points used for that, and
-        fit_evaluations: ... decoder evaluations of each shape.
+        coarse_points: depth points with which `library_fits` refines the pose of every shape, and
+        coarse_evaluations: ... decoder evaluations of each.
+        tried_shapes: the best of them, refined further with
+        fit_points: ... so many depth points and
+        fit_evaluations: ... decoder evaluations each.
     """
 
     one_hot: bool = True
     own_code: bool = False
     points: int = 256
     robust_scale_m: float = 0.01
-    tried_shapes: int = 8
+    coarse_points: int = 48
+    coarse_evaluations: int = 6
+    tried_shapes: int = 5
     fit_points: int = 96
     fit_evaluations: int = 8
 
@@ -49,8 +53,7 @@ class LibraryFits(NamedTuple):
     """How well each library shape explains an object, at that shape's own best pose.
 
     T_object_camera: (B, K, 4, 4). objective: (B, K) square metres, `surface_objective` over the
-    points chosen. tried: (B, K) bool, shapes whose pose was refined; the others stay at the pose
-    given and their objective is the one there.
+    points chosen. tried: (B, K) bool, the shapes whose pose was refined further than coarsely.
     """
 
     T_object_camera: Tensor
@@ -150,10 +153,10 @@ def library_fits(
     settings: ActiveShapeSettings | None = None,
     pose_settings: SecondOrderSettings | None = None,
 ) -> LibraryFits:
-    """Fits the pose of each promising library shape, so that shapes compare at their best.
+    """Fits the pose of every library shape, so that shapes compare at their best.
 
-    All shapes are tried at the pose given; the best of them are refined from there, all objects
-    and shapes in one batch.
+    All shapes are refined coarsely from the pose given, and the best of them to the end; all
+    objects and shapes run in one batch.
 
     Args:
         decoder: f_d.
@@ -167,43 +170,55 @@ def library_fits(
         pose_settings: see `SecondOrderSettings`.
     """
     settings = settings or ActiveShapeSettings()
-    pose_settings = replace(
-        pose_settings or SecondOrderSettings(),
-        points=settings.fit_points,
-        evaluations=settings.fit_evaluations,
-    )
+    pose_settings = pose_settings or SecondOrderSettings()
     valid = usable(points, valid)
     points = torch.where(valid[..., None], points, 0.0)
+    observed = _Observed(points, pnc, weights, valid)
     batch, count = len(points), len(library)
-    T_object_camera = T_object_camera.to(points.dtype)
+    everything = torch.arange(count, device=points.device).expand(batch, count)
+    T = T_object_camera.to(points.dtype)[:, None].expand(-1, count, -1, -1)
+    coarse = replace(pose_settings, evaluations=settings.coarse_evaluations)
+    few = observed.thinned(settings.coarse_points)
+    T, promise = _fitted(decoder, few, library, everything, T, coarse)
+    best = promise.topk(min(settings.tried_shapes, count), dim=-1, largest=False).indices
     rows = torch.arange(batch, device=points.device)[:, None]
-    chosen = evenly_chosen(valid, min(settings.points, points.shape[1]))
-    points, pnc, weights, valid = (x[rows, chosen] for x in (points, pnc, weights, valid))
-    F = distance_matrix(decoder, transform(T_object_camera, points), library.codes)
-    F = F.transpose(-1, -2)
-    scale = F.new_tensor(settings.robust_scale_m)
-    # Far from the right pose a wide loss still tells shapes apart.
-    promise = surface_objective(F, valid[:, None], 3 * scale)
-    objective = surface_objective(F, valid[:, None], scale)
-    kept = min(settings.tried_shapes, count)
-    best = promise.topk(kept, dim=-1, largest=False).indices
-
-    def repeated(x: Tensor) -> Tensor:
-        return x[:, None].expand(-1, kept, *x.shape[1:]).flatten(0, 1)
-
-    step = refine(
-        decoder,
-        repeated(points),
-        repeated(pnc),
-        repeated(weights),
-        repeated(valid),
-        library.codes[best].flatten(0, 1),
-        repeated(T_object_camera),
-        pose_settings,
-    )
-    T = T_object_camera[:, None].repeat(1, count, 1, 1)
-    T[rows, best] = step.T_object_camera.unflatten(0, (batch, kept))
-    objective[rows, best] = step.objective.unflatten(0, (batch, kept))
+    fine = replace(pose_settings, evaluations=settings.fit_evaluations, points=settings.fit_points)
+    thinned = observed.thinned(settings.points)
+    T[rows, best], _ = _fitted(decoder, thinned, library, best, T[rows, best], fine)
+    sdf = decoder.sdf(transform(T, thinned.points[:, None]), library.codes)
+    scale = sdf.new_tensor(settings.robust_scale_m)
+    objective = surface_objective(sdf, thinned.valid[:, None], scale)
     tried = torch.zeros_like(objective, dtype=torch.bool)
     tried[rows, best] = True
     return LibraryFits(T, objective, tried)
+
+
+class _Observed(NamedTuple):
+    points: Tensor
+    pnc: Tensor
+    weights: Tensor
+    valid: Tensor
+
+    def thinned(self, count: int) -> _Observed:
+        chosen = evenly_chosen(self.valid, min(count, self.valid.shape[1]))
+        rows = torch.arange(len(chosen), device=chosen.device)[:, None]
+        return _Observed(*(part[rows, chosen] for part in self))
+
+
+def _fitted(
+    decoder: ShapeDecoder,
+    observed: _Observed,
+    library: ShapeLibrary,
+    shapes: Tensor,
+    T: Tensor,
+    settings: SecondOrderSettings,
+) -> tuple[Tensor, Tensor]:
+    """Poses (B, S, 4, 4) and objectives (B, S) of the shapes (B, S), from the poses T."""
+    batch, count = shapes.shape
+    repeated = [part[:, None].expand(-1, count, *part.shape[1:]).flatten(0, 1) for part in observed]
+    codes = library.codes[shapes].flatten(0, 1)
+    step = refine(decoder, *repeated, codes, T.flatten(0, 1), settings)
+    return (
+        step.T_object_camera.unflatten(0, (batch, count)),
+        step.objective.unflatten(0, (batch, count)),
+    )

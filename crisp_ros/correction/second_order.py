@@ -3,7 +3,8 @@
 By Lemma 5 the optimum of eq. (7) over all Z is the optimum of eq. (5) over the pose alone: six
 unknowns an object. Directions that the seen surface leaves free (along a plane, about the axis of a
 can) have no curvature in the signed distances; there, and only there, the network's correspondences
-decide.
+decide. A search along the viewing ray comes first: a network that shrinks its coordinates moves the
+object along it, and a thin shape would else be fitted with its far side, which no camera sees.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from crisp_ros.correction.z_step import PoseStep
 from crisp_ros.geometry.se3 import exp, from_rotation_translation, transform
 from crisp_ros.network.decoder import ShapeDecoder
 
+_UNEXPLAINED_M2 = 1.0  # squared residual that costs as much as one can
+
 
 @dataclass(frozen=True)
 class SecondOrderSettings:
@@ -39,6 +42,12 @@ class SecondOrderSettings:
         prior_weight: weight of the PNC correspondences against the signed distances.
         free_curvature: mean squared slope of the distances along a motion below which the prior
             decides that motion; above it the prior fades.
+        ray_offsets_m: shifts along the viewing ray that are tried first, metres; networks shrink
+            their coordinates, which moves the object along that ray.
+        ray_points: depth points used for that.
+        ray_gain: the shift must lower the cost to this share to be taken.
+        away_cosine: in that search a point is unexplained where its outward normal is along the
+            viewing ray by this cosine, on a side that faces away from the camera.
         prior_scale_m: least scale of the robust loss on correspondences, metres.
         step_limit_m: longest step, as root mean square motion of the points, metres.
         stop_step_m: an object stops when a step is shorter than this, metres.
@@ -49,13 +58,17 @@ class SecondOrderSettings:
     evaluations: int = 12
     points: int = 256
     robust_scale_m: float = 0.01
-    prior_weight: float = 0.03
+    prior_weight: float = 0.01
     free_curvature: float = 0.02
+    ray_offsets_m: tuple[float, ...] = (-0.04, -0.025, -0.012, 0.012, 0.025, 0.04)
+    ray_points: int = 48
+    ray_gain: float = 0.8
+    away_cosine: float = 0.3
     prior_scale_m: float = 0.005
     step_limit_m: float = 0.03
     stop_step_m: float = 5e-5
-    significance: float = 0.15
-    surface_error_m: float = 1e-3
+    significance: float = 0.2
+    surface_error_m: float = 1.5e-3
 
 
 class _Problem(NamedTuple):
@@ -114,11 +127,11 @@ def refine(
     problem = _thinned(_Problem(points, pnc, valid, weights, codes), settings.points)
 
     batch = len(points)
-    T = T_object_camera.to(points.dtype).clone()
+    T = _along_ray(decoder, problem, T_object_camera.to(points.dtype), settings)
     iterations = torch.zeros(batch, dtype=torch.long, device=points.device)
     active = torch.arange(batch, device=points.device)
     state = _linearised(decoder, problem, T, None, settings)
-    for _ in range(settings.evaluations - 3):
+    for _ in range(settings.evaluations - 4):
         move = _step(state, settings)
         candidate = _moved(state, move)
         state, accepted = _judged(decoder, problem, state, candidate, move, settings)
@@ -144,6 +157,31 @@ def refine(
         start,
         iterations,
     )
+
+
+def _along_ray(
+    decoder: ShapeDecoder, problem: _Problem, T: Tensor, settings: SecondOrderSettings
+) -> Tensor:
+    """The poses (A, 4, 4), shifted along the mean viewing ray where that explains much more."""
+    problem = _thinned(problem, settings.ray_points)
+    rays = torch.nn.functional.normalize(problem.points, dim=-1)
+    rays = rays @ T[:, :3, :3].transpose(-1, -2)
+    mean_ray = torch.nn.functional.normalize(
+        torch.where(problem.valid[..., None], rays, 0.0).sum(1), dim=-1
+    )
+    offsets = T.new_tensor((0.0, *settings.ray_offsets_m))
+    shifted = T[:, None].repeat(1, len(offsets), 1, 1)
+    shifted[:, :, :3, 3] += offsets[:, None] * mean_ray[:, None]
+    moved = transform(shifted, problem.points[:, None])
+    sdf, gradient = decoder.sdf_and_gradient(moved, problem.codes[:, None])
+    away = (gradient * rays[:, None]).sum(-1) > settings.away_cosine
+    square = torch.where(away, _UNEXPLAINED_M2, sdf.square())
+    scale = sdf.new_tensor(1.5 * settings.robust_scale_m)
+    cost = weighted_mean(geman_mcclure(square, scale).cost, problem.valid[:, None])
+    best = cost.argmin(-1)
+    rows = torch.arange(len(T), device=T.device)
+    best = torch.where(cost[rows, best] < settings.ray_gain * cost[:, 0], best, 0)
+    return shifted[rows, best]
 
 
 def _thinned(problem: _Problem, count: int) -> _Problem:
@@ -202,7 +240,9 @@ def _linearised(
     curvature, axes = torch.linalg.eigh(units.transpose(-1, -2) @ hessian @ units)
     axes = units @ axes
     curvature = curvature.clamp_min(0.0)
-    free = settings.free_curvature**2 / (settings.free_curvature**2 + curvature.square())
+    # While the shape is still far off, curvature says little, and the network's place even less.
+    trusted = (settings.robust_scale_m / scale).square()[:, None]
+    free = 1.0 / (1.0 + (curvature / settings.free_curvature) ** 4)
     return _State(
         T,
         sdf,
@@ -211,7 +251,7 @@ def _linearised(
         axes,
         curvature,
         (axes.transpose(-1, -2) @ slope[..., None]).squeeze(-1),
-        settings.prior_weight * free,
+        settings.prior_weight * free * trusted,
         (axes.transpose(-1, -2) @ prior_slope[..., None]).squeeze(-1),
         torch.full_like(scale, 1e-2) if previous is None else previous.damping,
     )

@@ -53,8 +53,8 @@ class GradientSettings:
     robust_scale_m: float = 0.01
     patience: int = 8
     tolerance: float = 1e-3
-    significance: float = 0.15
-    surface_error_m: float = 1e-3
+    significance: float = 0.2
+    surface_error_m: float = 1.5e-3
 
 
 @torch.no_grad()

@@ -113,7 +113,7 @@ _IMAGES = ("rgb", "depth", "segmentation")
 
 
 def write_recording(
-    folder: str | Path, frames: Iterable[RecordedFrame], jpeg_quality: int = 92
+    folder: str | Path, frames: Iterable[RecordedFrame], jpeg_quality: int = 90
 ) -> None:
     """Writes frames as a rosbag2 folder (MCAP). Depth must be uint16 millimetres.
 

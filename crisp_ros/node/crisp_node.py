@@ -238,6 +238,8 @@ class CrispNode(LifecycleNode):
     # The worker's thread
 
     def _process(self, received: Received) -> None:
+        if received.run != self._inputs.run:
+            return  # time jumped back while it waited
         parameters = self._parameters_set.values
         messages, header = received.messages, received.messages.rgb.header
         start = time.perf_counter()
@@ -254,7 +256,7 @@ class CrispNode(LifecycleNode):
         estimate = self._estimator.estimate(frame)
         stage_ms.update(estimate.stage_ms)
         if received.run != self._inputs.run:
-            return  # of a time before the jump
+            return  # time jumped back meanwhile
         stamp_s = Time.from_msg(header.stamp).nanoseconds / 1e9
         names = {**self._inputs.label_names, **label_names(parameters.label_names)}
         ids = self._identities.assign(stamp_s, estimate.objects, names)

@@ -66,6 +66,9 @@ def silhouette(
     # Beyond the image by its own size there is nothing to fill, and OpenCV's integers overflow.
     limit = 2 * max(camera.width, camera.height)
     triangles = triangles[(np.abs(triangles) < limit).all(axis=(1, 2))]
+    # Of a closed surface, the sides that face the camera cover the whole outline.
+    edge, other = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
+    triangles = triangles[edge[:, 0] * other[:, 1] - edge[:, 1] * other[:, 0] < 0]
     if len(triangles) == 0:
         return []
     mask = np.zeros((camera.height, camera.width), np.uint8)

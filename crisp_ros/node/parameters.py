@@ -183,7 +183,7 @@ class Parameters:
         high=3600.0,
     )
     shape_change: float = _parameter(
-        0.1,
+        0.03,
         "Relative distance |h - h'| / |h'| of shape codes from which on a shape counts as changed, "
         "and its mesh is published again.",
         low=0.0,

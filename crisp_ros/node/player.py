@@ -3,7 +3,7 @@
 Every frame is answered before the next one is sent, so that none is lost however slow the machine.
 With the parameter `results` it leaves in that folder
 
-    results.jsonl         one JSON object a line: {"kind": "state" | "mesh" | "frame" | "end" | "error"}
+    results.jsonl         one JSON object a line, of kind state, mesh, frame, end or error
     meshes/ID_V.npz       version V of an object's surface: vertices (V, 3), faces (F, 3)
     overlays/IIII.jpg     what the node drew into frame I
 """
@@ -353,7 +353,9 @@ class _Results:
         }
         if answer is not None:
             entry["model_version"] = answer.model_version
-            entry["stage_ms"] = dict(zip(answer.stage_names, map(float, answer.stage_ms)))
+            entry["stage_ms"] = dict(
+                zip(answer.stage_names, map(float, answer.stage_ms), strict=True)
+            )
             entry["estimates"] = [_estimate(e) for e in answer.estimates]
         if overlay is not None:
             entry["overlay"] = f"overlays/{index:04d}.jpg"

@@ -39,7 +39,7 @@ class DepthSensor:
     disparity_px_m: float = 43.5
     step_px: float = 0.125
     noise_px: float = 0.062
-    correlation_px: float = 0.7
+    correlation_px: float = 1.2
     lateral_px: float = 0.4
     edge_jump: float = 0.03
     edge_loss: float = 0.5

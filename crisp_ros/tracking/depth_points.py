@@ -37,7 +37,7 @@ def depth_points(trace: Trace, frame: Frame | None = None) -> DepthPoints | None
     if not parts:
         return None
     return DepthPoints(
-        tuple(label for s in trace.solutions for label in s.labels.tolist()),
+        tuple(label for part in parts for label in part.labels.tolist()),
         torch.cat([part.points for part in parts]),
         torch.cat([part.valid for part in parts]),
         torch.cat([s.registration.converged for s in trace.solutions]),

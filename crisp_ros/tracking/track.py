@@ -34,7 +34,7 @@ class TrackState(enum.Enum):
     HIDDEN = "hidden"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrackedObject:
     """One object in one frame.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from crisp_ros.network.checkpoint import Model, save_model
-from crisp_ros.network.model import build_network
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from node.peer import Scene, graph
+
+from crisp_ros.network.checkpoint import Model, save_model
+from crisp_ros.network.model import build_network
 
 
 def untrained_model(path: Path) -> None:

@@ -1,0 +1,85 @@
+"""`crisp render`: synthetic recordings of known objects."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from crisp_ros.cli.options import OptionError, progress
+from crisp_ros.data.bop import BopModel, read_models
+from crisp_ros.data.recording import write_recording
+from crisp_ros.evaluation.recording import model_shapes, save_shapes
+from crisp_ros.synthesis.recording import RecordingSettings, table_recording
+
+SHAPES_NAME = "objects.npz"
+_SHAPE_POINTS = 1500
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    recording = kinds.add_parser(
+        "recording", help="a rosbag2 of a camera that moves around a table with objects on it"
+    )
+    recording.add_argument(
+        "--models",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="object models in the BOP layout: models_info.json and obj_NNNNNN.ply",
+    )
+    recording.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="rosbag2 folder to write; the true shapes come to lie in it as objects.npz",
+    )
+    recording.add_argument(
+        "--objects",
+        type=_ids,
+        default=(1, 2, 3, 4, 5, 12, 14, 15),
+        metavar="ID,ID,...",
+        help="ids of the models on the table (default: 1,2,3,4,5,12,14,15)",
+    )
+    recording.add_argument("--frames", type=int, default=40, help="number (default: 40)")
+    recording.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+
+
+def run(args: argparse.Namespace) -> None:
+    models = read_models(args.models)
+    chosen = [_chosen(models, obj_id, args.models) for obj_id in args.objects]
+    chosen = [replace(model, name=_plain_name(model.name)) for model in chosen]
+    settings = RecordingSettings(frames=args.frames)
+    with progress("frames") as on_frame:
+        meshes = {model.name: model.mesh for model in chosen}
+        frames = table_recording(meshes, settings, args.seed, on_frame)
+        write_recording(args.output, frames)
+    save_shapes(args.output / SHAPES_NAME, model_shapes(chosen, _SHAPE_POINTS))
+    size = sum(file.stat().st_size for file in args.output.iterdir())
+    Console().print(f"{args.output}: {args.frames} frames, {size / 1e6:.1f} MB")
+
+
+def _ids(text: str) -> tuple[int, ...]:
+    try:
+        ids = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected ids such as 1,2,5") from None
+    if len(set(ids)) != len(ids):
+        raise argparse.ArgumentTypeError(f"{text!r}: each model stands on the table once")
+    return ids
+
+
+def _plain_name(name: str) -> str:
+    """Without the number that data sets put first: "002_master_chef_can"."""
+    return re.sub(r"^\d+_", "", name)
+
+
+def _chosen(models: dict[int, BopModel], obj_id: int, folder: Path) -> BopModel:
+    if obj_id not in models:
+        known = ", ".join(map(str, models))
+        raise OptionError(f"{folder}: no model {obj_id}; it has {known}")
+    return models[obj_id]

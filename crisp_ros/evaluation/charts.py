@@ -1,0 +1,155 @@
+"""Small charts as SVG text, for pages that must need nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import NamedTuple
+
+PALETTE = (
+    "#3b82c4", "#e08a2e", "#2f9e77", "#c8506d", "#8a6fc9", "#a3962f", "#4bb3c9", "#b56b3f",
+    "#7a8b99", "#d178b8",
+)  # fmt: skip
+
+_WIDTH, _HEIGHT = 620, 250
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 30
+
+
+class Mark(NamedTuple):
+    """One point of a series; y is infinite for what was missed. Hollow marks are drawn as rings."""
+
+    x: float
+    y: float
+    hollow: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Range and label of an axis. A logarithmic one ends at whole powers or halves and fifths."""
+
+    low: float
+    high: float
+    label: str
+    logarithmic: bool = False
+
+    def share(self, value: float) -> float:
+        """Where a value lies, 0 at the low end, 1 at the high end and beyond."""
+        value = min(max(value, self.low), self.high)
+        if self.logarithmic:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Round values from low to high."""
+        if self.logarithmic:
+            first = math.floor(math.log10(self.low))
+            last = math.ceil(math.log10(self.high))
+            steps = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 5)]
+        else:
+            raw = (self.high - self.low) / 5.0
+            power = 10.0 ** math.floor(math.log10(raw))
+            step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
+            start = math.ceil(self.low / step - 1e-9)
+            steps = [i * step for i in range(start, start + 12)]
+        return [t for t in steps if self.low * (1 - 1e-9) <= t <= self.high * (1 + 1e-9)]
+
+
+def line_chart(
+    series: Mapping[str, Sequence[Mark]],
+    x: Axis,
+    y: Axis,
+    limit: float | None = None,
+    joined: bool = True,
+    dots: bool = True,
+) -> str:
+    """Lines over x, in the colours of the palette; missed points lie on the upper rim.
+
+    Args:
+        limit: a dashed line at this y.
+        joined: connect neighbouring points.
+        dots: mark every point.
+    """
+    parts = [_frame(x, y)]
+    if limit is not None:
+        level = _y(y, limit)
+        parts.append(f'<line class="limit" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}"')
+        parts.append(f' y1="{level:.1f}" y2="{level:.1f}"/>')
+    for (_, marks), colour in zip(series.items(), _colours(len(series)), strict=True):
+        places = [(_x(x, m.x), _y(y, m.y)) for m in marks]
+        if joined and len(places) > 1:
+            path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
+            parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.6"')
+            parts.append(f' stroke-linejoin="round" points="{path}"/>')
+        for mark, (a, b) in zip(marks, places, strict=True) if dots else ():
+            style = 'class="hollow" ' if mark.hollow else f'fill="{colour}" '
+            note = f"<title>{escape(mark.note)}</title>" if mark.note else ""
+            parts.append(f'<circle {style}stroke="{colour}" stroke-width="1.4" r="2.6"')
+            parts.append(f' cx="{a:.1f}" cy="{b:.1f}">{note}</circle>')
+    return _svg(parts)
+
+
+def stacked_chart(layers: Mapping[str, Sequence[float]], x: Axis, y: Axis) -> str:
+    """Bars at x = 0, 1, ...; the layers lie on one another in the colours of the palette."""
+    parts = [_frame(x, y)]
+    count = max((len(values) for values in layers.values()), default=0)
+    width = 0.72 * (_WIDTH - _LEFT - _RIGHT) / max(x.high - x.low, 1.0)
+    base = [0.0] * count
+    for (name, values), colour in zip(layers.items(), _colours(len(layers)), strict=True):
+        for i, value in enumerate(values):
+            if not value > 0.0:
+                continue
+            top, bottom = _y(y, base[i] + value), _y(y, base[i])
+            parts.append(f'<rect fill="{colour}" x="{_x(x, i) - width / 2:.1f}" y="{top:.1f}"')
+            parts.append(f' width="{width:.1f}" height="{max(bottom - top, 0):.2f}">')
+            parts.append(f"<title>frame {i}, {escape(name)}: {value:.1f}</title></rect>")
+            base[i] += value
+    return _svg(parts)
+
+
+def legend(names: Sequence[str]) -> str:
+    """The palette's colours with the names that they stand for."""
+    entries = (
+        f'<span><i style="background:{colour}"></i>{escape(name)}</span>'
+        for name, colour in zip(names, _colours(len(names)), strict=True)
+    )
+    return f'<div class="legend">{"".join(entries)}</div>'
+
+
+def _colours(count: int) -> list[str]:
+    return [PALETTE[i % len(PALETTE)] for i in range(count)]
+
+
+def _x(axis: Axis, value: float) -> float:
+    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * axis.share(value)
+
+
+def _y(axis: Axis, value: float) -> float:
+    return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * axis.share(value)
+
+
+def _frame(x: Axis, y: Axis) -> str:
+    parts = []
+    for tick in y.ticks:
+        level = _y(y, tick)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}"')
+        parts.append(f' y1="{level:.1f}" y2="{level:.1f}"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{level + 4:.1f}" text-anchor="end">')
+        parts.append(f"{tick:g}</text>")
+    for tick in x.ticks:
+        parts.append(f'<text x="{_x(x, tick):.1f}" y="{_HEIGHT - _BOTTOM + 15}"')
+        parts.append(f' text-anchor="middle">{tick:g}</text>')
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    parts.append(f'<text x="{middle}" y="{_HEIGHT - 2}" text-anchor="middle">')
+    parts.append(f"{escape(x.label)}</text>")
+    height = (_TOP + _HEIGHT - _BOTTOM) / 2
+    parts.append(f'<text transform="translate(11 {height}) rotate(-90)" text-anchor="middle">')
+    parts.append(f"{escape(y.label)}</text>")
+    return "".join(parts)
+
+
+def _svg(parts: Sequence[str]) -> str:
+    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}</svg>'

@@ -1,0 +1,278 @@
+"""Errors of what the node published, frame by frame of a recording."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from crisp_ros.data.bop import BopModel
+from crisp_ros.data.meshes import MeshError, surface_samples
+from crisp_ros.evaluation.metrics import add_s, auc, rotation_error, translation_error
+
+ADD_S_THRESHOLDS_M = {"1cm": 0.01, "2cm": 0.02, "3cm": 0.03}
+HALF_VISIBLE = 0.5
+_SHAPE_SAMPLES = 20_000
+
+
+class TrueShape(NamedTuple):
+    """What errors are measured on: surface points (N, 3) in metres, object frame, and the rotations
+    symmetries (S, 3, 3) that map the object onto itself."""
+
+    points: NDArray[np.float64]
+    symmetries: NDArray[np.float64]
+
+
+def model_shapes(models: Iterable[BopModel], count: int, seed: int = 0) -> dict[str, TrueShape]:
+    """Models by name, with `count` points each. Raises MeshError where one cannot be read."""
+    return {
+        model.name: TrueShape(
+            surface_samples(model.mesh, count, np.random.default_rng(seed)).points,
+            model.symmetries()[:, :3, :3],
+        )
+        for model in models
+    }
+
+
+def save_shapes(path: Path, shapes: Mapping[str, TrueShape]) -> None:
+    """Writes shapes as an .npz; points are rounded to a hundredth of a millimetre."""
+    arrays = {}
+    for name, shape in shapes.items():
+        arrays[f"{name}/points"] = np.rint(shape.points * 1e5).astype(np.int16)
+        arrays[f"{name}/symmetries"] = shape.symmetries.astype(np.float32)
+    np.savez_compressed(path, **arrays)
+
+
+def load_shapes(path: Path) -> dict[str, TrueShape]:
+    """Reads what `save_shapes` wrote."""
+    with np.load(path) as arrays:
+        names = [key.removesuffix("/points") for key in arrays.files if key.endswith("/points")]
+        return {
+            name: TrueShape(
+                arrays[f"{name}/points"] * 1e-5,
+                arrays[f"{name}/symmetries"].astype(np.float64),
+            )
+            for name in names
+        }
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """One object in one frame.
+
+    Attributes:
+        name: of the true object; of the estimate where no truth is known.
+        visible_share: of its silhouette, NaN where unknown.
+        T_camera_object: (4, 4) as estimated, None where nothing was.
+        add_s_m, rotation_error_rad, translation_error_m: infinite where nothing was estimated, NaN
+            where no truth is known.
+        certified, reason: the certificate, and why it was withheld.
+        id, mesh_version: of its ObjectMesh.
+    """
+
+    frame: int
+    label: int
+    name: str
+    visible_share: float = math.nan
+    T_camera_object: NDArray[np.float64] | None = None
+    add_s_m: float = math.nan
+    rotation_error_rad: float = math.nan
+    translation_error_m: float = math.nan
+    certified: bool = False
+    reason: str = ""
+    id: str = ""
+    mesh_version: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON fields; null where there is no number."""
+        return {
+            "frame": self.frame,
+            "label": self.label,
+            "name": self.name,
+            "visible_share": _finite(self.visible_share),
+            "add_s_m": _finite(self.add_s_m),
+            "rotation_error_deg": _finite(math.degrees(self.rotation_error_rad)),
+            "translation_error_m": _finite(self.translation_error_m),
+            "estimated": self.T_camera_object is not None,
+            "certified": self.certified,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """One frame: its objects, milliseconds a stage in the node, and the milliseconds from sending
+    the images to receiving the estimates; all empty or NaN where no answer came in time."""
+
+    index: int
+    objects: tuple[ObjectScore, ...]
+    stage_ms: Mapping[str, float] = field(default_factory=dict)
+    round_trip_ms: float = math.nan
+
+    @property
+    def answered(self) -> bool:
+        """Whether the node answered this frame."""
+        return math.isfinite(self.round_trip_ms)
+
+
+def frame_score(entry: Mapping[str, Any], shapes: Mapping[str, TrueShape]) -> FrameScore:
+    """Scores one frame as the player reports it (see node/player.py)."""
+    estimates = {int(e["label"]): e for e in entry["estimates"]}
+    truths = {int(t["label"]): t for t in entry["truth"]}
+    objects = []
+    for label in sorted({*estimates, *truths}):
+        estimate, truth = estimates.get(label), truths.get(label)
+        fields: dict[str, Any] = {"frame": entry["index"], "label": label, "name": ""}
+        if estimate is not None:
+            T = np.asarray(estimate["T_camera_object"], np.float64)
+            fields |= {"T_camera_object": T, "certified": bool(estimate["certified"])}
+            fields |= {"id": estimate["id"], "mesh_version": int(estimate["mesh_version"])}
+            fields |= {"name": estimate["class_name"], "reason": estimate["reason"]}
+        if truth is not None:
+            share = truth["visible_share"]
+            fields |= {"name": truth["name"]}
+            fields |= {"visible_share": math.nan if share is None else float(share)}
+            fields |= _errors(estimate, truth, shapes)
+        objects.append(ObjectScore(**fields))
+    round_trip = entry["round_trip_ms"]
+    return FrameScore(
+        index=int(entry["index"]),
+        objects=tuple(objects),
+        stage_ms=dict(entry["stage_ms"]),
+        round_trip_ms=math.nan if round_trip is None else float(round_trip),
+    )
+
+
+def shape_distance(
+    vertices: NDArray[np.floating], faces: NDArray[np.integer], shape: TrueShape
+) -> float:
+    """Mean distance in metres from the true surface's points to a reconstructed surface, both in
+    the object frame; infinite for a surface without area."""
+    surface = trimesh.Trimesh(vertices, faces, process=False)
+    try:
+        rng = np.random.default_rng(0)
+        reconstructed = surface_samples(surface, _SHAPE_SAMPLES, rng).points
+    except MeshError:
+        return math.inf
+    return float(cKDTree(reconstructed).query(shape.points)[0].mean())
+
+
+@dataclass(frozen=True)
+class RecordingScore:
+    """Figures of a whole recording."""
+
+    frames: tuple[FrameScore, ...]
+
+    @property
+    def objects(self) -> list[ObjectScore]:
+        """All objects of all frames whose truth is known."""
+        return [o for f in self.frames for o in f.objects if not math.isnan(o.add_s_m)]
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether there is anything to measure errors against."""
+        return bool(self.objects)
+
+    @property
+    def median_add_s_m(self) -> float:
+        """Metres; a missed object counts as infinite."""
+        return float(np.median([o.add_s_m for o in self.objects]))
+
+    @property
+    def share_within_2cm(self) -> float:
+        """Share of the objects, those known to be at most half visible aside, below 2 cm ADD-S."""
+        errors = [o.add_s_m for o in self.objects if not o.visible_share <= HALF_VISIBLE]
+        return float(np.mean(np.asarray(errors) < 0.02)) if errors else math.nan
+
+    @property
+    def auc_add_s(self) -> dict[str, float]:
+        """Area under the ADD-S accuracy curve, 0 to 1, by threshold."""
+        errors = [o.add_s_m for o in self.objects]
+        return {name: auc(errors, limit) for name, limit in ADD_S_THRESHOLDS_M.items()}
+
+    @property
+    def certified_share(self) -> float:
+        """Certified estimates over all objects, known or not."""
+        everything = [o for f in self.frames for o in f.objects]
+        return float(np.mean([o.certified for o in everything])) if everything else 0.0
+
+    @property
+    def certified_within_2cm(self) -> float:
+        """Of the certified objects the share below 2 cm ADD-S; NaN where none is certified."""
+        errors = [o.add_s_m for o in self.objects if o.certified]
+        return float(np.mean(np.asarray(errors) < 0.02)) if errors else math.nan
+
+    @property
+    def stage_ms(self) -> dict[str, list[float]]:
+        """Milliseconds of each stage, one an answered frame; the first frame, which warms the
+        caches, is left out where there are others."""
+        return _columns([f.stage_ms for f in self._settled])
+
+    @property
+    def round_trip_ms(self) -> list[float]:
+        """From sending the images to receiving the estimates, as `stage_ms`."""
+        return [f.round_trip_ms for f in self._settled]
+
+    @property
+    def _settled(self) -> list[FrameScore]:
+        answered = [f for f in self.frames if f.answered]
+        return answered[1:] or answered
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON values."""
+        report: dict[str, Any] = {
+            "frames": len(self.frames),
+            "answered": sum(f.answered for f in self.frames),
+            "certified_share": self.certified_share,
+            "round_trip_ms": _spread(self.round_trip_ms),
+            "stages_ms": {name: _spread(values) for name, values in self.stage_ms.items()},
+        }
+        if self.has_truth:
+            report |= {
+                "median_add_s_m": _finite(self.median_add_s_m),
+                "share_within_2cm": _finite(self.share_within_2cm),
+                "auc_add_s": self.auc_add_s,
+                "certified_within_2cm": _finite(self.certified_within_2cm),
+                "instances": [o.to_json() for o in self.objects],
+            }
+        return report
+
+
+def _errors(
+    estimate: Mapping[str, Any] | None, truth: Mapping[str, Any], shapes: Mapping[str, TrueShape]
+) -> dict[str, float]:
+    if truth["name"] not in shapes:
+        return {}
+    if estimate is None:
+        missed = math.inf
+        return {"add_s_m": missed, "rotation_error_rad": missed, "translation_error_m": missed}
+    shape = shapes[truth["name"]]
+    T = np.asarray(estimate["T_camera_object"], np.float64)
+    T_true = np.asarray(truth["T_camera_object"], np.float64)
+    return {
+        "add_s_m": add_s(shape.points, T, T_true),
+        "rotation_error_rad": float(rotation_error(T[:3, :3], T_true[:3, :3], shape.symmetries)),
+        "translation_error_m": float(translation_error(T[:3, 3], T_true[:3, 3])),
+    }
+
+
+def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row[name] for row in rows if name in row] for name in names}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    if not values:
+        return {"median": None, "p95": None}
+    return {"median": float(np.median(values)), "p95": float(np.percentile(values, 95))}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,160 @@
+"""The corrector: Lemma 5, alternation, choices and errors."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from observed import Noise, add_s, observe
+
+from crisp_ros.correction.active_shape import ActiveShapeSettings
+from crisp_ros.correction.corrector import CorrectorSettings, correct
+from crisp_ros.geometry.registration import align, register
+from crisp_ros.geometry.se3 import transform
+
+NAMES = ("box", "mug", "bracket", "bar")
+DISTURBED = Noise(0.002, 0.05, 0.004, 0.1, along_ray=0.02, turn=0.15)
+
+
+@pytest.mark.parametrize("solver", ["gradient", "second_order"])
+@pytest.mark.parametrize("shape", ["none", "projected_gradient", "lsq"])
+def test_improves_pose_and_objective(known, solver, shape) -> None:
+    shapes = known.named(*NAMES)
+    seen = observe(shapes, DISTURBED, seed=1, count=250)
+    before = register(*seen[:3])
+    found = correct(
+        known.decoder,
+        *seen[:3],
+        known.codes(*NAMES),
+        known.library,
+        CorrectorSettings(solver=solver, shape=shape),
+    )
+    errors = add_s(found.T_object_camera, seen.T_object_camera, shapes)
+    start = add_s(before.T_object_camera, seen.T_object_camera, shapes)
+    assert np.median(errors) < 0.5 * np.median(start)
+    assert found.iterations.min() > 0
+    assert torch.isfinite(found.objective).all()
+
+
+@pytest.fixture(scope="module")
+def corrected(known):
+    seen = observe(known.named(*NAMES), DISTURBED, seed=2, count=120)
+    valid = seen.valid.clone()
+    valid[:, 100:] = False
+    found = correct(known.decoder, seen.points, seen.pnc, valid, known.codes(*NAMES), known.library)
+    return seen, valid, found
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.0, 0.02))
+def test_lemma_5(known, corrected, seed: int, size: float) -> None:
+    """Z* = R* X + t*: it aligns to the same pose, with nothing left over, so (5) and (7) agree.
+
+    Any Z of (7) that aligns to the optimal pose becomes this Z* by Delta = R* X + t* - Z.
+    """
+    seen, valid, found = corrected
+    weights = valid.float()
+    again = align(seen.points, found.pnc, weights)
+    assert (again.rmse < 1e-5).all()
+    moved = transform(found.T_object_camera, seen.points)
+    torch.testing.assert_close(found.pnc[valid], moved[valid])
+    noise = size * torch.randn(found.pnc.shape, generator=torch.Generator().manual_seed(seed))
+    aligned = align(seen.points, found.pnc + noise, weights)
+    z = seen.points @ aligned.rotation.mT + aligned.translation[:, None]
+    delta = z - (found.pnc + noise)
+    shifted = align(seen.points, found.pnc + noise + delta, weights)
+    # The shift leaves the pose, hence the objective of (7), as it was, and meets (5)'s constraint.
+    torch.testing.assert_close(shifted.rotation, aligned.rotation, atol=1e-4, rtol=0)
+    torch.testing.assert_close(shifted.translation, aligned.translation, atol=1e-4, rtol=0)
+    assert (shifted.rmse < 1e-4).all()
+
+
+def test_points_that_are_not_valid_come_back_as_zero(corrected) -> None:
+    _, valid, found = corrected
+    assert (found.pnc[~valid] == 0).all()
+
+
+def test_a_wrong_code_is_replaced_by_the_right_shape(known) -> None:
+    names = ("box", "sphere", "bracket", "bar", "capsule")
+    seen = observe(known.named(*names), Noise(0.002, 0.05, 0.004, 0.1, along_ray=0.01), seed=3)
+    wrong = known.codes("sphere", "bar", "capsule", "box", "bracket")
+    found = correct(known.decoder, *seen[:3], wrong, known.library)
+    assert torch.equal(found.codes, known.codes(*names))
+    kept = correct(known.decoder, *seen[:3], wrong, None, CorrectorSettings(shape="none"))
+    assert torch.equal(kept.codes, wrong)
+    assert (found.objective < kept.objective).all()
+
+
+def test_the_networks_shape_stays_where_the_depth_cannot_tell(known) -> None:
+    """From behind, mug and cup look alike: each network's answer is kept."""
+    seen = observe(
+        known.named("mug", "mug"), Noise(0.001, 0, 0.002), seed=4, views=[(-1, 0, 0.3)] * 2
+    )
+    named = known.codes("mug", "cup")
+    found = correct(known.decoder, *seen[:3], named, known.library)
+    assert torch.equal(found.codes, named)
+
+
+def test_mixtures_are_used_where_asked_for(known) -> None:
+    seen = observe(known.named("box", "bar"), Noise(0.001, 0, 0.002), seed=5, count=200)
+    settings = CorrectorSettings(active_shape=ActiveShapeSettings(one_hot=False), rounds=2)
+    found = correct(known.decoder, *seen[:3], known.codes("bar", "box"), known.library, settings)
+    one_hot = correct(known.decoder, *seen[:3], known.codes("bar", "box"), known.library)
+    assert (found.objective <= one_hot.objective * 1.05).all()
+
+
+def test_a_batch_equals_its_members_and_repeats(known) -> None:
+    seen = observe(known.named(*NAMES), DISTURBED, seed=6, count=150)
+    registration = register(*seen[:3])
+    codes = known.codes(*NAMES)
+    together = correct(known.decoder, *seen[:3], codes, known.library, registration=registration)
+    again = correct(known.decoder, *seen[:3], codes, known.library, registration=registration)
+    for a, b in zip(together, again, strict=True):
+        assert torch.equal(a, b)
+    for b in range(len(NAMES)):
+        one = slice(b, b + 1)
+        alone = correct(
+            known.decoder,
+            *(part[one] for part in seen[:3]),
+            codes[one],
+            known.library,
+            registration=type(registration)(*(part[one] for part in registration)),
+        )
+        torch.testing.assert_close(
+            alone.T_object_camera[0], together.T_object_camera[b], atol=3e-4, rtol=0
+        )
+        assert torch.equal(alone.codes[0], together.codes[b])
+
+
+def test_no_objects_and_nothing_valid_are_survived(known) -> None:
+    none = correct(
+        known.decoder,
+        torch.zeros(0, 9, 3),
+        torch.zeros(0, 9, 3),
+        torch.zeros(0, 9).bool(),
+        known.library.codes[:0],
+        known.library,
+    )
+    assert none.T_object_camera.shape == (0, 4, 4)
+    junk = torch.full((1, 60, 3), torch.nan)
+    blind = correct(
+        known.decoder, junk, junk, torch.ones(1, 60).bool(), known.codes("box"), known.library
+    )
+    assert torch.isfinite(blind.T_object_camera).all()
+    assert torch.equal(blind.codes, known.codes("box"))
+
+
+def test_errors_say_what_to_do(known) -> None:
+    x, valid = torch.zeros(1, 5, 3), torch.ones(1, 5).bool()
+    with pytest.raises(ValueError, match="needs a shape library.*set shape to 'none'"):
+        correct(known.decoder, x, x, valid, known.codes("box"), None)
+    with pytest.raises(ValueError, match=r"expected both \(B, N, 3\)"):
+        correct(known.decoder, x, x[:, :3], valid, known.codes("box"), known.library)
+    with pytest.raises(ValueError, match=r"expected \(B, N\)"):
+        correct(known.decoder, x, x, valid[:, :3], known.codes("box"), known.library)
+    with pytest.raises(ValueError, match="'newton'"):
+        CorrectorSettings(solver="newton")
+    with pytest.raises(ValueError, match="'cvxpy'"):
+        CorrectorSettings(shape="cvxpy")
+    with pytest.raises(ValueError, match="at least 1"):
+        CorrectorSettings(rounds=0)

@@ -1,0 +1,95 @@
+"""Free space and silhouette on a depth image rendered from a closed-form shape."""
+
+import pytest
+import torch
+from analytic import AnalyticShape
+
+from crisp_ros.correction.surface import surface_points
+from crisp_ros.correction.visibility import visibility_conditions
+from crisp_ros.geometry.se3 import exp, from_rotation_translation, invert, transform
+from crisp_ros.observation.frame import Camera
+
+CAMERA = Camera(fx=300.0, fy=300.0, cx=79.5, cy=59.5, width=160, height=120)
+WALL_M = 1.2
+
+
+def rendered(shape: AnalyticShape, T_object_camera: torch.Tensor):
+    """Depth (H, W) and labels (H, W): the shape, labelled 7, before a wall, by sphere tracing."""
+    v, u = torch.meshgrid(
+        torch.arange(CAMERA.height).double(), torch.arange(CAMERA.width).double(), indexing="ij"
+    )
+    rays = torch.stack(
+        ((u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy, torch.ones_like(u)), -1
+    )
+    length = rays.norm(dim=-1)
+    depth = torch.full_like(u, 0.3)
+    for _ in range(60):
+        x = (depth[..., None] * rays).reshape(-1, 3)
+        distance = shape.sdf(transform(T_object_camera, x)).reshape(u.shape)
+        depth = torch.where(depth < WALL_M, depth + distance / length, depth)
+    hit = depth < WALL_M
+    return torch.where(hit, depth, WALL_M).float(), torch.where(hit, 7, 0)
+
+
+@pytest.fixture(scope="module")
+def pose() -> torch.Tensor:
+    turn = exp(torch.tensor([0, 0, 0, 0.5, 0.7, 0.1]).double())[:3, :3]
+    return invert(from_rotation_translation(turn, torch.tensor([0.02, -0.01, 0.6]).double()))
+
+
+def conditions(known, name, depth, labels, pose):
+    k = known.library.names.index(name)
+    library = known.library
+    surface = surface_points(
+        known.decoder, library.codes[k : k + 1], library.lower[k : k + 1], library.upper[k : k + 1]
+    )
+    return visibility_conditions(surface, pose[None], torch.tensor([7]), depth, labels, CAMERA)
+
+
+@pytest.mark.parametrize("name", ["box", "mug", "bracket"])
+def test_the_truth_sticks_out_nowhere(known, pose, name: str) -> None:
+    depth, labels = rendered(known.named(name)[0], pose)
+    free, silhouette = conditions(known, name, depth, labels, pose)
+    assert free.held.all() and silhouette.held.all()
+    assert free.reasons == silhouette.reasons == ("",)
+
+
+def test_a_shape_before_the_measured_depth_is_refused(known, pose) -> None:
+    depth, labels = rendered(known.named("box")[0], pose)
+    nearer = pose @ exp(torch.tensor([0, 0, 0.05, 0, 0, 0]).double())
+    free, _ = conditions(known, "box", depth, labels, nearer)
+    assert not free.held.any()
+    assert free.reasons[0].endswith("% of the shape lies in space seen to be empty")
+
+
+def test_a_shape_beside_its_mask_is_refused(known, pose) -> None:
+    """The bar explains the points of a box seen end on, but reaches into the background."""
+    depth, labels = rendered(known.named("box")[0], pose)
+    free, silhouette = conditions(known, "bar", depth, labels, pose)
+    assert not silhouette.held.any()
+    assert silhouette.reasons[0].endswith("% of the shape projects onto seen background")
+    assert not free.held.any()
+
+
+def test_what_an_obstacle_hides_may_stick_out(known, pose) -> None:
+    depth, labels = rendered(known.named("bar")[0], pose)
+    hidden = torch.arange(CAMERA.width) < 80
+    depth[:, hidden], labels[:, hidden] = 0.3, 3
+    free, silhouette = conditions(known, "bar", depth, labels, pose)
+    assert free.held.all() and silhouette.held.all()
+
+
+def test_pixels_without_depth_prove_nothing(known, pose) -> None:
+    depth, labels = rendered(known.named("box")[0], pose)
+    free, silhouette = conditions(known, "bar", torch.zeros_like(depth), labels, pose)
+    assert free.value == silhouette.value == 0
+
+
+def test_shapes_out_of_sight_are_survived(known, pose) -> None:
+    depth, labels = rendered(known.named("box")[0], pose)
+    behind = pose @ exp(torch.tensor([0, 0, 3.0, 0, 0, 0]).double())
+    broken = pose.clone()
+    broken[0, 3] = torch.nan
+    for T in (behind, broken):
+        free, silhouette = conditions(known, "box", depth, labels, T)
+        assert torch.isfinite(free.value).all() and torch.isfinite(silhouette.value).all()

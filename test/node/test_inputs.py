@@ -1,0 +1,147 @@
+"""What is handed on as a frame, and what is noted about the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros_graph import isolated_node, spin_until
+from sensor_msgs.msg import CameraInfo, Image
+
+from crisp_ros.node.inputs import TOPICS, Inputs, Received
+from crisp_ros.node.monitor import Monitor
+from crisp_ros.node.parameters import Parameters
+
+SECOND = 10**9
+
+
+class Bench:
+    """Inputs of a node whose messages are delivered by hand."""
+
+    def __init__(self, node: Node) -> None:
+        self.frames: list[Received] = []
+        self.jumps = 0
+        topics = {name: node.resolve_topic_name(topic) for name, topic in TOPICS.items()}
+        self.monitor = Monitor(topics)
+        self.inputs = Inputs(node, self.monitor, self.frames.append, self._jumped)
+        self.inputs.subscribe(Parameters())
+        self._callbacks: dict[str, Callable] = {
+            s.topic_name: s.callback for s in self.inputs._subscriptions
+        }
+
+    def _jumped(self) -> None:
+        self.jumps += 1
+
+    def deliver(self, name: str, stamp_ns: int, **fields: object) -> None:
+        message = CameraInfo() if name == "camera_info" else Image()
+        for field, value in fields.items():
+            setattr(message, field, value)
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, SECOND)
+        self._callbacks[self.monitor.inputs[name].topic](message)
+
+    def images(self, stamp_ns: int) -> None:
+        for name in ("segmentation", "rgb", "depth"):
+            self.deliver(name, stamp_ns)
+
+    def stamps(self) -> list[float]:
+        stamps = (f.messages.rgb.header.stamp for f in self.frames)
+        return [s.sec + s.nanosec / SECOND for s in stamps]
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    with isolated_node() as node:
+        bench = Bench(node)
+        yield bench
+        bench.inputs.unsubscribe()
+
+
+def test_images_of_one_moment_become_a_frame(bench: Bench) -> None:
+    bench.deliver("camera_info", SECOND, width=640)
+    bench.images(SECOND)
+    bench.deliver("rgb", 2 * SECOND)
+    bench.deliver("depth", 2 * SECOND + 40_000_000)  # within sync_slop
+    bench.deliver("segmentation", 2 * SECOND)
+    assert bench.stamps() == [1.0, 2.0]
+    assert bench.frames[0].messages.camera_info.width == 640
+    assert bench.monitor.work.sets == 2
+
+
+def test_late_segmentation_finds_its_images(bench: Bench) -> None:
+    bench.deliver("camera_info", SECOND)
+    for i in range(10):
+        bench.deliver("rgb", SECOND + i * SECOND // 10)
+        bench.deliver("depth", SECOND + i * SECOND // 10)
+    bench.deliver("segmentation", SECOND + 2 * SECOND // 10)
+    assert bench.stamps() == [1.2]
+
+
+def test_the_first_calibration_may_come_after_the_images(bench: Bench) -> None:
+    bench.images(SECOND)
+    assert bench.frames == []
+    bench.deliver("camera_info", SECOND)
+    assert bench.stamps() == [1.0]
+
+
+def test_a_calibration_that_changes_is_used_for_the_images_it_came_with(bench: Bench) -> None:
+    bench.deliver("camera_info", SECOND, width=640)
+    bench.images(SECOND)
+    bench.images(2 * SECOND)
+    bench.deliver("camera_info", 2 * SECOND, width=640)  # the same: nothing to do again
+    assert bench.stamps() == [1.0, 2.0]
+    bench.images(3 * SECOND)
+    bench.deliver("camera_info", 3 * SECOND, width=320)
+    assert bench.stamps() == [1.0, 2.0, 3.0, 3.0]
+    assert [f.messages.camera_info.width for f in bench.frames] == [640, 640, 640, 320]
+    bench.deliver("camera_info", 4 * SECOND, width=160)  # of images to come
+    assert len(bench.frames) == 4
+
+
+def test_frames_older_than_the_last_are_dropped_and_counted(bench: Bench) -> None:
+    bench.deliver("camera_info", SECOND)
+    bench.images(5 * SECOND)
+    bench.images(5 * SECOND - SECOND // 2)
+    assert bench.stamps() == [5.0]
+    assert bench.monitor.work.out_of_order == 1 and bench.jumps == 0
+
+
+def test_a_jump_back_forgets_what_waits(bench: Bench) -> None:
+    bench.deliver("camera_info", SECOND)
+    for i in range(30):  # more than the queues hold, none with a partner
+        bench.deliver("rgb", (100 + i) * SECOND)
+        bench.deliver("segmentation", (200 + i) * SECOND)
+        bench.deliver("depth", (300 + i) * SECOND)
+    run = bench.inputs.run
+    bench.images(SECOND)
+    assert bench.stamps() == [1.0]
+    assert bench.jumps == 1 and bench.monitor.work.time_jumps == 1
+    assert bench.frames[0].run == bench.inputs.run != run
+
+
+def test_each_input_is_described(bench: Bench) -> None:
+    header_frame = Image().header
+    header_frame.frame_id = "camera"
+    bench.deliver("depth", SECOND, encoding="16UC1", width=640, height=480, header=header_frame)
+    record = bench.monitor.inputs["depth"]
+    assert (record.description, record.frame_id, record.count) == ("16UC1 640 x 480", "camera", 1)
+    assert record.stamp == 1.0 and record.delay > 0
+    assert record.topic == "/depth_registered/image_rect"
+
+
+def test_an_incompatible_quality_of_service_is_noted() -> None:
+    topic = "/rgb/image_rect_color"
+    override = Parameter(f"qos_overrides.{topic}.subscription.reliability", value="reliable")
+    with isolated_node() as publishing:
+        context: Context = publishing.context
+        best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        publishing.create_publisher(Image, topic, best_effort)
+        node = Node("listening", context=context, parameter_overrides=[override])
+        bench = Bench(node)
+        record = bench.monitor.inputs["rgb"]
+        assert spin_until(node, lambda: record.incompatible_qos == "RELIABILITY")
+        bench.inputs.unsubscribe()
+        node.destroy_node()
