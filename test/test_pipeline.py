@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import threading
 
 import numpy as np
@@ -9,6 +10,7 @@ from analytic_scene import CAMERA, TruthfulNetwork, rendered, truthful_model
 from scipy.spatial.transform import Rotation
 
 from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.geometry.decimation import is_closed
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
@@ -88,7 +90,8 @@ def test_the_corrector_repairs_a_wrong_shape(scene):
     wrong = estimator(answers=(1, 2, 0), settings=AS_IT_IS).estimate(scene.frame)
     assert not any(e.certified for e in wrong.objects)
     assert all("mm >" in e.reason for e in wrong.objects)
-    repaired = estimator(answers=(1, 2, 0)).estimate(scene.frame)
+    any_shape = dataclasses.replace(SETTINGS, corrector=CorrectorSettings(shape_ratio=math.inf))
+    repaired = estimator(answers=(1, 2, 0), settings=any_shape).estimate(scene.frame)
     assert [e.code.argmax() for e in repaired.objects] == [0, 1, 2]
     assert all(e.certified for e in repaired.objects)
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from crisp_ros.correction.active_shape import (
     ActiveShapeSettings,
-    LibraryFits,
     least_squares,
     library_fits,
 )
@@ -49,7 +48,12 @@ class CorrectorSettings:
             Algorithm 2, with the pose of the promising library shapes refined before they are
             compared.
         rounds: alternations of pose and shape.
+        restarts: the second-order solver starts anew, at most so often, from where it ended, for
+            objects that it got nearer to their shape but not to
+        restart_above_m: ... within this root mean square distance, metres.
         gradient, second_order, projected_gradient, active_shape: settings of the solvers.
+        shape_ratio: with "lsq", library shapes whose codes are at most this many times as far from
+            the network's code as the nearest one's may explain the depth; infinity admits all.
         shape_significance: the library shape nearest to the network's code is kept unless another
             one's objective is lower by this share of itself plus the squared surface error.
     """
@@ -57,11 +61,14 @@ class CorrectorSettings:
     solver: Literal["gradient", "second_order"] = "second_order"
     shape: Literal["none", "projected_gradient", "lsq"] = "lsq"
     rounds: int = 1
+    restarts: int = 2
+    restart_above_m: float = 2.2e-3
     gradient: GradientSettings = field(default_factory=GradientSettings)
     second_order: SecondOrderSettings = field(default_factory=SecondOrderSettings)
     projected_gradient: ProjectedGradientSettings = field(default_factory=ProjectedGradientSettings)
     active_shape: ActiveShapeSettings = field(default_factory=ActiveShapeSettings)
-    shape_significance: float = 0.1
+    shape_ratio: float = 2.0
+    shape_significance: float = 0.2
 
     def __post_init__(self) -> None:
         if self.solver not in ("gradient", "second_order"):
@@ -72,6 +79,8 @@ class CorrectorSettings:
             )
         if self.rounds < 1:
             raise ValueError(f"rounds is {self.rounds}: expected at least 1")
+        if not self.shape_ratio >= 1.0:
+            raise ValueError(f"shape_ratio is {self.shape_ratio}: expected at least 1")
 
 
 class _Objects(NamedTuple):
@@ -162,21 +171,41 @@ def _pose_step(
     turn: int,
 ) -> PoseStep:
     if settings.solver == "second_order":
-        return refine(
-            decoder,
-            objects.points,
-            objects.pnc,
-            objects.weights,
-            objects.valid,
-            codes,
-            T,
-            settings.second_order,
-        )
+        return _refined(decoder, objects, codes, T, settings)
     # Later rounds go on from the last Z, which by Lemma 5 is R x + t.
     z, weights = objects.pnc, objects.weights
     if turn > 0 or settings.shape == "lsq":
         z, weights = transform(T, objects.points), objects.valid.to(z.dtype)
     return descend(decoder, objects.points, z, weights, objects.valid, codes, settings.gradient)
+
+
+def _refined(
+    decoder: ShapeDecoder,
+    objects: _Objects,
+    codes: Tensor,
+    T: Tensor,
+    settings: CorrectorSettings,
+) -> PoseStep:
+    """The second-order solver, started anew for the few objects that need a longer way."""
+    step = refine(decoder, *objects, codes, T, settings.second_order)
+    start = step.start_objective
+    for _ in range(settings.restarts):
+        far = (step.objective > settings.restart_above_m**2) & (step.objective < start)
+        rows = far.nonzero().squeeze(-1)
+        if len(rows) == 0:
+            break
+        start = step.objective
+        some = _Objects(*(part[rows] for part in objects))
+        again = refine(
+            decoder, *some, codes[rows], step.T_object_camera[rows], settings.second_order
+        )
+        step = PoseStep(
+            step.T_object_camera.index_copy(0, rows, again.T_object_camera),
+            step.objective.index_copy(0, rows, again.objective),
+            step.start_objective,
+            step.iterations.index_add(0, rows, again.iterations),
+        )
+    return step
 
 
 def _library_start(
@@ -189,27 +218,38 @@ def _library_start(
 ) -> tuple[Tensor, Tensor]:
     """The chosen library shape's pose (B, 4, 4) and code (B, C) of each object.
 
-    The network's code has seen the colours; so the shape nearest to it stays unless the depth
-    clearly prefers another.
+    The network's code has seen the colours, the depth only what every box has: a side. So a shape
+    that the network clearly named stays, and where it was in doubt, the depth decides.
     """
-    fits = library_fits(decoder, *objects, library, T, settings.active_shape, settings.second_order)
-    named = torch.cdist(codes, library.codes).argmin(-1)
-    chosen = chosen_shape(fits, named, settings)
-    rows = torch.arange(len(codes), device=codes.device)
-    return fits.T_object_camera[rows, chosen], library.codes[chosen]
+    distances = torch.cdist(codes, library.codes)
+    nearest = distances.min(-1)
+    chosen = nearest.indices
+    admitted = distances <= settings.shape_ratio * nearest.values[:, None]
+    doubtful = (admitted.sum(-1) > 1).nonzero().squeeze(-1)
+    if len(doubtful) > 0:
+        some = _Objects(*(part[doubtful] for part in objects))
+        fits = library_fits(
+            decoder, *some, library, T[doubtful], settings.active_shape, settings.second_order
+        )
+        objective = fits.objective.masked_fill(~admitted[doubtful], torch.inf)
+        found = chosen_shape(objective, chosen[doubtful], settings)
+        rows = torch.arange(len(doubtful), device=codes.device)
+        chosen = chosen.index_copy(0, doubtful, found)
+        T = T.index_copy(0, doubtful, fits.T_object_camera[rows, found])
+    return T, library.codes[chosen]
 
 
-def chosen_shape(fits: LibraryFits, named: Tensor, settings: CorrectorSettings) -> Tensor:
+def chosen_shape(objective: Tensor, named: Tensor, settings: CorrectorSettings) -> Tensor:
     """The library index (B,) of each object's shape.
 
     Args:
-        fits: of `library_fits`.
+        objective: (B, K) square metres, of `library_fits`; infinite for shapes not considered.
         named: (B,) index of the library shape that the network named.
         settings: see `CorrectorSettings`.
     """
-    best = fits.objective.argmin(-1)
-    before = fits.objective.gather(-1, named[:, None]).squeeze(-1)
-    after = fits.objective.gather(-1, best[:, None]).squeeze(-1)
+    best = objective.argmin(-1)
+    before = objective.gather(-1, named[:, None]).squeeze(-1)
+    after = objective.gather(-1, best[:, None]).squeeze(-1)
     better = clearly_better(
         before, after, settings.shape_significance, settings.second_order.surface_error_m
     )

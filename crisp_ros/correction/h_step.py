@@ -66,9 +66,9 @@ def projected_gradient(
     """Minimises over the hull of the library: mean_i rho(f_d(z_i | A c)), c on the simplex.
 
     The objective is the robust, weighted MEAN over valid points of `surface_objective`. The first
-    iterate is the hull's point nearest to the code given; after each step of Adam the coefficients
-    are projected onto the simplex, exactly. Each object keeps its own best iterate and stops on its
-    own; where the network's code is a column, the result is never worse than it.
+    iterate is the hull's point nearest to the code given; after each step of Adam along the simplex
+    the coefficients are projected onto it, exactly. Each object keeps its own best iterate and
+    stops on its own; where the network's code is a column, the result is never worse than it.
 
     Args:
         decoder: f_d.
@@ -104,7 +104,7 @@ def projected_gradient(
         best_c[active] = torch.where(better[:, None], c[active], best_c[active])
         waited[active] = torch.where(better, 0, waited[active] + 1)
         going = waited[active] < settings.patience
-        active, gradient = active[going], gradient[going]
+        active, gradient = active[going], _along_simplex(gradient[going])
         if step == settings.iterations or len(active) == 0:
             break
         first[active] = 0.9 * first[active] + 0.1 * gradient
@@ -130,6 +130,11 @@ def _nearest_coefficients(hull: Tensor, codes: Tensor) -> Tensor:
     gram = hull @ hull.transpose(-1, -2)
     linear = -(hull @ codes[..., None]).squeeze(-1)
     return minimise(gram, linear).coefficients
+
+
+def _along_simplex(gradient: Tensor) -> Tensor:
+    """Its part along sum(c) = const: Adam would else spend its steps on what projection undoes."""
+    return gradient - gradient.mean(-1, keepdim=True)
 
 
 def _slope(

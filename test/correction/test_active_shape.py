@@ -16,7 +16,7 @@ from crisp_ros.correction.residuals import surface_objective
 from crisp_ros.geometry.registration import register
 from crisp_ros.geometry.se3 import transform
 
-# Seen from the side of its handle a mug is no cup, and a cup seen from there is no mug.
+# Seen from the side of its handle a mug is no cup.
 VIEWS = ((1.0, 0.6, 0.7), (1.0, 0.8, 0.3), (0.9, -0.7, 0.5))
 
 
@@ -40,6 +40,8 @@ def test_distance_matrix_equals_a_loop(known) -> None:
 def test_finds_the_shape_from_half_its_surface_and_a_wrong_code(known, one_hot: bool) -> None:
     right = total = 0
     truth = torch.arange(len(known.library))
+    # All points of a cup lie on a mug too: what tells them apart is space that was seen empty.
+    told_apart = truth != known.library.names.index("cup")
     for seed, view in enumerate(VIEWS):
         _, z = half_seen(known, Noise(0.002, 0.1), seed, view)
         wrong = known.library.codes.roll(1 + seed, dims=0)
@@ -47,8 +49,8 @@ def test_finds_the_shape_from_half_its_surface_and_a_wrong_code(known, one_hot: 
         step = least_squares(
             known.decoder, z, torch.ones(z.shape[:2]).bool(), wrong, known.library, settings
         )
-        right += (step.coefficients.argmax(-1) == truth).sum().item()
-        total += len(z)
+        right += (step.coefficients.argmax(-1) == truth)[told_apart].sum().item()
+        total += told_apart.sum().item()
         assert (step.objective <= step.start_objective).all()
     assert right / total >= 0.95
 

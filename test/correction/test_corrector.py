@@ -1,5 +1,8 @@
 """The corrector: Lemma 5, alternation, choices and errors."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +12,11 @@ from observed import Noise, add_s, observe
 
 from crisp_ros.correction.active_shape import ActiveShapeSettings
 from crisp_ros.correction.corrector import CorrectorSettings, correct
+from crisp_ros.correction.second_order import SecondOrderSettings
 from crisp_ros.geometry.registration import align, register
 from crisp_ros.geometry.se3 import transform
 
+ANY_SHAPE = CorrectorSettings(shape_ratio=math.inf)
 NAMES = ("box", "mug", "bracket", "bar")
 DISTURBED = Noise(0.002, 0.05, 0.004, 0.1, along_ray=0.02, turn=0.15)
 
@@ -78,11 +83,48 @@ def test_a_wrong_code_is_replaced_by_the_right_shape(known) -> None:
     names = ("box", "sphere", "bracket", "bar", "capsule")
     seen = observe(known.named(*names), Noise(0.002, 0.05, 0.004, 0.1, along_ray=0.01), seed=3)
     wrong = known.codes("sphere", "bar", "capsule", "box", "bracket")
-    found = correct(known.decoder, *seen[:3], wrong, known.library)
+    found = correct(known.decoder, *seen[:3], wrong, known.library, ANY_SHAPE)
     assert torch.equal(found.codes, known.codes(*names))
     kept = correct(known.decoder, *seen[:3], wrong, None, CorrectorSettings(shape="none"))
     assert torch.equal(kept.codes, wrong)
     assert (found.objective < kept.objective).all()
+
+
+def test_a_shape_clearly_named_stays_and_the_depth_decides_where_the_network_doubts(known) -> None:
+    seen = observe(known.named("box", "box"), Noise(0.002, 0.05, 0.004, 0.1), seed=3)
+    box, bar = known.codes("box"), known.codes("bar")
+    codes = torch.cat((0.1 * box + 0.9 * bar, 0.45 * box + 0.55 * bar))
+    found = correct(known.decoder, *seen[:3], codes, known.library)
+    assert torch.equal(found.codes, torch.cat((bar, box)))
+    widest = correct(known.decoder, *seen[:3], codes, known.library, ANY_SHAPE)
+    assert torch.equal(widest.codes, torch.cat((box, box)))
+
+
+def test_restarts_bring_home_what_is_still_far_and_leave_the_others(known) -> None:
+    shapes = known.named("mug", "mug", "mug")
+    seen = observe(shapes, Noise(0.001, 0.0, 0.002, turn=0.9), seed=8)
+    good = observe(shapes, Noise(0.001, 0.0, 0.002), seed=8)
+    pnc = torch.cat((good.pnc[:1], seen.pnc[1:]))
+    codes = known.codes("mug", "mug", "mug")
+    ends = [
+        correct(
+            known.decoder,
+            seen.points,
+            pnc,
+            seen.valid,
+            codes,
+            None,
+            CorrectorSettings(
+                shape="none", restarts=n, second_order=SecondOrderSettings(evaluations=6)
+            ),
+        )
+        for n in (0, 3)
+    ]
+    near = ends[0].objective <= CorrectorSettings().restart_above_m ** 2
+    assert near.any() and not near.all()
+    assert torch.equal(ends[1].T_object_camera[near], ends[0].T_object_camera[near])
+    assert (ends[1].objective[~near] < 0.5 * ends[0].objective[~near]).any()
+    assert (ends[1].objective <= ends[0].objective).all()
 
 
 def test_the_networks_shape_stays_where_the_depth_cannot_tell(known) -> None:
@@ -97,9 +139,11 @@ def test_the_networks_shape_stays_where_the_depth_cannot_tell(known) -> None:
 
 def test_mixtures_are_used_where_asked_for(known) -> None:
     seen = observe(known.named("box", "bar"), Noise(0.001, 0, 0.002), seed=5, count=200)
-    settings = CorrectorSettings(active_shape=ActiveShapeSettings(one_hot=False), rounds=2)
-    found = correct(known.decoder, *seen[:3], known.codes("bar", "box"), known.library, settings)
-    one_hot = correct(known.decoder, *seen[:3], known.codes("bar", "box"), known.library)
+    mixed = dataclasses.replace(
+        ANY_SHAPE, active_shape=ActiveShapeSettings(one_hot=False), rounds=2
+    )
+    found = correct(known.decoder, *seen[:3], known.codes("bar", "box"), known.library, mixed)
+    one_hot = correct(known.decoder, *seen[:3], known.codes("bar", "box"), known.library, ANY_SHAPE)
     assert (found.objective <= one_hot.objective * 1.05).all()
 
 

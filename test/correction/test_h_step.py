@@ -88,10 +88,13 @@ def test_objects_do_not_influence_each_other(known) -> None:
     points = on_surface(known, *names, seed=3)
     valid = torch.ones(points.shape[:2]).bool()
     codes = known.codes("capsule", "cylinder", "bracket")
-    together = projected_gradient(known.decoder, points, valid, codes, known.library.codes)
+    settings = ProjectedGradientSettings(own_code=False)
+    together = projected_gradient(
+        known.decoder, points, valid, codes, known.library.codes, settings
+    )
     for b in range(3):
         one = slice(b, b + 1)
         alone = projected_gradient(
-            known.decoder, points[one], valid[one], codes[one], known.library.codes
+            known.decoder, points[one], valid[one], codes[one], known.library.codes, settings
         )
         assert alone.objective.item() == pytest.approx(together.objective[b].item(), rel=1e-2)

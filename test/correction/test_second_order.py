@@ -92,7 +92,7 @@ def test_free_directions_stay_where_the_network_put_them(known) -> None:
     x_axis = motion[0, :3, 0]
     assert abs(math.atan2(x_axis[1], x_axis[0])) < math.radians(3)
     turned = math.acos(min(1.0, (motion[1, :3, :3].trace().item() - 1) / 2))
-    assert turned < math.radians(12)
+    assert turned < math.radians(15)
 
 
 def test_without_the_prior_the_plane_would_slide() -> None:

@@ -90,7 +90,8 @@ def test_meshes_and_markers_reach_late_subscribers_and_follow_the_shape(peer: Pe
     peer.answer(Scene())  # before anybody listens to shapes
     peer.listen_to_shapes()
     meshes, markers = peer.received["meshes"], peer.received["markers"]
-    peer.wait(lambda: {"mug_1", "object_2"} <= {m.id for m in meshes} and len(markers) >= 2)
+    everything = {"mug_1", "object_2", "object_101"}
+    peer.wait(lambda: everything <= {m.id for m in meshes} and len(markers) >= 2)
     first = {m.id: m for m in meshes}["mug_1"]
     vertices = np.array([(p.x, p.y, p.z) for p in first.mesh.vertices])
     np.testing.assert_allclose(vertices.max(0), HALF_EDGES, atol=1e-6)
