@@ -224,7 +224,8 @@ def _library_start(
     distances = torch.cdist(codes, library.codes)
     nearest = distances.min(-1)
     chosen = nearest.indices
-    admitted = distances <= settings.shape_ratio * nearest.values[:, None]
+    floor = nearest.values[:, None].clamp_min(torch.finfo(distances.dtype).tiny)
+    admitted = distances <= settings.shape_ratio * floor
     doubtful = (admitted.sum(-1) > 1).nonzero().squeeze(-1)
     if len(doubtful) > 0:
         some = _Objects(*(part[doubtful] for part in objects))
