@@ -72,7 +72,7 @@ def _rectified(message: CameraInfo) -> _Intrinsics:
             f"camera_info is of the second camera of a stereo pair (P[3] = {p[3]:g}): "
             "its images are not in the frame of their header; use the first camera"
         )
-    return _Intrinsics(p[0], p[5], p[2], p[6])
+    return _intrinsics(p[0], p[5], p[2], p[6])
 
 
 def _raw(message: CameraInfo) -> _Intrinsics:
@@ -82,4 +82,9 @@ def _raw(message: CameraInfo) -> _Intrinsics:
             "segmentation first (image_proc), and set rectified to true"
         )
     k = message.k
-    return _Intrinsics(k[0], k[4], k[2], k[5])
+    return _intrinsics(k[0], k[4], k[2], k[5])
+
+
+def _intrinsics(*values: np.float64) -> _Intrinsics:
+    """Python's own numbers: NumPy's would turn float32 images into float64."""
+    return _Intrinsics(*map(float, values))

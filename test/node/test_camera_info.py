@@ -34,6 +34,12 @@ def test_without_p_an_undistorted_camera_uses_k() -> None:
     assert (found.fx, found.cx) == (600, 320)
 
 
+@pytest.mark.parametrize("rectified", [True, False])
+def test_numbers_are_pythons_own_so_that_images_stay_float32(rectified: bool) -> None:
+    found = camera(calibration(d=[0.0] * 5), rectified)
+    assert {type(v) for v in (found.fx, found.fy, found.cx, found.cy)} == {float}
+
+
 def test_region_of_interest_and_binning_move_the_pixel() -> None:
     whole = camera(calibration(), rectified=True)
     message = calibration(binning_x=2, binning_y=4)
