@@ -11,11 +11,10 @@ from rich.console import Console
 
 from crisp_ros.cli.options import OptionError, progress
 from crisp_ros.data.bop import BopModel, read_models
-from crisp_ros.data.recording import write_recording
-from crisp_ros.evaluation.recording import model_shapes, save_shapes
+from crisp_ros.data.recording_writer import write_recording
+from crisp_ros.evaluation.recording import SHAPES_NAME, model_shapes, save_shapes
 from crisp_ros.synthesis.recording import RecordingSettings, table_recording
 
-SHAPES_NAME = "objects.npz"
 _SHAPE_POINTS = 1500
 
 

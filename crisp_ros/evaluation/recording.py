@@ -19,6 +19,7 @@ from crisp_ros.evaluation.metrics import add_s, auc, rotation_error, translation
 
 ADD_S_THRESHOLDS_M = {"1cm": 0.01, "2cm": 0.02, "3cm": 0.03}
 HALF_VISIBLE = 0.5
+SHAPES_NAME = "objects.npz"  # beside the files of a recording whose truth is known
 _SHAPE_SAMPLES = 20_000
 
 
@@ -123,7 +124,7 @@ class FrameScore:
 
 
 def frame_score(entry: Mapping[str, Any], shapes: Mapping[str, TrueShape]) -> FrameScore:
-    """Scores one frame as the player reports it (see node/player.py)."""
+    """Scores one frame as the player reports it (see node/player_results.py)."""
     estimates = {int(e["label"]): e for e in entry["estimates"]}
     truths = {int(t["label"]): t for t in entry["truth"]}
     objects = []

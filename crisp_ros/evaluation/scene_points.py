@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from crisp_ros.data.recording import RecordedFrame
+from crisp_ros.data.recorded_frame import RecordedFrame
 
 _MM = 1e-3
 _VIEWS = 6  # of a known camera, merged into one cloud

@@ -77,10 +77,17 @@ def labels(message: Image) -> NDArray[np.int32]:
 
 def rgb_message(pixels: NDArray[np.uint8], header: Header) -> Image:
     """An rgb8 image of colours (H, W, 3)."""
-    height, width, _ = pixels.shape
-    message = Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width)
+    return image_message(pixels, "rgb8", header)
+
+
+def image_message(pixels: NDArray[np.generic], encoding: str, header: Header) -> Image:
+    """An image of pixels (H, W) or (H, W, channels), of the type that the encoding names."""
+    height, width = pixels.shape[:2]
+    data = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).tobytes()
+    message = Image(header=header, height=height, width=width, encoding=encoding)
+    message.step = len(data) // height
     # rclpy takes an array.array as it is; of anything else it checks every element.
-    message.data = array.array("B", np.ascontiguousarray(pixels).tobytes())
+    message.data = array.array("B", data)
     return message
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from crisp_ros.data.recording import RecordedFrame, TrueObject
+from crisp_ros.data.recorded_frame import RecordedFrame, TrueObject
 
 from .lighting import Lamps, Lighting, indoor_light
 from .materials import sampled

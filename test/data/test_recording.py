@@ -16,15 +16,9 @@ from scipy.spatial.transform import Rotation
 from tiny_bop import write_tiny_bop
 
 from crisp_ros.data.bop import BopDataset
-from crisp_ros.data.recording import (
-    RecordedFrame,
-    Recording,
-    RecordingError,
-    Topics,
-    TrueObject,
-    bop_frames,
-    write_recording,
-)
+from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError, TrueObject, bop_frames
+from crisp_ros.data.recording import Recording
+from crisp_ros.data.recording_writer import write_recording
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 HEIGHT, WIDTH = 30, 40
@@ -156,7 +150,12 @@ def write_bag(
     return folder
 
 
-TOPICS = Topics("/cam/color", "/cam/depth", "/masks", "/cam/info", "/names")
+TOPICS = {
+    "rgb": "/cam/color",
+    "depth": "/cam/depth",
+    "segmentation": "/masks",
+    "camera_info": "/cam/info",
+}
 RGB = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
 DEPTH_MM = np.random.default_rng(1).integers(0, 5000, (HEIGHT, WIDTH)).astype(np.uint16)
 LABELS = (np.arange(WIDTH)[None].repeat(HEIGHT, 0) // 10).astype(np.uint8)
@@ -279,10 +278,77 @@ def test_images_that_cannot_be_used(tmp_path: Path, topic, message, complaint):
 
 def test_a_missing_topic_is_named_with_those_that_are_there(tmp_path: Path):
     bag = write_bag(tmp_path / "bag", broken("/masks", short())[:-1])
-    with pytest.raises(
-        RecordingError, match="no topic for segmentation .*/masks.*it has .*/cam/color"
-    ):
+    with pytest.raises(RecordingError, match="no topic /masks for segm.*there are .*/cam/color"):
         Recording(bag, TOPICS)
+    with pytest.raises(RecordingError, match="no topic for segmentation, neither /seg.* nor an im"):
+        Recording(bag)
+
+
+def compressed(pixels: np.ndarray, format_name: str, kind: str) -> Any:
+    data = cv2.imencode(kind, pixels)[1].ravel()
+    header = raw(5, pixels, "").header
+    return STORE.types["sensor_msgs/msg/CompressedImage"](header, format_name, data)
+
+
+# Other people's names, each with what it holds; the first four are needed.
+STRANGE = [
+    ("/cam/color/camera_info", info(0)),
+    ("/cam/color/image_raw/compressed", compressed(RGB[..., ::-1], "jpeg", ".png")),
+    ("/cam/aligned/image_raw", raw(5, DEPTH_MM, "16UC1")),
+    ("/sam/masks", raw(5, LABELS, "mono8")),
+    ("/cam/color/image_raw", raw(5, 255 - RGB, "rgb8")),  # better than its compressed form
+    ("/cam/depth/camera_info", info(0, np.array([9.0, 0, 9, 0, 0, 9, 9, 0, 0, 0, 1, 0]))),
+    ("/yuv", raw(5, RGB[..., :2], "yuv422")),
+]
+
+
+@pytest.mark.parametrize("count", [4, len(STRANGE)])
+def test_topics_are_found_by_what_they_hold(tmp_path: Path, count: int):
+    (read,) = Recording(write_bag(tmp_path / "bag", STRANGE[:count])).frames()
+    np.testing.assert_array_equal(read.rgb, RGB if count == 4 else 255 - RGB)
+    np.testing.assert_array_equal(read.depth, DEPTH_MM)
+    np.testing.assert_array_equal(read.labels, LABELS)
+    np.testing.assert_array_equal(read.intrinsics, K)  # of the colour camera
+
+
+@pytest.mark.parametrize(
+    "topic, message, role",
+    [
+        ("/cam/depth/image_raw", raw(5, DEPTH_MM, "16UC1"), "depth"),
+        ("/ir", raw(5, LABELS, "mono8"), "segmentation"),
+        ("/rear/image", raw(5, RGB, "bgr8"), "rgb"),
+    ],
+)
+def test_what_could_be_two_has_to_be_named(tmp_path: Path, topic, message, role):
+    bag = write_bag(tmp_path / "bag", [*STRANGE[:4], (topic, message)])
+    with pytest.raises(RecordingError, match=f"several topics could be {role}: .*{role}=TOPIC"):
+        Recording(bag)
+    chosen = {"depth": "/cam/aligned/image_raw", "segmentation": "/sam/masks"}
+    chosen["rgb"] = "/cam/color/image_raw"
+    (read,) = Recording(bag, {role: chosen[role]}).frames()
+    np.testing.assert_array_equal(read.depth, DEPTH_MM)
+    np.testing.assert_array_equal(read.labels, LABELS)
+
+
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ({"k": np.zeros(9)}, "not calibrated"),
+        ({"d": np.full(5, 0.1)}, "lens distortion, but no projection matrix"),
+        ({"binning_x": 2}, "binning or a region"),
+        ({"width": 20}, "colour is 40 x 30 .* camera info 20 x 30"),
+    ],
+)
+def test_calibrations_that_do_not_fit_the_images(tmp_path: Path, changes, complaint):
+    bag = write_bag(tmp_path / "bag", broken("/cam/info", replace(info(0), **changes)))
+    with pytest.raises(RecordingError, match=complaint):
+        list(Recording(bag, TOPICS).frames())
+
+
+def test_depth_of_another_size_is_not_registered(tmp_path: Path):
+    bag = write_bag(tmp_path / "bag", broken("/cam/depth", raw(5, DEPTH_MM[::2, ::2], "16UC1")))
+    with pytest.raises(RecordingError, match="depth 20 x 15, labels 40 x 30.*registered"):
+        list(Recording(bag, TOPICS).frames())
 
 
 def test_camera_info_must_come_first(tmp_path: Path):
@@ -293,12 +359,18 @@ def test_camera_info_must_come_first(tmp_path: Path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a bag"])
-def test_no_recording(tmp_path: Path, content):
-    path = tmp_path / "bag.mcap"
+@pytest.mark.parametrize("name", ["bag.mcap", "bag.db3", "bag.bag"])
+def test_no_recording(tmp_path: Path, name, content):
+    path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(RecordingError, match="bag.mcap"):
+    with pytest.raises(RecordingError, match=name + ": no"):
         Recording(path)
+
+
+def test_a_folder_without_metadata_is_no_recording(tmp_path: Path):
+    with pytest.raises(RecordingError, match="not a recording; expected a rosbag2 folder with met"):
+        Recording(tmp_path)
 
 
 def test_frames_of_a_data_set_keep_their_depth(tmp_path: Path):

@@ -1,0 +1,81 @@
+"""The parameters of `crisp_player`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from itertools import islice
+from typing import Any
+
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.node import Node
+
+from crisp_ros.data.bag_topics import Topics
+from crisp_ros.data.bop import BopDataset
+from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError, bop_frames
+from crisp_ros.data.recording import Recording
+
+_BOP_INTERVAL_S = 10.0  # unrelated images: longer than the node remembers an object
+
+
+def _parameter(default: Any, description: str) -> Any:
+    return field(default=default, metadata={"description": description})
+
+
+def _topic(role: str) -> Any:
+    return _parameter(
+        "",
+        f"Topic of the recording for {role}, without image_transport's suffix; empty: the usual"
+        " name, or else the only topic of its kind.",
+    )
+
+
+@dataclass(frozen=True)
+class PlayerParameters:
+    """What is played, and how."""
+
+    recording: str = _parameter("", "rosbag2 folder, .mcap or .db3 file to play.")
+    bop: str = _parameter("", "Data set folder in the BOP layout, played instead of a recording.")
+    frames: int = _parameter(0, "Most frames to play; 0 plays all.")
+    loop: bool = _parameter(False, "Begin again at the end.")
+    rate: float = _parameter(0.0, "Most frames a second; 0 goes as fast as the node answers.")
+    timeout: float = _parameter(
+        120.0, "Seconds to wait for the node: until it is ready, and for each answer."
+    )
+    estimator: str = _parameter("crisp", "Name of the node that answers.")
+    bring_up: bool = _parameter(False, "Configure and activate the node first.")
+    results: str = _parameter("", "Folder for the node's answers; empty for none.")
+    rgb_topic: str = _topic("rgb")
+    depth_topic: str = _topic("depth")
+    segmentation_topic: str = _topic("segmentation")
+    camera_info_topic: str = _topic("camera_info")
+    label_info_topic: str = _topic("label_info")
+
+    def played(self) -> Iterator[RecordedFrame]:
+        """The frames to play, once.
+
+        Raises:
+            RecordingError, DatasetError: they cannot be read.
+        """
+        if bool(self.recording) == bool(self.bop):
+            raise RecordingError("name what to play: the parameter recording, or bop")
+        if self.bop:
+            frames = bop_frames(BopDataset(self.bop), _BOP_INTERVAL_S)
+        else:
+            topics = {role: getattr(self, f"{role}_topic") for role in Topics._fields}
+            given = {role: topic for role, topic in topics.items() if topic}
+            frames = Recording(self.recording, given).frames()
+        return islice(frames, self.frames) if self.frames > 0 else frames
+
+
+def declared_parameters(node: Node) -> PlayerParameters:
+    """Declares the parameters on a node; their values."""
+    values = {
+        parameter.name: node.declare_parameter(
+            parameter.name,
+            parameter.default,
+            ParameterDescriptor(description=parameter.metadata["description"]),
+        ).value
+        for parameter in fields(PlayerParameters)
+    }
+    return PlayerParameters(**values)
