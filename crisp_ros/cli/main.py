@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args.command_line = " ".join(["crisp", *arguments])
         args.run(args)
     except KeyboardInterrupt:
+        print(f"crisp {chosen}: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
         if not _is_the_users(error):

@@ -68,9 +68,12 @@ def test_a_defect_keeps_its_traceback(pretend: Pretend, failure: Exception) -> N
         main(["pretend", "a.json"])
 
 
-def test_an_interrupt_has_its_own_status(pretend: Pretend) -> None:
+def test_an_interrupt_has_its_own_status(
+    pretend: Pretend, capsys: pytest.CaptureFixture[str]
+) -> None:
     pretend(KeyboardInterrupt())
     assert main(["pretend", "a.json"]) == 130
+    assert capsys.readouterr().err == "crisp pretend: interrupted\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["pretend"], ["pretend", "-x"]])
