@@ -55,7 +55,7 @@ class Graph:
                     raise DemoError(self._with_complaint(entry["text"]))
                 yield entry
             if over and not lines:
-                raise DemoError(f"the {over} has ended: {self._last_words(over)}")
+                raise DemoError(self._obituary(over))
             time.sleep(_POLL_S)
 
     def _ended(self) -> str:
@@ -69,10 +69,13 @@ class Graph:
         said = f"; it says: {complaints[-1].partition(']: ')[2]}" if complaints else ""
         return f"{text}{said} (log: {self._log('node')})"
 
-    def _last_words(self, name: str) -> str:
+    def _obituary(self, name: str) -> str:
+        """How a process ended, and the last that it said."""
+        status = self._processes[name].wait()
+        how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         lines = self._log(name).read_text(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-        return f"{last} (log: {self._log(name)})"
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+        return f"the {name} has ended, {how}; its last line: {last} (log: {self._log(name)})"
 
     def _log(self, name: str) -> Path:
         return self._results / f"{name}.log"

@@ -6,15 +6,24 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from crisp_ros.evaluation.recording import FrameScore, ObjectScore, RecordingScore
+from crisp_ros.evaluation.recording import (
+    FrameScore,
+    ObjectScore,
+    RecordingScore,
+    median,
+    number,
+    percent,
+)
 
 _BAR_WIDTH = 40
 _GOOD_M, _FAIR_M = 0.01, 0.02
+_ERRORS = ("ADD-S\nmm", "rotation\ndeg")
 
 
 def live_view(scores: Sequence[FrameScore], state: str, total: int) -> RenderableType:
@@ -33,31 +42,54 @@ def frame_line(score: FrameScore, total: int) -> str:
     if not score.answered:
         return f"{start}no answer"
     certified = sum(o.certified for o in score.objects)
-    errors = [o.add_s_m for o in score.objects if not math.isnan(o.add_s_m)]
-    median = f"median ADD-S {_millimetres(float(np.median(errors)))}, " if errors else ""
+    error = median(o.add_s_m for o in score.objects)
+    errors = "" if math.isnan(error) else f"median ADD-S {number(1e3 * error)} mm, "
     return (
-        f"{start}{len(score.objects)} objects, {median}{certified} certified,"
+        f"{start}{len(score.objects)} objects, {errors}{certified} certified,"
         f" {score.round_trip_ms:.0f} ms"
     )
 
 
-def summary(score: RecordingScore) -> Table:
-    """Accuracy, where the truth is known, and latency."""
-    table = Table(title="Summary", title_justify="left", show_header=False)
+def summary(score: RecordingScore) -> RenderableType:
+    """Accuracy, where the truth is known, of each object and of all; and latency."""
+    return Group(_object_table(score), _figure_table(score))
+
+
+def _object_table(score: RecordingScore) -> Table:
+    table = Table(title="Objects, medians", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("object", no_wrap=True)
+    for column in ("frames", *(_ERRORS if score.has_truth else ()), "certified"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name in score.names:
+        found = score.of_object(name)
+        errors = (
+            number(1e3 * median(o.add_s_m for o in found)),
+            number(math.degrees(median(o.rotation_error_rad for o in found))),
+        )
+        certified = percent(float(np.mean([o.certified for o in found])))
+        shown = errors if score.has_truth else ()
+        table.add_row(name or "(no name)", str(len(found)), *shown, f"{certified} %")
+    return table
+
+
+def _figure_table(score: RecordingScore) -> Table:
+    table = Table(title="Summary", title_justify="left", box=SIMPLE_HEAD, show_header=False)
     table.add_column()
     table.add_column(justify="right")
     answered = sum(f.answered for f in score.frames)
     table.add_row("frames answered", f"{answered} of {len(score.frames)}")
     if score.has_truth:
-        table.add_row("median ADD-S", _millimetres(score.median_add_s_m))
-        table.add_row("within 2 cm, more than half visible", _percent(score.share_within_2cm))
+        table.add_row("median ADD-S", f"{number(1e3 * score.median_add_s_m)} mm")
+        share = f"{percent(score.share_within_2cm)} %"
+        table.add_row("ADD-S below 2 cm, of those more than half visible", share)
         for name, area in score.auc_add_s.items():
-            table.add_row(f"ADD-S AUC to {name}", f"{area:.3f}")
-        table.add_row("certified and within 2 cm", _percent(score.certified_within_2cm))
-    table.add_row("certified", _percent(score.certified_share))
+            table.add_row(f"area under the ADD-S curve to {name}", f"{area:.3f}")
+        share = f"{percent(score.certified_within_2cm)} %"
+        table.add_row("ADD-S below 2 cm, of those certified", share)
+    table.add_row("certified", f"{percent(score.certified_share)} %")
     if score.round_trip_ms:
-        median, p95 = np.percentile(score.round_trip_ms, [50, 95])
-        table.add_row("images to estimates, median and p95", f"{median:.0f} and {p95:.0f} ms")
+        middle, p95 = np.percentile(score.round_trip_ms, [50, 95])
+        table.add_row("images to estimates, median and p95", f"{middle:.0f} and {p95:.0f} ms")
     for name, values in score.stage_ms.items():
         table.add_row(f"  {name}", f"{np.median(values):.0f} ms")
     return table
@@ -65,14 +97,14 @@ def summary(score: RecordingScore) -> Table:
 
 def _frame_table(score: FrameScore) -> Table:
     has_truth = any(not math.isnan(o.add_s_m) for o in score.objects)
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("object", no_wrap=True)
-    table.add_column("x, y, z in m", justify="right", no_wrap=True)
-    for column in ("ADD-S mm", "rotation deg") if has_truth else ():
-        table.add_column(column, justify="right")
-    table.add_column("certified", no_wrap=True, min_width=24)
+    table.add_column("x, y, z\nm", justify="right", no_wrap=True)
+    for column in _ERRORS if has_truth else ():
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("certified")  # the one that gives way where it is narrow
     for o in score.objects:
-        errors = (_add_s(o), _rotation(o)) if has_truth else ()
+        errors = (_add_s(o), number(math.degrees(o.rotation_error_rad))) if has_truth else ()
         table.add_row(o.name or str(o.label), _position(o), *errors, _verdict(o))
     return table
 
@@ -86,8 +118,8 @@ def _times(score: FrameScore) -> Text:
 
 def _so_far(scores: Sequence[FrameScore]) -> Text:
     score = RecordingScore(tuple(scores))
-    parts = [f"median ADD-S {_millimetres(score.median_add_s_m)}"] if score.has_truth else []
-    parts.append(f"{_percent(score.certified_share)} certified")
+    parts = [f"median ADD-S {number(1e3 * score.median_add_s_m)} mm"] if score.has_truth else []
+    parts.append(f"{percent(score.certified_share)} % certified")
     if score.round_trip_ms:
         parts.append(f"median {np.median(score.round_trip_ms):.0f} ms")
     return Text(f"so far: {', '.join(parts)}", style="bold")
@@ -102,26 +134,10 @@ def _position(o: ObjectScore) -> str:
 def _add_s(o: ObjectScore) -> Text:
     if math.isnan(o.add_s_m):
         return Text()
-    if math.isinf(o.add_s_m):
-        return Text("missed", style="red")
     colour = "green" if o.add_s_m < _GOOD_M else "yellow" if o.add_s_m < _FAIR_M else "red"
-    return Text(f"{1e3 * o.add_s_m:.1f}", style=colour)
-
-
-def _rotation(o: ObjectScore) -> str:
-    known = math.isfinite(o.rotation_error_rad)
-    return f"{math.degrees(o.rotation_error_rad):.1f}" if known else ""
+    return Text("missed" if math.isinf(o.add_s_m) else number(1e3 * o.add_s_m), style=colour)
 
 
 def _verdict(o: ObjectScore) -> Text:
-    if o.certified:
-        return Text("yes", style="green")
-    return Text(f"no: {o.reason}" if o.reason else "no", style="yellow")
-
-
-def _millimetres(metres: float) -> str:
-    return f"{1e3 * metres:.1f} mm" if math.isfinite(metres) else "-"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if math.isfinite(share) else "-"
+    verdict, colour = ("yes", "green") if o.certified else (f"no: {o.reason}", "yellow")
+    return Text(verdict, style=colour, no_wrap=True, overflow="ellipsis")

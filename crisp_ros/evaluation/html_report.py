@@ -28,6 +28,9 @@ from crisp_ros.evaluation.recording import (
     ObjectScore,
     RecordingScore,
     TrueShape,
+    median,
+    number,
+    percent,
     shape_distance,
 )
 from crisp_ros.evaluation.scene_points import Cloud
@@ -111,23 +114,17 @@ def html_report(report: Report) -> str:
     )
 
 
-def object_names(score: RecordingScore) -> list[str]:
-    """The objects of a recording in the order of their labels, the palette's order too."""
-    labelled = {(o.label, o.name) for f in score.frames for o in f.objects}
-    return list(dict.fromkeys(name for _, name in sorted(labelled)))
-
-
 def _cards(score: RecordingScore) -> str:
     cards = []
     if score.has_truth:
         error, within = score.median_add_s_m, score.share_within_2cm
         cards += [
-            (_millimetres(error), "mm", "median ADD-S"),
-            (_percent(within), "%", "of objects more than half visible are within 2 cm"),
+            (number(1e3 * error), "mm", "median ADD-S"),
+            (percent(within), "%", "of objects more than half visible are within 2 cm"),
             (f"{score.auc_add_s['2cm']:.2f}", "", "area under the ADD-S curve to 2 cm"),
-            (_percent(score.certified_within_2cm), "%", "of certified poses are within 2 cm"),
+            (percent(score.certified_within_2cm), "%", "of certified poses are within 2 cm"),
         ]
-    cards.append((_percent(score.certified_share), "%", "of estimates are certified"))
+    cards.append((percent(score.certified_share), "%", "of estimates are certified"))
     if score.round_trip_ms:
         median = float(np.median(score.round_trip_ms))
         value, unit = (f"{median:.0f}", "ms") if median < 1e4 else (f"{median / 1e3:.1f}", "s")
@@ -139,7 +136,7 @@ def _cards(score: RecordingScore) -> str:
 
 
 def _charts(score: RecordingScore) -> str:
-    names = object_names(score)
+    names = score.names
     last = max(len(score.frames) - 1, 1)
     time = Axis(0, last, "frame")
     charts = []
@@ -208,8 +205,8 @@ def _table(report: Report) -> str:
         "when not certified",
     ]
     rows = []
-    for index, name in enumerate(object_names(score)):
-        found = [o for f in score.frames for o in f.objects if o.name == name]
+    for index, name in enumerate(score.names):
+        found = score.of_object(name)
         colour = PALETTE[index % len(PALETTE)]
         reasons = [o.reason for o in found if o.reason]
         usual = max(set(reasons), key=reasons.count) if reasons else ""
@@ -217,10 +214,10 @@ def _table(report: Report) -> str:
             [
                 f'<i style="background:{colour}"></i>{escape(name) or "object"}',
                 str(len(found)),
-                _percent(float(np.mean([o.certified for o in found]))) + " %",
-                _millimetres(_median([o.add_s_m for o in found])),
-                _number(math.degrees(_median([o.rotation_error_rad for o in found]))),
-                _millimetres(_shape_error(report, found)),
+                percent(float(np.mean([o.certified for o in found]))) + " %",
+                number(1e3 * median(o.add_s_m for o in found)),
+                number(math.degrees(median(o.rotation_error_rad for o in found))),
+                number(1e3 * _shape_error(report, found)),
                 escape(usual),
             ]
         )
@@ -240,7 +237,7 @@ def _shape_error(report: Report, found: Sequence[ObjectScore]) -> float:
 
 
 def _data(report: Report) -> dict[str, Any]:
-    score, names = report.score, object_names(report.score)
+    score, names = report.score, report.score.names
     keys = list(
         dict.fromkeys(
             (o.id, o.mesh_version)
@@ -365,20 +362,3 @@ def _log_axis(series: Mapping[str, Sequence[Mark]], unit: str) -> Axis:
     ends = [m * 10.0**e for e in range(-1, 4) for m in (1, 2, 5)]
     floor = max(e for e in ends if e <= low)
     return Axis(floor, next((e for e in ends if e >= high), 1e4), unit, logarithmic=True)
-
-
-def _median(values: Sequence[float]) -> float:
-    known = [v for v in values if not math.isnan(v)]
-    return float(np.median(known)) if known else math.nan
-
-
-def _millimetres(metres: float) -> str:
-    return _number(1e3 * metres)
-
-
-def _number(value: float) -> str:
-    return f"{value:.1f}" if math.isfinite(value) else "–"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}" if math.isfinite(share) else "–"

@@ -177,6 +177,16 @@ class RecordingScore:
         return [o for f in self.frames for o in f.objects if not math.isnan(o.add_s_m)]
 
     @property
+    def names(self) -> list[str]:
+        """Of all objects, in the order of their labels."""
+        labelled = {(o.label, o.name) for f in self.frames for o in f.objects}
+        return list(dict.fromkeys(name for _, name in sorted(labelled)))
+
+    def of_object(self, name: str) -> list[ObjectScore]:
+        """What was made of an object, its truth known or not, one a frame that it is in."""
+        return [o for f in self.frames for o in f.objects if o.name == name]
+
+    @property
     def has_truth(self) -> bool:
         """Whether there is anything to measure errors against."""
         return bool(self.objects)
@@ -244,6 +254,22 @@ class RecordingScore:
                 "instances": [o.to_json() for o in self.objects],
             }
         return report
+
+
+def median(values: Iterable[float]) -> float:
+    """Of the values that are not NaN; NaN where there is none."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.median(known)) if known else math.nan
+
+
+def number(value: float) -> str:
+    """A figure with one decimal, or a dash for what is infinite or not known."""
+    return f"{value:.1f}" if math.isfinite(value) else "–"
+
+
+def percent(share: float) -> str:
+    """A share in whole percent, or a dash where it is not known."""
+    return f"{100 * share:.0f}" if math.isfinite(share) else "–"
 
 
 def _errors(
