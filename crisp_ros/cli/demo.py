@@ -23,7 +23,7 @@ from crisp_ros.data.bag_topics import Topics
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.recorded_frame import RecordedFrame, bop_frames
 from crisp_ros.data.recording import Recording
-from crisp_ros.evaluation.html_report import Report, SceneFrame, Surface, html_report
+from crisp_ros.evaluation.html_report import Report, html_report
 from crisp_ros.evaluation.recording import (
     SHAPES_NAME,
     FrameScore,
@@ -34,6 +34,7 @@ from crisp_ros.evaluation.recording import (
     model_shapes,
 )
 from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.evaluation.scene_data import SceneFrame, Surface
 from crisp_ros.evaluation.scene_points import scene_points
 from crisp_ros.share import share_directory
 
@@ -247,18 +248,16 @@ def _write_pictures(output: Path, overlays: list[bytes]) -> None:
 def _report(
     source: _Source, outcome: _Outcome, score: RecordingScore, origin: Mapping[str, Any]
 ) -> Report:
-    points = scene_points(source.frames(), len(score.frames))
-    scene_frames = []
-    for index, (note, overlay) in enumerate(zip(outcome.notes, outcome.overlays, strict=True)):
-        T = note["T_world_camera"]
-        scene_frames.append(
-            SceneFrame(
-                overlay=overlay,
-                T_world_camera=None if T is None else np.asarray(T),
-                truth=[(t["name"], np.asarray(t["T_camera_object"])) for t in note["truth"]],
-                cloud=points.cloud_of_frame[index],
-            )
+    frames = [
+        SceneFrame(
+            overlay=overlay,
+            T_world_camera=None
+            if note["T_world_camera"] is None
+            else np.array(note["T_world_camera"]),
+            truth=[(t["name"], np.array(t["T_camera_object"])) for t in note["truth"]],
         )
+        for note, overlay in zip(outcome.notes, outcome.overlays, strict=True)
+    ]
     machine = origin["machine"]
     device = f" and {machine['device']}" if machine["device"] != "cpu" else ""
     footer = [
@@ -277,11 +276,10 @@ def _report(
         ),
         footer="\n".join(footer),
         score=score,
-        frames=scene_frames,
+        frames=frames,
         surfaces=outcome.surfaces,
         shapes=source.shapes,
-        clouds=points.clouds,
-        field=points.field,
+        points=scene_points(source.frames(), len(score.frames)),
     )
 
 

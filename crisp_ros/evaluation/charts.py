@@ -1,4 +1,9 @@
-"""Small charts as SVG text, for pages that must need nothing else."""
+"""Small charts as SVG text, for pages that must need nothing else.
+
+Each series is a group of class "series", in the order of its legend. A timeline also has a line of
+class "now", for a script to move: `data-low` and `data-high` are the x values at the left and right
+ends of its `data-left` and `data-right`.
+"""
 
 from __future__ import annotations
 
@@ -63,51 +68,55 @@ def line_chart(
     x: Axis,
     y: Axis,
     limit: float | None = None,
-    joined: bool = True,
     dots: bool = True,
+    timeline: bool = False,
 ) -> str:
     """Lines over x, in the colours of the palette; missed points lie on the upper rim.
 
     Args:
         limit: a dashed line at this y.
-        joined: connect neighbouring points.
         dots: mark every point.
+        timeline: with a line that marks the present.
     """
     parts = [_frame(x, y)]
     if limit is not None:
         level = _y(y, limit)
         parts.append(f'<line class="limit" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}"')
         parts.append(f' y1="{level:.1f}" y2="{level:.1f}"/>')
-    for (_, marks), colour in zip(series.items(), _colours(len(series)), strict=True):
+    for marks, colour in zip(series.values(), _colours(len(series)), strict=True):
+        parts.append(f'<g class="series" stroke="{colour}">')
         places = [(_x(x, m.x), _y(y, m.y)) for m in marks]
-        if joined and len(places) > 1:
+        if len(places) > 1:
             path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
-            parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.6"')
-            parts.append(f' stroke-linejoin="round" points="{path}"/>')
+            parts.append(f'<polyline points="{path}"/>')
         for mark, (a, b) in zip(marks, places, strict=True) if dots else ():
-            style = 'class="hollow" ' if mark.hollow else f'fill="{colour}" '
+            style = 'class="hollow"' if mark.hollow else f'fill="{colour}"'
             note = f"<title>{escape(mark.note)}</title>" if mark.note else ""
-            parts.append(f'<circle {style}stroke="{colour}" stroke-width="1.4" r="2.6"')
-            parts.append(f' cx="{a:.1f}" cy="{b:.1f}">{note}</circle>')
-    return _svg(parts)
+            parts.append(f'<circle {style} r="2.4" cx="{a:.1f}" cy="{b:.1f}">{note}</circle>')
+        parts.append("</g>")
+    return _svg(parts, x, timeline)
 
 
-def stacked_chart(layers: Mapping[str, Sequence[float]], x: Axis, y: Axis) -> str:
+def stacked_chart(
+    layers: Mapping[str, Sequence[float]], x: Axis, y: Axis, timeline: bool = False
+) -> str:
     """Bars at x = 0, 1, ...; the layers lie on one another in the colours of the palette."""
     parts = [_frame(x, y)]
     count = max((len(values) for values in layers.values()), default=0)
     width = 0.72 * (_WIDTH - _LEFT - _RIGHT) / max(x.high - x.low, 1.0)
     base = [0.0] * count
     for (name, values), colour in zip(layers.items(), _colours(len(layers)), strict=True):
+        parts.append(f'<g class="series" fill="{colour}">')
         for i, value in enumerate(values):
             if not value > 0.0:
                 continue
             top, bottom = _y(y, base[i] + value), _y(y, base[i])
-            parts.append(f'<rect fill="{colour}" x="{_x(x, i) - width / 2:.1f}" y="{top:.1f}"')
+            parts.append(f'<rect x="{_x(x, i) - width / 2:.1f}" y="{top:.1f}"')
             parts.append(f' width="{width:.1f}" height="{max(bottom - top, 0):.2f}">')
             parts.append(f"<title>frame {i}, {escape(name)}: {value:.1f}</title></rect>")
             base[i] += value
-    return _svg(parts)
+        parts.append("</g>")
+    return _svg(parts, x, timeline)
 
 
 def legend(names: Sequence[str]) -> str:
@@ -151,5 +160,9 @@ def _frame(x: Axis, y: Axis) -> str:
     return "".join(parts)
 
 
-def _svg(parts: Sequence[str]) -> str:
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}</svg>'
+def _svg(parts: Sequence[str], x: Axis, timeline: bool) -> str:
+    now = f'<line class="now" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>' if timeline else ""
+    places = f'data-low="{x.low:g}" data-high="{x.high:g}"'
+    places += f' data-left="{_LEFT}" data-right="{_WIDTH - _RIGHT}"'
+    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" {places}>'
+    return f"{svg}{''.join(parts)}{now}</svg>"

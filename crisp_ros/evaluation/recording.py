@@ -75,6 +75,7 @@ class ObjectScore:
         add_s_m, rotation_error_rad, translation_error_m: infinite where nothing was estimated, NaN
             where no truth is known.
         certified, reason: the certificate, and why it was withheld.
+        residual_m: the certificate's quantile of the depth points' distances to the surface.
         id, mesh_version: of its ObjectMesh.
     """
 
@@ -88,6 +89,7 @@ class ObjectScore:
     translation_error_m: float = math.nan
     certified: bool = False
     reason: str = ""
+    residual_m: float = math.nan
     id: str = ""
     mesh_version: int = 0
 
@@ -136,18 +138,16 @@ def frame_score(entry: Mapping[str, Any], shapes: Mapping[str, TrueShape]) -> Fr
             fields |= {"T_camera_object": T, "certified": bool(estimate["certified"])}
             fields |= {"id": estimate["id"], "mesh_version": int(estimate["mesh_version"])}
             fields |= {"name": estimate["class_name"], "reason": estimate["reason"]}
+            fields |= {"residual_m": _known(estimate["residual"])}
         if truth is not None:
-            share = truth["visible_share"]
-            fields |= {"name": truth["name"]}
-            fields |= {"visible_share": math.nan if share is None else float(share)}
+            fields |= {"name": truth["name"], "visible_share": _known(truth["visible_share"])}
             fields |= _errors(estimate, truth, shapes)
         objects.append(ObjectScore(**fields))
-    round_trip = entry["round_trip_ms"]
     return FrameScore(
         index=int(entry["index"]),
         objects=tuple(objects),
         stage_ms=dict(entry["stage_ms"]),
-        round_trip_ms=math.nan if round_trip is None else float(round_trip),
+        round_trip_ms=_known(entry["round_trip_ms"]),
     )
 
 
@@ -299,6 +299,10 @@ def _spread(values: Sequence[float]) -> dict[str, float | None]:
     if not values:
         return {"median": None, "p95": None}
     return {"median": float(np.median(values)), "p95": float(np.percentile(values, 95))}
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _finite(value: float) -> float | None:

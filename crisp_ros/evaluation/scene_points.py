@@ -6,16 +6,19 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from crisp_ros.data.recorded_frame import RecordedFrame
 
 _MM = 1e-3
-_VIEWS = 6  # of a known camera, merged into one cloud
+_VIEWS = 8  # of a known camera, merged into one cloud
 _CLOUDS = 12  # where the camera's place is not known, each with a frame of its own
-_POINTS = 60_000  # of all clouds together
-_REACH = 1.6  # points beyond this multiple of the labelled ones' median depth are left out
+_POINTS = 150_000  # of all clouds together
+_SPACING_M = 0.004
+_RIM_PX, _JUMP = 5, 0.05  # where depth jumps by more than this share of it
+_REACH = 1.7  # of the labelled points' reach from their centre; what is farther is left out
 
 
 class Cloud(NamedTuple):
@@ -27,54 +30,87 @@ class Cloud(NamedTuple):
 
 
 class ScenePoints(NamedTuple):
-    """clouds: in the world frame where the camera's place is known, else in the camera's.
-    cloud_of_frame: which of them a frame shows, None for none.
+    """in_world: the camera's place is known, from the first frame on; clouds are in the world
+    frame then, else in the camera's. cloud_of_frame: which of them a frame shows, None for none.
+    spacing_m: between points, about.
     field: half width and half height of the image at distance 1."""
 
+    in_world: bool
     clouds: list[Cloud]
     cloud_of_frame: list[int | None]
+    spacing_m: float
     field: tuple[float, float]
 
 
 def scene_points(frames: Iterable[RecordedFrame], count: int) -> ScenePoints:
-    """Points of some of the first `count` frames."""
+    """Points of some of the first `count` frames: of the objects and what is around them."""
     merged = set(np.linspace(0, count - 1, min(_VIEWS, count)).round().astype(int).tolist())
     alone = set(np.linspace(0, count - 1, min(_CLOUDS, count)).round().astype(int).tolist())
-    views, clouds = [], []
+    views: list[Cloud] = []
+    clouds: list[Cloud] = []
     cloud_of_frame: list[int | None] = [None] * count
-    field = (0.4, 0.3)
-    rng = np.random.default_rng(0)
+    in_world, field = False, (0.4, 0.3)
     for index, frame in enumerate(islice(frames, count)):
         height, width = frame.depth.shape
         k = frame.intrinsics
         field = (0.5 * width / float(k[0, 0]), 0.5 * height / float(k[1, 1]))
-        if frame.T_world_camera is not None:
+        T = frame.T_world_camera
+        if index == 0:
+            in_world = T is not None
+        if in_world and T is not None:
+            cloud_of_frame[index] = 0
             if index in merged:
-                seen = _camera_points(frame, _POINTS // len(merged), rng)
-                T = frame.T_world_camera
-                views.append(seen._replace(points=seen.points @ T[:3, :3].T + T[:3, 3]))
-        elif index in alone:
+                seen = _around_objects(_camera_points(frame))
+                points = (seen.points @ T[:3, :3].T + T[:3, 3]).astype(np.float32)
+                views.append(_thinned(seen._replace(points=points)))
+        elif not in_world and index in alone:
             cloud_of_frame[index] = len(clouds)
-            clouds.append(_camera_points(frame, _POINTS // len(alone), rng))
+            clouds.append(_thinned(_around_objects(_camera_points(frame))))
     if views:
-        clouds = [Cloud(*(np.concatenate(part) for part in zip(*views, strict=True)))]
-        cloud_of_frame = [0] * count
-    return ScenePoints(clouds, cloud_of_frame, field)
+        clouds = [_thinned(Cloud(*(np.concatenate(part) for part in zip(*views, strict=True))))]
+    clouds = [_limited(cloud, _POINTS // len(clouds)) for cloud in clouds]
+    return ScenePoints(in_world, clouds, cloud_of_frame, _SPACING_M, field)
 
 
-def _camera_points(frame: RecordedFrame, count: int, rng: np.random.Generator) -> Cloud:
-    """At most `count` points in the camera frame, of the objects and what is near them."""
+def _camera_points(frame: RecordedFrame) -> Cloud:
+    """All points with a depth that those around share, in the camera frame."""
     depth = np.asarray(frame.depth, np.float32)
     if frame.depth.dtype == np.uint16:
         depth = depth * np.float32(_MM)
-    valid = np.isfinite(depth) & (depth > 0.0)
-    labelled = depth[valid & (frame.labels > 0)]
-    if len(labelled):
-        valid &= depth < _REACH * np.median(labelled)
-    v, u = np.nonzero(valid)
-    chosen = rng.permutation(len(u))[:count]
-    v, u = v[chosen], u[chosen]
-    z, k = depth[v, u], frame.intrinsics
+    depth = np.where(np.isfinite(depth), depth, 0.0)
+    # At the rim of an object sensors measure depths between it and what is behind.
+    window = np.ones((_RIM_PX, _RIM_PX), np.uint8)
+    jump = cv2.dilate(depth, window) - cv2.erode(depth, window)
+    v, u = np.nonzero((depth > 0.0) & (jump < _JUMP * depth))
+    z, k = depth[v, u], frame.intrinsics.astype(np.float32)
     x, y = (u - k[0, 2]) / k[0, 0] * z, (v - k[1, 2]) / k[1, 1] * z
     points = np.stack([x, y, z], axis=1).astype(np.float32)
     return Cloud(points, frame.rgb[v, u], frame.labels[v, u] > 0)
+
+
+def _around_objects(cloud: Cloud) -> Cloud:
+    """The points in a ball about the objects; all where there is none."""
+    if not cloud.on_object.any():
+        return cloud
+    centre = np.median(cloud.points[cloud.on_object], axis=0)
+    distance = np.linalg.norm(cloud.points - centre, axis=1)
+    reach = _REACH * np.percentile(distance[cloud.on_object], 95)
+    return _selected(cloud, np.flatnonzero(distance < reach))
+
+
+def _thinned(cloud: Cloud) -> Cloud:
+    """One point of each cube with edges of the spacing."""
+    cells = np.floor(cloud.points / np.float32(_SPACING_M)).astype(np.int64)
+    cells -= cells.min(axis=0, initial=0)
+    size = cells.max(axis=0, initial=0) + 1
+    keys = (cells[:, 0] * size[1] + cells[:, 1]) * size[2] + cells[:, 2]
+    return _selected(cloud, np.unique(keys, return_index=True)[1])
+
+
+def _limited(cloud: Cloud, count: int) -> Cloud:
+    """At most `count` of the points, drawn at random."""
+    return _selected(cloud, np.random.default_rng(0).permutation(len(cloud.points))[:count])
+
+
+def _selected(cloud: Cloud, which: NDArray[np.integer]) -> Cloud:
+    return Cloud(*(part[which] for part in cloud))

@@ -1,5 +1,6 @@
 "use strict";
-// The frame slider and the 3D view. `DATA` is defined by the page before this script.
+// The frame slider, the charts and the 3D view. The page defines FRAMES and SCENE before this script
+// (see scene_data.py).
 
 const $ = (id) => document.getElementById(id);
 
@@ -31,12 +32,13 @@ const VERTEX = `#version 300 es
 uniform mat4 clip, place;
 uniform float size, unit;
 in vec3 position;
-in vec3 paint;
-out vec3 world, colour;
+in vec3 paint;  // of a mesh: its normal
+out vec3 world, colour, normal;
 void main() {
   vec4 p = place * vec4(position * unit, 1.0);
   world = p.xyz;
   colour = paint;
+  normal = mat3(place) * paint;
   gl_Position = clip * p;
   gl_PointSize = size / gl_Position.w;
 }`;
@@ -44,21 +46,38 @@ void main() {
 const FRAGMENT = `#version 300 es
 precision highp float;
 uniform vec3 eye, tint;
-uniform float shaded, alpha;
-in vec3 world, colour;
+uniform float shaded;
+in vec3 world, colour, normal;
 out vec4 shown;
 void main() {
-  vec3 base = colour * tint;
-  if (shaded > 0.5) {
-    vec3 n = normalize(cross(dFdx(world), dFdy(world)));
-    vec3 view = normalize(eye - world);
-    if (dot(n, view) < 0.0) n = -n;
-    float sky = 0.5 + 0.5 * n.z, lamp = max(dot(n, normalize(vec3(0.4, -0.5, 0.8))), 0.0);
-    float rim = pow(1.0 - max(dot(n, view), 0.0), 3.0);
-    base = base * (0.30 + 0.38 * sky + 0.45 * lamp) + 0.16 * rim;
+  if (shaded < 0.5) {
+    shown = vec4(colour * tint, 1.0);
+    return;
   }
-  shown = vec4(base, alpha);
+  vec3 n = normalize(normal), view = normalize(eye - world);
+  vec3 sun = normalize(vec3(0.4, -0.5, 0.8));
+  float sky = 0.5 + 0.5 * n.z, lamp = max(dot(n, sun), 0.0);
+  float rim = pow(1.0 - max(dot(n, view), 0.0), 3.0);
+  float gleam = pow(max(dot(n, normalize(sun + view)), 0.0), 40.0);
+  shown = vec4(tint * (0.28 + 0.38 * sky + 0.5 * lamp) + 0.14 * rim + 0.12 * gleam, 1.0);
 }`;
+
+// Unit normals of vertices, the mean of those of the faces around, weighted by area.
+function normals(vertices, faces) {
+  const sum = new Float32Array(vertices.length);
+  for (let f = 0; f < faces.length; f += 3) {
+    const [a, b, c] = [3 * faces[f], 3 * faces[f + 1], 3 * faces[f + 2]];
+    const [ux, uy, uz] = [0, 1, 2].map((k) => vertices[b + k] - vertices[a + k]);
+    const [vx, vy, vz] = [0, 1, 2].map((k) => vertices[c + k] - vertices[a + k]);
+    const n = [uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx];
+    for (const corner of [a, b, c]) for (let k = 0; k < 3; ++k) sum[corner + k] += n[k];
+  }
+  for (let i = 0; i < sum.length; i += 3) {
+    const length = Math.hypot(sum[i], sum[i + 1], sum[i + 2]) || 1;
+    for (let k = 0; k < 3; ++k) sum[i + k] /= length;
+  }
+  return sum;
+}
 
 class View {
   constructor(canvas, scene) {
@@ -111,11 +130,14 @@ class View {
 
   surface(mesh) {
     const gl = this.gl, vao = gl.createVertexArray();
+    const vertices = new Int16Array(bytes(mesh.vertices).buffer);
+    const faces = new Uint32Array(bytes(mesh.faces).buffer);
     gl.bindVertexArray(vao);
-    this.array(bytes(mesh.vertices), 0, 3, gl.SHORT, false);
+    this.array(vertices, 0, 3, gl.SHORT, false);
+    this.array(normals(vertices, faces), 1, 3, gl.FLOAT, false);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
-    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, bytes(mesh.faces), gl.STATIC_DRAW);
-    return { vao, count: 3 * mesh.face_count, unit: mesh.unit, colour: mesh.colour };
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, faces, gl.STATIC_DRAW);
+    return { vao, count: faces.length, unit: mesh.unit, colour: mesh.colour };
   }
 
   frustum() {
@@ -218,22 +240,21 @@ class View {
       gl.uniform1f(this.uniform("unit"), unit);
       gl.uniform3fv(this.uniform("tint"), tint);
       gl.uniform1f(this.uniform("shaded"), shaded);
-      gl.uniform1f(this.uniform("alpha"), 1);
       gl.uniform1f(this.uniform("size"), size);
     };
     gl.vertexAttrib3f(1, 1, 1, 1);
-    if (scene.upright) {
+    if (scene.in_world) {
       set(still, 1, [0.16, 0.18, 0.2], 0, 1);
       gl.bindVertexArray(this.grid.vao);
       gl.drawArrays(gl.LINES, 0, this.grid.count);
     }
     if ($("show-points").checked && this.frame.cloud !== null) {
       const cloud = this.clouds[this.frame.cloud];
-      set(still, scene.cloud_unit, [1, 1, 1], 0, point(0.0042));
+      set(still, scene.cloud_unit, [1, 1, 1], 0, point(1.4 * scene.spacing));
       gl.bindVertexArray(cloud.vao);
       gl.drawArrays(gl.POINTS, 0, cloud.around);
       if ($("show-objects").checked) {
-        gl.uniform1f(this.uniform("size"), point(0.0022));
+        gl.uniform1f(this.uniform("size"), point(0.7 * scene.spacing));
         gl.drawArrays(gl.POINTS, cloud.around, cloud.count - cloud.around);
       }
     }
@@ -260,27 +281,52 @@ class View {
 }
 
 (function start() {
-  const frames = DATA.frames;
   let view = null, timer = null;
   try {
-    view = new View($("scene"), DATA.scene);
+    view = new View($("scene"), SCENE);
   } catch (error) {
     $("hint").textContent = "No 3D view: " + error.message;
   }
+  const timelines = [...document.querySelectorAll("svg:has(.now)")].map((svg) => {
+    const [low, high, left, right] = ["low", "high", "left", "right"].map((k) => +svg.dataset[k]);
+    return { svg, line: svg.querySelector(".now"), low, high, left, right };
+  });
   const show = (index) => {
-    const frame = frames[index];
+    const frame = FRAMES[index];
     $("frame").value = index;
     $("count").textContent = frame.caption;
     if (frame.image) $("image").src = "data:image/jpeg;base64," + frame.image;
     else $("image").removeAttribute("src");
+    for (const { line, low, high, left, right } of timelines) {
+      const x = left + (right - left) * (index - low) / (high - low);
+      line.setAttribute("x1", x);
+      line.setAttribute("x2", x);
+    }
     if (view) view.show(frame);
   };
   $("frame").addEventListener("input", () => show(+$("frame").value));
   $("play").addEventListener("click", () => {
     if (timer) { clearInterval(timer); timer = null; } else
-      timer = setInterval(() => show((+$("frame").value + 1) % frames.length), 250);
+      timer = setInterval(() => show((+$("frame").value + 1) % FRAMES.length), 250);
     $("play").textContent = timer ? "Pause" : "Play";
   });
+  for (const { svg, low, high, left, right } of timelines)
+    svg.addEventListener("click", (e) => {
+      const box = svg.getBoundingClientRect();
+      const x = (e.clientX - box.left) * svg.viewBox.baseVal.width / box.width;
+      const index = Math.round(low + (high - low) * (x - left) / (right - left));
+      show(Math.min(FRAMES.length - 1, Math.max(0, index)));
+    });
+  for (const figure of document.querySelectorAll("figure"))
+    figure.querySelectorAll(".legend span").forEach((name, i) => {
+      const series = figure.querySelectorAll(".series")[i];
+      const pick = (on) => () => {
+        figure.classList.toggle("picked", on);
+        series.classList.toggle("pick", on);
+      };
+      name.addEventListener("mouseenter", pick(true));
+      name.addEventListener("mouseleave", pick(false));
+    });
   for (const id of ["show-meshes", "show-points", "show-objects", "show-truth", "by-verdict"])
     $(id).addEventListener("change", () => view && view.draw());
   show(0);
