@@ -20,6 +20,18 @@ _NEAREST_M = 0.01  # what lies closer to the camera is not drawn
 _SUBPIXEL = 4  # bits of the fraction that OpenCV draws with
 
 
+class _Box(NamedTuple):
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def overlaps(self, other: _Box) -> bool:
+        apart_x = self.left + self.width <= other.left or other.left + other.width <= self.left
+        apart_y = self.top + self.height <= other.top or other.top + other.height <= self.top
+        return not (apart_x or apart_y)
+
+
 class Drawn(NamedTuple):
     """An object to draw: its name, estimate and surface (object frame)."""
 
@@ -42,8 +54,10 @@ def overlay(rgb: NDArray[np.uint8], camera: Camera, objects: Sequence[Drawn]) ->
         outlines = silhouette(drawn.mesh, drawn.estimate.T_camera_object, camera)
         cv2.drawContours(image, outlines, -1, colour, 2, cv2.LINE_AA)
         _draw_axes(image, camera, drawn.estimate)
-    for drawn in ordered:
-        _draw_text(image, camera, drawn)
+    written: list[_Box] = []
+    for drawn in reversed(ordered):
+        if drawn.estimate.T_camera_object[2, 3] > _NEAREST_M:
+            written.append(_draw_text(image, camera, drawn, written))
     return image
 
 
@@ -104,20 +118,31 @@ def _draw_axes(image: NDArray[np.uint8], camera: Camera, estimate: ObjectEstimat
         cv2.line(image, origin, tip, colour, 2, cv2.LINE_AA)
 
 
-def _draw_text(image: NDArray[np.uint8], camera: Camera, drawn: Drawn) -> None:
-    T = drawn.estimate.T_camera_object
-    if T[2, 3] <= _NEAREST_M:
-        return
+def _draw_text(
+    image: NDArray[np.uint8], camera: Camera, drawn: Drawn, written: Sequence[_Box]
+) -> _Box:
+    """Writes name and certificate over an object, as near as there is room beside other texts."""
     size = 0.45 * max(camera.width / 640, 0.6)
-    u, v = np.round(_projected(T[:3, 3], camera)).astype(int).tolist()
+    rows = (drawn.name, certificate_text(drawn.estimate))
+    extents = [cv2.getTextSize(row, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0] for row in rows]
+    width, step = max(w for w, _ in extents), round(1.6 * extents[0][1])
+    u, v = np.round(_projected(drawn.estimate.T_camera_object[:3, 3], camera)).astype(int).tolist()
+    left = min(max(u - width // 2, 2), max(camera.width - width - 2, 2))
+    top = _free_top(_Box(left, v - step, width, len(rows) * step), written, camera.height)
     colour = _CERTIFIED if drawn.estimate.certified else _WITHHELD
-    for row, text in enumerate((drawn.name, certificate_text(drawn.estimate))):
-        (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
-        left = min(max(u - width // 2, 2), max(camera.width - width - 2, 2))
-        base = min(max(v + row * round(1.6 * height), height + 2), camera.height - 2)
+    for index, (row, (row_width, row_height)) in enumerate(zip(rows, extents, strict=True)):
+        place = left + (width - row_width) // 2, top + index * step + row_height
         # A dark rim keeps the text readable on any background.
         for shade, thickness in (((0, 0, 0), 3), (colour, 1)):
             cv2.putText(
-                image, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, size, shade, thickness,
-                cv2.LINE_AA,
-            )  # fmt: skip
+                image, row, place, cv2.FONT_HERSHEY_SIMPLEX, size, shade, thickness, cv2.LINE_AA
+            )
+    return _Box(left, top, width, len(rows) * step)
+
+
+def _free_top(wanted: _Box, written: Sequence[_Box], image_height: int) -> int:
+    """The top nearest to the wanted one where a box overlaps none; where all do, the nearest."""
+    lowest = max(image_height - wanted.height - 2, 2)
+    tops = sorted(range(2, lowest + 1), key=lambda top: abs(top - wanted.top))
+    free = (t for t in tops if not any(wanted._replace(top=t).overlaps(box) for box in written))
+    return next(free, tops[0])

@@ -71,6 +71,20 @@ def test_overlay_shows_certified_and_withheld_in_their_colours_and_keeps_the_inp
     assert not (drawn[:, :middle] == ORANGE).all(-1).any()
 
 
+def test_texts_of_objects_behind_one_another_are_written_beside_one_another() -> None:
+    image = np.full((CAMERA.height, CAMERA.width, 3), 90, np.uint8)
+    empty = TriangleMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
+    behind_one_another = [
+        Drawn(f"tomato_soup_can_{i}", estimate(i, pose(0.01 * i, 0, z)), empty)
+        for i, z in enumerate((-1.0, 0.5, 0.6, 0.7, 0.8, -0.3))
+    ]
+    alone = [overlay(image, CAMERA, [drawn]) for drawn in behind_one_another]
+    black = [np.count_nonzero((drawn == 0).all(-1)) for drawn in alone]
+    together = overlay(image, CAMERA, behind_one_another)
+    # Of a text that is written over, the rim would be lost.
+    assert np.count_nonzero((together == 0).all(-1)) > 0.9 * sum(black) > 0
+
+
 def test_an_object_behind_the_camera_does_not_stop_the_others() -> None:
     image = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
     behind = Drawn("a", estimate(1, pose(0, 0, -0.4)), sphere(0.05))
