@@ -68,7 +68,7 @@ def _object_table(score: RecordingScore) -> Table:
         )
         certified = percent(float(np.mean([o.certified for o in found])))
         shown = errors if score.has_truth else ()
-        table.add_row(name or "(no name)", str(len(found)), *shown, f"{certified} %")
+        table.add_row(name, str(len(found)), *shown, f"{certified} %")
     return table
 
 
@@ -105,7 +105,7 @@ def _frame_table(score: FrameScore) -> Table:
     table.add_column("certified")  # the one that gives way where it is narrow
     for o in score.objects:
         errors = (_add_s(o), number(math.degrees(o.rotation_error_rad))) if has_truth else ()
-        table.add_row(o.name or str(o.label), _position(o), *errors, _verdict(o))
+        table.add_row(o.name, _position(o), *errors, _verdict(o))
     return table
 
 

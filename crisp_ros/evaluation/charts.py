@@ -33,12 +33,14 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class Axis:
-    """Range and label of an axis. A logarithmic one ends at whole powers or halves and fifths."""
+    """Range and label of an axis. A logarithmic one ends at whole powers or halves and fifths; one
+    that counts has ticks at whole numbers."""
 
     low: float
     high: float
     label: str
     logarithmic: bool = False
+    counts: bool = False
 
     def share(self, value: float) -> float:
         """Where a value lies, 0 at the low end, 1 at the high end and beyond."""
@@ -55,7 +57,7 @@ class Axis:
             last = math.ceil(math.log10(self.high))
             steps = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 5)]
         else:
-            raw = (self.high - self.low) / 5.0
+            raw = max((self.high - self.low) / 5.0, 1.0 if self.counts else 0.0)
             power = 10.0 ** math.floor(math.log10(raw))
             step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
             start = math.ceil(self.low / step - 1e-9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -130,7 +131,7 @@ def _over_time(
         name: [_mark(o, value(o), unit) for o in score.of_object(name) if not math.isnan(value(o))]
         for name in score.names
     }
-    frames = Axis(0, max(len(score.frames) - 1, 1), "frame")
+    frames = Axis(0, max(len(score.frames) - 1, 1), "frame", counts=True)
     chart = line_chart(series, frames, _log_axis(series, unit), limit, timeline=True)
     return chart + legend(list(series))
 
@@ -145,7 +146,7 @@ def _latency(score: RecordingScore) -> str:
         total - sum(frame.stage_ms.values())
         for total, frame in zip(whole, score.frames, strict=True)
     ]
-    bars = Axis(-0.5, len(score.frames) - 0.5, "frame")
+    bars = Axis(-0.5, len(score.frames) - 0.5, "frame", counts=True)
     chart = stacked_chart(stages, bars, Axis(0, 1.05 * max(*whole, 1.0), "ms"), timeline=True)
     return chart + legend(list(stages))
 
@@ -170,38 +171,29 @@ def _accuracy(score: RecordingScore) -> str:
 
 
 def _table(report: Report) -> str:
-    score = report.score
-    head = [
-        "object",
-        "frames",
-        "certified",
-        "ADD-S mm",
-        "rotation deg",
-        "shape mm",
-        "why withheld, most often",
-    ]
-    shape_errors = _shape_errors(report)
-
-    def shape_error(o: ObjectScore) -> float:
-        return shape_errors.get((o.id, o.mesh_version), math.nan)
-
+    """One row an object: medians over its frames; errors where the truth is known."""
+    score, shape_errors = report.score, _shape_errors(report)
+    head = ["object", "frames", "certified"]
+    head += ["ADD-S mm", "rotation deg", "shape mm"] if score.has_truth else []
+    head.append("why withheld, most often")
     rows = []
     for index, name in enumerate(score.names):
         found = score.of_object(name)
-        colour = PALETTE[index % len(PALETTE)]
         reasons = [o.reason for o in found if o.reason]
-        usual = max(set(reasons), key=reasons.count) if reasons else ""
-        rows.append(
-            [
-                f'<i style="background:{colour}"></i>{escape(name) or "object"}',
-                str(len(found)),
-                percent(float(np.mean([o.certified for o in found]))) + " %",
+        row = [
+            f'<i style="background:{PALETTE[index % len(PALETTE)]}"></i>{escape(name)}',
+            str(len(found)),
+            percent(float(np.mean([o.certified for o in found]))) + " %",
+        ]
+        if score.has_truth:
+            shapes = (shape_errors.get((o.id, o.mesh_version), math.nan) for o in found)
+            row += [
                 number(1e3 * median(o.add_s_m for o in found)),
                 number(math.degrees(median(o.rotation_error_rad for o in found))),
-                number(1e3 * median(shape_error(o) for o in found)),
-                escape(usual),
+                number(1e3 * median(shapes)),
             ]
-        )
+        row.append(escape(Counter(reasons).most_common(1)[0][0]) if reasons else "")
+        rows.append(row)
     lines = ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
     header = "".join(f"<th>{cell}</th>" for cell in head)
     body = "".join(f"<tr>{line}</tr>" for line in lines)

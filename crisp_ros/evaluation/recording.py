@@ -69,7 +69,7 @@ class ObjectScore:
     """One object in one frame.
 
     Attributes:
-        name: of the true object; of the estimate where no truth is known.
+        name: of the true object; where no truth is known the estimate's, or made from the label.
         visible_share: of its silhouette, NaN where unknown.
         T_camera_object: (4, 4) as estimated, None where nothing was.
         add_s_m, rotation_error_rad, translation_error_m: infinite where nothing was estimated, NaN
@@ -132,17 +132,17 @@ def frame_score(entry: Mapping[str, Any], shapes: Mapping[str, TrueShape]) -> Fr
     objects = []
     for label in sorted({*estimates, *truths}):
         estimate, truth = estimates.get(label), truths.get(label)
-        fields: dict[str, Any] = {"frame": entry["index"], "label": label, "name": ""}
+        fields: dict[str, Any] = {"frame": entry["index"], "label": label}
         if estimate is not None:
             T = np.asarray(estimate["T_camera_object"], np.float64)
             fields |= {"T_camera_object": T, "certified": bool(estimate["certified"])}
             fields |= {"id": estimate["id"], "mesh_version": int(estimate["mesh_version"])}
-            fields |= {"name": estimate["class_name"], "reason": estimate["reason"]}
-            fields |= {"residual_m": _known(estimate["residual"])}
+            fields |= {"reason": estimate["reason"], "residual_m": _known(estimate["residual"])}
         if truth is not None:
-            fields |= {"name": truth["name"], "visible_share": _known(truth["visible_share"])}
+            fields |= {"visible_share": _known(truth["visible_share"])}
             fields |= _errors(estimate, truth, shapes)
-        objects.append(ObjectScore(**fields))
+        name = truth["name"] if truth else estimate["class_name"]
+        objects.append(ObjectScore(**fields, name=name or f"object {label}"))
     return FrameScore(
         index=int(entry["index"]),
         objects=tuple(objects),

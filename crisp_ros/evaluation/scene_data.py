@@ -18,7 +18,9 @@ from crisp_ros.evaluation.scene_points import Cloud, ScenePoints
 _CLOUD_UNIT_M = 2e-4  # 16 bits reach 6.5 m
 _TRUTH_UNIT_M = 2e-5
 _TRUTH_POINTS = 700
-_ASIDE = 0.6  # radians from where the camera stood at first, so that it is in the picture
+# Where the view begins, radians: beside the first camera, so that it is in the picture; and above
+# the ground, or where it is not known how the camera was held, just above the camera's axis.
+_ASIDE, _ABOVE_GROUND, _ABOVE_AXIS = 0.6, 0.6, 0.15
 # An optical camera frame with its y axis down, stood upright.
 _UPRIGHT = np.array([[1.0, 0, 0, 0], [0, 0, 1.0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1.0]])
 
@@ -108,9 +110,9 @@ def scene_data(
             "clouds": [_cloud(cloud, points.in_world) for cloud in points.clouds],
             "truth_unit": _TRUTH_UNIT_M,
             "cloud_unit": _CLOUD_UNIT_M,
-            "spacing": points.spacing_m,
             "target": [round(float(v), 4) for v in target],
             "turn": round(math.atan2(toward[1], toward[0]) + _ASIDE, 3),
+            "tilt": _ABOVE_GROUND if points.in_world else _ABOVE_AXIS,
             "distance": round(float(np.clip(0.9 * np.linalg.norm(toward), 0.3, 3.0)), 3),
             "in_world": points.in_world,
             "field": list(points.field),
@@ -139,6 +141,7 @@ def _cloud(cloud: Cloud, in_world: bool) -> dict[str, Any]:
         "points": _shorts(points[order], _CLOUD_UNIT_M),
         "colours": _base64(colours.tobytes()),
         "count": len(order),
+        "spacing": cloud.spacing_m,
         "around": int(np.count_nonzero(~cloud.on_object[order])),
     }
 

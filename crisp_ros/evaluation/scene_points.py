@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -14,31 +14,32 @@ from crisp_ros.data.recorded_frame import RecordedFrame
 
 _MM = 1e-3
 _VIEWS = 8  # of a known camera, merged into one cloud
-_CLOUDS = 12  # where the camera's place is not known, each with a frame of its own
-_POINTS = 150_000  # of all clouds together
-_SPACING_M = 0.004
+_CLOUDS = 40  # where the camera's place is not known, each with a frame of its own
+_POINTS = 250_000  # of all clouds together
+_SPACING_M = 0.004  # between points, where there are not too many then
+_COARSER = 1.25
 _RIM_PX, _JUMP = 5, 0.05  # where depth jumps by more than this share of it
 _REACH = 1.7  # of the labelled points' reach from their centre; what is farther is left out
 
 
 class Cloud(NamedTuple):
-    """Points (N, 3) in metres with colours (N, 3) uint8; on_object (N,) for those with a label."""
+    """Points (N, 3) in metres with colours (N, 3) uint8; on_object (N,) for those with a label.
+    spacing_m: between points, about; 0 where nothing was thinned."""
 
     points: NDArray[np.float32]
     colours: NDArray[np.uint8]
     on_object: NDArray[np.bool_]
+    spacing_m: float = 0.0
 
 
 class ScenePoints(NamedTuple):
     """in_world: the camera's place is known, from the first frame on; clouds are in the world
     frame then, else in the camera's. cloud_of_frame: which of them a frame shows, None for none.
-    spacing_m: between points, about.
     field: half width and half height of the image at distance 1."""
 
     in_world: bool
     clouds: list[Cloud]
     cloud_of_frame: list[int | None]
-    spacing_m: float
     field: tuple[float, float]
 
 
@@ -67,9 +68,9 @@ def scene_points(frames: Iterable[RecordedFrame], count: int) -> ScenePoints:
             cloud_of_frame[index] = len(clouds)
             clouds.append(_thinned(_around_objects(_camera_points(frame))))
     if views:
-        clouds = [_thinned(Cloud(*(np.concatenate(part) for part in zip(*views, strict=True))))]
+        clouds = [_thinned(_joined(views))]
     clouds = [_limited(cloud, _POINTS // len(clouds)) for cloud in clouds]
-    return ScenePoints(in_world, clouds, cloud_of_frame, _SPACING_M, field)
+    return ScenePoints(in_world, clouds, cloud_of_frame, field)
 
 
 def _camera_points(frame: RecordedFrame) -> Cloud:
@@ -98,19 +99,30 @@ def _around_objects(cloud: Cloud) -> Cloud:
     return _selected(cloud, np.flatnonzero(distance < reach))
 
 
-def _thinned(cloud: Cloud) -> Cloud:
+def _joined(clouds: Sequence[Cloud]) -> Cloud:
+    return Cloud(
+        np.concatenate([cloud.points for cloud in clouds]),
+        np.concatenate([cloud.colours for cloud in clouds]),
+        np.concatenate([cloud.on_object for cloud in clouds]),
+    )
+
+
+def _thinned(cloud: Cloud, spacing_m: float = _SPACING_M) -> Cloud:
     """One point of each cube with edges of the spacing."""
-    cells = np.floor(cloud.points / np.float32(_SPACING_M)).astype(np.int64)
+    cells = np.floor(cloud.points / np.float32(spacing_m)).astype(np.int64)
     cells -= cells.min(axis=0, initial=0)
     size = cells.max(axis=0, initial=0) + 1
     keys = (cells[:, 0] * size[1] + cells[:, 1]) * size[2] + cells[:, 2]
-    return _selected(cloud, np.unique(keys, return_index=True)[1])
+    chosen = _selected(cloud, np.unique(keys, return_index=True)[1])
+    return chosen._replace(spacing_m=spacing_m)
 
 
 def _limited(cloud: Cloud, count: int) -> Cloud:
-    """At most `count` of the points, drawn at random."""
-    return _selected(cloud, np.random.default_rng(0).permutation(len(cloud.points))[:count])
+    """The cloud, with a wider spacing where it has more than `count` points."""
+    while len(cloud.points) > count:
+        cloud = _thinned(cloud, _COARSER * cloud.spacing_m)
+    return cloud
 
 
 def _selected(cloud: Cloud, which: NDArray[np.integer]) -> Cloud:
-    return Cloud(*(part[which] for part in cloud))
+    return Cloud(cloud.points[which], cloud.colours[which], cloud.on_object[which])

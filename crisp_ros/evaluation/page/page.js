@@ -87,7 +87,7 @@ class View {
     if (!gl) throw new Error("this browser has no WebGL 2");
     this.program = this.link();
     this.uniform = (name) => gl.getUniformLocation(this.program, name);
-    this.clouds = scene.clouds.map((c) => ({ ...this.points(c.points, c.colours, c.count), around: c.around }));
+    this.clouds = scene.clouds.map((c) => ({ ...c, ...this.points(c.points, c.colours, c.count) }));
     this.meshes = scene.meshes.map((m) => this.surface(m));
     this.truths = scene.truths.map((t) => this.points(t.points, null, t.count));
     this.lines = this.frustum();
@@ -162,7 +162,7 @@ class View {
   }
 
   reset() {
-    Object.assign(this, { turn: this.scene.turn, tilt: 0.6, distance: this.scene.distance });
+    Object.assign(this, { turn: this.scene.turn, tilt: this.scene.tilt, distance: this.scene.distance });
     this.target = this.scene.target.slice();
   }
 
@@ -250,11 +250,11 @@ class View {
     }
     if ($("show-points").checked && this.frame.cloud !== null) {
       const cloud = this.clouds[this.frame.cloud];
-      set(still, scene.cloud_unit, [1, 1, 1], 0, point(1.4 * scene.spacing));
+      set(still, scene.cloud_unit, [1, 1, 1], 0, point(1.4 * cloud.spacing));
       gl.bindVertexArray(cloud.vao);
       gl.drawArrays(gl.POINTS, 0, cloud.around);
       if ($("show-objects").checked) {
-        gl.uniform1f(this.uniform("size"), point(0.7 * scene.spacing));
+        gl.uniform1f(this.uniform("size"), point(0.7 * cloud.spacing));
         gl.drawArrays(gl.POINTS, cloud.around, cloud.count - cloud.around);
       }
     }
@@ -282,6 +282,7 @@ class View {
 
 (function start() {
   let view = null, timer = null;
+  $("show-truth").parentElement.hidden = SCENE.truths.length === 0;
   try {
     view = new View($("scene"), SCENE);
   } catch (error) {
