@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"topic of the bag, for {', '.join(Topics._fields)}; may be repeated (default: the"
         " usual names, or else the only topic of its kind)",
     )
-    parser.add_argument("--frames", type=_count, help="most frames to play (default: all)")
+    parser.add_argument("--frames", type=options.count, help="most frames to play (default: all)")
     parser.add_argument(
         "--output",
         type=Path,
@@ -290,12 +290,6 @@ def _topic(text: str) -> tuple[str, str]:
             f"{text!r}: expected ROLE=NAME with a role of {', '.join(Topics._fields)}"
         )
     return role, name
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 on")
-    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -63,6 +63,13 @@ def device(text: str) -> str:
     return text
 
 
+def count(text: str) -> int:
+    """Checks that it is a whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 on")
+    return int(text)
+
+
 def output_file(text: str) -> Path:
     """Checks, before the long work, that a file can be written at a path."""
     path = Path(text)

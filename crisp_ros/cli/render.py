@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from crisp_ros.cli.options import OptionError, progress
+from crisp_ros.cli.options import OptionError, count, progress
 from crisp_ros.data.bop import BopModel, read_models
 from crisp_ros.data.recording_writer import write_recording
 from crisp_ros.evaluation.recording import SHAPES_NAME, model_shapes, save_shapes
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID,ID,...",
         help="ids of the models on the table (default: 1,2,3,4,5,12,14,15)",
     )
-    recording.add_argument("--frames", type=int, default=40, help="number (default: 40)")
+    recording.add_argument("--frames", type=count, default=40, help="number (default: 40)")
     recording.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
 
 

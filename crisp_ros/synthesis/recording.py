@@ -10,7 +10,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from crisp_ros.data.recorded_frame import RecordedFrame, TrueObject
+from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError, TrueObject
 
 from .lighting import Lamps, Lighting, indoor_light
 from .materials import sampled
@@ -69,11 +69,25 @@ def table_recording(
         on_frame: called after each frame with the number done and the total.
 
     Raises:
-        ValueError: the objects do not fit on the table.
+        RecordingError: the objects do not fit on the table.
     """
     rng = np.random.default_rng(seed)
+    try:
+        T_world_object = _standing(list(models.values()), settings.spread_m, rng)
+    except ValueError as error:
+        raise RecordingError(str(error)) from error
+    return _frames(models, T_world_object, settings, seed, rng, on_frame)
+
+
+def _frames(
+    models: Mapping[str, trimesh.Trimesh],
+    T_world_object: Sequence[NDArray[np.float64]],
+    settings: RecordingSettings,
+    seed: int,
+    rng: np.random.Generator,
+    on_frame: Callable[[int, int], None],
+) -> Iterator[RecordedFrame]:
     names, meshes = list(models), list(models.values())
-    T_world_object = _standing(meshes, settings.spread_m, rng)
     room = furnished_room(rng)
     light = indoor_light(rng)
     fine = [_fine(mesh) for mesh in meshes]
@@ -92,29 +106,31 @@ def table_recording(
         settings.height,
     )
     painter = _Painter(meshes, lit, light.brightest, lightmap, room, gloss, camera)
-    path = _orbit(settings, np.random.default_rng([seed, 1]))
-    for index, T_camera_world in enumerate(path):
-        poses = [T_camera_world @ T for T in T_world_object]
-        image, depth, instances = painter.frame(T_camera_world, poses)
-        truth = tuple(
-            TrueObject(i + 1, names[i], poses[i], share)
-            for i, share in enumerate(painter.visible_shares(poses))
-            if share > 0.0
-        )
-        sensed = sensed_depth(depth, camera, settings.depth_sensor, rng)
-        yield RecordedFrame(
-            stamp_ns=round(1e9 * (1.0 + index / settings.rate_hz)),
-            frame_id=FRAME_ID,
-            rgb=sensed_colour(image, settings.colour_sensor, rng),
-            depth=np.rint(sensed * 1e3).astype(np.uint16),
-            labels=instances.astype(np.uint8),
-            intrinsics=camera.matrix,
-            label_names={i + 1: name for i, name in enumerate(names)},
-            truth=truth,
-            T_world_camera=np.linalg.inv(T_camera_world),
-        )
-        on_frame(index + 1, settings.frames)
-    painter.release()
+    try:
+        path = _orbit(settings, np.random.default_rng([seed, 1]))
+        for index, T_camera_world in enumerate(path):
+            poses = [T_camera_world @ T for T in T_world_object]
+            image, depth, instances = painter.frame(T_camera_world, poses)
+            truth = tuple(
+                TrueObject(i + 1, names[i], poses[i], share)
+                for i, share in enumerate(painter.visible_shares(poses))
+                if share > 0.0
+            )
+            sensed = sensed_depth(depth, camera, settings.depth_sensor, rng)
+            yield RecordedFrame(
+                stamp_ns=round(1e9 * (1.0 + index / settings.rate_hz)),
+                frame_id=FRAME_ID,
+                rgb=sensed_colour(image, settings.colour_sensor, rng),
+                depth=np.rint(sensed * 1e3).astype(np.uint16),
+                labels=instances.astype(np.uint8),
+                intrinsics=camera.matrix,
+                label_names={i + 1: name for i, name in enumerate(names)},
+                truth=truth,
+                T_world_camera=np.linalg.inv(T_camera_world),
+            )
+            on_frame(index + 1, settings.frames)
+    finally:
+        painter.release()
 
 
 def _standing(
