@@ -13,6 +13,7 @@ Images are compressed the way image_transport does it:
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,14 @@ def write_recording(
     folder = Path(folder)
     if folder.exists():
         raise RecordingError(f"{folder} exists already; remove it or choose another name")
+    try:
+        _write(folder, frames, jpeg_quality)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # half a recording is none
+        raise
+
+
+def _write(folder: Path, frames: Iterable[RecordedFrame], jpeg_quality: int) -> None:
     store = typestore()
     with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connections: dict[str, Any] = {}

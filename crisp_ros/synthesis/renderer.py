@@ -73,6 +73,10 @@ _NEAR_M, _FAR_M = 0.05, 20.0
 _MAX_TEXTURE_PX = 512  # larger ones only cost cache misses at the distances a table is seen from
 
 
+class RendererError(RuntimeError):
+    """Nothing can be drawn on this machine; says what is missing."""
+
+
 @dataclass(frozen=True)
 class PinholeCamera:
     """Pinhole intrinsics in pixels; pixel centres lie at integer coordinates."""
@@ -144,14 +148,14 @@ class Renderer:
         width, height: size of every rendered frame, pixels.
 
     Raises:
-        RuntimeError: where no EGL device can be opened (on Debian: libegl1, libgl1-mesa-dri).
+        RendererError: where no EGL device can be opened (on Debian: libegl1, libgl1-mesa-dri).
     """
 
     def __init__(self, meshes: Sequence[trimesh.Trimesh], width: int, height: int) -> None:
         try:
             self._context = moderngl.create_standalone_context(backend="egl", require=330)
         except Exception as error:
-            raise RuntimeError(
+            raise RendererError(
                 "no EGL context for the renderer: install libegl1, libgl1 and libgl1-mesa-dri"
             ) from error
         self.width, self.height = width, height

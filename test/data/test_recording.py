@@ -106,7 +106,8 @@ def test_a_recording_is_not_overwritten(tmp_path: Path):
 def test_only_millimetres_are_stored(tmp_path: Path):
     metres = replace(frame(0), depth=np.ones((HEIGHT, WIDTH), np.float32))
     with pytest.raises(RecordingError, match="uint16 millimetres"):
-        write_recording(tmp_path / "bag", [metres])
+        write_recording(tmp_path / "bag", [frame(1), metres])
+    assert not (tmp_path / "bag").exists()
 
 
 # Bags of other people: raw images, other topics, other stamps.
