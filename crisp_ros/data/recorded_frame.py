@@ -19,7 +19,7 @@ class RecordingError(ValueError):
     """A recording that cannot be read or written; says which topic or file, and what it needs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrueObject:
     """One object as it really is: T_camera_object (4, 4), metres; visible_share of its silhouette,
     0 to 1, NaN where unknown."""
@@ -30,7 +30,7 @@ class TrueObject:
     visible_share: float = float("nan")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RecordedFrame:
     """One moment of a recording.
 

@@ -37,7 +37,7 @@ from crisp_ros.evaluation.scene_points import ScenePoints
 _PAGE = Path(__file__).parent / "page"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Report:
     """All that the page tells.
 

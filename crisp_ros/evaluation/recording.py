@@ -64,7 +64,7 @@ def load_shapes(path: Path) -> dict[str, TrueShape]:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ObjectScore:
     """One object in one frame.
 
@@ -109,7 +109,7 @@ class ObjectScore:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrameScore:
     """One frame: its objects, milliseconds a stage in the node, and the milliseconds from sending
     the images to receiving the estimates; all empty or NaN where no answer came in time."""
@@ -165,7 +165,7 @@ def shape_distance(
     return float(cKDTree(reconstructed).query(shape.points)[0].mean())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RecordingScore:
     """Figures of a whole recording."""
 

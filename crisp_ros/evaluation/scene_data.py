@@ -25,7 +25,7 @@ _ASIDE, _ABOVE_GROUND, _ABOVE_AXIS = 0.6, 0.6, 0.15
 _UPRIGHT = np.array([[1.0, 0, 0, 0], [0, 0, 1.0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1.0]])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Surface:
     """A reconstructed shape: vertices (V, 3) in metres, object frame; faces (F, 3)."""
 
@@ -33,7 +33,7 @@ class Surface:
     faces: NDArray[np.int32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SceneFrame:
     """What a frame shows besides its scores.
 
