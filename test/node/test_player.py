@@ -1,0 +1,194 @@
+"""The player and the node, two processes over real DDS: every frame is sent, answered, noted."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from geometry_msgs.msg import TransformStamped
+from node.fakes import HALF_EDGES
+from node.peer import PATIENCE_S, node_process
+from rclpy.node import Node
+from ros_graph import free_domain, isolated_node, spin_until
+from tf2_msgs.msg import TFMessage
+
+from crisp_ros.data.recorded_frame import RecordedFrame, TrueObject
+from crisp_ros.data.recording_writer import write_recording
+
+FAKE_NODE = Path(__file__).parent / "fake_node.py"
+HEIGHT, WIDTH = 120, 160
+K = np.array([[150.0, 0, 80.5], [0, 150.0, 60.25], [0, 0, 1]])
+INTERVAL_NS = 200_000_000
+
+
+def pose(z: float) -> np.ndarray:
+    T = np.eye(4)
+    T[2, 3] = z
+    return T
+
+
+def frame(index: int) -> RecordedFrame:
+    """A rectangle that moves to the right, 0.5 m away, before a wall; named by its frame."""
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[40:80, 20 + 5 * index : 60 + 5 * index] = 7
+    return RecordedFrame(
+        stamp_ns=1_000_000_000 + index * INTERVAL_NS,
+        frame_id="camera_optical",
+        rgb=np.full((HEIGHT, WIDTH, 3), 90, np.uint8),
+        depth=np.where(labels > 0, 500, 1500).astype(np.uint16),
+        labels=labels,
+        intrinsics=K,
+        label_names={7: "mug"},
+        truth=(TrueObject(7, "mug", pose(0.5 + index), 0.8),),
+        T_world_camera=pose(-1.0 - index),
+    )
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("player") / "bag"
+    write_recording(folder, (frame(i) for i in range(4)))
+    return folder
+
+
+def player(domain: int, *parameters: str, **options: Any) -> subprocess.Popen:
+    environment = {
+        **os.environ, "ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    arguments = [part for parameter in parameters for part in ("-p", parameter)]
+    command = [sys.executable, "-m", "crisp_ros.node.player", "--ros-args", *arguments]
+    return subprocess.Popen(command, env=environment, **options)
+
+
+@pytest.fixture(scope="module")
+def listener() -> Iterator[Node]:
+    """A node of this process in a domain where the node under test runs."""
+    with isolated_node("listener") as node:
+        with node_process(node.context.get_domain_id(), FAKE_NODE):
+            yield node
+
+
+@pytest.fixture(scope="module")
+def results(listener: Node, recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole recording's answers."""
+    folder = tmp_path_factory.mktemp("results")
+    process = player(
+        listener.context.get_domain_id(), f"recording:={recording}", f"results:={folder}",
+        "bring_up:=true",
+    )  # fmt: skip
+    assert process.wait(3 * PATIENCE_S) == 0
+    return folder
+
+
+def notes(results: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (results / "results.jsonl").read_text().splitlines()]
+
+
+def test_every_frame_is_answered_in_order(results: Path) -> None:
+    found = notes(results)
+    frames = [note for note in found if note["kind"] == "frame"]
+    assert [note["index"] for note in frames] == [0, 1, 2, 3]
+    assert np.diff([note["stamp_ns"] for note in frames]).tolist() == [INTERVAL_NS] * 3
+    assert found[-1] == {"kind": "end", "answered": 4}
+    assert [n["text"] for n in found if n["kind"] == "state"][-1] == "playing"
+    for note in frames:
+        (estimate,) = note["estimates"]
+        assert (estimate["id"], estimate["class_name"]) == ("mug_7", "mug")
+        # The fake puts objects at the mean of their points.
+        u, v = 39.5 + 5 * note["index"], 59.5
+        expected = [(u - K[0, 2]) / 150 * 0.5, (v - K[1, 2]) / 150 * 0.5, 0.5]
+        np.testing.assert_allclose(
+            np.array(estimate["T_camera_object"])[:3, 3], expected, atol=1e-6
+        )
+        assert note["model_version"] == "fake-1" and set(note["stage_ms"]) == {"convert", "network"}
+        assert note["round_trip_ms"] >= sum(note["stage_ms"].values())
+
+
+def test_the_truth_is_noted_beside_the_answer(results: Path) -> None:
+    for note in notes(results):
+        if note["kind"] == "frame":
+            (true,) = note["truth"]
+            assert (true["label"], true["name"], true["visible_share"]) == (7, "mug", 0.8)
+            np.testing.assert_allclose(true["T_camera_object"], pose(0.5 + note["index"]))
+            np.testing.assert_allclose(note["T_world_camera"], pose(-1.0 - note["index"]))
+
+
+def test_surfaces_and_overlays_are_kept(results: Path) -> None:
+    found = notes(results)
+    meshes = {(n["id"], n["mesh_version"]): n["file"] for n in found if n["kind"] == "mesh"}
+    frames = [note for note in found if note["kind"] == "frame"]
+    used = {(e["id"], e["mesh_version"]) for note in frames for e in note["estimates"]}
+    assert used <= set(meshes)
+    with np.load(results / meshes.popitem()[1]) as arrays:
+        np.testing.assert_allclose(arrays["vertices"].max(0), HALF_EDGES, atol=1e-6)
+        assert arrays["faces"].shape == (12, 3)
+    for note in frames:
+        image = cv2.imread(str(results / note["overlay"]))
+        assert image.shape == (HEIGHT, WIDTH, 3)
+        green = (image[..., 1] > 150) & (image[..., 0] < 120)
+        assert green.any()  # the outline of a certified object
+
+
+def test_a_loop_moves_the_camera_again_at_later_times(
+    listener: Node, results: Path, recording: Path
+) -> None:
+    cameras: list[TransformStamped] = []
+
+    def heard(message: TFMessage) -> None:
+        cameras.extend(t for t in message.transforms if t.child_frame_id == "camera_optical")
+
+    subscription = listener.create_subscription(TFMessage, "/tf", heard, 100)
+    domain = listener.context.get_domain_id()
+    process = player(domain, f"recording:={recording}", "loop:=true", "rate:=20.0")
+    assert spin_until(listener, lambda: len(cameras) > 8, 3 * PATIENCE_S)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE_S) == 0
+    listener.destroy_subscription(subscription)
+    places = [round(-1 - t.transform.translation.z) for t in cameras]
+    assert {(later - place) % 4 for place, later in itertools.pairwise(places)} == {1}
+    stamps = [t.header.stamp.sec * 10**9 + t.header.stamp.nanosec for t in cameras]
+    assert set(np.diff(stamps)) == {INTERVAL_NS, 1_000_000_000}  # within, and to the next round
+    assert {t.header.frame_id for t in cameras} == {"table"}
+
+
+def test_what_is_missing_is_said_in_one_line(recording: Path, tmp_path: Path) -> None:
+    domain = free_domain()
+    running = {
+        "waited 0.5 s for the node /crisp": player(
+            domain, f"recording:={recording}", "bring_up:=true", "timeout:=0.5",
+            f"results:={tmp_path}", stderr=subprocess.PIPE, text=True,
+        ),
+        "name what to play": player(domain, stderr=subprocess.PIPE, text=True),
+        "no such recording": player(
+            domain, "recording:=/no/such", stderr=subprocess.PIPE, text=True
+        ),
+    }  # fmt: skip
+    for complaint, process in running.items():
+        error = process.communicate(timeout=3 * PATIENCE_S)[1]
+        lines = [line for line in error.splitlines() if not line.startswith("[")]
+        assert process.returncode == 1 and len(lines) == 1 and complaint in lines[0]
+    last = notes(tmp_path)[-1]
+    assert last["kind"] == "error" and "the node /crisp" in last["text"]
+
+
+def test_an_interruption_ends_it_quietly(recording: Path) -> None:
+    process = player(
+        free_domain(), f"recording:={recording}", stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    said = process.stdout.readline()  # it waits for a node that never comes
+    assert "waiting for the node" in said
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=PATIENCE_S)[0]
+    assert process.returncode == 0 and "Traceback" not in rest
