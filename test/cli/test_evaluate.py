@@ -1,37 +1,11 @@
 """`crisp evaluate bop`: the whole road from a folder to a report, with an untrained model."""
 
-import dataclasses
 import json
 from pathlib import Path
 
 import pytest
-import torch
-from tiny_bop import write_tiny_bop
 
 from crisp_ros.cli.main import main
-from crisp_ros.network.checkpoint import Model, save_model
-from crisp_ros.network.library import ShapeLibrary
-from crisp_ros.network.model import CrispNetwork, network_config
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bop(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    config = dataclasses.replace(
-        network_config("compact"), shape_hidden=(16,), decoder_hidden=8, decoder_layers=2
-    )
-    network = CrispNetwork(config)
-    codes = torch.randn(3, network.decoder.code_dim)
-    half = torch.full((3, 3), 0.06)
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    library = ShapeLibrary(("box", "can", "ball"), codes, -half, half)
-    save_model(path, Model(network, library, {"version": "0.0.1"}))
-    return path
 
 
 def test_a_report_with_the_fixed_names_is_written(

@@ -49,7 +49,7 @@ def test_colcon(tmp_path: Path, links: bool) -> None:
         ROOT / "crisp_ros/__init__.py"
     ).read_text()
     assert not (modules / "crisp_ros/_messages/msg").exists()
-    for shared in ("package.xml", "config", "launch", "models"):
+    for shared in ("package.xml", "config", "launch", "models", "recordings"):
         assert (prefix / "share/crisp_ros" / shared).exists() == (ROOT / shared).exists()
 
     libraries = os.pathsep.join([str(prefix / "lib"), os.environ.get("LD_LIBRARY_PATH", "")])
@@ -89,7 +89,7 @@ def test_wheel(tmp_path: Path) -> None:
     assert any(n.endswith("libcrisp_ros__rosidl_typesupport_fastrtps_c.so") for n in names)
     shared = {name.partition(".data/data/share/crisp_ros/")[2] for name in names} - {""}
     expected = {"package.xml"}
-    for folder in ("config", "launch", "models"):
+    for folder in ("config", "launch", "models", "recordings"):
         files = (p for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix != ".pyc")
         expected |= {str(path.relative_to(ROOT)) for path in files}
     assert shared == expected
