@@ -189,7 +189,7 @@ class Player(Node):
             self._state(f"{label} the node")
             request = ChangeState.Request(transition=Transition(id=transition))
             if not self._call(change_service, request, self.parameters.timeout, name).success:
-                raise PlayError(f"{name} refused to {label}; its log says why")
+                raise PlayError(f"{name} refused to {label}")
 
     def _call(self, service: Any, request: Any, timeout_s: float, name: str) -> Any:
         future = service.call_async(request)

@@ -170,9 +170,6 @@ def test_what_is_missing_is_said_in_one_line(recording: Path, tmp_path: Path) ->
             f"results:={tmp_path}", stderr=subprocess.PIPE, text=True,
         ),
         "name what to play": player(domain, stderr=subprocess.PIPE, text=True),
-        "no such recording": player(
-            domain, "recording:=/no/such", stderr=subprocess.PIPE, text=True
-        ),
     }  # fmt: skip
     for complaint, process in running.items():
         error = process.communicate(timeout=3 * PATIENCE_S)[1]
