@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from node.peer import Scene, graph
+from crisp_ros.msg import ObjectEstimateArray
+from node.peer import START_S, Scene, graph
+from node.test_player import frame as recorded_frame
 from node.test_real_node import untrained_model
+from ros_graph import isolated_node, spin_until
 
+from crisp_ros.data.recording_writer import write_recording
+from crisp_ros.node.player_parameters import PlayerParameters
 from crisp_ros.share import share_directory
 
 FILES = sorted((share_directory() / "launch").glob("*.launch.py"))
@@ -37,6 +46,16 @@ def test_every_launch_argument_has_a_description_and_a_default() -> None:
     }  # fmt: skip
 
 
+def test_the_demo_sets_only_parameters_that_the_player_has() -> None:
+    tree = ast.parse((share_directory() / "launch" / "demo.launch.py").read_text())
+    (node,) = (n for n in ast.walk(tree) if getattr(getattr(n, "func", None), "id", "") == "Node")
+    keywords = {k.arg: k.value for k in node.keywords}
+    assert ast.literal_eval(keywords["executable"]) == "crisp_player"
+    (parameters,) = keywords["parameters"].elts
+    known = {field.name for field in fields(PlayerParameters)}
+    assert {ast.literal_eval(key) for key in parameters.keys} <= known
+
+
 @pytest.mark.parametrize("file", FILES, ids=[f.name for f in FILES])
 def test_the_launch_system_reads_the_file(file: Path) -> None:
     pytest.importorskip("launch_ros", reason="launch and launch_ros are not on PyPI")
@@ -47,7 +66,9 @@ def test_the_launch_system_reads_the_file(file: Path) -> None:
     assert set(declared_arguments(file)) <= found
 
 
-def test_crisp_launch_brings_the_node_up_in_a_namespace(tmp_path: Path) -> None:
+@pytest.fixture
+def executables() -> None:
+    """Skips where `ros2 launch` would not find what it is to start."""
     pytest.importorskip("launch_ros", reason="launch and launch_ros are not on PyPI")
     from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
@@ -55,6 +76,27 @@ def test_crisp_launch_brings_the_node_up_in_a_namespace(tmp_path: Path) -> None:
         get_package_prefix("crisp_ros")
     except PackageNotFoundError:
         pytest.skip("the package is not installed where ROS looks for executables")
+
+
+def test_demo_launch_plays_a_recording_and_ends_with_it(executables: None, tmp_path: Path) -> None:
+    untrained_model(tmp_path / "good.safetensors")
+    write_recording(tmp_path / "bag", (recorded_frame(i) for i in range(3)))
+    arguments = {
+        "recording": tmp_path / "bag", "checkpoint": tmp_path / "good.safetensors",
+        "loop": "false", "rviz": "false", "device": "cpu",
+    }  # fmt: skip
+    with isolated_node("listener") as node:
+        answers: list[ObjectEstimateArray] = []
+        node.create_subscription(ObjectEstimateArray, "/crisp/objects", answers.append, 10)
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(node.context.get_domain_id())}
+        command = [sys.executable, SERVICE, share_directory() / "launch" / "demo.launch.py"]
+        given = [f"{name}:={value}" for name, value in arguments.items()]
+        process = subprocess.Popen([*command, *given], env=environment)
+        assert spin_until(node, lambda: process.poll() is not None, START_S)
+    assert process.returncode == 0 and answers
+
+
+def test_crisp_launch_brings_the_node_up_in_a_namespace(executables: None, tmp_path: Path) -> None:
     untrained_model(tmp_path / "good.safetensors")
     arguments = [
         str(share_directory() / "launch" / "crisp.launch.py"),
