@@ -268,8 +268,8 @@ def number(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in whole percent, or a dash where it is not known."""
-    return f"{100 * share:.0f}" if math.isfinite(share) else "–"
+    """A share in percent, to three figures, or a dash where it is not known."""
+    return f"{100 * share:.3g}" if math.isfinite(share) else "–"
 
 
 def _errors(

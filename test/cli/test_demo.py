@@ -336,7 +336,7 @@ def test_the_live_table_shows_the_newest_frame() -> None:
     assert mug == ["mug", "0.125", "-0.500", "1.250", "2.0", "30.0", "yes"]
     assert "no: q98 22.3 mm > 10 mm" in text and "missed" in text
     assert "31 ms from images to estimates (network 20, correction 8)" in text
-    assert "median ADD-S 50.0 mm, 33 % certified, median 31 ms" in text
+    assert "median ADD-S 50.0 mm, 33.3 % certified, median 31 ms" in text
     assert "no answer" in shown(live_view([first, unanswered], "playing", 7))
     assert shown(live_view([], "configure the node", 7)).strip() == "configure the node ..."
 

@@ -156,7 +156,7 @@ def test_shape_distance_between_two_spheres() -> None:
 
 
 def test_figures_in_words() -> None:
-    assert (number(1.26), number(math.inf), percent(0.994), percent(math.nan)) == (
-        "1.3", "–", "99", "–",
+    assert (number(1.26), number(math.inf), percent(0.9967), percent(math.nan)) == (
+        "1.3", "–", "99.7", "–",
     )  # fmt: skip
     assert median([1.0, math.nan, 3.0, 4.0]) == 3.0 and math.isnan(median([math.nan]))
