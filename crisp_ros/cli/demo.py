@@ -27,11 +27,11 @@ from crisp_ros.evaluation.html_report import Report, html_report
 from crisp_ros.evaluation.recording import (
     SHAPES_NAME,
     FrameScore,
+    ModelShapes,
     RecordingScore,
     TrueShape,
     frame_score,
     load_shapes,
-    model_shapes,
 )
 from crisp_ros.evaluation.report import provenance, write_json
 from crisp_ros.evaluation.scene_data import SceneFrame, Surface
@@ -164,8 +164,7 @@ def _source(args: argparse.Namespace) -> _Source:
         if args.topic:
             raise OptionError("--topic is for bags; --bop has none")
         dataset = BopDataset(args.bop)
-        seen = {i.obj_id for image in dataset.images for i in dataset.frame(image).instances}
-        shapes = model_shapes((dataset.models[i] for i in sorted(seen)), _BOP_POINTS)
+        shapes = ModelShapes(dataset.models.values(), _BOP_POINTS)
         return _Source(str(args.bop), {"bop": str(args.bop.resolve())}, dataset, shapes)
     path = args.bag
     if path is None:

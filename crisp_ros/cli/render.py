@@ -12,7 +12,7 @@ from rich.console import Console
 from crisp_ros.cli.options import OptionError, count, progress
 from crisp_ros.data.bop import BopModel, read_models
 from crisp_ros.data.recording_writer import write_recording
-from crisp_ros.evaluation.recording import SHAPES_NAME, model_shapes, save_shapes
+from crisp_ros.evaluation.recording import SHAPES_NAME, ModelShapes, save_shapes
 from crisp_ros.synthesis.recording import RecordingSettings, table_recording
 
 _SHAPE_POINTS = 1500
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
         meshes = {model.name: model.mesh for model in chosen}
         frames = table_recording(meshes, settings, args.seed, on_frame)
         write_recording(args.output, frames)
-    save_shapes(args.output / SHAPES_NAME, model_shapes(chosen, _SHAPE_POINTS))
+    save_shapes(args.output / SHAPES_NAME, ModelShapes(chosen, _SHAPE_POINTS))
     size = sum(file.stat().st_size for file in args.output.iterdir())
     Console().print(f"{args.output}: {args.frames} frames, {size / 1e6:.1f} MB")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,15 +31,33 @@ class TrueShape(NamedTuple):
     symmetries: NDArray[np.float64]
 
 
-def model_shapes(models: Iterable[BopModel], count: int, seed: int = 0) -> dict[str, TrueShape]:
-    """Models by name, with `count` points each. Raises MeshError where one cannot be read."""
-    return {
-        model.name: TrueShape(
-            surface_samples(model.mesh, count, np.random.default_rng(seed)).points,
-            model.symmetries()[:, :3, :3],
-        )
-        for model in models
-    }
+class ModelShapes(Mapping[str, TrueShape]):
+    """Shapes of models by name, each with `count` points, made when it is first asked for.
+
+    Raises:
+        crisp_ros.data.meshes.MeshError: on access, where a model cannot be read.
+    """
+
+    def __init__(self, models: Iterable[BopModel], count: int, seed: int = 0) -> None:
+        self._models = {model.name: model for model in models}
+        self._count, self._seed = count, seed
+        self._made: dict[str, TrueShape] = {}
+
+    def __getitem__(self, name: str) -> TrueShape:
+        if name not in self._made:
+            model, rng = self._models[name], np.random.default_rng(self._seed)
+            points = surface_samples(model.mesh, self._count, rng).points
+            self._made[name] = TrueShape(points, model.symmetries()[:, :3, :3])
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._models
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
 
 
 def save_shapes(path: Path, shapes: Mapping[str, TrueShape]) -> None:

@@ -13,13 +13,14 @@ from scipy.spatial.transform import Rotation
 from tiny_bop import write_tiny_bop
 
 from crisp_ros.data.bop import read_models
+from crisp_ros.data.meshes import MeshError
 from crisp_ros.evaluation.recording import (
+    ModelShapes,
     RecordingScore,
     TrueShape,
     frame_score,
     load_shapes,
     median,
-    model_shapes,
     number,
     percent,
     save_shapes,
@@ -135,7 +136,8 @@ def test_latency_leaves_out_the_first_answer_and_frames_without_one() -> None:
 
 def test_shapes_are_written_and_read(tmp_path: Path) -> None:
     models = read_models(write_tiny_bop(tmp_path) / "models")
-    shapes = model_shapes(models.values(), 400)
+    shapes = ModelShapes(models.values(), 400)
+    assert "mug" not in shapes and len(shapes) == 3
     assert [len(shapes[name].symmetries) for name in ("box", "ball")] == [2, 1]
     save_shapes(tmp_path / "shapes.npz", shapes)
     again = load_shapes(tmp_path / "shapes.npz")
@@ -145,6 +147,15 @@ def test_shapes_are_written_and_read(tmp_path: Path) -> None:
         np.testing.assert_allclose(again[name].symmetries, shape.symmetries, atol=1e-6)
     radii = np.linalg.norm(again["ball"].points, axis=1)
     assert radii.max() == pytest.approx(0.04, abs=1e-3) and radii.min() > 0.038
+
+
+def test_a_model_is_read_when_its_shape_is_asked_for(tmp_path: Path) -> None:
+    models = read_models(write_tiny_bop(tmp_path) / "models")
+    models[2].path.unlink()
+    shapes = ModelShapes(models.values(), 50)
+    assert len(shapes["ball"].points) == 50 and shapes["ball"] is shapes["ball"]
+    with pytest.raises(MeshError):
+        shapes["can"]
 
 
 def test_shape_distance_between_two_spheres() -> None:
