@@ -34,7 +34,7 @@ from crisp_ros.evaluation.recording import (
     load_shapes,
 )
 from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.evaluation.scene_data import SceneFrame, Surface
+from crisp_ros.evaluation.scene_data import SceneFrame, Surface, shown_frames
 from crisp_ros.evaluation.scene_points import scene_points
 from crisp_ros.share import share_directory
 
@@ -114,8 +114,8 @@ def run(args: argparse.Namespace) -> None:
     score = RecordingScore(tuple(outcome.scores))
     origin = provenance(args.command_line, args.device)
     console.print(summary(score))
-    _write_pictures(args.output, outcome.overlays)
-    page = html_report(_report(source, outcome, score, origin))
+    _write_pictures(args.output, results, outcome)
+    page = html_report(_report(source, results, outcome, origin))
     (args.output / "report.html").write_text(page)
     console.print(f"report: {args.output / 'report.html'}", highlight=False, soft_wrap=True)
     if args.json:
@@ -149,11 +149,10 @@ class _Source:
 
 @dataclass
 class _Outcome:
-    """What came back; scores, notes and overlays (JPEG, empty where none came) one a frame."""
+    """What came back; scores and the player's notes one a frame."""
 
     scores: list[FrameScore] = field(default_factory=list)
     notes: list[dict[str, Any]] = field(default_factory=list)
-    overlays: list[bytes] = field(default_factory=list)
     surfaces: dict[tuple[str, int], Surface] = field(default_factory=dict)
     model_version: str = ""
 
@@ -212,10 +211,8 @@ def _watched(
                 outcome.surfaces[note["id"], int(note["mesh_version"])] = surface
             elif note["kind"] == "frame":
                 score = frame_score(note, shapes)
-                overlay = note["overlay"]
                 outcome.scores.append(score)
                 outcome.notes.append(note)
-                outcome.overlays.append((results / overlay).read_bytes() if overlay else b"")
                 outcome.model_version = note["model_version"] or outcome.model_version
                 if not console.is_terminal:
                     console.print(frame_line(score, total), highlight=False)
@@ -223,16 +220,16 @@ def _watched(
     return outcome
 
 
-def _write_pictures(output: Path, overlays: list[bytes]) -> None:
+def _write_pictures(output: Path, results: Path, outcome: _Outcome) -> None:
     """Some overlays one by one, and all of these on one sheet."""
-    shown = [(i, content) for i, content in enumerate(overlays) if content]
+    shown = [note for note in outcome.notes if note["overlay"]]
     if not shown:
         return
     picks = np.linspace(0, len(shown) - 1, min(_SHEET_FRAMES, len(shown))).round().astype(int)
     images = []
-    for index, content in (shown[i] for i in picks):
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        cv2.imwrite(str(output / f"overlay_{index:04d}.png"), image)
+    for note in (shown[i] for i in picks):
+        image = cv2.imread(str(results / note["overlay"]))
+        cv2.imwrite(str(output / f"overlay_{note['index']:04d}.png"), image)
         images.append(image)
     height, width = images[0].shape[:2]
     columns = min(3, len(images))
@@ -244,19 +241,21 @@ def _write_pictures(output: Path, overlays: list[bytes]) -> None:
     cv2.imwrite(str(output / "overlays.png"), sheet)
 
 
-def _report(
-    source: _Source, outcome: _Outcome, score: RecordingScore, origin: Mapping[str, Any]
-) -> Report:
-    frames = [
-        SceneFrame(
-            overlay=overlay,
-            T_world_camera=None
-            if note["T_world_camera"] is None
-            else np.array(note["T_world_camera"]),
-            truth=[(t["name"], np.array(t["T_camera_object"])) for t in note["truth"]],
+def _report(source: _Source, results: Path, outcome: _Outcome, origin: Mapping[str, Any]) -> Report:
+    score = RecordingScore(tuple(outcome.scores))
+    shown = shown_frames(len(score.frames))
+    frames = []
+    for index in shown:
+        note = outcome.notes[index]
+        T = note["T_world_camera"]
+        frames.append(
+            SceneFrame(
+                index=index,
+                overlay=(results / note["overlay"]).read_bytes() if note["overlay"] else b"",
+                T_world_camera=None if T is None else np.array(T),
+                truth=[(t["name"], np.array(t["T_camera_object"])) for t in note["truth"]],
+            )
         )
-        for note, overlay in zip(outcome.notes, outcome.overlays, strict=True)
-    ]
     machine = origin["machine"]
     device = f" and {machine['device']}" if machine["device"] != "cpu" else ""
     footer = [
@@ -278,7 +277,7 @@ def _report(
         frames=frames,
         surfaces=outcome.surfaces,
         shapes=source.shapes,
-        points=scene_points(source.frames(), len(score.frames)),
+        points=scene_points(source.frames(), shown),
     )
 
 

@@ -44,10 +44,10 @@ class Report:
     Attributes:
         title, lead, footer: plain text.
         score: with one entry a frame.
-        frames: in the same order.
+        frames: at least one, those whose image and scene are shown (see `shown_frames`).
         surfaces: the reconstructed ones, by object id and mesh version.
         shapes: the true ones by name, as far as known.
-        points: of the recording.
+        points: of these frames.
     """
 
     title: str
@@ -75,7 +75,7 @@ def html_report(report: Report) -> str:
         cards=_cards(report.score),
         charts=_charts(report.score),
         table=_table(report),
-        last=max(len(report.frames) - 1, 0),
+        last=len(report.frames) - 1,
         data=text,
     )
 

@@ -18,6 +18,7 @@ from crisp_ros.evaluation.scene_points import Cloud, ScenePoints
 _CLOUD_UNIT_M = 2e-4  # 16 bits reach 6.5 m
 _TRUTH_UNIT_M = 2e-5
 _TRUTH_POINTS = 700
+_MOST_FRAMES = 150
 # Where the view begins, radians: beside the first camera, so that it is in the picture; and above
 # the ground, or where it is not known how the camera was held, just above the camera's axis.
 _ASIDE, _ABOVE_GROUND, _ABOVE_AXIS = 0.6, 0.6, 0.15
@@ -38,17 +39,24 @@ class SceneFrame:
     """What a frame shows besides its scores.
 
     Attributes:
+        index: of the frame among the scores.
         overlay: JPEG of the image with the estimates drawn into it, empty where there is none.
         T_world_camera: (4, 4), None where the camera's place is not known.
         truth: name and T_camera_object of the true objects.
     """
 
+    index: int
     overlay: bytes = b""
     T_world_camera: NDArray[np.float64] | None = None
     truth: Sequence[tuple[str, NDArray[np.float64]]] = ()
 
 
 Surfaces = Mapping[tuple[str, int], Surface]  # by object id and mesh version
+
+
+def shown_frames(count: int) -> list[int]:
+    """Which of so many frames a page shows: all, or of a long recording some."""
+    return np.linspace(0, count - 1, min(_MOST_FRAMES, count)).round().astype(int).tolist()
 
 
 def scene_data(
@@ -62,27 +70,29 @@ def scene_data(
 
     Args:
         score: with one entry a frame.
-        frames: in the same order.
+        frames: at least one, those to show.
         surfaces: reconstructed ones.
         shapes: true ones by name, as far as known.
-        points: of the recording.
+        points: of these frames.
     """
+    shown = [score.frames[frame.index] for frame in frames]
     keys = [
         key
-        for key in dict.fromkeys((o.id, o.mesh_version) for f in score.frames for o in f.objects)
+        for key in dict.fromkeys((o.id, o.mesh_version) for f in shown for o in f.objects)
         if key in surfaces
     ]
-    colours = {o.id: _rgb(score.names.index(o.name)) for f in score.frames for o in f.objects}
-    truths = [name for name in score.names if name in shapes]
+    names = score.names
+    colours = {o.id: _rgb(names.index(o.name)) for f in shown for o in f.objects}
+    truths = [name for name in names if name in shapes]
     listed = []
-    for index, (scored, seen) in enumerate(zip(score.frames, frames, strict=True)):
+    for scored, seen, cloud in zip(shown, frames, points.cloud_of_frame, strict=True):
         entry: dict[str, Any] = {
-            "caption": f"frame {scored.index}",
+            "index": seen.index,
             "image": _base64(seen.overlay),
             "shown": [],
             "truth": [],
             "camera": None,
-            "cloud": points.cloud_of_frame[index],
+            "cloud": cloud,
         }
         listed.append(entry)
         T_world_camera = seen.T_world_camera if points.in_world else _UPRIGHT
@@ -101,7 +111,7 @@ def scene_data(
         ]
     places = [place[12:15] for frame in listed for _, place, _ in frame["shown"]]
     target = np.median(places, axis=0) if places else np.zeros(3)
-    toward = np.array(listed[0]["camera"][12:15] if listed else [1.0, 0.0, 0.0]) - target
+    toward = np.array(listed[0]["camera"][12:15]) - target
     return {
         "frames": listed,
         "scene": {

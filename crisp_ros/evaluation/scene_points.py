@@ -34,7 +34,8 @@ class Cloud(NamedTuple):
 
 class ScenePoints(NamedTuple):
     """in_world: the camera's place is known, from the first frame on; clouds are in the world
-    frame then, else in the camera's. cloud_of_frame: which of them a frame shows, None for none.
+    frame then, else in the camera's. cloud_of_frame: which of them each of the frames shows that
+    were asked for, None for none.
     field: half width and half height of the image at distance 1."""
 
     in_world: bool
@@ -43,29 +44,38 @@ class ScenePoints(NamedTuple):
     field: tuple[float, float]
 
 
-def scene_points(frames: Iterable[RecordedFrame], count: int) -> ScenePoints:
-    """Points of some of the first `count` frames: of the objects and what is around them."""
-    merged = set(np.linspace(0, count - 1, min(_VIEWS, count)).round().astype(int).tolist())
-    alone = set(np.linspace(0, count - 1, min(_CLOUDS, count)).round().astype(int).tolist())
+def scene_points(frames: Iterable[RecordedFrame], indices: Sequence[int]) -> ScenePoints:
+    """Points of the objects and what is around them, from some of the frames with these indices.
+
+    Args:
+        frames: of the recording, all of them up to the last index.
+        indices: rising.
+    """
+    last = len(indices) - 1
+    merged = set(np.linspace(0, last, min(_VIEWS, len(indices))).round().astype(int).tolist())
+    alone = set(np.linspace(0, last, min(_CLOUDS, len(indices))).round().astype(int).tolist())
+    place_of = {index: place for place, index in enumerate(indices)}
     views: list[Cloud] = []
     clouds: list[Cloud] = []
-    cloud_of_frame: list[int | None] = [None] * count
+    cloud_of_frame: list[int | None] = [None] * len(indices)
     in_world, field = False, (0.4, 0.3)
-    for index, frame in enumerate(islice(frames, count)):
-        height, width = frame.depth.shape
-        k = frame.intrinsics
-        field = (0.5 * width / float(k[0, 0]), 0.5 * height / float(k[1, 1]))
-        T = frame.T_world_camera
-        if index == 0:
+    for index, frame in enumerate(islice(frames, indices[-1] + 1)):
+        if index not in place_of:
+            continue
+        place, T = place_of[index], frame.T_world_camera
+        if place == 0:
             in_world = T is not None
+            height, width = frame.depth.shape
+            k = frame.intrinsics
+            field = (0.5 * width / float(k[0, 0]), 0.5 * height / float(k[1, 1]))
         if in_world and T is not None:
-            cloud_of_frame[index] = 0
-            if index in merged:
+            cloud_of_frame[place] = 0
+            if place in merged:
                 seen = _around_objects(_camera_points(frame))
                 points = (seen.points @ T[:3, :3].T + T[:3, 3]).astype(np.float32)
                 views.append(_thinned(seen._replace(points=points)))
-        elif not in_world and index in alone:
-            cloud_of_frame[index] = len(clouds)
+        elif not in_world and place in alone:
+            cloud_of_frame[place] = len(clouds)
             clouds.append(_thinned(_around_objects(_camera_points(frame))))
     if views:
         clouds = [_thinned(_joined(views))]

@@ -13,7 +13,7 @@ import pytest
 
 from crisp_ros.evaluation.html_report import Report, html_report
 from crisp_ros.evaluation.recording import FrameScore, ObjectScore, RecordingScore, TrueShape
-from crisp_ros.evaluation.scene_data import SceneFrame, Surface
+from crisp_ros.evaluation.scene_data import SceneFrame, Surface, shown_frames
 from crisp_ros.evaluation.scene_points import Cloud, ScenePoints
 
 VERTICES = np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.1, 0], [0, 0, -0.1]], np.float32)
@@ -25,6 +25,7 @@ CLOUD = Cloud(
     np.array([True, False, False]),
     0.004,
 )
+POINTS = ScenePoints(True, [CLOUD], [0], (0.4, 0.3))
 JPEG = b"\xff\xd8 not shown here"
 
 
@@ -56,10 +57,10 @@ def report(truth: bool = True, in_world: bool = True, **changes: Any) -> str:
     parts: dict[str, Any] = {
         "title": "Title & <b>", "lead": "Lead", "footer": "one\ntwo",
         "score": score(truth),
-        "frames": [SceneFrame(JPEG, T, known), SceneFrame(b"", T)],
+        "frames": [SceneFrame(0, JPEG, T, known), SceneFrame(1, b"", T)],
         "surfaces": {("mug_1", 3): Surface(VERTICES, FACES)},
         "shapes": {"mug": TrueShape(VERTICES.astype(float), np.eye(3)[None])} if truth else {},
-        "points": ScenePoints(in_world, [CLOUD], [0, None], (0.4, 0.3)),
+        "points": POINTS._replace(in_world=in_world, cloud_of_frame=[0, None]),
     }  # fmt: skip
     return html_report(Report(**{**parts, **changes}))
 
@@ -161,11 +162,25 @@ def test_a_camera_of_unknown_place_stands_upright() -> None:
 
 
 def test_a_frame_whose_camera_is_lost_shows_nothing_in_the_scene() -> None:
-    frames = [SceneFrame(JPEG, T_CAMERA), SceneFrame(JPEG, None)]
+    frames = [SceneFrame(0, JPEG, T_CAMERA), SceneFrame(1, JPEG, None)]
     surfaces = {("mug_1", v): Surface(VERTICES, FACES) for v in (3, 4)}
     first, second = data_of(report(frames=frames, surfaces=surfaces))["frames"]
     assert first["shown"] and first["camera"]
     assert second["shown"] == [] and second["camera"] is None and second["image"]
+
+
+def test_of_a_long_recording_some_frames_are_shown_and_all_are_charted() -> None:
+    assert shown_frames(3) == [0, 1, 2]
+    shown = shown_frames(1000)
+    assert shown[0] == 0 and shown[-1] == 999 and len(shown) < 300
+    assert max(np.diff(shown)) - min(np.diff(shown)) <= 1
+    last = [SceneFrame(1, JPEG, T_CAMERA)]
+    surfaces = {("mug_1", v): Surface(VERTICES, FACES) for v in (3, 4)}
+    page = report(frames=last, points=POINTS, surfaces=surfaces)
+    (frame,) = data_of(page)["frames"]
+    assert frame["index"] == 1 and frame["shown"][0][2] is False
+    assert len(data_of(page)["scene"]["meshes"]) == 1  # of what is shown
+    assert "mug, frame 0: 2.0 mm, certified" in Tags(page).text
 
 
 def test_shapes_are_measured_against_the_truth() -> None:
@@ -179,5 +194,7 @@ def test_shapes_are_measured_against_the_truth() -> None:
 
 def test_text_cannot_end_the_script() -> None:
     frame = FrameScore(0, (ObjectScore(0, 1, "</script>x", id="</script>", mesh_version=1),))
-    page = report(score=RecordingScore((frame,)), frames=[SceneFrame(b"", T_CAMERA)])
+    page = report(
+        score=RecordingScore((frame,)), frames=[SceneFrame(0, b"", T_CAMERA)], points=POINTS
+    )
     assert page.count("</script>") == 2

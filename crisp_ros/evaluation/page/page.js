@@ -292,14 +292,14 @@ class View {
     const [low, high, left, right] = ["low", "high", "left", "right"].map((k) => +svg.dataset[k]);
     return { svg, line: svg.querySelector(".now"), low, high, left, right };
   });
-  const show = (index) => {
-    const frame = FRAMES[index];
-    $("frame").value = index;
-    $("count").textContent = frame.caption;
+  const show = (place) => {
+    const frame = FRAMES[place];
+    $("frame").value = place;
+    $("count").textContent = "frame " + frame.index;
     if (frame.image) $("image").src = "data:image/jpeg;base64," + frame.image;
     else $("image").removeAttribute("src");
     for (const { line, low, high, left, right } of timelines) {
-      const x = left + (right - left) * (index - low) / (high - low);
+      const x = left + (right - left) * (frame.index - low) / (high - low);
       line.setAttribute("x1", x);
       line.setAttribute("x2", x);
     }
@@ -315,8 +315,9 @@ class View {
     svg.addEventListener("click", (e) => {
       const box = svg.getBoundingClientRect();
       const x = (e.clientX - box.left) * svg.viewBox.baseVal.width / box.width;
-      const index = Math.round(low + (high - low) * (x - left) / (right - left));
-      show(Math.min(FRAMES.length - 1, Math.max(0, index)));
+      const index = low + (high - low) * (x - left) / (right - left);
+      const away = FRAMES.map((frame) => Math.abs(frame.index - index));
+      show(away.indexOf(Math.min(...away)));
     });
   for (const figure of document.querySelectorAll("figure"))
     figure.querySelectorAll(".legend span").forEach((name, i) => {
