@@ -107,7 +107,8 @@ def run(args: argparse.Namespace) -> None:
     }
     console = Console()
     domain = free_domain()
-    console.print(f"playing {source.name} on ROS_DOMAIN_ID={domain}", highlight=False)
+    told = f"playing {source.name} on ROS_DOMAIN_ID={domain}"
+    console.print(told, highlight=False, soft_wrap=True)
     total = min(source.count, args.frames or source.count)
     with running_graph(results, parameters, domain) as graph:
         outcome = _watched(graph, results, source.shapes, total, console)
@@ -215,7 +216,7 @@ def _watched(
                 outcome.notes.append(note)
                 outcome.model_version = note["model_version"] or outcome.model_version
                 if not console.is_terminal:
-                    console.print(frame_line(score, total), highlight=False)
+                    console.print(frame_line(score, total), highlight=False, soft_wrap=True)
             live.update(live_view(outcome.scores, state, total))
     return outcome
 

@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
         write_recording(args.output, frames)
     save_shapes(args.output / SHAPES_NAME, ModelShapes(chosen, _SHAPE_POINTS))
     size = sum(file.stat().st_size for file in args.output.iterdir())
-    Console().print(f"{args.output}: {args.frames} frames, {size / 1e6:.1f} MB")
+    told = f"{args.output}: {args.frames} frames, {size / 1e6:.1f} MB"
+    Console().print(told, highlight=False, soft_wrap=True)
 
 
 def _ids(text: str) -> tuple[int, ...]:
