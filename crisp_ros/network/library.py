@@ -74,6 +74,36 @@ class ShapeLibrary:
         """Diagonals of the boxes (K,), metres: 1 / d_k of eq. (10)."""
         return torch.linalg.norm(self.upper - self.lower, dim=-1)
 
+    def with_shape(
+        self,
+        name: str,
+        code: Tensor,
+        lower: Tensor,
+        upper: Tensor,
+        symmetries: Tensor | None = None,
+    ) -> ShapeLibrary:
+        """The library with one shape more.
+
+        Args:
+            name: must be new.
+            code: (C,).
+            lower, upper: (3,) corners of its box, object frame, metres.
+            symmetries: (S, 4, 4); None for the identity alone.
+
+        Raises:
+            ValueError: the name is there already, or the parts do not fit the library's.
+        """
+        if name in self.names:
+            raise ValueError(f"the shape library has a shape named {name!r} already")
+        group = torch.eye(4, device=self.codes.device)[None] if symmetries is None else symmetries
+        return ShapeLibrary(
+            (*self.names, name),
+            torch.cat([self.codes, code[None]]),
+            torch.cat([self.lower, lower[None]]),
+            torch.cat([self.upper, upper[None]]),
+            (*self.symmetries, group),
+        )
+
     def to(self, device: torch.device | str) -> ShapeLibrary:
         """The same library on another device."""
         return ShapeLibrary(

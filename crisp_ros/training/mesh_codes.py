@@ -57,7 +57,7 @@ def fit_mesh_code(
     mesh: trimesh.Trimesh,
     settings: MeshCodeSettings | None = None,
     seed: int = 0,
-    report: Callable[[int, int], None] | None = None,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> MeshCode:
     """Minimises the SDF loss of eq. (21) over the code alone, from several initial codes.
 
@@ -70,7 +70,7 @@ def fit_mesh_code(
         mesh: closed, in the object frame, metres.
         settings: see `MeshCodeSettings`.
         seed: of the samples and batches.
-        report: called with the steps done and their total.
+        on_step: called now and then with the number of steps done and the total.
 
     Raises:
         MeshError: the mesh cannot be closed.
@@ -86,11 +86,11 @@ def fit_mesh_code(
     )
     total = settings.trial_steps + settings.fit.steps
 
-    def on_step(before: int) -> Callable[[int, float], None]:
-        return lambda step, _: report(before + step, total) if report else None
+    def after(earlier: int) -> Callable[[int, float], None]:
+        return lambda step, _: on_step(earlier + step, total)
 
     trial = replace(settings.fit, steps=settings.trial_steps)
-    tried = fit_shape_codes(frozen, starts, several, trial, seed, train="codes", report=on_step(0))
+    tried = fit_shape_codes(frozen, starts, several, trial, seed, train="codes", report=after(0))
     best = int(_sdf_error(frozen, tried, samples).argmin())
     code = fit_shape_codes(
         frozen,
@@ -99,10 +99,9 @@ def fit_mesh_code(
         settings.fit,
         seed,
         train="codes",
-        report=on_step(settings.trial_steps),
+        report=after(settings.trial_steps),
     )[0]
-    if report:
-        report(total, total)
+    on_step(total, total)
     return MeshCode(code, None if best == 0 else int(nearest[best - 1]))
 
 

@@ -1,0 +1,212 @@
+"""Is a shape library sound, and how well does a decoded shape match its mesh?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import trimesh
+from torch import Tensor
+
+from crisp_ros.correction.surface import library_surfaces
+from crisp_ros.data.meshes import surface_samples
+from crisp_ros.evaluation.metrics import shape_error
+from crisp_ros.geometry.isosurface import IsosurfaceSettings, extract_meshes
+from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.library import ShapeLibrary
+
+_ERROR_SAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class LibraryCheckSettings:
+    """What counts as wrong in `check_library`.
+
+    Attributes:
+        voxels: of the meshes, along the longest edge of a box.
+        duplicate_code: code distance, as a share of the codes' mean norm, and
+        duplicate_m: Chamfer distance of the surfaces, metres, at or below which two shapes are one.
+        largest_condition: of the matrix of codes.
+        box_tolerance: how far the stored box may be from the mesh's, as a share of its diagonal.
+    """
+
+    voxels: int = 64
+    duplicate_code: float = 0.01
+    duplicate_m: float = 0.0005
+    largest_condition: float = 1e6
+    box_tolerance: float = 0.05
+
+
+class CheckedShape(NamedTuple):
+    """One shape of a library: diagonal of its box in metres, volume of its mesh in cubic metres
+    (NaN without a surface), whether the mesh is watertight, the largest difference of a corner of
+    the stored box to the mesh's in metres, and the number of its symmetries."""
+
+    name: str
+    diameter_m: float
+    volume_m3: float
+    watertight: bool
+    box_error_m: float
+    symmetries: int
+
+
+class ShapePair(NamedTuple):
+    """Two shapes and how far apart they are: distance of the codes over their mean norm, and
+    Chamfer distance of the surfaces in metres, each at its own place in the object frame."""
+
+    names: tuple[str, str]
+    code_distance: float
+    chamfer_m: float
+
+
+@dataclass(frozen=True)
+class LibraryCheck:
+    """What `check_library` found.
+
+    Attributes:
+        code_dim: length of a code, C.
+        rank, condition: of the matrix of codes (K, C); a smaller rank than K means that a mixture
+            of shapes is another mixture of them.
+        shapes: in the order of the library.
+        pairs: all pairs, the nearest surfaces first.
+        problems: a line for everything that is wrong.
+    """
+
+    code_dim: int
+    rank: int
+    condition: float
+    shapes: tuple[CheckedShape, ...]
+    pairs: tuple[ShapePair, ...]
+    problems: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON values; null where there is no finite number."""
+        return {
+            "shapes": [{k: _finite(v) for k, v in s._asdict().items()} for s in self.shapes],
+            "code_dim": self.code_dim,
+            "rank": self.rank,
+            "condition": _finite(self.condition),
+            "pairs": [{k: _finite(v) for k, v in p._asdict().items()} for p in self.pairs],
+            "problems": list(self.problems),
+        }
+
+
+def check_library(
+    decoder: ShapeDecoder, library: ShapeLibrary, settings: LibraryCheckSettings | None = None
+) -> LibraryCheck:
+    """Looks for shapes without a proper surface, wrong boxes, and shapes that are there twice."""
+    settings = settings or LibraryCheckSettings()
+    values = torch.linalg.svdvals(library.codes.double())
+    rank = int(torch.linalg.matrix_rank(library.codes.double()))
+    short = len(values) < len(library) or values[-1] == 0
+    condition = math.inf if short else float(values[0] / values[-1])
+    shapes = tuple(_checked(decoder, library, k, settings) for k in range(len(library)))
+    pairs = library_pairs(decoder, library)
+    problems = [problem for shape in shapes for problem in _problems(shape, settings)]
+    problems += [
+        f"{pair.names[0]} and {pair.names[1]} are nearly the same shape: codes "
+        f"{100 * pair.code_distance:.2g} % and surfaces {1e3 * pair.chamfer_m:.2g} mm apart"
+        for pair in pairs
+        if pair.code_distance <= settings.duplicate_code or pair.chamfer_m <= settings.duplicate_m
+    ]
+    if rank < len(library):
+        problems.append(f"the {len(library)} codes have rank {rank} only")
+    elif condition > settings.largest_condition:
+        problems.append(f"the codes' condition number is {condition:.2g}")
+    return LibraryCheck(library.codes.shape[1], rank, condition, shapes, pairs, tuple(problems))
+
+
+def library_pairs(decoder: ShapeDecoder, library: ShapeLibrary) -> tuple[ShapePair, ...]:
+    """All pairs of shapes, the nearest surfaces first.
+
+    The Chamfer distance is the mean of both directions of |f_d(x | h_b)| over points x on surface
+    a: no samples of b are needed, so that equal surfaces are zero apart. Infinite where a shape has
+    no surface.
+    """
+    surfaces = library_surfaces(decoder, library)
+    distance = decoder.sdf(surfaces.points[:, None], library.codes).abs()
+    one_way = torch.where(surfaces.valid[:, None], distance, torch.nan).nanmean(-1)
+    chamfer = (0.5 * (one_way + one_way.T)).nan_to_num(torch.inf)
+    codes = torch.cdist(library.codes, library.codes) / library.codes.norm(dim=-1).mean()
+    pairs = (
+        ShapePair((library.names[a], library.names[b]), float(codes[a, b]), float(chamfer[a, b]))
+        for a, b in combinations(range(len(library)), 2)
+    )
+    return tuple(sorted(pairs, key=lambda pair: pair.chamfer_m))
+
+
+class FitError(NamedTuple):
+    """How well a decoded shape matches a mesh, metres: mean, 95 % and `quantile` quantile of |f_d|
+    over the mesh's surface, and the Chamfer distance of both surfaces, see `shape_error`."""
+
+    mean_m: float
+    p95_m: float
+    quantile_m: float
+    chamfer_m: float
+
+
+def fit_error(
+    decoder: ShapeDecoder,
+    code: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    mesh: trimesh.Trimesh,
+    quantile: float,
+    seed: int = 0,
+) -> FitError:
+    """Compares the shape of a code (C,), in its box (3,) and (3,), with a mesh in metres."""
+    rng = np.random.default_rng(seed)
+    points = torch.from_numpy(surface_samples(mesh, _ERROR_SAMPLES, rng).points)
+    distance = decoder.sdf(points.to(code), code).abs()
+    decoded = decoded_mesh(decoder, code, lower, upper, IsosurfaceSettings(voxels=96))
+    chamfer = shape_error(decoded, mesh, rng) if len(decoded.faces) > 0 else math.inf
+    ends = torch.quantile(distance, distance.new_tensor([0.95, quantile])).tolist()
+    return FitError(float(distance.mean()), *ends, chamfer)
+
+
+def decoded_mesh(
+    decoder: ShapeDecoder, code: Tensor, lower: Tensor, upper: Tensor, settings: IsosurfaceSettings
+) -> trimesh.Trimesh:
+    """The surface of a code (C,) in its box (3,) and (3,), object frame, metres; perhaps empty."""
+    (mesh,) = extract_meshes(
+        lambda points, _: decoder.sdf(points, code), lower[None], upper[None], settings
+    )
+    return trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+
+
+def _checked(
+    decoder: ShapeDecoder, library: ShapeLibrary, k: int, settings: LibraryCheckSettings
+) -> CheckedShape:
+    box = library.lower[k], library.upper[k]
+    mesh = decoded_mesh(decoder, library.codes[k], *box, IsosurfaceSettings(settings.voxels))
+    empty = len(mesh.faces) == 0
+    off = np.inf if empty else np.abs(mesh.bounds - torch.stack(box).cpu().numpy()).max()
+    return CheckedShape(
+        library.names[k],
+        float(library.diameters[k]),
+        math.nan if empty else float(mesh.volume),
+        not empty and bool(mesh.is_watertight),
+        float(off),
+        len(library.symmetries[k]),
+    )
+
+
+def _problems(shape: CheckedShape, settings: LibraryCheckSettings) -> list[str]:
+    if math.isnan(shape.volume_m3):
+        return [f"{shape.name} has no surface inside its box"]
+    problems = []
+    if not (shape.watertight and math.isfinite(shape.volume_m3) and shape.volume_m3 > 0):
+        problems.append(f"the mesh of {shape.name} is not a closed surface around a volume")
+    if shape.box_error_m > settings.box_tolerance * shape.diameter_m:
+        problems.append(
+            f"the box of {shape.name} is {1e3 * shape.box_error_m:.1f} mm off its surface"
+        )
+    return problems
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
