@@ -6,15 +6,13 @@ import argparse
 import re
 from pathlib import Path
 
-import torch
-import trimesh
 from rich.console import Console
 
 from crisp_ros.cli.options import OptionError, add_checkpoint_option, checkpoint_path, progress
 from crisp_ros.data.meshes import MeshError
-from crisp_ros.geometry.isosurface import IsosurfaceSettings, TriangleMesh, extract_meshes
+from crisp_ros.evaluation.shape_library import decoded_mesh
+from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.network.checkpoint import load_model
-from crisp_ros.network.decoder import ShapeDecoder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,26 +45,12 @@ def run(args: argparse.Namespace) -> None:
     with progress("shapes") as on_shape:
         for index, name in enumerate(library.names):
             box = library.lower[index], library.upper[index]
-            mesh = _mesh(model.network.decoder, library.codes[index], *box, settings)
-            if mesh.is_empty:
+            mesh = decoded_mesh(model.network.decoder, library.codes[index], *box, settings)
+            if len(mesh.faces) == 0:
                 raise MeshError(f"{path}: the code of {name} has no surface inside its box")
-            surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-            surface.export(args.output / f"{_file_name(name)}.ply")
+            mesh.export(args.output / f"{_file_name(name)}.ply")
             on_shape(index + 1, len(library))
     Console().print(f"{len(library)} meshes in {args.output}", highlight=False)
-
-
-def _mesh(
-    decoder: ShapeDecoder,
-    code: torch.Tensor,
-    lower: torch.Tensor,
-    upper: torch.Tensor,
-    settings: IsosurfaceSettings,
-) -> TriangleMesh:
-    (mesh,) = extract_meshes(
-        lambda points, _: decoder.sdf(points, code), lower[None], upper[None], settings
-    )
-    return mesh
 
 
 def _file_name(name: str) -> str:

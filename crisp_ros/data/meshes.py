@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,6 +54,28 @@ def load_mesh(path: str | Path, unit_m: float = 1.0) -> trimesh.Trimesh:
         raise MeshError(f"{path}: some vertices are not finite")
     mesh.apply_scale(unit_m)
     return mesh
+
+
+def mesh_files(folder: Path) -> dict[str, Path]:
+    """The meshes of a folder by name: that in BOP's models_info.json if any, else the file's.
+
+    Raises:
+        MeshError: no mesh, or two of one name.
+    """
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in _READABLE)
+    if not paths:
+        raise MeshError(f"{folder}: no meshes ({', '.join(_READABLE)})")
+    info_path = folder / "models_info.json"
+    info = json.loads(info_path.read_text()) if info_path.is_file() else {}
+    named: dict[str, Path] = {}
+    for path in paths:
+        number = "".join(filter(str.isdigit, path.stem))
+        entry = info.get(str(int(number)), {}) if number else {}
+        name = str(entry.get("name", path.stem))
+        if name in named:
+            raise MeshError(f"{folder}: {named[name].name} and {path.name} are both named {name}")
+        named[name] = path
+    return named
 
 
 def texture_image(mesh: trimesh.Trimesh) -> Image | None:

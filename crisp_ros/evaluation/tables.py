@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from crisp_ros.evaluation.bop import BopEvaluation, InstanceErrors
+from crisp_ros.evaluation.shape_library import FitError, LibraryCheck
 
 
 def instance_table(evaluation: BopEvaluation, names: Mapping[int, str]) -> Table:
@@ -40,6 +41,41 @@ def summary_table(evaluation: BopEvaluation) -> Table:
         table.add_row("ADD-S", name, f"{area:.3f}", f"{baseline:.3f}")
     for name, area in evaluation.auc_e_shape.items():
         table.add_row("Chamfer", name, f"{area:.3f}", "")
+    return table
+
+
+def library_table(check: LibraryCheck) -> Table:
+    """One row a shape, with the shape whose surface is nearest to its own; volumes of closed ones."""
+    table = Table(
+        title=f"{len(check.shapes)} shapes, codes of length {check.code_dim}: "
+        f"rank {check.rank}, condition {check.condition:.3g}",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("shape", no_wrap=True)
+    for column in ("diameter\nmm", "volume\ncm3"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("nearest shape", no_wrap=True)
+    for column in ("Chamfer\nmm", "code\n%"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for shape in check.shapes:
+        volume = f"{1e6 * shape.volume_m3:.0f}" if shape.watertight else "open"
+        row = [shape.name, f"{1e3 * shape.diameter_m:.0f}", volume]
+        nearest = next((pair for pair in check.pairs if shape.name in pair.names), None)
+        if nearest is not None:
+            other = nearest.names[nearest.names[0] == shape.name]
+            row += [other, _millimetres(nearest.chamfer_m), f"{100 * nearest.code_distance:.0f}"]
+        table.add_row(*row)
+    return table
+
+
+def fit_table(errors: Mapping[str, FitError]) -> Table:
+    """How well decoded shapes match their meshes, one row a shape."""
+    table = Table(title="Decoded shapes against their meshes", box=SIMPLE_HEAD)
+    table.add_column("shape", no_wrap=True)
+    for column in ("mean |SDF|\nmm", "95 %\nmm", "98 %\nmm", "Chamfer\nmm"):
+        table.add_column(column, justify="right")
+    for name, error in errors.items():
+        table.add_row(name, *(f"{1e3 * value:.2f}" for value in error))
     return table
 
 

@@ -15,7 +15,7 @@ import trimesh
 import yaml
 from torch import Tensor
 
-from crisp_ros.data.meshes import load_mesh, surface_samples
+from crisp_ros.data.meshes import load_mesh, mesh_files, surface_samples
 from crisp_ros.geometry.symmetry import rotational_symmetries
 from crisp_ros.network.checkpoint import Model, save_model
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
@@ -102,7 +102,8 @@ class TrainingRun:
         threads: CPU threads of the training.
 
     Raises:
-        RecipeError: no meshes, or a symmetric object that is not among them.
+        MeshError: no meshes, or one that cannot be read.
+        RecipeError: a symmetric object that is not among them.
     """
 
     def __init__(
@@ -117,10 +118,8 @@ class TrainingRun:
     ) -> None:
         self.recipe, self.folder, self._report = recipe, folder, report
         self._imagenet, self._observed = imagenet, observed_poses
-        paths = sorted(p for p in models.iterdir() if p.suffix.lower() in (".ply", ".obj", ".glb"))
-        if not paths:
-            raise RecipeError(f"{models}: no meshes (.ply, .obj, .glb)")
-        self.names = _names(models, paths)
+        files = mesh_files(models)
+        self.names, paths = tuple(files), tuple(files.values())
         missing = sorted(set(recipe.symmetric) - set(self.names))
         if missing:
             raise RecipeError(f"symmetric objects that have no mesh: {missing}; have {self.names}")
@@ -246,18 +245,6 @@ class TrainingRun:
         model.header["version"] = version
         save_model(path, model)
         return model
-
-
-def _names(models: Path, paths: list[Path]) -> tuple[str, ...]:
-    """Names from BOP's models_info.json where it has them, else from the file names."""
-    info_path = models / "models_info.json"
-    info = json.loads(info_path.read_text()) if info_path.is_file() else {}
-    names = []
-    for path in paths:
-        number = "".join(filter(str.isdigit, path.stem))
-        entry = info.get(str(int(number))) if number else None
-        names.append(entry["name"] if entry and "name" in entry else path.stem)
-    return tuple(names)
 
 
 def _save(value: Any, path: Path) -> None:
