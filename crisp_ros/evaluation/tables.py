@@ -45,14 +45,14 @@ def summary_table(evaluation: BopEvaluation) -> Table:
 
 
 def library_table(check: LibraryCheck) -> Table:
-    """One row a shape, with the shape whose surface is nearest to its own; volumes of closed ones."""
+    """One row a shape, with the other whose surface is nearest; an open mesh has no volume."""
     table = Table(
         title=f"{len(check.shapes)} shapes, codes of length {check.code_dim}: "
         f"rank {check.rank}, condition {check.condition:.3g}",
         box=SIMPLE_HEAD,
     )
     table.add_column("shape", no_wrap=True)
-    for column in ("diameter\nmm", "volume\ncm3"):
+    for column in ("size\nmm", "volume\ncm3"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("nearest shape", no_wrap=True)
     for column in ("Chamfer\nmm", "code\n%"):
