@@ -69,7 +69,7 @@ class EstimatorSettings:
     registration: RegistrationSettings = field(default_factory=RegistrationSettings)
     corrector: CorrectorSettings | None = field(default_factory=CorrectorSettings)
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
-    visibility: VisibilitySettings | None = None
+    visibility: VisibilitySettings | None = field(default_factory=VisibilitySettings)
     isosurface: IsosurfaceSettings = field(default_factory=IsosurfaceSettings)
     network_batch: int = 16
     bfloat16: bool = False

@@ -16,6 +16,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.time import Time
 from tf2_ros import TransformBroadcaster
 
+from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.node import frames
 from crisp_ros.node.diagnostics import Diagnostics, ModelStatus
@@ -63,7 +64,12 @@ def estimator_settings(
         quantile=parameters.certificate_quantile,
         threshold_m=parameters.certificate_threshold,
     )
-    return replace(settings, certificate=certificate)
+    visibility = settings.visibility or VisibilitySettings()
+    return replace(
+        settings,
+        certificate=certificate,
+        visibility=visibility if parameters.certificate_visibility else None,
+    )
 
 
 class CrispNode(LifecycleNode):

@@ -170,6 +170,11 @@ class Parameters:
         low=0.0001,
         high=1.0,
     )
+    certificate_visibility: bool = _parameter(
+        True,
+        "An object that reaches into space seen to be empty, or into seen background, gets no "
+        "certificate.",
+    )
     tf_prefix: str = _parameter(
         "", "Put before the names of the objects' TF frames.", problem=_tf_prefix_problem
     )
