@@ -1,0 +1,91 @@
+"""What a camera sees of a decoded shape, found by walking along its rays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crisp_ros.geometry.se3 import from_rotation_translation, transform
+from crisp_ros.network.decoder import ShapeDecoder
+
+_STEPS = 80
+_ARRIVED_M = 2e-4
+_CAUTION = 0.9  # a decoder's distances are a little too long here and there
+
+
+@dataclass(frozen=True)
+class Viewpoint:
+    """A pinhole camera that looks at a point, the object's z axis up.
+
+    Attributes:
+        azimuth, elevation: where the camera is, seen from the point, radians; azimuth 0 is on the
+            side of the object's x axis.
+        distance_m: to the point.
+        target: the point, object frame, metres.
+        width_m: of what the image shows at that distance.
+        side_px: of the square image.
+    """
+
+    azimuth: float
+    elevation: float
+    distance_m: float
+    target: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    width_m: float = 0.16
+    side_px: int = 128
+
+    @property
+    def T_object_camera(self) -> Tensor:
+        """(4, 4), camera optical frame (x right, y down, z forward) to object frame."""
+        azimuth, elevation = torch.tensor(self.azimuth), torch.tensor(self.elevation)
+        level = torch.stack((azimuth.cos(), azimuth.sin(), torch.tensor(0.0)))
+        up = torch.tensor((0.0, 0.0, 1.0))
+        backward = elevation.cos() * level + elevation.sin() * up
+        right = torch.linalg.cross(up, level)
+        down = torch.linalg.cross(right, backward)
+        rotation = torch.stack((right, down, -backward), dim=-1)
+        return from_rotation_translation(
+            rotation, torch.tensor(self.target) + self.distance_m * backward
+        )
+
+
+class ShapeView(NamedTuple):
+    """A view of a shape, its P pixels row by row: points (P, 3) and unit normals (P, 3), object
+    frame, metres; hit (P,) bool, where the ray meets the shape."""
+
+    points: Tensor
+    normals: Tensor
+    hit: Tensor
+
+
+@torch.no_grad()
+def shape_view(decoder: ShapeDecoder, code: Tensor, view: Viewpoint, reach_m: float) -> ShapeView:
+    """Follows a ray a pixel to the surface of a code (C,) by its signed distances.
+
+    Args:
+        decoder: f_d.
+        code: (C,).
+        view: see `Viewpoint`.
+        reach_m: the shape lies within this distance of the view's target, metres.
+    """
+    ticks = ((torch.arange(view.side_px) + 0.5) / view.side_px - 0.5) * view.width_m
+    v, u = torch.meshgrid(ticks, ticks, indexing="ij")
+    T = view.T_object_camera
+    ahead = torch.stack((u, v, torch.full_like(u, view.distance_m)), dim=-1).reshape(-1, 3)
+    rays = torch.nn.functional.normalize(ahead, dim=-1) @ T[:3, :3].T
+    eye = transform(T, torch.zeros(1, 3))
+    way = torch.full((len(rays),), view.distance_m - reach_m)
+    hit = torch.zeros(len(rays), dtype=torch.bool)
+    going = torch.arange(len(rays))
+    for _ in range(_STEPS):
+        distance = decoder.sdf(eye + way[going, None] * rays[going], code)
+        way[going] += _CAUTION * distance
+        hit[going] = distance.abs() < _ARRIVED_M
+        going = going[~hit[going] & (way[going] < view.distance_m + reach_m)]
+        if len(going) == 0:
+            break
+    points = eye + way[:, None] * rays
+    normals = torch.nn.functional.normalize(decoder.sdf_and_gradient(points, code).gradient, dim=-1)
+    return ShapeView(points, normals, hit)
