@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         args = _parser(chosen).parse_args(arguments)
         args.command_line = " ".join(["crisp", *arguments])
-        args.run(args)
+        args.execute(args)
     except KeyboardInterrupt:
         print(f"crisp {chosen}: interrupted", file=sys.stderr)
         return 130
@@ -72,7 +72,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         if name == chosen:
             module = import_module(command.module)
             module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run)
+            subparser.set_defaults(execute=module.run)
     return parser
 
 

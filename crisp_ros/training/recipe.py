@@ -17,7 +17,7 @@ from torch import Tensor
 
 from crisp_ros.data.meshes import load_mesh, mesh_files, surface_samples
 from crisp_ros.geometry.symmetry import rotational_symmetries
-from crisp_ros.network.checkpoint import Model, save_model
+from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import CrispNetwork, build_network
 from crisp_ros.synthesis.crop_set import CropSet, write_shard
@@ -99,11 +99,15 @@ class TrainingRun:
         observed_poses: npz of observed poses by object id, or None; ids are the numbers in the
             meshes' file names.
         imagenet: folder of ImageNet weights for the compact trunk, or None for random weights.
-        threads: CPU threads of the training.
+        report: called with a stage's name and its figures.
+        initial: model file to go on from, or None. Its decoder and shape codes stay; backbone and
+            heads are trained further. Its library must name the same objects in the same order.
 
     Raises:
         MeshError: no meshes, or one that cannot be read.
-        RecipeError: a symmetric object that is not among them.
+        CheckpointError: the initial model cannot be read.
+        RecipeError: a symmetric object that is not among them, or an initial model of another
+            network or of other objects.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class TrainingRun:
         observed_poses: Path | None,
         imagenet: Path | None,
         report: Report,
+        initial: Path | None = None,
     ) -> None:
         self.recipe, self.folder, self._report = recipe, folder, report
         self._imagenet, self._observed = imagenet, observed_poses
@@ -125,7 +130,20 @@ class TrainingRun:
             raise RecipeError(f"symmetric objects that have no mesh: {missing}; have {self.names}")
         self._ids = [int("".join(filter(str.isdigit, p.stem)) or 0) for p in paths]
         self.meshes: list[trimesh.Trimesh] = [load_mesh(p, unit_m) for p in paths]
+        self._initial = self._initial_model(initial) if initial is not None else None
         folder.mkdir(parents=True, exist_ok=True)
+
+    def _initial_model(self, path: Path) -> Model:
+        model = load_model(path)
+        design = model.network.config.design
+        if design != self.recipe.network:
+            raise RecipeError(
+                f"{path}: network {design}, but the recipe's is {self.recipe.network}"
+            )
+        names = model.library.names if model.library is not None else ()
+        if names != self.names:
+            raise RecipeError(f"{path}: knows the objects {names}, the meshes are {self.names}")
+        return model
 
     def render_crops(self, first: int = 0, step: int = 1) -> None:
         """Renders every `step`-th missing shard from `first`; several processes can share it."""
@@ -146,6 +164,15 @@ class TrainingRun:
             )
             self._report("crops", {"shard": number, "of": self.recipe.shards})
         renderer.release()
+
+    def _start(self) -> tuple[CrispNetwork, Tensor]:
+        """The network to train and the codes (K, C) that its shape head is to name."""
+        if self._initial is not None:
+            return self._initial.network, self._initial.library.codes
+        network = build_network(self.recipe.network)
+        if self._imagenet is not None:
+            load_imagenet_trunk(network.backbone, self._imagenet)
+        return network, self.fit_codes(network)
 
     def fit_codes(self, network: CrispNetwork) -> Tensor:
         """Fits decoder and codes, or reads them back; returns codes (K, C)."""
@@ -209,11 +236,8 @@ class TrainingRun:
     def train(self) -> Model:
         """Runs all stages that are not done and returns the model."""
         torch.manual_seed(self.recipe.seed)
-        network = build_network(self.recipe.network)
-        if self._imagenet is not None:
-            load_imagenet_trunk(network.backbone, self._imagenet)
         self.render_crops()
-        codes = self.fit_codes(network)
+        network, codes = self._start()
         symmetries = self.symmetries()
         trainer = SupervisedTrainer(
             network,
@@ -237,6 +261,11 @@ class TrainingRun:
             "data": {"objects": list(self.names), "crops": len(trainer.crops)},
             "figures": figures,
         }
+        if self._initial is not None:
+            before = {
+                k: self._initial.header.get(k) for k in ("version", "sha256", "recipe", "data")
+            }
+            header["initial"] = before
         return Model(network, library, json.loads(json.dumps(header)))
 
     def save(self, path: Path, version: str) -> Model:
