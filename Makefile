@@ -35,7 +35,7 @@ hash = $(shell cat $(1) | sha256sum | cut -c 1-16)
 BUILD_FILES := $(wildcard cmake/*)
 STAND_IN_FILES := $(shell find stand_ins -type f -not -path '*/build/*' -not -path '*.egg-info/*' \
 	-not -name '*.pyc' | sort)
-PACKAGE_FILES := setup.py pyproject.toml CMakeLists.txt package.xml $(wildcard msg/*)
+PACKAGE_FILES := setup.py pyproject.toml CMakeLists.txt package.xml $(wildcard msg/* srv/*)
 CREATED := $(VENV)/.created-$(ROS)
 REQUIRED := $(VENV)/.required-$(call hash,requirements.txt requirements-ros.txt)
 STAND_INS := $(VENV)/.stand-ins-$(call hash,$(BUILD_FILES) $(STAND_IN_FILES))

@@ -58,10 +58,12 @@ def install_messages(source: Path, prefix: Path, build: Path) -> None:
 
 
 def copy_messages(package: str, prefix: Path, target: Path) -> None:
-    """Copies a package's message modules and libraries from an install prefix to one folder."""
+    """Copies a package's message and service modules and libraries to one folder."""
     modules = next(prefix.glob(f"**/{package}/msg/__init__.py")).parents[1]
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(modules / "msg", target / "msg")
+    for kind in ("msg", "srv"):
+        if (modules / kind).is_dir():
+            shutil.copytree(modules / kind, target / kind)
     for library in [*modules.glob("*.so"), *prefix.glob(f"lib*/lib{package}__*.so")]:
         shutil.copy2(library, target)
 

@@ -66,7 +66,8 @@ def test_colcon(tmp_path: Path, links: bool) -> None:
     )
     assert version.stdout.startswith("crisp")
     script = (
-        "from crisp_ros.msg import ObjectMesh; from crisp_ros.share import share_directory;"
+        "import crisp_ros.srv; from crisp_ros.msg import ObjectMesh;"
+        "from crisp_ros.share import share_directory;"
         "from rclpy.serialization import serialize_message as serialize;"
         "print(share_directory(), len(serialize(ObjectMesh(id='mug'))) > 0)"
     )
@@ -85,7 +86,8 @@ def test_wheel(tmp_path: Path) -> None:
     subprocess.run([*build, "-w", tmp_path, source], env=environment(), check=True)
     (wheel,) = tmp_path.glob("crisp_ros-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {MODULE, "crisp_ros/_messages/msg/__init__.py"} <= names
+    interfaces = {f"crisp_ros/_messages/{kind}/__init__.py" for kind in ("msg", "srv")}
+    assert {MODULE} | interfaces <= names
     assert any(n.endswith("libcrisp_ros__rosidl_typesupport_fastrtps_c.so") for n in names)
     shared = {name.partition(".data/data/share/crisp_ros/")[2] for name in names} - {""}
     expected = {"package.xml"}

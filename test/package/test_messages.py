@@ -1,10 +1,17 @@
-"""Our messages: their fields, which others rely on, and their way through the middleware."""
+"""Our messages and services: their fields, which others rely on, and their way through DDS."""
 
 import pytest
 
 pytest.importorskip("rclpy")
 
 from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray, ObjectMesh  # noqa: E402
+from crisp_ros.srv import (  # noqa: E402
+    DumpFrame,
+    EstimateObjects,
+    ExportMeshes,
+    HoldObjects,
+    SaveCheckpoint,
+)
 from geometry_msgs.msg import Point  # noqa: E402
 from ros_graph import isolated_node, spin_until  # noqa: E402
 from shape_msgs.msg import Mesh, MeshTriangle  # noqa: E402
@@ -42,11 +49,57 @@ FIELDS = {
         "shape_code": "sequence<float>",
     },
 }
+ANSWER = {"success": "boolean", "message": "string"}
+SERVICE_FIELDS = {
+    DumpFrame: ({"path": "string"}, {**ANSWER, "path": "string"}),
+    EstimateObjects: (
+        {"timeout": "float", "with_meshes": "boolean"},
+        {
+            **ANSWER,
+            "objects": "crisp_ros/ObjectEstimateArray",
+            "meshes": "sequence<crisp_ros/ObjectMesh>",
+        },
+    ),
+    ExportMeshes: (
+        {"directory": "string", "format": "string", "ids": "sequence<string>"},
+        {**ANSWER, "files": "sequence<string>"},
+    ),
+    HoldObjects: (
+        {"ids": "sequence<string>", "hold": "boolean"},
+        {**ANSWER, "held": "sequence<string>"},
+    ),
+    SaveCheckpoint: ({"path": "string"}, {**ANSWER, "path": "string", "model_version": "string"}),
+}
 
 
 @pytest.mark.parametrize("message", FIELDS, ids=lambda message: message.__name__)
 def test_fields(message: type) -> None:
     assert message.get_fields_and_field_types() == FIELDS[message]
+
+
+@pytest.mark.parametrize("service", SERVICE_FIELDS, ids=lambda service: service.__name__)
+def test_service_fields(service: type) -> None:
+    parts = (service.Request, service.Response)
+    assert tuple(p.get_fields_and_field_types() for p in parts) == SERVICE_FIELDS[service]
+
+
+def test_a_service_is_answered() -> None:
+    def answer(
+        request: EstimateObjects.Request, response: EstimateObjects.Response
+    ) -> EstimateObjects.Response:
+        response.success = request.with_meshes
+        response.objects.estimates.append(ObjectEstimate(id="mug-3"))
+        response.meshes.append(ObjectMesh(id="mug-3", mesh_version=2))
+        return response
+
+    with isolated_node() as node:
+        node.create_service(EstimateObjects, "estimate", answer)
+        client = node.create_client(EstimateObjects, "estimate")
+        assert spin_until(node, client.service_is_ready)
+        future = client.call_async(EstimateObjects.Request(with_meshes=True))
+        assert spin_until(node, future.done)
+        found = future.result()
+        assert found.success and found.objects.estimates[0].id == found.meshes[0].id == "mug-3"
 
 
 def test_estimates_and_meshes_arrive_as_they_were_sent() -> None:

@@ -76,4 +76,4 @@ def test_only_the_node_imports_ros(path: Path) -> None:
     names = list(imports(path))
     assert not {name.split(".")[0] for name in names} & ROS
     assert not [name for name in names if name.split(".")[0].endswith("_msgs")]
-    assert not [name for name in names if name.startswith("crisp_ros.msg")]
+    assert not [name for name in names if name.startswith(("crisp_ros.msg", "crisp_ros.srv"))]
