@@ -12,7 +12,8 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from crisp_ros.data.bop import MM, BopFrame, BopInstance, DatasetError, read_json
+from crisp_ros.data.bop import MM, BopFrame, BopInstance
+from crisp_ros.data.files import DatasetError, read_json
 from crisp_ros.data.meshes import texture_image
 
 
@@ -68,10 +69,7 @@ def write_frames(
         scene = Path(folder) / split / f"{frame.scene_id:06d}"
         _write_images(scene, frame, depth_scale_mm)
         entries = {
-            "scene_camera.json": {
-                "cam_K": frame.intrinsics.ravel().tolist(),
-                "depth_scale": depth_scale_mm,
-            },
+            "scene_camera.json": _camera_entry(frame, depth_scale_mm),
             "scene_gt.json": [_pose_entry(instance) for instance in frame.instances],
             "scene_gt_info.json": [_visibility_entry(instance) for instance in frame.instances],
         }
@@ -82,6 +80,18 @@ def write_frames(
             files[path][str(frame.image_id)] = entry
     for path, content in files.items():
         _write_json(path, content)
+
+
+def _camera_entry(frame: BopFrame, depth_scale_mm: float) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "cam_K": frame.intrinsics.ravel().tolist(),
+        "depth_scale": depth_scale_mm,
+    }
+    if frame.T_world_camera is not None:
+        T_camera_world = np.linalg.inv(frame.T_world_camera)
+        entry["cam_R_w2c"] = T_camera_world[:3, :3].ravel().tolist()
+        entry["cam_t_w2c"] = (T_camera_world[:3, 3] / MM).tolist()
+    return entry
 
 
 def _pose_entry(instance: BopInstance) -> dict[str, Any]:

@@ -2,14 +2,23 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import trimesh
-from tiny_bop import HEIGHT, INTRINSICS, WIDTH, primitives, tiny_frames, write_tiny_bop
+from damage import cut, edit, paint, remove, write
+from tiny_bop import (
+    HEIGHT,
+    INTRINSICS,
+    WIDTH,
+    pose,
+    primitives,
+    tiny_frames,
+    write_tiny_bop,
+)
 
 from crisp_ros.data.bop import BopDataset, BopImage, DatasetError
 from crisp_ros.data.bop_writer import write_frames, write_models
@@ -122,7 +131,64 @@ def test_only_listed_targets_are_read(tmp_path: Path) -> None:
     write_tiny_bop(tmp_path)
     targets = [{"scene_id": 1, "im_id": 12, "obj_id": 1, "inst_count": 1}]
     (tmp_path / "test_targets_bop19.json").write_text(json.dumps(targets))
-    assert BopDataset(tmp_path).images == (BopImage(1, 12),)
+    dataset = BopDataset(tmp_path)
+    assert dataset.images == (BopImage(1, 12),)
+    assert dataset.targets == {BopImage(1, 12): {1: 1}}
+    assert dataset.is_target(BopImage(1, 12), 1) and not dataset.is_target(BopImage(1, 12), 2)
+    other = tmp_path / "mine.json"
+    other.write_text(json.dumps([dict(targets[0], im_id=3)]))
+    assert BopDataset(tmp_path, targets=other).images == (BopImage(1, 3),)
+
+
+def test_a_subset_of_the_test_images_is_a_subset_of_the_targets(tmp_path: Path) -> None:
+    """Whoever downloaded some of the scenes can evaluate on them."""
+    write_tiny_bop(tmp_path)
+    entry = {"obj_id": 1, "inst_count": 1}
+    targets = [{"scene_id": s, "im_id": 0, **entry} for s in (7, 48)]
+    (tmp_path / "test_targets_bop19.json").write_text(json.dumps(targets))
+    assert BopDataset(tmp_path).images == (BopImage(7, 0),)
+
+
+@pytest.mark.parametrize("split", ["train_real", "train_pbr", "test_primesense"])
+def test_every_split_is_read(tmp_path: Path, split: str) -> None:
+    """Training splits are not limited by the targets of the test; sensors' test splits are."""
+    write_models(tmp_path, primitives())
+    write_frames(tmp_path, tiny_frames(), split)
+    targets = [{"scene_id": 1, "im_id": 12, "obj_id": 1, "inst_count": 1}]
+    (tmp_path / "test_targets_bop19.json").write_text(json.dumps(targets))
+    count = 1 if split.startswith("test") else 3
+    assert len(list(BopDataset(tmp_path, split).frames())) == count
+
+
+def test_photorealistic_training_images_have_a_camera_each(tmp_path: Path) -> None:
+    """As in train_pbr: JPEG colour, PNG depth, cameras that differ, the camera's place stated."""
+    write_models(tmp_path, primitives())
+    T_world_camera = pose((10, 20, 30), (0.1, -0.2, 0.3))
+    frames = [
+        replace(frame, intrinsics=frame.intrinsics * [[1 + i], [1 + i], [1]])
+        for i, frame in enumerate(tiny_frames())
+    ]
+    frames[1] = replace(frames[1], T_world_camera=T_world_camera)
+    write_frames(tmp_path, frames, "train_pbr", depth_scale_mm=0.5)
+    for path in (tmp_path / "train_pbr").glob("*/rgb/*.png"):
+        cv2.imwrite(str(path.with_suffix(".jpg")), cv2.imread(str(path)))
+        path.unlink()
+    read = list(BopDataset(tmp_path, "train_pbr").frames())
+    assert [frame.intrinsics[0, 0] for frame in read] == [200.0, 400.0, 600.0]
+    assert read[0].T_world_camera is None
+    np.testing.assert_allclose(read[1].T_world_camera, T_world_camera, atol=1e-12)
+    np.testing.assert_allclose(read[2].depth, frames[2].depth, atol=0.25e-3 + 1e-6)
+    assert np.abs(read[0].rgb.astype(int) - frames[0].rgb).mean() < 10
+
+
+def test_grey_images_are_read_where_there_are_no_others(tmp_path: Path) -> None:
+    write_tiny_bop(tmp_path)
+    scene = tmp_path / "test/000007"
+    (scene / "rgb").rename(scene / "gray")
+    path = scene / "gray/000000.png"
+    cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+    rgb = BopDataset(tmp_path).frame(BopImage(7, 0)).rgb
+    assert rgb.shape == (HEIGHT, WIDTH, 3) and np.array_equal(rgb[..., 0], rgb[..., 2])
 
 
 def test_rounded_rotations_are_made_orthonormal(tmp_path: Path) -> None:
@@ -142,23 +208,6 @@ def test_depth_beyond_sixteen_bits_is_refused(tmp_path: Path) -> None:
         write_frames(tmp_path, tiny_frames()[:1], depth_scale_mm=0.01)
 
 
-def edit(path: str, change: Callable[[dict], object]) -> Callable[[Path], None]:
-    def apply(folder: Path) -> None:
-        content = json.loads((folder / path).read_text())
-        change(content)
-        (folder / path).write_text(json.dumps(content))
-
-    return apply
-
-
-def remove(path: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / path).unlink()
-
-
-def paint(path: str, image: np.ndarray) -> Callable[[Path], None]:
-    return lambda folder: cv2.imwrite(str(folder / path), image)
-
-
 SCENE = "test/000001/"
 NOT_A_ROTATION = [1, 0, 0, 0, 1, 0, 0, 0, -1]
 FLAWS = {
@@ -173,8 +222,37 @@ FLAWS = {
         lambda c: c["2"]["symmetries_continuous"][0].update(axis=[0, 0, 0]),
     ),
     "scene_gt.json: no such file": remove(SCENE + "scene_gt.json"),
-    "scene_gt.json: not readable as JSON": lambda f: (f / SCENE / "scene_gt.json").write_text("{"),
-    "expected a JSON dict": lambda f: (f / SCENE / "scene_gt.json").write_text("[]"),
+    "scene_gt.json: not readable as JSON": write(SCENE + "scene_gt.json", "{"),
+    "expected a JSON dict": write(SCENE + "scene_gt.json", "[]"),
+    "image 3: expected a list": edit(SCENE + "scene_gt.json", lambda c: c.update({"3": {}})),
+    "not readable as text": lambda f: (f / SCENE / "scene_gt.json").write_bytes(b"\xff\xfe"),
+    "no model in it": write("models/models_info.json", "{}"),
+    "model 1: expected sizes": edit(
+        "models/models_info.json", lambda c: c["1"].update(diameter=-1)
+    ),
+    "image 3: cam_R_w2c: expected 9": edit(
+        SCENE + "scene_camera.json", lambda c: c["3"].update(cam_R_w2c=[1], cam_t_w2c=[0, 0, 0])
+    ),
+    "visib_fract: expected a share": edit(
+        SCENE + "scene_gt_info.json", lambda c: c["3"][0].update(visib_fract=1.5)
+    ),
+    "visib_fract: expected 1 finite": edit(
+        SCENE + "scene_gt_info.json", lambda c: c["3"].__setitem__(0, None)
+    ),
+    "obj_id: expected a whole number": edit(
+        SCENE + "scene_gt.json", lambda c: c["3"][0].update(obj_id=1.5)
+    ),
+    "rgb/000003.png: expected an image": cut(SCENE + "rgb/000003.png"),
+    "targets_bop19.json: entry 0: inst_count: expected 1 or": write(
+        "test_targets_bop19.json", '[{"scene_id": 1, "im_id": 3, "obj_id": 1, "inst_count": 0}]'
+    ),
+    "targets_bop19.json: entry 0: obj_id": write(
+        "test_targets_bop19.json", '[{"scene_id": 1, "im_id": 3, "inst_count": 1}]'
+    ),
+    "targets_bop19.json: none of its images": write(
+        "test_targets_bop19.json", '[{"scene_id": 9, "im_id": 3, "obj_id": 1, "inst_count": 1}]'
+    ),
+    "targets_bop19.json: no target": write("test_targets_bop19.json", "[]"),
     "image 3: expected a rotation": edit(
         SCENE + "scene_gt.json", lambda c: c["3"][0].update(cam_R_m2c=NOT_A_ROTATION)
     ),
@@ -191,7 +269,7 @@ FLAWS = {
         SCENE + "scene_camera.json", lambda c: c["3"].update(depth_scale=0)
     ),
     "rgb/000003: no image": remove(SCENE + "rgb/000003.png"),
-    "depth/000003.png: expected an image": remove(SCENE + "depth/000003.png"),
+    "depth/000003: no image": remove(SCENE + "depth/000003.png"),
     "expected one channel of 16 bits": paint(
         SCENE + "depth/000003.png", np.zeros((HEIGHT, WIDTH), np.uint8)
     ),

@@ -1,0 +1,116 @@
+"""Object models in the layout of the BOP benchmark: models_info.json and one mesh an object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from crisp_ros.data.files import DatasetError, array, number, read_json, rigid
+from crisp_ros.data.meshes import load_mesh
+
+MM = 1e-3  # the layout's unit in metres
+
+
+class SymmetryAxis(NamedTuple):
+    """A line about which the object may turn freely: direction (3,), point (3,) on it, metres."""
+
+    direction: NDArray[np.float64]
+    point: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BopModel:
+    """One object model.
+
+    Attributes:
+        path: its mesh file.
+        diameter_m: largest distance between two of its points.
+        lower, upper: (3,) corners of its bounding box, object frame, metres.
+        discrete_symmetries: (S, 4, 4) motions that map the object onto itself, identity first.
+        symmetry_axes: the continuous symmetries.
+    """
+
+    obj_id: int
+    name: str
+    path: Path
+    diameter_m: float
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    discrete_symmetries: NDArray[np.float64] = field(default_factory=lambda: np.eye(4)[None])
+    symmetry_axes: tuple[SymmetryAxis, ...] = ()
+
+    @cached_property
+    def mesh(self) -> trimesh.Trimesh:
+        """The textured mesh in metres, read when first asked for. Raises MeshError."""
+        return load_mesh(self.path, unit_m=MM)
+
+    def symmetries(self, steps: int = 360) -> NDArray[np.float64]:
+        """All symmetries (S, 4, 4), identity first, every full turn in equal steps."""
+        group = self.discrete_symmetries
+        for axis in self.symmetry_axes:
+            angles = np.linspace(0.0, 2.0 * np.pi, steps, endpoint=False)
+            turns = np.tile(np.eye(4), (steps, 1, 1))
+            turns[:, :3, :3] = Rotation.from_rotvec(angles[:, None] * axis.direction).as_matrix()
+            turns[:, :3, 3] = axis.point - turns[:, :3, :3] @ axis.point
+            group = (group[:, None] @ turns).reshape(-1, 4, 4)
+        return group
+
+
+def read_models(folder: Path) -> dict[int, BopModel]:
+    """The models of a folder by object id. Raises DatasetError."""
+    info_path = folder / "models_info.json"
+    models = {}
+    for key, entry in read_json(info_path, dict).items():
+        where = f"{info_path}: model {key}"
+        if not key.isdigit():
+            raise DatasetError(f"{where}: expected object ids as keys")
+        path = folder / f"obj_{int(key):06d}.ply"
+        if not path.is_file():
+            raise DatasetError(f"{path}: no such file, but {info_path} lists model {key}")
+        lower = np.array([number(entry, f"min_{axis}", where) for axis in "xyz"]) * MM
+        size = np.array([number(entry, f"size_{axis}", where) for axis in "xyz"]) * MM
+        if (size < 0.0).any() or (diameter_m := number(entry, "diameter", where) * MM) <= 0.0:
+            raise DatasetError(f"{where}: expected sizes and a diameter that are positive")
+        models[int(key)] = BopModel(
+            obj_id=int(key),
+            name=str(entry.get("name", path.stem)),
+            path=path,
+            diameter_m=diameter_m,
+            lower=lower,
+            upper=lower + size,
+            discrete_symmetries=_discrete_symmetries(entry, where),
+            symmetry_axes=tuple(
+                SymmetryAxis(
+                    _unit(array(axis, "axis", (3,), where), where),
+                    array(axis, "offset", (3,), where) * MM,
+                )
+                for axis in entry.get("symmetries_continuous", [])
+            ),
+        )
+    if not models:
+        raise DatasetError(f"{info_path}: no model in it")
+    return models
+
+
+def _discrete_symmetries(entry: Mapping[str, Any], where: str) -> NDArray[np.float64]:
+    group = [np.eye(4)]
+    for index in range(len(entry.get("symmetries_discrete", []))):
+        motion = array(entry["symmetries_discrete"], index, (4, 4), where)
+        motion[:3, 3] *= MM
+        group.append(rigid(motion, where))
+    return np.stack(group)
+
+
+def _unit(direction: NDArray[np.float64], where: str) -> NDArray[np.float64]:
+    length = np.linalg.norm(direction)
+    if length == 0.0:
+        raise DatasetError(f"{where}: a symmetry axis of length zero")
+    return direction / length
