@@ -26,6 +26,7 @@ from crisp_ros.correction.certificate import (
     certify,
 )
 from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
+from crisp_ros.correction.covariance import CovarianceSettings, pose_covariance
 from crisp_ros.correction.surface import SurfacePoints, library_surfaces, surface_points
 from crisp_ros.correction.visibility import VisibilitySettings, visibility_conditions
 from crisp_ros.geometry.isosurface import (
@@ -42,7 +43,7 @@ from crisp_ros.network.model import NetworkOutput
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.objects import Observations, ObservationSettings, Rejected, observe
 
-STAGES = ("observe", "network", "registration", "correction", "certificate")
+STAGES = ("observe", "network", "registration", "correction", "certificate", "covariance")
 
 _BOX_POINTS = 192  # on a surface whose box is looked for; the mesher's margin covers what they miss
 
@@ -59,6 +60,7 @@ class EstimatorSettings:
             the corrector keeps the network's shapes.
         visibility: the certificate also demands that the shape stays out of space seen to be empty;
             None leaves that out, as the paper does.
+        covariance: of the poses; None leaves them unknown.
         network_batch: crops in one pass of the network.
         bfloat16: the network's convolutions run in bfloat16, nearly twice as fast on a CPU or GPU
             that has it and slower on one that has not.
@@ -70,6 +72,7 @@ class EstimatorSettings:
     corrector: CorrectorSettings | None = field(default_factory=CorrectorSettings)
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
     visibility: VisibilitySettings | None = field(default_factory=VisibilitySettings)
+    covariance: CovarianceSettings | None = field(default_factory=CovarianceSettings)
     isosurface: IsosurfaceSettings = field(default_factory=IsosurfaceSettings)
     network_batch: int = 16
     bfloat16: bool = False
@@ -100,6 +103,9 @@ class ObjectEstimate:
         inlier_share: of the points whose network coordinates agree with the first pose.
         n_points: depth points used.
         lower, upper: (3,) float64 corners of the shape's box, object frame, metres.
+        covariance: (6, 6) float64 of the pose, None where it is not known: x, y, z of the object
+            frame's origin, rotation about X, Y, Z through it, along the camera's axes; metres and
+            radians (see `pose_covariance`).
     """
 
     label: int
@@ -115,6 +121,7 @@ class ObjectEstimate:
     n_points: int
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
+    covariance: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +147,8 @@ class Solution(NamedTuple):
     observations: labels, crops, points and pixels of these objects. maps: PNC maps (B, 3, S', S')
     metres. pnc: (B, N, 3) read from them at the points' pixels. codes: (B, C) of the network.
     registration: the first poses. correction: corrected poses, codes and pnc. lower, upper: (B, 3)
-    corners of the shapes' boxes. certificate: the verdict.
+    corners of the shapes' boxes. certificate: the verdict. covariance: (B, 6, 6) of the poses, None
+    where it was not asked for.
     """
 
     observations: Observations
@@ -152,6 +160,7 @@ class Solution(NamedTuple):
     lower: Tensor
     upper: Tensor
     certificate: Certificate
+    covariance: Tensor | None
 
 
 class _Shapes(NamedTuple):
@@ -314,6 +323,8 @@ class Estimator:
             shapes = self._shapes(correction.codes, correction.pnc, valid)
         with clock.stage("certificate"):
             certificate = self._certificate(observations, frame, correction, shapes)
+        with clock.stage("covariance"):
+            covariance = self._covariance(points, pnc, valid, registration, correction)
         # Refused only now: where anything above fails, the objects are tried again one by one.
         rejected.extend(refused)
         return Solution(
@@ -326,6 +337,7 @@ class Estimator:
             shapes.lower,
             shapes.upper,
             certificate,
+            covariance,
         )
 
     def _answer(self, crops: Tensor) -> NetworkOutput:
@@ -415,6 +427,27 @@ class Estimator:
             conditions,
         )
 
+    def _covariance(
+        self,
+        points: Tensor,
+        pnc: Tensor,
+        valid: Tensor,
+        registration: Registration,
+        correction: Correction,
+    ) -> Tensor | None:
+        if self.settings.covariance is None:
+            return None
+        return pose_covariance(
+            self._network.decoder,
+            points,
+            pnc,
+            registration.inliers.to(points.dtype),
+            valid,
+            correction.codes,
+            correction.T_object_camera,
+            self.settings.covariance,
+        )
+
     def _estimates(self, solution: Solution) -> Iterator[ObjectEstimate]:
         T_object_camera = solution.correction.T_object_camera.double().cpu()
         # Projected in float64, so that the result is a rotation to machine precision.
@@ -430,6 +463,8 @@ class Estimator:
         threshold = verdict.threshold.tolist()
         share = solution.registration.inlier_share.tolist()
         count = solution.observations.valid.sum(-1).tolist()
+        covariance = solution.covariance
+        covariance = None if covariance is None else covariance.cpu().numpy()
         for i, label in enumerate(solution.observations.labels.tolist()):
             yield ObjectEstimate(
                 label=label,
@@ -445,6 +480,7 @@ class Estimator:
                 n_points=count[i],
                 lower=lower[i].copy(),
                 upper=upper[i].copy(),
+                covariance=None if covariance is None else covariance[i].copy(),
             )
 
 

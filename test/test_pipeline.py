@@ -70,6 +70,18 @@ def test_every_object_is_found_posed_and_certified(scene):
         np.testing.assert_allclose(e.upper, SHAPES[index].upper, atol=1e-6)
 
 
+def test_covariances_fit_the_errors_and_cost_nothing_when_not_wanted(scene):
+    for e in estimator().estimate(scene.frame).objects:
+        deviation = np.sqrt(e.covariance.diagonal())
+        np.testing.assert_array_equal(e.covariance, e.covariance.T)
+        assert (np.linalg.eigvalsh(e.covariance) > 0).all()
+        shift = e.T_camera_object[:3, 3] - scene.poses[e.label][:3, 3]
+        assert (np.abs(shift) < 4 * deviation[:3]).all() and deviation[:3].max() < 0.01
+        assert np.degrees(deviation[3:]).max() < 20
+    tested = estimator(settings=dataclasses.replace(SETTINGS, covariance=None))
+    assert all(e.covariance is None for e in tested.estimate(scene.frame).objects)
+
+
 def test_the_pose_is_a_rotation_to_machine_precision(scene):
     for e in estimator().estimate(scene.frame).objects:
         assert e.T_camera_object.dtype == np.float64

@@ -139,6 +139,8 @@ def _object_estimate(
         mesh_version=known.version,
     )
     message.pose.pose = pose(estimate.T_camera_object)
+    if estimate.covariance is not None:
+        message.pose.covariance = estimate.covariance.ravel()
     message.size.x, message.size.y, message.size.z = (estimate.upper - estimate.lower).tolist()
     return message
 

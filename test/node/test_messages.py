@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import dataclasses
 import math
 
 import numpy as np
@@ -72,6 +73,10 @@ def test_object_estimates() -> None:
     assert (first.size.x, first.size.y, first.size.z) == pytest.approx((0.06, 0.08, 0.1))
     assert first.pose.pose == messages.pose(pose_matrix())
     assert not first.pose.covariance.any() and math.isnan(first.smallest_eigenvalue)
+    covariance = np.arange(36.0).reshape(6, 6)
+    objects[0].estimate = dataclasses.replace(objects[0].estimate, covariance=covariance)
+    told = messages.object_estimates(header, objects[:1], {}, "", "v1", {}).estimates[0]
+    assert told.pose.covariance.tolist() == list(range(36))
     assert not second.certified and second.reason == "q98 13 mm > 10 mm"
     assert math.isnan(second.certificate_residual)
 
