@@ -108,7 +108,7 @@ def observe(frame: Frame, settings: ObservationSettings, crop_size: int) -> Obse
     jumps = _depth_jumps(frame.depth, settings)
     kept: list[_Object] = []
     rejected: list[Rejected] = []
-    for label in _labels(frame.labels):
+    for label in present_labels(frame.labels):
         found = _object(frame, label, jumps, settings)
         if isinstance(found, Rejected):
             rejected.append(found)
@@ -126,8 +126,8 @@ class _Object(NamedTuple):
     v: NDArray[np.int64]
 
 
-def _labels(labels: NDArray[np.int32]) -> list[int]:
-    """The labels of a frame, ascending, without the background."""
+def present_labels(labels: NDArray[np.int32]) -> list[int]:
+    """The labels (H, W) of a frame, ascending, without the background."""
     flat = labels.ravel()
     # Labels come in runs: sorting the runs' values is far cheaper than sorting the pixels.
     starts = np.flatnonzero(flat[1:] != flat[:-1]) + 1
