@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scipy.spatial.transform import Rotation
 
-from crisp_ros.data import bag_images
+from crisp_ros.data import image_messages
 from crisp_ros.data.bag_topics import IMAGE_TYPES, found_topics, role_of
 from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError, TrueObject
 
@@ -119,9 +119,9 @@ class Recording:
         label_names = {}
         if "label_info" in latest:
             label_names = {int(c.class_id): c.class_name for c in latest["label_info"].class_map}
-        rgb = bag_images.colour(images["rgb"], topics["rgb"])
-        depth = bag_images.depth(images["depth"], topics["depth"])
-        labels = bag_images.labels(images["segmentation"], topics["segmentation"])
+        rgb = _read(image_messages.colour, images["rgb"], topics["rgb"])
+        depth = _read(image_messages.depth, images["depth"], topics["depth"])
+        labels = _read(image_messages.labels, images["segmentation"], topics["segmentation"])
         info = latest["camera_info"]
         shapes = (rgb.shape[:2], depth.shape, labels.shape, (info.height, info.width))
         if len(set(shapes)) > 1:
@@ -150,6 +150,13 @@ def typestore() -> Any:
     store.register(get_types_from_msg(_VISION_CLASS_FIELDS, "vision_msgs/msg/VisionClass"))
     store.register(get_types_from_msg(_LABEL_INFO_FIELDS, LABEL_INFO_TYPE))
     return store
+
+
+def _read(reader: Callable[[Any], NDArray[Any]], message: Any, topic: str) -> NDArray[Any]:
+    try:
+        return reader(message)
+    except image_messages.ImageError as error:
+        raise RecordingError(f"{topic}: {error}") from error
 
 
 def _from_pose(pose: Any) -> NDArray[np.float64]:

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from rosbags.rosbag2 import StoragePlugin, Writer
 from scipy.spatial.transform import Rotation
 
-from crisp_ros.data.bag_images import DEPTH_HEADER
 from crisp_ros.data.bag_topics import Topics
+from crisp_ros.data.image_messages import DEPTH_HEADER
 from crisp_ros.data.recorded_frame import WORLD_FRAME, RecordedFrame, RecordingError
 from crisp_ros.data.recording import LABEL_INFO_TYPE, TF, TRUE_OBJECTS, TRUE_POSES, typestore
 

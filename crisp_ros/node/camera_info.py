@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo
 
 from crisp_ros.observation.frame import Camera
+from crisp_ros.observation.rectification import Rectification, rectification
 
 
 class CameraInfoError(ValueError):
@@ -26,11 +28,12 @@ def camera(message: CameraInfo, rectified: bool) -> Camera:
 
     Args:
         message: the calibration, given for the full resolution.
-        rectified: the images are rectified, and P describes them; otherwise K does.
+        rectified: the images are rectified, and P describes them; otherwise K does, once
+            `rectification_of` has been applied.
 
     Raises:
-        CameraInfoError: the camera is uncalibrated, distorted though the images are raw, or the
-            second of a stereo pair; or a number makes no sense.
+        CameraInfoError: the camera is uncalibrated, or the second of a stereo pair; or a number
+            makes no sense.
     """
     if not message.k[0] > 0:
         raise CameraInfoError(
@@ -57,6 +60,33 @@ def camera(message: CameraInfo, rectified: bool) -> Camera:
     )
 
 
+def rectification_of(message: CameraInfo, rectified: bool) -> Rectification | None:
+    """What makes the images those of `camera`; None where they are already.
+
+    Raises:
+        CameraInfoError: a distortion that is not known, or see `camera`.
+    """
+    if rectified or not any(message.d):
+        return None
+    try:
+        return _rectification(
+            camera(message, rectified), message.distortion_model, tuple(map(float, message.d))
+        )
+    except ValueError as error:
+        raise CameraInfoError(f"camera_info: {error}") from error
+
+
+def calibration(message: CameraInfo) -> tuple[Any, ...]:
+    """All of a message but its header, to be compared."""
+    numbers = (values.tobytes() for values in (message.d, message.k, message.r, message.p))
+    window = (message.width, message.height, message.binning_x, message.binning_y, message.roi)
+    return (message.distortion_model, *numbers, *window)
+
+
+# The maps take longer than all else of a frame's conversion, and a camera rarely changes.
+_rectification = lru_cache(maxsize=2)(rectification)
+
+
 def _rectified(message: CameraInfo) -> _Intrinsics:
     p = message.p
     if p[0] == 0:
@@ -65,7 +95,7 @@ def _rectified(message: CameraInfo) -> _Intrinsics:
             return _raw(message)
         raise CameraInfoError(
             "camera_info has no projection matrix P, but the camera is distorted: "
-            "rectified images need P; for raw ones of an undistorted camera set rectified to false"
+            "rectified images need P; for raw ones set the parameter rectified to false"
         )
     if p[3] != 0:
         raise CameraInfoError(
@@ -76,11 +106,6 @@ def _rectified(message: CameraInfo) -> _Intrinsics:
 
 
 def _raw(message: CameraInfo) -> _Intrinsics:
-    if any(message.d):
-        raise CameraInfoError(
-            "camera_info has lens distortion, and the images are raw: rectify colour, depth and "
-            "segmentation first (image_proc), and set rectified to true"
-        )
     k = message.k
     return _intrinsics(k[0], k[4], k[2], k[5])
 

@@ -248,23 +248,23 @@ class CrispNode(LifecycleNode):
             return  # time jumped back while it waited
         parameters = self._parameters_set.values
         messages, header = received.messages, received.messages.rgb.header
+        names = {**self._inputs.label_names, **label_names(parameters.label_names)}
         start = time.perf_counter()
         try:
-            frame = frames.frame(messages, parameters.rectified)
+            frame, names, warnings = frames.frame(messages, parameters, names)
         except frames.InputError as error:
             self._monitor.refused(error.input, str(error))
             self.get_logger().warning(
                 f"{error.input}: {error}", throttle_duration_sec=5.0, skip_first=False
             )
             return
-        self._monitor.accepted(frames.warnings(messages, frame))
+        self._monitor.accepted(warnings)
         stage_ms = {"convert": 1e3 * (time.perf_counter() - start)}
         estimate = self._estimator.estimate(frame)
         stage_ms.update(estimate.stage_ms)
         if received.run != self._inputs.run:
             return  # time jumped back meanwhile
         stamp_s = Time.from_msg(header.stamp).nanoseconds / 1e9
-        names = {**self._inputs.label_names, **label_names(parameters.label_names)}
         ids = self._identities.assign(stamp_s, estimate.objects, names)
         known = self._known.updated(stamp_s, ids, estimate.objects, parameters.shape_change)
         self._outputs.publish_estimate(header, known, estimate, names, stage_ms, parameters)

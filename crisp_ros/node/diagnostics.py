@@ -71,9 +71,13 @@ class Diagnostics:
             stat.add("messages", str(record.count))
             stat.add("rate (Hz)", f"{record.rate(now):.1f}")
             stat.add("delay (s)", f"{record.delay:.3f}")
-            stat.add("content", record.description)
+            stat.add("encoding", record.encoding)
+            stat.add("size", record.size)
             stat.add("frame_id", record.frame_id)
-            stat.add("refused frames", str(record.faults))
+            stat.add("refused", str(record.faults))
+            stat.add("odd", str(record.oddities))
+            stat.add("out of order", str(record.out_of_order))
+            stat.add("lost in transport", str(record.lost))
         return stat
 
     def _input_summary(self, record: InputRecord, publishers: int, now: float) -> tuple[bytes, str]:
@@ -86,7 +90,7 @@ class Diagnostics:
         if record.warning:
             return WARN, record.warning
         if record.arrivals:
-            return OK, f"{record.description} at {record.rate(now):.1f} Hz"
+            return OK, f"{record.encoding} {record.size} at {record.rate(now):.1f} Hz"
         return OK, "waiting for the first message"
 
     def _silence(self, record: InputRecord, publishers: int, now: float) -> str:

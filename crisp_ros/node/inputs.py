@@ -1,4 +1,4 @@
-"""Subscriptions to the node's inputs; images of one moment are put together."""
+"""Subscriptions to the node's inputs; messages of one moment are put together."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from rclpy.time import Time
-from sensor_msgs.msg import CameraInfo, Image
-from vision_msgs.msg import LabelInfo
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from vision_msgs.msg import Detection2DArray, LabelInfo
 
+from crisp_ros.data import image_messages
+from crisp_ros.node import segmentation
+from crisp_ros.node.camera_info import calibration
 from crisp_ros.node.frames import FrameMessages
 from crisp_ros.node.monitor import Monitor
 from crisp_ros.node.parameters import Parameters
@@ -32,9 +35,12 @@ IMAGE_TOPICS = {
     "depth": "depth_registered/image_rect",
     "segmentation": "segmentation",
 }
-TOPICS = {**IMAGE_TOPICS, "camera_info": "rgb/camera_info"}
+DETECTIONS_TOPIC = "detections"
+CAMERA_INFO_TOPIC = "rgb/camera_info"
 LABEL_INFO_TOPIC = "label_info"
+TOPICS = {**IMAGE_TOPICS, "camera_info": CAMERA_INFO_TOPIC}
 
+_KINDS = {"rgb": "colour", "depth": "depth", "segmentation": "segmentation"}
 _JUMP_S = 1.0  # a stamp older than the newest by more is a new run of a recording, not a late image
 
 
@@ -67,9 +73,10 @@ class Inputs:
         self._subscriptions: list[Subscription] = []
         self._entrances: dict[str, SimpleFilter] = {}
         self._newest: dict[str, int] = {}
+        self._from_the_past: list[tuple[str, Any]] = []
         self._last_frame = -1
         self._camera_info: CameraInfo | None = None
-        self._images: tuple[Image, Image, Image] | None = None
+        self._together: tuple[Any, Any, Any] | None = None
         self.label_names: dict[int, str] = {}
         self.run = 0
 
@@ -83,15 +90,20 @@ class Inputs:
         self._slop_s = parameters.sync_slop
         self._queue_size = parameters.sync_queue_size
         self._begin_run()
-        self._monitor.await_inputs(True)
+        topics = self._topics(parameters)
+        self._monitor.await_inputs({name: topic for name, (_, topic) in topics.items()})
         # The calibration first: the executor serves what is ready in the order of subscription.
-        self._listen(CameraInfo, TOPICS["camera_info"], self._camera_info_received, "camera_info")
-        for name, topic in IMAGE_TOPICS.items():
-            self._listen(Image, topic, partial(self._image, name), name)
+        self._listen("camera_info", *topics.pop("camera_info"), self._camera_info_received)
+        for name, (message_type, topic) in topics.items():
+            self._listen(name, message_type, topic, partial(self._received, name))
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._subscriptions.append(
             self._node.create_subscription(
-                LabelInfo, LABEL_INFO_TOPIC, self._label_info_received, latched
+                LabelInfo,
+                LABEL_INFO_TOPIC,
+                self._label_info_received,
+                latched,
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
         )
 
@@ -100,17 +112,40 @@ class Inputs:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
-        self._monitor.await_inputs(False)
+        self._monitor.await_inputs(None)
+        self._begin_run()
         self._camera_info = None
-        self.run += 1
+
+    def _topics(self, parameters: Parameters) -> dict[str, tuple[type, str]]:
+        """Type and resolved topic of each input; image_transport adds to names after remapping."""
+        transports = {
+            "rgb": parameters.image_transport,
+            "depth": parameters.depth_image_transport,
+            "segmentation": parameters.segmentation_image_transport,
+        }
+        topics: dict[str, tuple[type, str]] = {}
+        for name, topic in TOPICS.items():
+            topic = self._node.resolve_topic_name(topic)
+            transport = transports.get(name, "raw")
+            if name == "camera_info":
+                topics[name] = (CameraInfo, topic)
+            elif transport == "raw":
+                topics[name] = (Image, topic)
+            else:
+                topics[name] = (CompressedImage, f"{topic}/{transport}")
+        if parameters.segmentation_format == segmentation.DETECTIONS:
+            topic = self._node.resolve_topic_name(DETECTIONS_TOPIC)
+            topics["segmentation"] = (Detection2DArray, topic)
+        return topics
 
     def _listen(
-        self, message_type: type, topic: str, callback: Callable[[Any], None], name: str
+        self, name: str, message_type: type, topic: str, callback: Callable[[Any], None]
     ) -> None:
         # A profile of its own: overrides are written into it.
         sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
         events = SubscriptionEventCallbacks(
-            incompatible_qos=lambda event: self._incompatible(name, event.last_policy_kind)
+            incompatible_qos=lambda event: self._incompatible(name, event.last_policy_kind),
+            message_lost=lambda event: self._monitor.lost(name, event.total_count),
         )
         self._subscriptions.append(
             self._node.create_subscription(
@@ -132,39 +167,71 @@ class Inputs:
             f"a publisher of {record.topic} offers an incompatible {policy}: nothing comes from it"
         )
 
-    def _image(self, name: str, message: Image) -> None:
-        size = f"{message.encoding} {message.width} x {message.height}"
-        stamp = self._note(name, message, size)
+    def _received(self, name: str, message: Any) -> None:
+        stamp = self._note(name, message)
+        try:
+            if not isinstance(message, Detection2DArray):
+                image_messages.check(message, _KINDS[name])
+        except image_messages.ImageError as error:
+            # Here already: it must not take the place of a good one.
+            self._monitor.refused(name, str(error))
+            self._node.get_logger().warning(f"{name}: {error}", throttle_duration_sec=5.0)
+            return
         newest = self._newest.get(name, stamp)
         if newest - stamp > _JUMP_S * 1e9:
-            self._node.get_logger().warning(
-                f"time jumped back by {(newest - stamp) / 1e9:.1f} s: starting afresh"
-            )
-            with self._monitor.lock:
-                self._monitor.work.time_jumps += 1
-            self._begin_run()
-            self._on_jump()
-        self._newest[name] = max(stamp, self._newest.get(name, stamp))
+            self._past_received(name, message, newest - stamp)
+            return
+        with self._monitor.lock:
+            self._monitor.inputs[name].out_of_order += stamp < newest
+        self._newest[name] = max(stamp, newest)
+        self._from_the_past = [(n, m) for n, m in self._from_the_past if n != name]
         self._entrances[name].signalMessage(message)
 
+    def _past_received(self, name: str, message: Any, back_ns: int) -> None:
+        """Time jumped back, or one stamp is wrong: a second message in a row tells."""
+        self._from_the_past.append((name, message))
+        if len(self._from_the_past) < 2:
+            with self._monitor.lock:
+                self._monitor.inputs[name].out_of_order += 1
+            return
+        first_again, self._from_the_past = self._from_the_past, []
+        with self._monitor.lock:
+            self._monitor.inputs[first_again[0][0]].out_of_order -= 1
+            self._monitor.work.time_jumps += 1
+        self._node.get_logger().warning(
+            f"time jumped back by {back_ns / 1e9:.1f} s: starting afresh"
+        )
+        self._begin_run()
+        self._on_jump()
+        for name, message in first_again:
+            self._newest[name] = _stamp(message)
+            self._entrances[name].signalMessage(message)
+
     def _camera_info_received(self, message: CameraInfo) -> None:
-        stamp = self._note("camera_info", message, f"{message.width} x {message.height}")
+        stamp = self._note("camera_info", message)
         before, self._camera_info = self._camera_info, message
-        if self._images is None:
+        if self._together is None:
             return
         # A new calibration may come a bit later than its images: they are handed on once more.
-        is_new = before is None or _calibration(before) != _calibration(message)
+        is_new = before is None or calibration(before) != calibration(message)
         if is_new and (before is None or stamp <= self._last_frame):
-            self._hand_on(*self._images)
+            self._hand_on(*self._together)
 
     def _label_info_received(self, message: LabelInfo) -> None:
         self.label_names = {entry.class_id: entry.class_name for entry in message.class_map}
 
-    def _note(self, name: str, message: Image | CameraInfo, description: str) -> int:
+    def _note(self, name: str, message: Any) -> int:
         """Records a message; its stamp in nanoseconds."""
-        stamp = Time.from_msg(message.header.stamp).nanoseconds
+        if isinstance(message, CameraInfo):
+            encoding, size = message.distortion_model, f"{message.width} x {message.height}"
+        elif isinstance(message, Detection2DArray):
+            encoding, size = "boxes", str(len(message.detections))
+        else:
+            encoding, size = image_messages.description(message)
+        stamp = _stamp(message)
         delay = (self._node.get_clock().now().nanoseconds - stamp) / 1e9
-        self._monitor.received(name, stamp / 1e9, delay, message.header.frame_id, description)
+        frame_id = message.header.frame_id
+        self._monitor.received(name, stamp / 1e9, delay, frame_id, encoding, size)
         return stamp
 
     def _begin_run(self) -> None:
@@ -175,8 +242,9 @@ class Inputs:
         """
         self.run += 1
         self._newest.clear()
+        self._from_the_past.clear()
         self._last_frame = -1
-        self._images = None
+        self._together = None
         self._entrances = {name: SimpleFilter() for name in IMAGE_TOPICS}
         entrances = list(self._entrances.values())
         synchronizer = (
@@ -184,10 +252,10 @@ class Inputs:
             if self._slop_s > 0  # stamps have to be less than the slop apart: at 0 none would do
             else TimeSynchronizer(entrances, self._queue_size)
         )
-        synchronizer.registerCallback(self._together)
+        synchronizer.registerCallback(self._put_together)
 
-    def _together(self, rgb: Image, depth: Image, segmentation: Image) -> None:
-        stamp = Time.from_msg(rgb.header.stamp).nanoseconds
+    def _put_together(self, rgb: Any, depth: Any, segmentation: Any) -> None:
+        stamp = _stamp(rgb)
         with self._monitor.lock:
             work = self._monitor.work
             work.sets += 1
@@ -196,17 +264,15 @@ class Inputs:
                 work.out_of_order += 1
                 return
         self._last_frame = stamp
-        self._images = (rgb, depth, segmentation)
-        self._hand_on(*self._images)
+        self._together = (rgb, depth, segmentation)
+        self._hand_on(*self._together)
 
-    def _hand_on(self, rgb: Image, depth: Image, segmentation: Image) -> None:
+    def _hand_on(self, rgb: Any, depth: Any, segmentation: Any) -> None:
         if self._camera_info is not None:
             messages = FrameMessages(rgb, depth, segmentation, self._camera_info)
             self._on_frame(Received(messages, self.run))
 
 
-def _calibration(message: CameraInfo) -> tuple[Any, ...]:
-    """All of a calibration but its header."""
-    numbers = (values.tobytes() for values in (message.d, message.k, message.r, message.p))
-    window = (message.width, message.height, message.roi, message.binning_x, message.binning_y)
-    return (*numbers, *window)
+def _stamp(message: Any) -> int:
+    """Nanoseconds."""
+    return Time.from_msg(message.header.stamp).nanoseconds

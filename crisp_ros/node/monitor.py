@@ -6,12 +6,14 @@ import statistics
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from crisp_ros.pipeline import FrameEstimate
 
 _WINDOW_S = 5.0  # over which rates are measured
 _FRAMES = 100  # over which medians are taken
+_DELAYS = 30
 
 
 @dataclass
@@ -22,36 +24,45 @@ class InputRecord:
         topic: resolved name.
         count: messages so far.
         arrivals: monotonic times of the latest, seconds.
+        delays: of the latest, from their stamp to their arrival, seconds.
         first_wanted: monotonic time since which messages are waited for, or None when they are not.
         stamp: of the latest, seconds.
-        delay: of the latest, from its stamp to its arrival, seconds.
-        description: encoding and size of the latest.
+        encoding, size: of the latest.
         frame_id: of the latest.
         incompatible_qos: policy because of which a publisher could not be joined, or "".
         fault: why the latest could not be used, or "".
         faults: how many could not.
         warning: what is odd about the latest, or "".
+        oddities: how many were odd.
+        out_of_order: how many were older than one that came before.
+        lost: how many the middleware lost.
     """
 
     topic: str
     count: int = 0
     arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=500))
+    delays: deque[float] = field(default_factory=lambda: deque(maxlen=_DELAYS))
     first_wanted: float | None = None
     stamp: float = 0.0
-    delay: float = 0.0
-    description: str = ""
+    encoding: str = ""
+    size: str = ""
     frame_id: str = ""
     incompatible_qos: str = ""
     fault: str = ""
     faults: int = 0
     warning: str = ""
+    oddities: int = 0
+    out_of_order: int = 0
+    lost: int = 0
 
     def rate(self, now: float) -> float:
         """Messages a second over the last seconds."""
-        recent = [t for t in self.arrivals if now - t <= _WINDOW_S]
-        if len(recent) < 2:
-            return 0.0
-        return (len(recent) - 1) / max(recent[-1] - recent[0], 1e-6)
+        return rate(self.arrivals, now)
+
+    @property
+    def delay(self) -> float:
+        """The median delay of the latest messages, seconds."""
+        return statistics.median(self.delays) if self.delays else 0.0
 
     def silent_s(self, now: float) -> float:
         """Seconds without a message since the latest, or since they are waited for."""
@@ -108,29 +119,36 @@ class Monitor:
         self.work = WorkRecord()
 
     def received(
-        self, name: str, stamp: float, delay: float, frame_id: str, description: str
+        self, name: str, stamp: float, delay: float, frame_id: str, encoding: str, size: str
     ) -> None:
         """Notes a message of an input; see `InputRecord`."""
         with self.lock:
             record = self.inputs[name]
             record.count += 1
             record.arrivals.append(time.monotonic())
-            record.stamp, record.delay = stamp, delay
-            record.frame_id, record.description = frame_id, description
+            record.delays.append(delay)
+            record.stamp, record.frame_id = stamp, frame_id
+            record.encoding, record.size = encoding, size
             record.incompatible_qos = ""
 
+    def lost(self, name: str, total: int) -> None:
+        """Notes how many messages of an input the middleware has lost."""
+        with self.lock:
+            self.inputs[name].lost = total
+
     def refused(self, name: str, reason: str) -> None:
-        """Notes that a frame cannot be used because of an input."""
+        """Notes that a message, or a frame because of it, cannot be used."""
         with self.lock:
             self.inputs[name].fault = reason
             self.inputs[name].faults += 1
 
-    def accepted(self, warnings: dict[str, str]) -> None:
+    def accepted(self, warnings: Mapping[str, str]) -> None:
         """Notes that a frame can be used, and what is odd about it by the input's name."""
         with self.lock:
             for name, record in self.inputs.items():
                 record.fault = ""
                 record.warning = warnings.get(name, "")
+                record.oddities += bool(record.warning)
 
     def estimated(
         self,
@@ -154,13 +172,24 @@ class Monitor:
             self.work.errors += 1
             self.work.last_error = reason
 
-    def await_inputs(self, wanted: bool) -> None:
-        """Starts or stops counting silence against the inputs."""
+    def await_inputs(self, topics: Mapping[str, str] | None) -> None:
+        """Starts to count silence against the inputs, on these topics; or, with None, stops."""
         with self.lock:
-            now = time.monotonic() if wanted else None
-            for record in self.inputs.values():
+            now = time.monotonic() if topics is not None else None
+            for name, record in self.inputs.items():
+                if topics is not None:
+                    record.topic = topics[name]
                 record.first_wanted = now
                 record.arrivals.clear()
-                record.fault = record.warning = ""
+                record.delays.clear()
+                record.fault = record.warning = record.incompatible_qos = ""
             self.work.last_set = 0.0
             self.work.last_error = ""
+
+
+def rate(times: Iterable[float], now: float) -> float:
+    """Events a second over the last seconds."""
+    recent = [t for t in times if now - t <= _WINDOW_S]
+    if len(recent) < 2:
+        return 0.0
+    return (len(recent) - 1) / max(recent[-1] - recent[0], 1e-6)

@@ -104,6 +104,15 @@ def _problem_of(parse: Callable[[str], Any]) -> Callable[[str], str | None]:
     return problem
 
 
+def _one_of(*choices: str) -> Callable[[str], str | None]:
+    """Refuses any other text."""
+
+    def problem(value: str) -> str | None:
+        return None if value in choices else f"{value!r} is not one of {', '.join(choices)}"
+
+    return problem
+
+
 def _tf_prefix_problem(prefix: str) -> str | None:
     if re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9_/.-]*)?", prefix):
         return None
@@ -128,10 +137,41 @@ class Parameters:
     threads: int = _parameter(
         0, "CPU threads of the estimator; 0: one a core.", Settable.UNCONFIGURED, 0, 256
     )
+    image_transport: str = _parameter(
+        "raw",
+        "How colour images come: raw; or compressed, as JPEG or PNG on TOPIC/compressed.",
+        Settable.UNLESS_ACTIVE,
+        problem=_one_of("raw", "compressed"),
+    )
+    depth_image_transport: str = _parameter(
+        "raw",
+        "How depth images come: raw; compressed, as 16-bit PNG on TOPIC/compressed; or "
+        "compressedDepth, on TOPIC/compressedDepth.",
+        Settable.UNLESS_ACTIVE,
+        problem=_one_of("raw", "compressed", "compressedDepth"),
+    )
+    segmentation_image_transport: str = _parameter(
+        "raw",
+        "How label images come: raw; or compressed, as PNG on TOPIC/compressed.",
+        Settable.UNLESS_ACTIVE,
+        problem=_one_of("raw", "compressed"),
+    )
+    segmentation_format: str = _parameter(
+        "labels",
+        "What the segmentation holds. labels: an image whose values are objects. "
+        "category_instance: a 32SC1 image of (category << 16) | instance. instance_category: of "
+        "(instance << 16) | category. detections: boxes, a vision_msgs/Detection2DArray on "
+        "detections, inside which the depth tells object from background.",
+        Settable.UNLESS_ACTIVE,
+        problem=_one_of("labels", "category_instance", "instance_category", "detections"),
+    )
+    detection_score: float = _parameter(
+        0.0, "Boxes whose best hypothesis has a lower score are left out.", low=0.0, high=1.0
+    )
     rectified: bool = _parameter(
         True,
-        "Images are rectified, and camera_info's P describes them. False: raw images of a camera "
-        "without distortion, described by K.",
+        "Images are rectified, and camera_info's P describes them. False: raw images, described by "
+        "K and D, which the node rectifies.",
     )
     sync_slop: float = _parameter(
         0.05,

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import Image
 
+from crisp_ros.data import image_messages
 from crisp_ros.data.recorded_frame import RecordedFrame
 from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray, ObjectMesh
-from crisp_ros.node import images
 
 _JPEG_QUALITY = 88
 
@@ -103,7 +103,7 @@ class Results:
             entry["estimates"] = [_estimate(e) for e in answer.estimates]
         if overlay is not None:
             entry["overlay"] = f"overlays/{index:04d}.jpg"
-            bgr = cv2.cvtColor(images.rgb(overlay), cv2.COLOR_RGB2BGR)
+            bgr = cv2.cvtColor(image_messages.colour(overlay), cv2.COLOR_RGB2BGR)
             path = str(self._folder / entry["overlay"])
             cv2.imwrite(path, bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         self._note(entry)

@@ -263,11 +263,11 @@ def short() -> Any:
 @pytest.mark.parametrize(
     "topic, message, complaint",
     [
-        ("/cam/color", raw(5, RGB[..., :2], "yuv422"), "/cam/color: encoding 'yuv422'"),
-        ("/cam/color", raw(5, DEPTH_MM, "16UC1"), "/cam/color: 16UC1 is not a colour"),
-        ("/cam/depth", raw(5, LABELS, "mono8"), "/cam/depth: expected depth as 16UC1"),
-        ("/masks", raw(5, RGB, "rgb8"), "/masks: expected a label image"),
-        ("/masks", short(), "/masks: 1199 bytes do not hold 40 x 30"),
+        ("/cam/color", raw(5, RGB[..., :2], "yuv422"), "/cam/color: colour encoding 'yuv422'"),
+        ("/cam/color", raw(5, DEPTH_MM, "16UC1"), "/cam/color: colour encoding '16UC1'"),
+        ("/cam/depth", raw(5, LABELS, "mono8"), "/cam/depth: depth encoding 'mono8'"),
+        ("/masks", raw(5, RGB, "rgb8"), "/masks: segmentation encoding 'rgb8'"),
+        ("/masks", short(), "/masks: segmentation image is truncated: 1199 bytes"),
         ("/masks", raw(900_000_000, LABELS, "mono8"), "no colour, depth and label image within"),
     ],
 )

@@ -10,25 +10,27 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_graph import isolated_node, spin_until
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
 
 from crisp_ros.node.inputs import TOPICS, Inputs, Received
 from crisp_ros.node.monitor import Monitor
 from crisp_ros.node.parameters import Parameters
 
 SECOND = 10**9
+ENCODINGS = {"rgb": "mono8", "depth": "16UC1", "segmentation": "mono8"}
 
 
 class Bench:
     """Inputs of a node whose messages are delivered by hand."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, parameters: Parameters | None = None) -> None:
         self.frames: list[Received] = []
         self.jumps = 0
         topics = {name: node.resolve_topic_name(topic) for name, topic in TOPICS.items()}
         self.monitor = Monitor(topics)
         self.inputs = Inputs(node, self.monitor, self.frames.append, self._jumped)
-        self.inputs.subscribe(Parameters())
+        self.inputs.subscribe(parameters or Parameters())
         self._callbacks: dict[str, Callable] = {
             s.topic_name: s.callback for s in self.inputs._subscriptions
         }
@@ -37,7 +39,10 @@ class Bench:
         self.jumps += 1
 
     def deliver(self, name: str, stamp_ns: int, **fields: object) -> None:
-        message = CameraInfo() if name == "camera_info" else Image()
+        message = CameraInfo() if name == "camera_info" else Image(width=1, height=1, step=2)
+        if name != "camera_info":
+            message.encoding = ENCODINGS[name]
+            message.data = [0, 0]
         for field, value in fields.items():
             setattr(message, field, value)
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, SECOND)
@@ -122,12 +127,72 @@ def test_a_jump_back_forgets_what_waits(bench: Bench) -> None:
     assert bench.frames[0].run == bench.inputs.run != run
 
 
+def test_one_stamp_from_the_past_is_no_jump(bench: Bench) -> None:
+    bench.deliver("camera_info", SECOND)
+    bench.images(100 * SECOND)
+    bench.deliver("rgb", 3 * SECOND)
+    bench.images(101 * SECOND)
+    bench.deliver("depth", 3 * SECOND)
+    bench.images(102 * SECOND)
+    assert bench.stamps() == [100.0, 101.0, 102.0] and bench.jumps == 0
+    assert [bench.monitor.inputs[name].out_of_order for name in ENCODINGS] == [1, 1, 0]
+
+
+def test_a_bag_that_loops_loses_no_frame(bench: Bench) -> None:
+    bench.deliver("camera_info", SECOND)
+    for _ in range(3):
+        for second in (10, 11, 12, 13):
+            bench.images(second * SECOND)
+    assert bench.stamps() == [10.0, 11.0, 12.0, 13.0] * 3
+    assert bench.jumps == 2 and bench.monitor.work.time_jumps == 2
+    assert sum(r.out_of_order for r in bench.monitor.inputs.values()) == 0
+
+
+def test_an_image_that_cannot_be_read_is_counted_and_displaces_none(bench: Bench) -> None:
+    bench.deliver("camera_info", SECOND)
+    bench.deliver("rgb", SECOND, data=[0])
+    bench.deliver("depth", SECOND, encoding="rgb8")
+    bench.images(SECOND)
+    assert bench.stamps() == [1.0]
+    assert bench.monitor.inputs["rgb"].faults == 0  # one row may lack its padding
+    assert bench.monitor.inputs["depth"].faults == 1
+    bench.deliver("rgb", 2 * SECOND, data=[])
+    assert "truncated: 0 bytes" in bench.monitor.inputs["rgb"].fault
+
+
+def test_transports_and_boxes_have_their_own_topics_after_remapping() -> None:
+    with isolated_node() as helper:
+        arguments = ["--ros-args", "-r", "rgb/image_rect_color:=/camera/color", "-r", "__ns:=/arm"]
+        node = Node("listening", context=helper.context, cli_args=arguments)
+        parameters = Parameters(
+            image_transport="compressed",
+            depth_image_transport="compressedDepth",
+            segmentation_format="detections",
+        )
+        bench = Bench(node, parameters)
+        topics = {name: record.topic for name, record in bench.monitor.inputs.items()}
+        assert topics == {
+            "rgb": "/camera/color/compressed",
+            "depth": "/arm/depth_registered/image_rect/compressedDepth",
+            "segmentation": "/arm/detections",
+            "camera_info": "/arm/rgb/camera_info",
+        }
+        types = {s.topic_name: s.msg_type for s in bench.inputs._subscriptions}
+        assert [types[topics[name]] for name in ("rgb", "depth", "segmentation")] == [
+            CompressedImage,
+            CompressedImage,
+            Detection2DArray,
+        ]
+        bench.inputs.unsubscribe()
+        node.destroy_node()
+
+
 def test_each_input_is_described(bench: Bench) -> None:
     header_frame = Image().header
     header_frame.frame_id = "camera"
-    bench.deliver("depth", SECOND, encoding="16UC1", width=640, height=480, header=header_frame)
+    bench.deliver("depth", SECOND, width=640, height=480, header=header_frame)
     record = bench.monitor.inputs["depth"]
-    assert (record.description, record.frame_id, record.count) == ("16UC1 640 x 480", "camera", 1)
+    assert (record.encoding, record.size, record.count) == ("16UC1", "640 x 480", 1)
     assert record.stamp == 1.0 and record.delay > 0
     assert record.topic == "/depth_registered/image_rect"
 

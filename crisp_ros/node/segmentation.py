@@ -1,0 +1,157 @@
+"""Segmentation messages of every kind become a label image and the labels' class names."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection2D, Detection2DArray
+
+from crisp_ros.data import image_messages
+from crisp_ros.data.image_messages import ImageError
+from crisp_ros.observation.boxes import Box, BoxSettings, labels_in_boxes
+from crisp_ros.observation.objects import present_labels
+
+LABELS, CATEGORY_INSTANCE, INSTANCE_CATEGORY = "labels", "category_instance", "instance_category"
+DETECTIONS = "detections"
+FORMATS = (LABELS, CATEGORY_INSTANCE, INSTANCE_CATEGORY, DETECTIONS)
+
+_BITS = 16  # of each half of a packed label
+_HALF = (1 << _BITS) - 1
+_LARGEST_LABEL = 2**31 - 1
+
+
+class Segmentation(NamedTuple):
+    """What is where in an image.
+
+    labels: (H, W) int32, 0 for the background. class_names: of labels, as far as known. warning:
+    what is odd about it, or "".
+    """
+
+    labels: NDArray[np.int32]
+    class_names: Mapping[int, str]
+    warning: str = ""
+
+
+def from_image(
+    message: Image | CompressedImage, format: str, names: Mapping[int, str]
+) -> Segmentation:
+    """The objects of a label image.
+
+    Args:
+        message: the image.
+        format: LABELS: each value is an object, and its class is named by the value.
+            CATEGORY_INSTANCE, 32SC1: (category << 16) | instance; INSTANCE_CATEGORY, 32SC1:
+            (instance << 16) | category. There the whole value is the object, its class is named by
+            the category, and instance 0 is background.
+        names: class names.
+
+    Raises:
+        ImageError: an image that cannot be read, or negative labels.
+    """
+    labels = image_messages.labels(message)
+    if format != LABELS and labels.dtype != np.int32:
+        raise ImageError(
+            f"segmentation is {image_messages.description(message)[0]}, but segmentation_format "
+            f"{format} needs 32SC1: for plain labels set it to {LABELS}"
+        )
+    labels = labels.astype(np.int32, copy=False)
+    if labels.min() < 0:
+        raise ImageError(
+            f"segmentation has negative labels, down to {labels.min()}: "
+            "expected 0 for the background and positive labels"
+        )
+    if format == LABELS:
+        return Segmentation(labels, names)
+    instance_first = format == INSTANCE_CATEGORY
+    instance = labels >> _BITS if instance_first else labels & _HALF
+    labels = np.where(instance > 0, labels, 0)
+    categories = {
+        label: label & _HALF if instance_first else label >> _BITS
+        for label in present_labels(labels)
+    }
+    return Segmentation(labels, {label: names[c] for label, c in categories.items() if c in names})
+
+
+def from_detections(
+    message: Detection2DArray,
+    names: Mapping[int, str],
+    min_score: float,
+    depth: NDArray[np.float32],
+    focal: float,
+) -> Segmentation:
+    """The objects in a detector's boxes, which the depth image separates from the background.
+
+    A detection's label comes from its id where it has one, so that it stays the same; else it is
+    its number. The class is named by the hypothesis of the best score: by its class_id, or where
+    that is a number that has a name, by that.
+
+    Args:
+        message: the boxes, in pixels of the depth image.
+        names: class names of numbers.
+        min_score: detections below are left out.
+        depth: (H, W) metres.
+        focal: length, px.
+
+    Raises:
+        ImageError: a box that makes no sense.
+    """
+    detections = [d for d in message.detections if _score(d) >= min_score]
+    labels = _labels([d.id for d in detections])
+    boxes = [_box(d, label) for d, label in zip(detections, labels, strict=True)]
+    image = labels_in_boxes(depth, boxes, focal, BoxSettings())
+    empty = sorted(set(labels) - set(present_labels(image)))
+    warning = f"no depth stands out in the boxes of {', '.join(map(str, empty))}" if empty else ""
+    class_names = {
+        label: _class_name(d, names)
+        for d, label in zip(detections, labels, strict=True)
+        if d.results
+    }
+    return Segmentation(image, class_names, warning)
+
+
+def _best(detection: Detection2D) -> tuple[float, str]:
+    hypotheses = (r.hypothesis for r in detection.results)
+    return max(((h.score, h.class_id) for h in hypotheses), default=(math.inf, ""))
+
+
+def _score(detection: Detection2D) -> float:
+    """Of the best hypothesis; a box without any is taken."""
+    return _best(detection)[0]
+
+
+def _class_name(detection: Detection2D, names: Mapping[int, str]) -> str:
+    class_id = _best(detection)[1]
+    return names.get(int(class_id), class_id) if class_id.isdecimal() else class_id
+
+
+def _labels(ids: Sequence[str]) -> list[int]:
+    """Distinct labels > 0: that of an id is always the same, as far as they do not collide."""
+    labels: list[int] = []
+    for number, id in enumerate(ids, start=1):
+        label = number
+        if id.isdecimal() and 0 < int(id) <= _LARGEST_LABEL:
+            label = int(id)
+        elif id:
+            label = max(zlib.crc32(id.encode()) & _LARGEST_LABEL, 1)
+        while label in labels:
+            label = label % _LARGEST_LABEL + 1
+        labels.append(label)
+    return labels
+
+
+def _box(detection: Detection2D, label: int) -> Box:
+    box = detection.bbox
+    centre = box.center.position
+    numbers = (centre.x, centre.y, box.size_x, box.size_y, box.center.theta)
+    if not all(map(math.isfinite, numbers)) or min(box.size_x, box.size_y) <= 0:
+        raise ImageError(
+            f"detection {detection.id or label} has a box at {centre.x:g}, {centre.y:g} of "
+            f"{box.size_x:g} x {box.size_y:g} pixels: expected finite numbers and a positive size"
+        )
+    return Box(label, *numbers)
