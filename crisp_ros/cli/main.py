@@ -20,6 +20,9 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "demo": Command("crisp_ros.cli.demo", "play a recording through the node and show its answers"),
+    "doctor": Command(
+        "crisp_ros.cli.doctor", "check machine, ROS, model and topics; say what to fix"
+    ),
     "evaluate": Command("crisp_ros.cli.evaluate", "measure pose and shape errors on a data set"),
     "export": Command("crisp_ros.cli.export", "write the meshes of a model's known shapes"),
     "import-official": Command(
