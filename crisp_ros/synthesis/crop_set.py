@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,32 +26,48 @@ _MIN_VISIBLE_PX = 900
 _BACKGROUNDS = 48
 
 
+class Crops(NamedTuple):
+    """Crops of one object each, with a margin of CROP_MARGIN around it.
+
+    rgb: (n, CROP_PX, CROP_PX, 3) uint8. pnc: the same shape, float32, metres in the object frame,
+    NaN outside the object. mesh: (n,) int64, which mesh.
+    """
+
+    rgb: NDArray[np.uint8]
+    pnc: NDArray[np.float32]
+    mesh: NDArray[np.int64]
+
+
 class CropSet:
-    """All complete shards of a folder, memory mapped.
+    """The complete shards of a folder, memory mapped: whoever made them, `write_shard` from
+    renders or others from photographs.
 
     Attributes:
-        rgb: list of (n, CROP_PX, CROP_PX, 3) uint8. pnc: the same in int16, units of PNC_UNIT_M,
-        NO_OBJECT outside the object. mesh: (n,) int64 mesh index. One entry a shard.
+        mesh: (n,) int64 mesh index of every crop.
+
+    Raises:
+        FileNotFoundError: no complete shard.
     """
 
     def __init__(self, folder: Path) -> None:
         done = sorted(folder.glob("shard_*.json"))
         if not done:
             raise FileNotFoundError(f"{folder}: no complete shard (shard_*.json); render one first")
-        self.rgb = [np.load(p.with_suffix(".rgb.npy"), mmap_mode="r") for p in done]
-        self.pnc = [np.load(p.with_suffix(".pnc.npy"), mmap_mode="r") for p in done]
-        self.mesh = [np.load(p.with_suffix(".mesh.npy")) for p in done]
+        self._rgb = [np.load(p.with_suffix(".rgb.npy"), mmap_mode="r") for p in done]
+        self._pnc = [np.load(p.with_suffix(".pnc.npy"), mmap_mode="r") for p in done]
+        self.mesh = np.concatenate([np.load(p.with_suffix(".mesh.npy")) for p in done])
+        self._first = np.cumsum([0, *(len(shard) for shard in self._rgb)])
 
     def __len__(self) -> int:
-        return sum(len(m) for m in self.mesh)
+        return len(self.mesh)
 
-    def batch(self, indices: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
-        """(rgb, pnc, mesh) of global indices."""
-        at = [divmod(int(i), SHARD_CROPS) for i in indices]
-        rgb = np.stack([self.rgb[shard][row] for shard, row in at])
-        pnc = np.stack([self.pnc[shard][row] for shard, row in at])
-        mesh = np.array([self.mesh[shard][row] for shard, row in at])
-        return rgb, pnc, mesh
+    def batch(self, indices: NDArray[np.int64]) -> Crops:
+        """The crops of global indices."""
+        shards = np.searchsorted(self._first, indices, side="right") - 1
+        at = list(zip(shards, indices - self._first[shards], strict=True))
+        units = np.stack([self._pnc[shard][row] for shard, row in at])
+        pnc = np.where(units == NO_OBJECT, np.float32(np.nan), units * np.float32(PNC_UNIT_M))
+        return Crops(np.stack([self._rgb[s][r] for s, r in at]), pnc, self.mesh[indices])
 
 
 def write_shard(
@@ -86,15 +103,32 @@ def write_shard(
             if box is None or count == SHARD_CROPS:
                 continue
             rgb[count] = cropped_colour(image, box)
-            pnc[count] = _cropped_pnc(rendering, i + 1, box)
+            pnc[count] = cropped_pnc(rendering, i + 1, box)
             mesh[count] = placement.mesh
             count += 1
+    save_shard(done, rgb, pnc, mesh, {"seed": seed, "objects": len(meshes)})
+    return True
+
+
+def save_shard(
+    done: Path,
+    rgb: NDArray[np.uint8],
+    pnc: NDArray[np.int16],
+    mesh: NDArray[np.int64],
+    about: Mapping[str, Any],
+) -> None:
+    """Writes the arrays of a shard and last its JSON file `done`, which makes it complete.
+
+    Args:
+        done: shard_NNNN.json in the folder of the shards.
+        rgb, mesh: as in `Crops`. pnc: in units of PNC_UNIT_M, NO_OBJECT outside the object.
+        about: goes into the JSON file, beside the number of crops.
+    """
     for name, array in (("rgb", rgb), ("pnc", pnc), ("mesh", mesh)):
         np.save(done.with_suffix(f".{name}.npy"), array)
     temporary = done.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"crops": SHARD_CROPS, "seed": seed, "objects": len(meshes)}))
+    temporary.write_text(json.dumps({"crops": len(mesh), **about}))
     os.replace(temporary, done)
-    return True
 
 
 def composite(rendering: Rendering, behind: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -133,9 +167,11 @@ def cropped_colour(image: NDArray[np.uint8], box: tuple[float, float, float]) ->
     return cv2.resize(square, (CROP_PX, CROP_PX), interpolation=method)
 
 
-def _cropped_pnc(
+def cropped_pnc(
     rendering: Rendering, instance: int, box: tuple[float, float, float]
 ) -> NDArray[np.int16]:
+    """The (CROP_PX, CROP_PX, 3) square of a placement's PNC, in units of PNC_UNIT_M, NO_OBJECT
+    where it is not seen."""
     left, top, side = (round(v) for v in box)
     height, width = rendering.instances.shape
     steps = np.floor((np.arange(CROP_PX) + 0.5) * side / CROP_PX).astype(int)

@@ -70,7 +70,7 @@ def sdf_loss(
     distances: Tensor,
     weights: SdfLossWeights,
 ) -> Tensor:
-    """Eqs. (21) and (22), mean over all points of all shapes.
+    """Eqs. (21) and (22), each term a mean over the points of a shape, then over the shapes.
 
     Args:
         codes: (B, C). points: (B, N, 3) object frame, metres. distances: (B, N) true SDF, metres.
@@ -80,9 +80,10 @@ def sdf_loss(
     some = points[:, :: weights.eikonal_stride].detach().requires_grad_()
     (slope,) = torch.autograd.grad(decoder(some, codes).sum(), some, create_graph=True)
     total = total + weights.eikonal * (slope.norm(dim=-1) - 1.0).abs().mean()
-    far = distances.abs() > weights.off_surface_from_m
-    if weights.off_surface > 0.0 and bool(far.any()):
-        total = total + weights.off_surface * torch.exp(-100.0 * predicted[far].abs()).mean()
+    if weights.off_surface > 0.0:
+        far = distances.abs() > weights.off_surface_from_m
+        near_zero = torch.where(far, torch.exp(-100.0 * predicted.abs()), 0.0).sum(1)
+        total = total + weights.off_surface * (near_zero / far.sum(1).clamp(min=1)).mean()
     return total
 
 

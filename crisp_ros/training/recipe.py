@@ -28,9 +28,10 @@ from .augment import AugmentSettings
 from .losses import SdfLossWeights
 from .pretrained import load_imagenet_trunk
 from .sdf_samples import SdfSamples, sdf_samples
+from .settings import TrainingSettings
 from .shape_codes import ShapeCodeSettings, fit_shape_codes, neutral_codes
 from .shape_head_fit import fit_shape_head
-from .supervised import SupervisedTrainer, TrainingSettings
+from .supervised import SupervisedTrainer
 
 _FRAME_PX = (640, 480)
 _SAMPLES_PER_SHAPE = 150_000

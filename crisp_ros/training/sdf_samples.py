@@ -52,3 +52,26 @@ def sdf_samples(
         torch.from_numpy(np.stack(all_points)).float(),
         torch.from_numpy(np.stack(all_distances)).float(),
     )
+
+
+def drawn(
+    samples: SdfSamples, shapes: Tensor, counts: tuple[int, int, int], seeds: Sequence[int]
+) -> SdfSamples:
+    """Some of the points of each of B shapes, each drawn from a stream of its own.
+
+    Args:
+        samples: of K shapes.
+        shapes: (B,) which.
+        counts: points on the surface, near it, and in the cube.
+        seeds: B of them.
+    """
+    total = samples.points.shape[1]
+    third = total // 3
+    bounds = ((0, third), (third, 2 * third), (2 * third, total))
+    chosen = []
+    for seed in seeds:
+        stream = torch.Generator().manual_seed(int(seed))
+        parts = zip(bounds, counts, strict=True)
+        chosen.append(torch.cat([torch.randint(*b, (n,), generator=stream) for b, n in parts]))
+    rows, columns = shapes.cpu()[:, None], torch.stack(chosen)
+    return SdfSamples(samples.points[rows, columns], samples.distances[rows, columns])

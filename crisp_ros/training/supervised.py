@@ -1,95 +1,114 @@
-"""Supervised training of PNC head, shape head and backbone on stored crops; resumable."""
+"""Supervised training of a network on stored crops; resumable, by one process or by many."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from crisp_ros.network.model import CrispNetwork
-from crisp_ros.synthesis.crop_set import CROP_MARGIN, NO_OBJECT, PNC_UNIT_M, CropSet
+from crisp_ros.synthesis.crop_set import CROP_MARGIN, Crops
 
-from .augment import AugmentSettings, TrainingBatch, augmented
-from .losses import pnc_loss
+from .augment import AugmentSettings, Draws, TrainingBatch, augmented
+from .objective import Losses, Objective, predicted
+from .processes import Processes
+from .sdf_samples import SdfSamples, drawn
+from .settings import TrainingSettings, learning_rate
+
+_PART = 64  # crops at once where nothing is learned
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """One stage of training.
+class CropSource(Protocol):
+    """Crops to train on: rendered ones, photographs, or anything else that can be numbered."""
 
-    The shape head regresses the codes that the decoder was fitted with: the code loss is the mean
-    squared difference over the library's variance, so that 1 means "no better than the mean".
-    Frozen layers (prefixes of parameter names) keep what they learned from photographs.
-    """
+    def __len__(self) -> int: ...
 
-    steps: int
-    batch: int = 32
-    crop_px: int = 96
-    learning_rate: float = 4e-4
-    weight_decay: float = 1e-5
-    warmup: int = 200
-    final_rate: float = 0.02  # of learning_rate, at the end of a cosine
-    pnc_weight: float = 1.0
-    pnc_zeta_m: float = 0.01
-    code_weight: float = 0.003
-    bfloat16: bool = True
-    frozen: tuple[str, ...] = ("backbone.stem.", "backbone.stages.0.")
-    held_out_crops: int = 1024
-    evaluate_every: int = 500
-    save_every: int = 200
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    def batch(self, indices: NDArray[np.int64]) -> Crops:
+        """The crops of these numbers."""
 
 
 class SupervisedTrainer:
-    """Trains a network on a crop set; every state it writes can be continued from.
+    """Trains a network on crops; every state it writes can be continued from.
+
+    What a step does depends on the seed and its number alone, so that a training that was stopped
+    ends as it would have without, and several processes end where one would have.
 
     Args:
         network: changed in place.
-        codes: (K, C) target shape codes, one a mesh of the crop set.
+        codes: (K, C) target shape codes, one a mesh; None where the settings let the decoder learn
+            with the heads.
         symmetries: K arrays (S_k, 4, 4) of transforms that leave a mesh's look unchanged.
-        crops: the training crops; its first `held_out_crops` are never trained on, so that
-            shards can be added later.
+        crops: the training crops.
+        settings: see `TrainingSettings`.
         folder: where `state.pt` and `log.jsonl` go.
+        seed: of the order of the crops and of their views.
+        samples: points around the K meshes; only needed without codes.
+        processes: those that train together, each with this object; they share `folder`.
+
+    Raises:
+        ValueError: codes and samples do not fit the settings, the crops are too few, or a batch
+            cannot be shared out evenly.
     """
 
     def __init__(
         self,
         network: CrispNetwork,
-        codes: Tensor,
+        codes: Tensor | None,
         symmetries: list[Tensor],
-        crops: CropSet,
+        crops: CropSource,
         settings: TrainingSettings,
         folder: Path,
         seed: int = 0,
+        samples: SdfSamples | None = None,
+        processes: Processes | None = None,
     ) -> None:
-        self.network = network.to(memory_format=torch.channels_last)
+        processes = processes or Processes()
+        if (codes is None) != (settings.sdf is not None) or (codes is None and samples is None):
+            raise ValueError("expected target codes, or samples and settings of the SDF term")
+        if settings.batch % processes.count:
+            raise ValueError(
+                f"a batch of {settings.batch} crops cannot be shared out among {processes.count}"
+                " processes: change one of the numbers"
+            )
+        self._usable = len(crops) - settings.held_out_crops
+        if self._usable < settings.batch or settings.held_out_crops < 1:
+            raise ValueError(
+                f"{len(crops)} crops: expected at least one to hold out and a batch of"
+                f" {settings.batch} beside the {settings.held_out_crops} that are held out"
+            )
+        device = processes.device
+        self.network = network.to(device, memory_format=torch.channels_last)
         self.crops, self.settings, self.folder = crops, settings, folder
-        self._codes = codes
-        self._code_variance = codes.var(0, unbiased=False).mean().clamp(min=1e-12)
+        self._seed, self._processes, self._samples = seed, processes, samples
+        self._codes = None if codes is None else codes.to(device)
         most = max(len(s) for s in symmetries)
         identity = torch.eye(4).expand(most, 4, 4)
-        self._symmetries = torch.stack([torch.cat([s, identity[len(s) :]]) for s in symmetries])
-        self._symmetric = torch.tensor([len(s) > 1 for s in symmetries])
+        filled = torch.stack([torch.cat([s, identity[len(s) :]]) for s in symmetries])
+        self._symmetries = filled.to(device)
+        fixed = settings.frozen if settings.sdf is not None else ("decoder.", *settings.frozen)
         for name, parameter in network.named_parameters():
-            if name.startswith(("decoder.", *settings.frozen)):
+            if name.startswith(fixed):
                 parameter.requires_grad_(False)
-        self._optimiser = torch.optim.AdamW(
+        make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
+        self._optimiser = make(
             [p for p in network.parameters() if p.requires_grad],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
         )
-        self._rng = np.random.default_rng(seed)
-        self._generator = torch.Generator().manual_seed(seed)
+        self._objective = Objective(network, settings, self._codes, self._symmetries)
         self.step = 0
+        self.steps = settings.total_steps(self._usable)
+        self._epoch: tuple[int, NDArray[np.int64]] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         if self._state_path.exists():
             self._resume()
@@ -98,28 +117,44 @@ class SupervisedTrainer:
     def _state_path(self) -> Path:
         return self.folder / "state.pt"
 
-    def run(self, report: Callable[[dict], None] | None = None) -> None:
-        """Trains to the last step, from wherever the folder's state stands."""
+    def run(
+        self,
+        report: Callable[[dict[str, float]], None] = lambda figures: None,
+        on_step: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Trains to the last step, from wherever the folder's state stands.
+
+        Args:
+            report: called with the losses and the held-out figures after every evaluation.
+            on_step: called after every step with the number done and the total.
+        """
+        objective = self._objective
+        if self._processes.count > 1:
+            objective = DistributedDataParallel(objective)
         started, first = time.monotonic(), self.step
         running: dict[str, float] = {}
         self.network.train()
-        while self.step < self.settings.steps:
-            self._set_rate()
-            losses = self._train_step()
-            for name, value in losses.items():
-                running[name] = 0.98 * running.get(name, value) + 0.02 * value
+        while self.step < self.steps:
+            losses = self._train_step(objective)
+            for name, value in losses._asdict().items():
+                loss = value.item()
+                running[name] = 0.98 * running.get(name, loss) + 0.02 * loss
             self.step += 1
-            last = self.step == self.settings.steps
+            last = self.step == self.steps
+            if not self._processes.is_first:
+                continue
             if self.step % self.settings.evaluate_every == 0 or last:
                 elapsed = time.monotonic() - started
                 rate = (self.step - first) * self.settings.batch / elapsed
-                entry = {"step": self.step, "images_per_s": rate, **running, **self.evaluate()}
+                named = {f"{name}_loss": value for name, value in running.items()}
+                entry = {"step": self.step, "images_per_s": rate, **named, **self.evaluate()}
                 with (self.folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps(entry) + "\n")
-                if report is not None:
-                    report(entry)
+                report(entry)
             if self.step % self.settings.save_every == 0 or last:
                 self.save()
+            on_step(self.step, self.steps)
+        self._processes.wait()
 
     def save(self) -> None:
         """Writes the state so that a kill at any moment leaves the old or the new one."""
@@ -140,87 +175,109 @@ class SupervisedTrainer:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Held-out PNC error (mean absolute, mm a coordinate) and share of codes nearest theirs."""
+        """Figures on the held-out crops.
+
+        held_out_pnc_mm: mean absolute PNC error a coordinate, over crops; also the median.
+        held_out_shape: share of codes nearest their own; or, where the decoder learned too,
+        held_out_sdf_mm: mean error of the signed distance on and near the surface.
+        """
         self.network.eval()
         indices = np.arange(self.settings.held_out_crops)
-        errors, right = [], []
-        for part in np.array_split(indices, max(1, len(indices) // 64)):
+        errors, shape = [], []
+        for part in np.array_split(indices, max(1, len(indices) // _PART)):
             batch, mesh = self.batch(part, AugmentSettings.none())
-            pnc, code = self._forward(batch.crops)
-            chosen = self._symmetries[mesh]
-            error = torch.stack(
-                [
-                    _masked_error(pnc, batch, chosen[:, s])
-                    for s in range(chosen.shape[1] if bool(self._symmetric[mesh].any()) else 1)
-                ],
-                1,
-            )
-            errors.append(error.amin(1))
-            right.append(torch.cdist(code, self._codes).argmin(1) == mesh)
+            pnc, code = predicted(self.network, batch.crops, self.settings.bfloat16)
+            turns = self._symmetries[mesh].unbind(1)
+            errors.append(torch.stack([_masked_error(pnc, batch, turn) for turn in turns]).amin(0))
+            if self._codes is not None:
+                shape.append((torch.cdist(code, self._codes).argmin(1) == mesh).float())
+            else:
+                points, distances = self._drawn(mesh, (256, 256, 0), part)
+                decoded = self.network.decoder.sdf(points, code)
+                shape.append((decoded - distances).abs().mean(1) * 1e3)
         self.network.train()
-        error = torch.cat(errors)
+        error = torch.cat(errors) * 1e3
         return {
-            "held_out_pnc_mm": error.mean().item() * 1e3,
-            "held_out_pnc_median_mm": error.median().item() * 1e3,
-            "held_out_shape": torch.cat(right).float().mean().item(),
+            "held_out_pnc_mm": error.mean().item(),
+            "held_out_pnc_median_mm": error.median().item(),
+            ("held_out_sdf_mm" if self._codes is None else "held_out_shape"): (
+                torch.cat(shape).mean().item()
+            ),
         }
 
-    def _train_step(self) -> dict[str, float]:
-        usable = np.arange(self.settings.held_out_crops, len(self.crops))
-        chosen = np.sort(self._rng.choice(usable, self.settings.batch, replace=False))
-        batch, mesh = self.batch(chosen, self.settings.augment)
-        pnc, code = self._forward(batch.crops)
-        symmetries = self._symmetries[mesh] if bool(self._symmetric[mesh].any()) else None
-        pnc_term = pnc_loss(pnc, batch.pnc, batch.mask, self.settings.pnc_zeta_m, symmetries)
-        code_term = F.mse_loss(code, self._codes[mesh]) / self._code_variance
-        loss = self.settings.pnc_weight * pnc_term + self.settings.code_weight * code_term
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self._optimiser.step()
-        return {"pnc_loss": pnc_term.item(), "code_loss": code_term.item()}
+    def batch(
+        self,
+        indices: NDArray[np.int64],
+        augment: AugmentSettings,
+        seeds: Sequence[int] | None = None,
+    ) -> tuple[TrainingBatch, Tensor]:
+        """Views of stored crops and their mesh indices (B,).
 
-    def _forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        crops = crops.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(crops.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
-            output = self.network(crops)
-        return output.pnc.float(), output.code.float()
-
-    def batch(self, indices: np.ndarray, augment: AugmentSettings) -> tuple[TrainingBatch, Tensor]:
-        """Views of stored crops and their mesh indices (B,)."""
-        rgb, pnc, mesh = self.crops.batch(indices)
-        metres = torch.from_numpy(pnc).permute(0, 3, 1, 2).float() * PNC_UNIT_M
-        metres = metres.masked_fill(torch.from_numpy(pnc[..., 0] == NO_OBJECT)[:, None], math.nan)
-        side = self.settings.crop_px
+        Args:
+            indices: numbers of the crops.
+            augment: how the views differ from the crops.
+            seeds: of the views, one a crop; None: the crops' numbers.
+        """
+        device = self._processes.device
+        stored = self.crops.batch(indices)
+        side = self.settings.crop_px or self.network.crop_size
         batch = augmented(
-            torch.from_numpy(rgb).permute(0, 3, 1, 2),
-            metres,
+            torch.from_numpy(stored.rgb).permute(0, 3, 1, 2).to(device),
+            torch.from_numpy(stored.pnc).permute(0, 3, 1, 2).to(device),
             CROP_MARGIN,
             side,
             side // self.network.config.pnc_stride,
             augment,
-            self._generator,
+            Draws(indices if seeds is None else seeds, device),
         )
-        return batch, torch.from_numpy(mesh)
+        return batch, torch.from_numpy(stored.mesh).to(device)
 
-    def _set_rate(self) -> None:
+    def _train_step(self, objective: Callable[..., Losses]) -> Losses:
         settings = self.settings
-        if self.step < settings.warmup:
-            factor = (self.step + 1) / settings.warmup
-        else:
-            done = (self.step - settings.warmup) / max(1, settings.steps - settings.warmup)
-            low = settings.final_rate
-            factor = low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+        indices = self._own_part(self._chosen())
+        seeds = np.random.SeedSequence([self._seed, self.step]).generate_state(settings.batch)
+        seeds = self._own_part(seeds)
+        batch, mesh = self.batch(indices, settings.augment, seeds)
+        samples = None
+        if settings.sdf is not None:
+            sdf = settings.sdf
+            counts = (sdf.surface_points, sdf.near_points, sdf.volume_points)
+            samples = self._drawn(mesh, counts, seeds)
+        losses = objective(batch, mesh, samples)
+        self._optimiser.zero_grad(set_to_none=True)
+        losses.total.backward()
+        if settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
         for group in self._optimiser.param_groups:
-            group["lr"] = settings.learning_rate * factor
+            group["lr"] = learning_rate(self.step, self.steps, settings)
+        self._optimiser.step()
+        return losses
+
+    def _chosen(self) -> NDArray[np.int64]:
+        """The crops of this step's batch: every epoch goes through all of them in a new order."""
+        a_pass = self._usable // self.settings.batch
+        epoch, number = divmod(self.step, a_pass)
+        if self._epoch is None or self._epoch[0] != epoch:
+            order = np.random.default_rng([self._seed, epoch]).permutation(self._usable)
+            self._epoch = epoch, order + self.settings.held_out_crops
+        return self._epoch[1][number * self.settings.batch :][: self.settings.batch]
+
+    def _own_part(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        size = len(values) // self._processes.count
+        return values[self._processes.rank * size :][:size]
+
+    def _drawn(
+        self, mesh: Tensor, counts: tuple[int, int, int], seeds: Sequence[int]
+    ) -> SdfSamples:
+        some = drawn(self._samples, mesh, counts, seeds)
+        return SdfSamples(*(part.to(self._processes.device) for part in some))
 
     def _resume(self) -> None:
-        state = torch.load(self._state_path, weights_only=True)
+        device = self._processes.device
+        state = torch.load(self._state_path, map_location=device, weights_only=True)
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
-        self._rng = np.random.default_rng(self.step)
-        self._generator.manual_seed(self.step)
 
 
 def _masked_error(pnc: Tensor, batch: TrainingBatch, symmetry: Tensor) -> Tensor:

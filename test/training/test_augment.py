@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from crisp_ros.training.augment import AugmentSettings, augmented
+from crisp_ros.training.augment import AugmentSettings, Draws, augmented
 
 
 def stored(count: int = 2, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -16,8 +16,7 @@ def stored(count: int = 2, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def run(settings: AugmentSettings, seed: int = 0):
-    generator = torch.Generator().manual_seed(seed)
-    return augmented(*stored(), 1.5, 48, 24, settings, generator)
+    return augmented(*stored(), 1.5, 48, 24, settings, Draws([2 * seed, 2 * seed + 1]))
 
 
 def test_without_changes_the_nominal_margin_is_cut_out():

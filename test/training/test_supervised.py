@@ -7,8 +7,9 @@ import torch
 from crisp_ros.network.model import CrispNetwork, NetworkConfig
 from crisp_ros.synthesis.crop_set import CROP_PX, NO_OBJECT, PNC_UNIT_M, SHARD_CROPS, CropSet
 from crisp_ros.training.augment import AugmentSettings
+from crisp_ros.training.settings import TrainingSettings
 from crisp_ros.training.shape_head_fit import fit_shape_head
-from crisp_ros.training.supervised import SupervisedTrainer, TrainingSettings
+from crisp_ros.training.supervised import SupervisedTrainer
 
 CONFIG = NetworkConfig("compact", 32, 2, 16, (32,), 8, 2, False)
 
