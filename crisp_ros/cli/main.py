@@ -29,7 +29,7 @@ COMMANDS = {
         "crisp_ros.cli.import_official", "convert a checkpoint of the authors' released code"
     ),
     "library": Command("crisp_ros.cli.library", "check, extend or make a model's known shapes"),
-    "render": Command("crisp_ros.cli.render", "make synthetic recordings"),
+    "render": Command("crisp_ros.cli.render", "make synthetic recordings and test sets"),
     "train": Command("crisp_ros.cli.train", "train a model from a folder of meshes"),
 }
 

@@ -1,9 +1,10 @@
-"""`crisp render`: synthetic recordings of known objects."""
+"""`crisp render`: synthetic recordings and test sets of known objects."""
 
 from __future__ import annotations
 
 import argparse
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from rich.console import Console
 
 from crisp_ros.cli.options import OptionError, count, progress
 from crisp_ros.data.bop import BopModel, read_models
+from crisp_ros.data.bop_writer import write_frames
 from crisp_ros.data.recording_writer import write_recording
 from crisp_ros.evaluation.recording import SHAPES_NAME, ModelShapes, save_shapes
 from crisp_ros.synthesis.recording import RecordingSettings, table_recording
+from crisp_ros.synthesis.table_frames import TableFrameSettings, table_frames
 
 _SHAPE_POINTS = 1500
 
@@ -47,8 +50,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recording.add_argument("--frames", type=count, default=40, help="number (default: 40)")
     recording.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
 
+    bop = kinds.add_parser("bop", help="annotated images of objects on tables, in the BOP layout")
+    bop.add_argument(
+        "--models",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="object models in the BOP layout: models_info.json and obj_NNNNNN.ply",
+    )
+    bop.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="data set folder to write"
+    )
+    bop.add_argument("--split", default="test", help="folder of the scenes (default: test)")
+    bop.add_argument("--scenes", type=count, default=8, help="tables (default: 8)")
+    bop.add_argument("--views", type=count, default=3, help="images of each (default: 3)")
+    bop.add_argument("--objects", type=count, default=6, help="on one table (default: 6)")
+    bop.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+
 
 def run(args: argparse.Namespace) -> None:
+    {"recording": _recording, "bop": _bop}[args.kind](args)
+
+
+def _bop(args: argparse.Namespace) -> None:
+    models = read_models(args.models)
+    if (args.output / args.split).exists():
+        raise OptionError(f"{args.output / args.split}: is there already; name another folder")
+    settings = TableFrameSettings(args.scenes, args.views, args.objects)
+    meshes = {obj_id: model.mesh for obj_id, model in models.items()}
+    with progress("images") as on_frame:
+        write_frames(args.output, table_frames(meshes, settings, args.seed, on_frame), args.split)
+    copied = args.output / "models"
+    if not copied.exists():
+        shutil.copytree(args.models, copied)
+    told = f"{args.output}: {args.scenes * args.views} images of {args.scenes} tables"
+    Console().print(told, highlight=False, soft_wrap=True)
+
+
+def _recording(args: argparse.Namespace) -> None:
     models = read_models(args.models)
     chosen = [_chosen(models, obj_id, args.models) for obj_id in args.objects]
     chosen = [replace(model, name=_plain_name(model.name)) for model in chosen]

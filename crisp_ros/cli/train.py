@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from crisp_ros.cli.options import add_json_option, output_file
+from crisp_ros.cli.options import add_json_option, device, output_file
+from crisp_ros.data.object_mesh import UNITS_M
 from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.training.recipe import Recipe, TrainingRun, load_recipe
+from crisp_ros.evaluation.shape_library import check_library
+from crisp_ros.evaluation.tables import library_table
+from crisp_ros.training.model_card import model_card
+from crisp_ros.training.objects import training_objects
+from crisp_ros.training.processes import Processes, training_processes
+from crisp_ros.training.recipe import Recipe, load_recipe
+from crisp_ros.training.run import TrainingRun
+from crisp_ros.training.time_left import TimeLeft, duration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
         "--models",
         type=Path,
-        required=True,
         metavar="DIR",
         help="folder of meshes, one object each (PLY, OBJ, GLB), named by models_info.json if any",
     )
+    source.add_argument(
+        "--bop",
+        type=Path,
+        metavar="DIR",
+        help="data set in the BOP layout: its models, and the photographs that the recipe names",
+    )
     parser.add_argument(
-        "--unit", type=float, default=1.0, metavar="M", help="one mesh unit in metres; BOP: 0.001"
+        "--units",
+        choices=tuple(UNITS_M),
+        help="of the meshes (default: mm beside a models_info.json, else m, or mm where a mesh"
+        " were more than 2 m across)",
+    )
+    parser.add_argument(
+        "--origin",
+        choices=("box", "mesh"),
+        help="of the object frames: the middle of the mesh's box or the mesh's own"
+        " (default: mesh beside a models_info.json, else box)",
     )
     parser.add_argument("--recipe", type=Path, metavar="YAML", help="see config/training/")
     parser.add_argument(
@@ -45,7 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="initial",
         type=Path,
         metavar="FILE",
-        help="model file to train further: its shapes stay, its network learns on",
+        help="model file to start from: where it knows these very objects its shapes stay, else"
+        " only its weights serve",
+    )
+    parser.add_argument(
+        "--device", type=device, default="cpu", help="cpu or cuda (default: cpu); see torchrun"
     )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="0: all cores")
     parser.add_argument(
@@ -55,9 +85,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("I", "N"),
         help="only render every N-th shard from the I-th, to share the work among processes",
     )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="also log to the folder tensorboard of the run (needs crisp_ros[tensorboard])",
+    )
     parser.add_argument("--model-version", default="1.0.0", metavar="TEXT")
     parser.add_argument(
-        "--output", type=output_file, required=True, metavar="FILE", help="model file to write"
+        "--output",
+        type=output_file,
+        required=True,
+        metavar="FILE",
+        help="model file to write; its model card goes beside it, as .md",
     )
     add_json_option(parser)
 
@@ -65,25 +104,103 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
-    console = Console()
+    with training_processes(args.device) as processes:
+        _train(args, processes)
+
+
+def _train(args: argparse.Namespace, processes: Processes) -> None:
+    console, warnings = Console(quiet=not processes.is_first), Console(stderr=True)
+    objects = training_objects(
+        args.models or args.bop / "models", args.units, args.origin, args.observed_poses
+    )
+    for known in objects if processes.is_first else ():
+        for note in known.notes:
+            warnings.print(f"{known.source}: {note}", highlight=False, markup=False, soft_wrap=True)
+    log = _figures_log(args, processes)
 
     def report(stage: str, figures: dict[str, float]) -> None:
-        console.print(f"{stage}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+        log(stage, figures)
+        told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        console.print(f"{stage}: {told}", highlight=False, soft_wrap=True)
 
     training = TrainingRun(
         load_recipe(args.recipe) if args.recipe else Recipe(),
-        args.models,
-        args.unit,
+        objects,
         args.run,
-        args.observed_poses,
+        args.bop,
         args.imagenet,
-        report,
         args.initial,
+        processes,
+        report,
     )
     if args.only_crops:
         training.render_crops(*args.only_crops)
         return
-    model = training.save(args.output, args.model_version)
-    console.print(f"{args.output}: {len(model.library)} shapes, {model.header['figures']}")
+    origin = provenance(args.command_line, str(processes.device))
+    about = {"command": origin["command"], "machine": origin["machine"]}
+    with _stages(training.expected_seconds(), console) as on_progress:
+        training.on_progress = on_progress
+        model = training.save(args.output, args.model_version, about)
+    if model is None:
+        return
+    card = args.output.with_suffix(".md")
+    card.write_text(model_card(model.header, args.output.name))
+    library = check_library(model.network.decoder, model.library)
+    console.print(library_table(library))
+    for problem in library.problems:
+        warnings.print(f"{args.output}: {problem}", highlight=False, markup=False)
+    told = f"{args.output}: {len(model.library)} shapes; {card}"
+    console.print(told, highlight=False, soft_wrap=True)
     if args.json:
-        write_json(args.json, {**provenance(args.command_line), "header": model.header})
+        write_json(args.json, {**origin, "header": model.header, "library": library.to_json()})
+
+
+def _figures_log(
+    args: argparse.Namespace, processes: Processes
+) -> Callable[[str, dict[str, float]], None]:
+    if not args.tensorboard or not processes.is_first:
+        return lambda stage, figures: None
+    from torch.utils.tensorboard import SummaryWriter  # optional: only whoever asks needs it
+
+    writer = SummaryWriter(str(args.run / "tensorboard"))
+
+    def log(stage: str, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            if name != "step":
+                writer.add_scalar(f"{stage}/{name}", value, int(figures.get("step", 0)))
+        writer.flush()
+
+    return log
+
+
+@contextmanager
+def _stages(
+    expected: dict[str, float], console: Console
+) -> Iterator[Callable[[str, int, int], None]]:
+    """Shows each stage's progress and the time that the whole run will still take."""
+    left = TimeLeft(expected)
+
+    def text(seconds: float | None) -> str:
+        return "" if seconds is None else f", about {duration(seconds)} left in all"
+
+    if not console.is_terminal:
+        shown: dict[str, int] = {}
+
+        def line(stage: str, done: int, total: int) -> None:
+            seconds = left.update(stage, done, total)
+            tenth = 10 * done // max(total, 1)
+            if shown.get(stage) != tenth:
+                shown[stage] = tenth
+                console.print(f"{stage}: {done}/{total}{text(seconds)}", highlight=False)
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bar:
+        tasks = {stage: bar.add_task(stage, total=None, left="") for stage in expected}
+
+        def draw(stage: str, done: int, total: int) -> None:
+            seconds = left.update(stage, done, total)
+            bar.update(tasks[stage], completed=done, total=total, left=text(seconds))
+
+        yield draw

@@ -22,12 +22,14 @@ class ObjectMesh(NamedTuple):
     """A closed mesh in the object frame, metres.
 
     shift: (3,) added to the coordinates of the file (in metres): the file's origin lies there in
-    the object frame. notes: what was found out or repaired, a line each.
+    the object frame. notes: what was found out or repaired, a line each. look: the surface as the
+    file has it, with its colours, in the object frame.
     """
 
     mesh: trimesh.Trimesh
     shift: NDArray[np.float64]
     notes: tuple[str, ...]
+    look: trimesh.Trimesh
 
 
 def read_object_mesh(
@@ -58,6 +60,7 @@ def read_object_mesh(
                 f"{size:.4g} units across: taken for millimetres (--units m if it is that large)"
             )
     mesh.apply_scale(UNITS_M[units] * scale)
+    look = mesh.copy()
     try:
         closed = watertight(mesh)
     except MeshError:
@@ -71,7 +74,8 @@ def read_object_mesh(
         raise MeshError(f"{path}: it encloses no volume")
     shift = -closed.bounds.mean(axis=0) if origin == "box" else np.zeros(3)
     closed.apply_translation(shift)
-    return ObjectMesh(closed, shift, tuple(notes))
+    look.apply_translation(shift)
+    return ObjectMesh(closed, shift, tuple(notes), look)
 
 
 def _diagonal(mesh: trimesh.Trimesh) -> float:

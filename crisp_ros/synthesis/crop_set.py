@@ -51,6 +51,7 @@ class CropSet:
 
     def __init__(self, folder: Path) -> None:
         done = sorted(folder.glob("shard_*.json"))
+        done = [p for p in done if json.loads(p.read_text()).get("crops") != 0]
         if not done:
             raise FileNotFoundError(f"{folder}: no complete shard (shard_*.json); render one first")
         self._rgb = [np.load(p.with_suffix(".rgb.npy"), mmap_mode="r") for p in done]
@@ -78,6 +79,7 @@ def write_shard(
     settings: ScatterSettings,
     seed: int,
     renderer: Renderer,
+    crops: int = SHARD_CROPS,
 ) -> bool:
     """Renders shard `number` unless it is there already; a killed run leaves no half shard.
 
@@ -89,18 +91,18 @@ def write_shard(
         return False
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([seed, number])
-    rgb = np.empty((SHARD_CROPS, CROP_PX, CROP_PX, 3), np.uint8)
-    pnc = np.empty((SHARD_CROPS, CROP_PX, CROP_PX, 3), np.int16)
-    mesh = np.empty(SHARD_CROPS, np.int64)
+    rgb = np.empty((crops, CROP_PX, CROP_PX, 3), np.uint8)
+    pnc = np.empty((crops, CROP_PX, CROP_PX, 3), np.int16)
+    mesh = np.empty(crops, np.int64)
     backgrounds = [background(renderer.width, renderer.height, rng) for _ in range(_BACKGROUNDS)]
     count = 0
-    while count < SHARD_CROPS:
+    while count < crops:
         scene = scattered_scene(viewpoints_by_mesh, renderer.width, renderer.height, settings, rng)
         rendering = renderer.render(scene)
         image = composite(rendering, varied(backgrounds[rng.integers(_BACKGROUNDS)], rng))
         for i, placement in enumerate(scene.placements):
             box = crop_box(rendering.instances == i + 1)
-            if box is None or count == SHARD_CROPS:
+            if box is None or count == crops:
                 continue
             rgb[count] = cropped_colour(image, box)
             pnc[count] = cropped_pnc(rendering, i + 1, box)

@@ -79,7 +79,7 @@ def fit_mesh_code(
     frozen = copy.deepcopy(decoder).requires_grad_(False)
     samples = sdf_samples([mesh], settings.samples, np.random.default_rng(seed))
     mean = known_codes.mean(dim=0, keepdim=True)
-    nearest = _sdf_error(frozen, known_codes, samples).argsort()[: settings.starts - 1]
+    nearest = sdf_error(frozen, known_codes, samples).argsort()[: settings.starts - 1]
     starts = torch.cat([mean, known_codes[nearest]])
     several = SdfSamples(
         samples.points.expand(len(starts), -1, -1), samples.distances.expand(len(starts), -1)
@@ -91,7 +91,7 @@ def fit_mesh_code(
 
     trial = replace(settings.fit, steps=settings.trial_steps)
     tried = fit_shape_codes(frozen, starts, several, trial, seed, train="codes", report=after(0))
-    best = int(_sdf_error(frozen, tried, samples).argmin())
+    best = int(sdf_error(frozen, tried, samples).argmin())
     code = fit_shape_codes(
         frozen,
         tried[best][None],
@@ -105,7 +105,7 @@ def fit_mesh_code(
     return MeshCode(code, None if best == 0 else int(nearest[best - 1]))
 
 
-def _sdf_error(decoder: ShapeDecoder, codes: Tensor, samples: SdfSamples) -> Tensor:
+def sdf_error(decoder: ShapeDecoder, codes: Tensor, samples: SdfSamples) -> Tensor:
     """Mean |f_d - sdf| (K,) on and near the surface, where certificate and mesher look."""
     near = slice(0, 2 * (samples.points.shape[1] // 3))
     decoded = torch.cat([decoder.sdf(samples.points[:, near], code[None]) for code in codes])

@@ -64,11 +64,12 @@ def fit_shape_codes(
     parameters = [] if train == "codes" else list(decoder.parameters())
     parameters += [] if train == "decoder" else [codes]
     optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
+    rising = min(1.0, max(0.05, 2.0 / settings.steps))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.05
+        optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=rising
     )
     generator = torch.Generator().manual_seed(seed)
-    shapes = torch.arange(len(codes))[:, None]
+    shapes = torch.arange(len(codes), device=codes.device)[:, None]
     third = samples.points.shape[1] // 3
     sections = (
         (0, third, settings.surface_points * settings.candidates),
@@ -84,6 +85,7 @@ def fit_shape_codes(
             dim=1,
         )
         chosen = chosen[:, torch.randperm(chosen.shape[1], generator=generator)]
+        chosen = chosen.to(codes.device)
         points, distances = samples.points[shapes, chosen], samples.distances[shapes, chosen]
         if settings.candidates > 1:
             error = (decoder.sdf(points, codes) - distances).abs()

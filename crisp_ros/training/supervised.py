@@ -31,6 +31,10 @@ _PART = 64  # crops at once where nothing is learned
 class CropSource(Protocol):
     """Crops to train on: rendered ones, photographs, or anything else that can be numbered."""
 
+    @property
+    def mesh(self) -> NDArray[np.int64]:
+        """Which mesh each crop shows (n,)."""
+
     def __len__(self) -> int: ...
 
     def batch(self, indices: NDArray[np.int64]) -> Crops:
@@ -173,7 +177,6 @@ class SupervisedTrainer:
             os.fsync(file.fileno())
         os.replace(temporary, self._state_path)
 
-    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Figures on the held-out crops.
 
@@ -181,6 +184,26 @@ class SupervisedTrainer:
         held_out_shape: share of codes nearest their own; or, where the decoder learned too,
         held_out_sdf_mm: mean error of the signed distance on and near the surface.
         """
+        pnc_mm, shape = self._held_out()
+        return {
+            "held_out_pnc_mm": pnc_mm.mean().item(),
+            "held_out_pnc_median_mm": pnc_mm.median().item(),
+            "held_out_sdf_mm" if self._codes is None else "held_out_shape": shape.mean().item(),
+        }
+
+    def errors(self, names: Sequence[str]) -> dict[str, float]:
+        """`held_out_pnc_mm` of each object by its name; those held out of no crop are missing."""
+        mesh = self.crops.mesh[: self.settings.held_out_crops]
+        pnc_mm = self._held_out()[0].cpu().numpy()
+        return {
+            name: float(pnc_mm[mesh == k].mean())
+            for k, name in enumerate(names)
+            if (mesh == k).any()
+        }
+
+    @torch.no_grad()
+    def _held_out(self) -> tuple[Tensor, Tensor]:
+        """PNC error (n,) in mm and figure of the shape (n,) of the held-out crops."""
         self.network.eval()
         indices = np.arange(self.settings.held_out_crops)
         errors, shape = [], []
@@ -196,14 +219,7 @@ class SupervisedTrainer:
                 decoded = self.network.decoder.sdf(points, code)
                 shape.append((decoded - distances).abs().mean(1) * 1e3)
         self.network.train()
-        error = torch.cat(errors) * 1e3
-        return {
-            "held_out_pnc_mm": error.mean().item(),
-            "held_out_pnc_median_mm": error.median().item(),
-            ("held_out_sdf_mm" if self._codes is None else "held_out_shape"): (
-                torch.cat(shape).mean().item()
-            ),
-        }
+        return torch.cat(errors) * 1e3, torch.cat(shape)
 
     def batch(
         self,

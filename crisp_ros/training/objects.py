@@ -1,0 +1,147 @@
+"""The objects that a model is trained for: their meshes, names, symmetries and likely views."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from crisp_ros.data.meshes import mesh_files, surface_samples
+from crisp_ros.data.object_mesh import read_object_mesh
+from crisp_ros.geometry.symmetry import rotational_symmetries
+from crisp_ros.synthesis.scenes import Viewpoints, load_observed_poses, viewpoints
+
+_SYMMETRY_SAMPLES = 20_000
+_COLOUR_SAMPLES = 4_000
+_SAME_COLOUR = 0.06  # mean difference, of 1, up to which two views count as the same
+
+
+@dataclass(frozen=True)
+class TrainingObject:
+    """One object.
+
+    Attributes:
+        name: distinct.
+        source: name of its file; digest: SHA-256 of it.
+        look: the mesh with its colours, metres, object frame. solid: closed, without colours.
+        views: likely orientations.
+        shift: (3,) where the file's origin lies in the object frame, metres.
+        notes: what was found out or repaired, a line each.
+    """
+
+    name: str
+    source: str
+    digest: str
+    look: trimesh.Trimesh
+    solid: trimesh.Trimesh
+    views: Viewpoints
+    shift: NDArray[np.float64]
+    notes: tuple[str, ...]
+
+
+def training_objects(
+    folder: Path,
+    units: str | None = None,
+    origin: Literal["box", "mesh"] | None = None,
+    observed_poses: Path | None = None,
+    on_object: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[TrainingObject, ...]:
+    """Reads and repairs the meshes of a folder, one object each.
+
+    Args:
+        folder: PLY, OBJ, GLB, ...; a BOP models_info.json beside them gives names.
+        units: of the files, see `read_object_mesh`; None: found out, but millimetres where there is
+            a models_info.json.
+        origin: of the object frames, see `read_object_mesh`; None: box, but that of the mesh where
+            there is a models_info.json, so that the data set's poses hold.
+        observed_poses: npz of observed poses by object id, the number in a mesh's file name.
+        on_object: called after each with the number done and the total.
+
+    Raises:
+        MeshError: no meshes, or one that cannot be read or closed.
+    """
+    files = mesh_files(folder)
+    is_bop = (folder / "models_info.json").is_file()
+    units = units or ("mm" if is_bop else None)
+    origin = origin or ("mesh" if is_bop else "box")
+    observed = load_observed_poses(observed_poses) if observed_poses else {}
+    objects = []
+    for name, path in files.items():
+        mesh = read_object_mesh(path, units, origin=origin)
+        number = int("".join(filter(str.isdigit, path.stem)) or 0)
+        objects.append(
+            TrainingObject(
+                name,
+                path.name,
+                hashlib.sha256(path.read_bytes()).hexdigest(),
+                mesh.look,
+                mesh.mesh,
+                viewpoints(mesh.mesh, observed.get(number)),
+                mesh.shift,
+                mesh.notes,
+            )
+        )
+        on_object(len(objects), len(files))
+    return tuple(objects)
+
+
+def symmetries_of_shape(mesh: trimesh.Trimesh, tolerance_m: float, seed: int) -> NDArray:
+    """The rotations (S, 4, 4) that map a mesh onto itself, identity first, whatever its colours."""
+    points = surface_samples(mesh, _SYMMETRY_SAMPLES, np.random.default_rng(seed)).points
+    return rotational_symmetries(points, tolerance_m)
+
+
+def symmetries_of_look(mesh: trimesh.Trimesh, tolerance_m: float, seed: int) -> NDArray:
+    """Those of `symmetries_of_shape` that colours do not give away.
+
+    Args:
+        mesh: with its texture or its vertex colours, if any.
+        tolerance_m: mean distance up to which a turned surface counts as the same.
+        seed: of the samples.
+    """
+    group = symmetries_of_shape(mesh, tolerance_m, seed)
+    if len(group) == 1 or mesh.visual.kind is None:
+        return group
+    points, _, colours = trimesh.sample.sample_surface(
+        mesh, _COLOUR_SAMPLES, sample_color=True, seed=seed
+    )
+    colours = np.asarray(colours)[:, :3] / 255.0
+    # Blurred over neighbours: the nearest sample of a fine print is another letter.
+    tree = cKDTree(points)
+    colours = colours[tree.query(points, k=8)[1]].mean(axis=1)
+
+    def unseen(T: NDArray[np.float64]) -> bool:
+        nearest = tree.query(trimesh.transform_points(points, T))[1]
+        return bool(np.abs(colours - colours[nearest]).mean() <= _SAME_COLOUR)
+
+    return group[[unseen(T) for T in group]]
+
+
+def symmetries(
+    objects: Collection[TrainingObject],
+    symmetric: Collection[str] | Literal["auto"],
+    tolerance_m: float,
+    seed: int,
+) -> list[NDArray[np.float64]]:
+    """Per object the transforms (S, 4, 4) that leave its look unchanged, identity first.
+
+    Args:
+        objects: of the training.
+        symmetric: names of those whose shape's symmetries count; "auto" looks for symmetries of
+            shape and colour in all.
+        tolerance_m: mean distance up to which a turned surface counts as the same.
+        seed: of the samples.
+    """
+    if symmetric == "auto":
+        return [symmetries_of_look(o.look, tolerance_m, seed) for o in objects]
+    return [
+        symmetries_of_shape(o.look, tolerance_m, seed) if o.name in symmetric else np.eye(4)[None]
+        for o in objects
+    ]

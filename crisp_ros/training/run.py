@@ -1,0 +1,370 @@
+"""From objects to a model file: crops, signed distances, codes, network, in one road."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crisp_ros.data.bop import BopDataset
+from crisp_ros.network.checkpoint import Model, load_model, save_model
+from crisp_ros.network.library import ShapeLibrary, shape_boxes
+from crisp_ros.network.model import CrispNetwork, build_network
+from crisp_ros.synthesis.crop_set import CropSet, write_shard
+from crisp_ros.synthesis.renderer import Renderer
+
+from .objects import TrainingObject, symmetries
+from .photographs import write_photograph_shards
+from .pretrained import load_imagenet_trunk
+from .processes import Processes
+from .recipe import Recipe, RecipeError
+from .sdf_samples import SdfSamples, sdf_samples
+from .shape_codes import neutral_codes
+from .shape_head_fit import fit_shape_head
+from .shape_stage import fitted_codes, mean_crop_codes, save_state
+from .supervised import SupervisedTrainer
+
+_FRAME_PX = (640, 480)
+_SAMPLES_PER_SHAPE = 150_000
+_SPLIT_SHARDS = 2000  # room for the shards of one split of photographs
+# Seconds on two cores with the compact network; only how they compare matters.
+_SHARD_CROP_S = 0.02
+_CODE_STEP_S = 0.0025
+_STEP_CROP_S = 0.02
+_HEAD_STEP_S = 0.02
+
+Report = Callable[[str, dict[str, float]], None]
+OnProgress = Callable[[str, int, int], None]
+
+
+class TrainingRun:
+    """Trains a model in a folder; every stage continues where a killed run left it.
+
+    Args:
+        recipe: what to do.
+        objects: what to do it for.
+        folder: crops, samples, codes and training state; shared by all processes.
+        photographs: folder of the recipe's photographs, in the BOP layout, or None.
+        imagenet: folder of ImageNet weights for the compact trunk, or None for random weights.
+        initial: model file to go on from, or None. Where its library names the same objects in the
+            same order, decoder and shape codes stay and backbone and heads are trained further;
+            for other objects its weights are where the training starts.
+        processes: those that train together.
+        report: called with a stage's name and its figures.
+        on_progress: called with a stage's name, the number of its steps done and their total; a
+            stage's first call says where it stands.
+
+    Raises:
+        CheckpointError: the initial model cannot be read.
+        RecipeError: a symmetric object that is not among the objects, photographs without a data
+            set, an initial model of another network, or a folder of another run.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        objects: Sequence[TrainingObject],
+        folder: Path,
+        photographs: Path | None = None,
+        imagenet: Path | None = None,
+        initial: Path | None = None,
+        processes: Processes | None = None,
+        report: Report = lambda stage, figures: None,
+        on_progress: OnProgress = lambda stage, done, total: None,
+    ) -> None:
+        self.recipe, self.objects, self.folder = recipe, tuple(objects), folder
+        self.names = tuple(o.name for o in objects)
+        self._photographs, self._imagenet = photographs, imagenet
+        self._processes = processes or Processes()
+        self._report, self.on_progress = report, on_progress
+        if recipe.symmetric != "auto":
+            missing = sorted(set(recipe.symmetric) - set(self.names))
+            if missing:
+                raise RecipeError(
+                    f"symmetric objects that have no mesh: {missing}; have {self.names}"
+                )
+        if recipe.photographs and photographs is None:
+            raise RecipeError(
+                f"the recipe's photographs {list(recipe.photographs)} need a data set"
+            )
+        self._initial = self._initial_model(initial) if initial is not None else None
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._processes.is_first:
+            self._check_folder()
+
+    def expected_seconds(self) -> dict[str, float]:
+        """What each stage should cost, for an estimate of the time left; see `TimeLeft`."""
+        recipe, count = self.recipe, len(self.objects)
+        steps = recipe.training.total_steps(max(1, recipe.shards * recipe.shard_crops))
+        expected = {
+            "crops": _SHARD_CROP_S * recipe.shard_crops * max(1, recipe.shards),
+            "network": _STEP_CROP_S * recipe.training.batch * steps,
+        }
+        if self._fits_codes():
+            refinement = recipe.decoder_refinement
+            code_steps = recipe.shape_codes.steps + (refinement.steps if refinement else 0)
+            expected["shapes"] = _CODE_STEP_S * count * code_steps
+        if recipe.shape_head_steps > 0:
+            expected["shape head"] = _HEAD_STEP_S * recipe.shape_head_steps
+        return expected
+
+    def render_crops(self, first: int = 0, step: int = 1) -> None:
+        """Renders every `step`-th missing shard from `first`; several processes can share it."""
+        recipe = self.recipe
+        if recipe.shards == 0:
+            return
+        numbers = range(first, recipe.shards, step)
+        folder = self.folder / "crops"
+        done = sum((folder / f"shard_{number:04d}.json").exists() for number in numbers)
+        self.on_progress("crops", done, len(numbers))
+        if done == len(numbers):
+            return
+        looks = [o.look for o in self.objects]
+        views = [o.views for o in self.objects]
+        renderer = Renderer(looks, *_FRAME_PX)
+        for number in numbers:
+            rendered = write_shard(
+                folder,
+                number,
+                looks,
+                views,
+                recipe.scatter,
+                recipe.seed,
+                renderer,
+                recipe.shard_crops,
+            )
+            done += rendered
+            self.on_progress("crops", done, len(numbers))
+        renderer.release()
+
+    def cut_photographs(self) -> None:
+        """Cuts the recipe's photographs into shards of crops; the first process alone."""
+        for number, split in enumerate(self.recipe.photographs):
+            dataset = BopDataset(self._photographs, split)
+            index = {name: k for k, name in enumerate(self.names)}
+            write_photograph_shards(
+                self.folder / "crops",
+                dataset,
+                {i: index[m.name] for i, m in dataset.models.items() if m.name in index},
+                [o.look for o in self.objects],
+                self.recipe.shards + _SPLIT_SHARDS * number,
+                lambda done, total: self.on_progress("crops", done, total),
+            )
+
+    def train(self) -> Model | None:
+        """Runs all stages that are not done and returns the model; None in all other processes."""
+        recipe, processes = self.recipe, self._processes
+        torch.manual_seed(recipe.seed)
+        with self._timed("crops"):
+            self.render_crops(processes.rank, processes.count)
+            if processes.is_first:
+                self.cut_photographs()
+            processes.wait()
+        network = self._network().to(processes.device)
+        with self._timed("shapes"):
+            codes = self._target_codes(network)
+        found = symmetries(self.objects, recipe.symmetric, recipe.symmetry_tolerance_m, recipe.seed)
+        groups = [torch.from_numpy(group).float() for group in found]
+        trainer = SupervisedTrainer(
+            network,
+            codes,
+            groups,
+            CropSet(self.folder / "crops"),
+            recipe.training,
+            self.folder / "network",
+            recipe.seed,
+            self._sdf_samples() if codes is None else None,
+            processes,
+        )
+        with self._timed("network"):
+            self.on_progress("network", trainer.step, trainer.steps)
+            trainer.run(
+                lambda figures: self._report("network", figures),
+                lambda done, total: self.on_progress("network", done, total),
+            )
+        if not processes.is_first:
+            return None
+        if codes is None:
+            codes = mean_crop_codes(trainer, len(self.objects))
+        elif recipe.shape_head_steps > 0:
+            steps = recipe.shape_head_steps
+            self.on_progress("shape head", 0, steps)
+            with self._timed("shape head"):
+                fit_shape_head(
+                    trainer,
+                    codes,
+                    steps,
+                    recipe.seed,
+                    lambda step, loss: self.on_progress("shape head", step, steps),
+                )
+            self.on_progress("shape head", steps, steps)
+        return self._model(trainer, codes, groups)
+
+    def save(
+        self, path: Path, version: str, about: Mapping[str, Any] | None = None
+    ) -> Model | None:
+        """Trains where needed and writes the model file; the first process alone does.
+
+        Args:
+            path: the file.
+            version: of the model.
+            about: goes into the header as well, such as the machine.
+        """
+        model = self.train()
+        if model is not None:
+            model.header.update({"version": version, **(about or {})})
+            save_model(path, model)
+        return model
+
+    def _model(self, trainer: SupervisedTrainer, codes: Tensor, groups: list[Tensor]) -> Model:
+        figures = {**trainer.evaluate(), "held_out_pnc_mm_of": trainer.errors(self.names)}
+        network = trainer.network.cpu().eval()
+        codes = codes.cpu()
+        boxes = shape_boxes(network.decoder, codes)
+        library = ShapeLibrary(self.names, codes, boxes.lower, boxes.upper, tuple(groups))
+        header = {
+            "recipe": dataclasses.asdict(self.recipe),
+            "data": {
+                "objects": list(self.names),
+                "crops": len(trainer.crops),
+                "meshes": [
+                    {
+                        "name": o.name,
+                        "file": o.source,
+                        "sha256": o.digest,
+                        "origin_in_object_frame_m": o.shift.tolist(),
+                        "symmetries": len(group),
+                        "notes": list(o.notes),
+                    }
+                    for o, group in zip(self.objects, groups, strict=True)
+                ],
+            },
+            "figures": figures,
+            "seconds": json.loads(self._times_path.read_text()),
+        }
+        if self._initial is not None:
+            before = ("version", "sha256", "recipe", "data")
+            header["initial"] = {key: self._initial.header.get(key) for key in before}
+        return Model(network, library, json.loads(json.dumps(header)))
+
+    def _initial_model(self, path: Path) -> Model:
+        model = load_model(path)
+        design = model.network.config.design
+        if design != self.recipe.network:
+            raise RecipeError(
+                f"{path}: network {design}, but the recipe's is {self.recipe.network}"
+            )
+        return model
+
+    def _known(self) -> ShapeLibrary | None:
+        """The initial model's library where it has these very objects."""
+        library = self._initial.library if self._initial is not None else None
+        return library if library is not None and library.names == self.names else None
+
+    def _fits_codes(self) -> bool:
+        return self.recipe.training.sdf is None and self._known() is None
+
+    def _network(self) -> CrispNetwork:
+        if self._initial is not None:
+            return self._initial.network
+        network = build_network(self.recipe.network)
+        if self._imagenet is not None:
+            load_imagenet_trunk(network.backbone, self._imagenet)
+        if self.recipe.training.sdf is not None:
+            # The decoder starts unmodulated, as it does where codes are fitted.
+            with torch.no_grad():
+                network.decoder.film_layers[0].weight.mul_(self.recipe.first_layer_gain)
+                network.shape_head.layers[-1].bias.copy_(neutral_codes(network.decoder, 1, 0, 0)[0])
+        return network
+
+    def _target_codes(self, network: CrispNetwork) -> Tensor | None:
+        """Codes (K, C) that the shape head is to name; None where the decoder learns with it."""
+        processes = self._processes
+        if self.recipe.training.sdf is not None:
+            if processes.is_first:
+                self._sdf_samples()
+            processes.wait()
+            return None
+        known = self._known()
+        if known is not None:
+            return known.codes.to(processes.device)
+
+        def codes() -> Tensor:
+            library = self._initial.library if self._initial is not None else None
+            return fitted_codes(
+                network.decoder,
+                None if library is None else library.codes.to(processes.device),
+                lambda: SdfSamples(*(p.to(processes.device) for p in self._sdf_samples())),
+                len(self.objects),
+                self.recipe,
+                self.folder,
+                lambda done, total: self.on_progress("shapes", done, total),
+            )
+
+        # The first process fits, the others read what it wrote.
+        if processes.is_first:
+            codes()
+        processes.wait()
+        return codes()
+
+    def _sdf_samples(self) -> SdfSamples:
+        path = self.folder / "sdf_samples.pt"
+        if not path.exists():
+            rng = np.random.default_rng(self.recipe.seed)
+            solids = [o.solid for o in self.objects]
+            save_state(tuple(sdf_samples(solids, _SAMPLES_PER_SHAPE, rng)), path)
+        return SdfSamples(*torch.load(path, weights_only=True))
+
+    def _check_folder(self) -> None:
+        """Writes what the folder's files depend on, or compares it with what another run wrote."""
+        recipe = dataclasses.asdict(self.recipe)
+        own = {
+            "objects": {o.name: o.digest for o in self.objects},
+            **{key: recipe[key] for key in ("network", "seed", "scatter", "shape_codes")},
+            "initial": self._initial.header.get("sha256") if self._initial else None,
+        }
+        own = json.loads(json.dumps(own))
+        path = self.folder / "run.json"
+        if not path.exists():
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(own, indent=1) + "\n")
+            temporary.replace(path)
+            return
+        there = json.loads(path.read_text())
+        differing = sorted(key for key in own if own[key] != there.get(key))
+        if differing:
+            raise RecipeError(
+                f"{self.folder}: holds another run, which differs in {', '.join(differing)}:"
+                " name another folder, or remove it"
+            )
+
+    @property
+    def _times_path(self) -> Path:
+        return self.folder / "seconds.json"
+
+    @contextmanager
+    def _timed(self, stage: str):
+        """Adds the stage's wall and processor time to those of earlier runs in this folder."""
+        wall, cpu = time.monotonic(), time.process_time()
+        try:
+            yield
+        finally:
+            if self._processes.is_first:
+                path = self._times_path
+                times = json.loads(path.read_text()) if path.exists() else {}
+                before = times.get(stage, {"wall": 0.0, "processor": 0.0})
+                times[stage] = {
+                    "wall": before["wall"] + time.monotonic() - wall,
+                    "processor": before["processor"] + time.process_time() - cpu,
+                }
+                temporary = path.with_suffix(".tmp")
+                temporary.write_text(json.dumps(times))
+                temporary.replace(path)
