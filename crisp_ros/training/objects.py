@@ -20,6 +20,7 @@ from crisp_ros.synthesis.scenes import Viewpoints, load_observed_poses, viewpoin
 
 _SYMMETRY_SAMPLES = 20_000
 _COLOUR_SAMPLES = 4_000
+_SAME_ROTATION = 0.05  # entries of two matrices, up to which they count as the same
 _SAME_COLOUR = 0.06  # mean difference, of 1, up to which two views count as the same
 
 
@@ -121,7 +122,21 @@ def symmetries_of_look(mesh: trimesh.Trimesh, tolerance_m: float, seed: int) -> 
         nearest = tree.query(trimesh.transform_points(points, T))[1]
         return bool(np.abs(colours - colours[nearest]).mean() <= _SAME_COLOUR)
 
-    return group[[unseen(T) for T in group]]
+    return _closed(group[[unseen(T) for T in group]])
+
+
+def _closed(motions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Those of the motions (S, 4, 4) whose square, and its square, ... are among them.
+
+    A small turn changes a mark's place only a little; by many of them it comes round.
+    """
+    while True:
+        squares = (motions @ motions)[:, None, :3, :3]
+        apart = np.abs(squares - motions[None, :, :3, :3]).max(axis=(2, 3)).min(axis=1)
+        kept = apart < _SAME_ROTATION
+        if kept.all():
+            return motions
+        motions = motions[kept]
 
 
 def symmetries(

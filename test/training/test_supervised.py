@@ -5,38 +5,20 @@ import pytest
 import torch
 
 from crisp_ros.network.model import CrispNetwork, NetworkConfig
-from crisp_ros.synthesis.crop_set import CROP_PX, NO_OBJECT, PNC_UNIT_M, SHARD_CROPS, CropSet
+from crisp_ros.synthesis.crop_set import SHARD_CROPS, CropSet
 from crisp_ros.training.augment import AugmentSettings
-from crisp_ros.training.settings import TrainingSettings
+from crisp_ros.training.sdf_samples import SdfSamples
+from crisp_ros.training.settings import JointSdfSettings, TrainingSettings
 from crisp_ros.training.shape_head_fit import fit_shape_head
+from crisp_ros.training.shape_stage import mean_crop_codes
 from crisp_ros.training.supervised import SupervisedTrainer
 
 CONFIG = NetworkConfig("compact", 32, 2, 16, (32,), 8, 2, False)
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory):
-    """Two kinds of flat discs, red and blue, whose PNC is a plane of their own."""
-    folder = tmp_path_factory.mktemp("crops")
-    rng = np.random.default_rng(0)
-    axis = (np.arange(CROP_PX) + 0.5) * 2 / CROP_PX - 1
-    y, x = np.meshgrid(axis, axis, indexing="ij")
-    disc = x**2 + y**2 < 0.4
-    mesh = rng.integers(0, 2, SHARD_CROPS)
-    planes = [np.stack([0.05 * x, 0.05 * y, 0 * x], -1), np.stack([-0.05 * x, 0 * x, 0.05 * y], -1)]
-    stored = [
-        np.where(disc[..., None], np.rint(p / PNC_UNIT_M), NO_OBJECT).astype(np.int16)
-        for p in planes
-    ]
-    colours = np.array([[200, 40, 40], [40, 40, 200]], np.uint8)
-    rgb = np.full((SHARD_CROPS, CROP_PX, CROP_PX, 3), 90, np.uint8)
-    rgb[:, disc] = colours[mesh][:, None]
-    shard = folder / "shard_0000.json"
-    np.save(shard.with_suffix(".rgb.npy"), rgb)
-    np.save(shard.with_suffix(".pnc.npy"), np.stack([stored[m] for m in mesh]))
-    np.save(shard.with_suffix(".mesh.npy"), mesh)
-    shard.write_text("{}")
-    return CropSet(folder)
+def crops(crops_folder):
+    return CropSet(crops_folder)
 
 
 def trainer(crops, folder, **changes) -> SupervisedTrainer:
@@ -87,6 +69,89 @@ def test_a_stopped_run_goes_on_from_its_last_state(crops, tmp_path):
     second.run()
     assert second.step == 6
     assert not (tmp_path / "state.tmp").exists()
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(crops, tmp_path):
+    whole = trainer(crops, tmp_path / "whole", steps=5, schedule="constant")
+    whole.run()
+    trainer(crops, tmp_path / "stopped", steps=3, schedule="constant").run()
+    rest = trainer(crops, tmp_path / "stopped", steps=5, schedule="constant")
+    assert rest.step == 3
+    rest.run()
+    for name, value in rest.network.state_dict().items():
+        assert torch.equal(value, whole.network.state_dict()[name]), name
+
+
+def test_an_epoch_goes_through_every_crop_once_in_an_order_of_its_own(crops, tmp_path):
+    run = trainer(crops, tmp_path, steps=None, epochs=2, batch=32)
+    a_pass = (SHARD_CROPS - 32) // 32
+    assert run.steps == 2 * a_pass
+    seen = []
+    for step in range(run.steps):
+        run.step = step
+        seen.append(run._chosen())
+    first, second = np.concatenate(seen[:a_pass]), np.concatenate(seen[a_pass:])
+    assert len(np.unique(first)) == len(first) == 32 * a_pass and first.min() >= 32
+    assert not np.array_equal(first, second)
+
+
+def test_decoder_and_heads_learn_together(crops, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(2, 300, 3, generator=generator)
+    radii = torch.tensor([[0.03], [0.07]])
+    reach = 0.1 * torch.rand(2, 300, generator=generator)
+    reach[:, :200] = radii + 0.005 * torch.randn(2, 200, generator=generator)
+    points = torch.nn.functional.normalize(directions, dim=-1) * reach[..., None]
+    samples = SdfSamples(points, reach - radii)
+    settings = TrainingSettings(
+        steps=40,
+        batch=8,
+        crop_px=32,
+        optimiser="adam",
+        learning_rate=2e-3,
+        warmup=0,
+        schedule="constant",
+        pnc_weight=50.0,
+        pnc_zeta_m=0.1,
+        sdf=JointSdfSettings(1.0, 32, 32, 32),
+        clip_norm=None,
+        bfloat16=False,
+        frozen=(),
+        held_out_crops=32,
+        evaluate_every=40,
+        augment=AugmentSettings.none(),
+    )
+    torch.manual_seed(0)
+    network = CrispNetwork(CONFIG)
+    run = SupervisedTrainer(
+        network, None, [torch.eye(4)[None]] * 2, crops, settings, tmp_path, 0, samples
+    )
+    before = run.evaluate()
+    start = {name: value.clone() for name, value in network.state_dict().items()}
+    run.run()
+    after = run.evaluate()
+    assert after["held_out_sdf_mm"] < 0.7 * before["held_out_sdf_mm"]
+    assert after["held_out_pnc_mm"] < before["held_out_pnc_mm"]
+    for name in ("decoder.final_layer.weight", "shape_head.layers.3.weight"):
+        assert not torch.equal(network.state_dict()[name], start[name])
+    assert mean_crop_codes(run, 2).shape == (2, network.decoder.code_dim)
+
+
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ({"batch": 4096}, "expected at least one to hold out"),
+        ({"held_out_crops": 0}, "expected at least one to hold out"),
+        ({"sdf": JointSdfSettings()}, "target codes, or samples"),
+        ({"epochs": 3}, "either steps or epochs"),
+        ({"schedule": "linear"}, "constant, cosine or restarts"),
+        ({"optimiser": "sgd"}, "adam or adamw"),
+        ({"batch": 0}, "batch is 0"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(crops, tmp_path, changes, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        trainer(crops, tmp_path, **changes)
 
 
 def test_frozen_layers_and_the_decoder_do_not_move(crops, tmp_path):

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from tiny_bop import primitives, write_tiny_bop
+
+from crisp_ros.data.meshes import MeshError
+from crisp_ros.training.objects import symmetries, training_objects
+
+
+def test_meshes_of_several_formats_and_units_come_into_one_frame(tmp_path: Path) -> None:
+    box, can = primitives()[1], primitives()[2]
+    box.apply_translation((0.3, 0.0, 0.05)).export(tmp_path / "box.obj")
+    can.apply_scale(1000.0).export(tmp_path / "can.ply")
+    read = {o.name: o for o in training_objects(tmp_path)}
+    assert list(read) == ["box", "can"]
+    assert np.allclose(read["box"].solid.bounds.sum(axis=0), 0.0, atol=1e-9)
+    assert np.allclose(read["box"].shift, (-0.3, 0.0, -0.05), atol=1e-6)
+    assert np.allclose(read["box"].look.bounds, read["box"].solid.bounds)
+    assert read["can"].solid.extents[2] == pytest.approx(0.11, rel=1e-3)
+    assert "millimetres" in read["can"].notes[0]
+    assert len(read["box"].digest) == 64 and read["box"].digest != read["can"].digest
+
+
+def test_models_of_a_data_set_keep_their_frames_and_names(tmp_path: Path) -> None:
+    folder = write_tiny_bop(tmp_path) / "models"
+    read = training_objects(folder)
+    assert [o.name for o in read] == ["box", "can", "ball"]
+    assert read[1].solid.extents[2] == pytest.approx(0.11, rel=1e-3)
+    assert all((o.shift == 0).all() and not o.notes for o in read)
+
+
+def test_a_mesh_that_cannot_be_closed_is_named(tmp_path: Path) -> None:
+    half = primitives()[5]
+    half.update_faces(half.triangles_center[:, 2] > 0)
+    half.export(tmp_path / "half.ply")
+    with pytest.raises(MeshError, match="half.ply"):
+        training_objects(tmp_path)
+
+
+def painted(mesh: trimesh.Trimesh, where) -> trimesh.Trimesh:
+    fine = mesh.subdivide().subdivide()
+    colours = np.tile([[200, 200, 200, 255]], (len(fine.vertices), 1)).astype(np.uint8)
+    colours[where(fine.vertices)] = (200, 20, 20, 255)
+    fine.visual.vertex_colors = colours
+    return fine
+
+
+def test_colours_break_symmetries_of_the_shape(tmp_path: Path) -> None:
+    can = primitives()[2]
+    painted(can, lambda v: v[:, 2] > 0.01).export(tmp_path / "banded.ply")
+    painted(can, lambda v: (v[:, 0] > 0) & (v[:, 2] > 0)).export(tmp_path / "marked.ply")
+    painted(can, lambda v: v[:, 2] > 9).export(tmp_path / "plain.ply")
+    objects = training_objects(tmp_path)
+    assert [o.name for o in objects] == ["banded", "marked", "plain"]
+    found = symmetries(objects, "auto", 0.0015, 0)
+    assert [len(group) for group in found] == [36, 1, 72]
+    assert all(np.array_equal(group[0], np.eye(4)) for group in found)
+    assert all(np.allclose(T[:3, :3] @ [0, 0, 1], [0, 0, 1]) for T in found[0])
+    named = symmetries(objects, ("marked",), 0.0015, 0)
+    assert [len(group) for group in named] == [1, 72, 1]
