@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -106,6 +107,9 @@ class ObjectEstimate:
         covariance: (6, 6) float64 of the pose, None where it is not known: x, y, z of the object
             frame's origin, rotation about X, Y, Z through it, along the camera's axes; metres and
             radians (see `pose_covariance`).
+        size_ratio: of distances between depth points to those between their network coordinates,
+            the median; far from 1 for all objects, it tells of a wrong unit of depth. NaN if
+            unknown.
     """
 
     label: int
@@ -122,6 +126,7 @@ class ObjectEstimate:
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     covariance: NDArray[np.float64] | None = None
+    size_ratio: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -463,6 +468,7 @@ class Estimator:
         threshold = verdict.threshold.tolist()
         share = solution.registration.inlier_share.tolist()
         count = solution.observations.valid.sum(-1).tolist()
+        ratio = _size_ratio(solution).tolist()
         covariance = solution.covariance
         covariance = None if covariance is None else covariance.cpu().numpy()
         for i, label in enumerate(solution.observations.labels.tolist()):
@@ -481,7 +487,21 @@ class Estimator:
                 lower=lower[i].copy(),
                 upper=upper[i].copy(),
                 covariance=None if covariance is None else covariance[i].copy(),
+                size_ratio=ratio[i],
             )
+
+
+def _size_ratio(solution: Solution) -> Tensor:
+    """See `ObjectEstimate`; (B,)."""
+    points, valid = solution.observations.points, solution.observations.valid
+    shift = points.shape[1] // 3  # scan order: far enough away to be another part of the object
+
+    def spans(values: Tensor) -> Tensor:
+        return torch.linalg.norm(values - values.roll(shift, 1), dim=-1)
+
+    pairs = valid & valid.roll(shift, 1)
+    ratios = spans(points) / spans(solution.pnc).clamp_min(1e-6)
+    return torch.where(pairs, ratios, torch.nan).nanmedian(-1).values
 
 
 def pnc_at_pixels(maps: Tensor, pixels: Tensor, boxes: Tensor) -> Tensor:

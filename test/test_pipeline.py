@@ -82,6 +82,14 @@ def test_covariances_fit_the_errors_and_cost_nothing_when_not_wanted(scene):
     assert all(e.covariance is None for e in tested.estimate(scene.frame).objects)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1.25, 0.5])
+def test_a_wrong_scale_of_depth_shows_in_all_sizes(scene, scale):
+    depth = np.float32(scale) * scene.frame.depth
+    frame = dataclasses.replace(scene.frame, depth=depth)
+    ratios = [e.size_ratio for e in estimator(settings=AS_IT_IS).estimate(frame).objects]
+    np.testing.assert_allclose(ratios, scale, rtol=0.03)
+
+
 def test_the_pose_is_a_rotation_to_machine_precision(scene):
     for e in estimator().estimate(scene.frame).objects:
         assert e.T_camera_object.dtype == np.float64

@@ -1,20 +1,37 @@
-"""What /diagnostics says: each input, their synchronisation, the estimates, the model."""
+"""What /diagnostics says: inputs, their synchronisation and clock, estimates, times, the model."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from diagnostic_updater import DiagnosticStatusWrapper, Updater
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from crisp_ros.node.monitor import InputRecord, Monitor
-from crisp_ros.node.parameters import Parameters
+from crisp_ros.node.input_diagnosis import (
+    clock_summary,
+    input_summary,
+    synchronisation_summary,
+)
+from crisp_ros.node.monitor import Fit, Monitor
+from crisp_ros.node.parameters import Parameters, resolved_device
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+Report = Callable[[DiagnosticStatusWrapper], DiagnosticStatusWrapper]
+
+_FRAMES = 10  # with objects, from which on they tell something together
+_SHARED = 0.8  # of all objects that fail, from which on they share a cause
+_SIZE_TOLERANCE = 0.2  # the network is not always right about sizes itself
+_STANDSTILL_S = 2.0
 
 
 class ModelStatus(NamedTuple):
@@ -52,86 +69,91 @@ class Diagnostics:
         for name in monitor.inputs:
             updater.add(f"input {name}", partial(self._input, name))
         updater.add("synchronisation", self._synchronisation)
+        updater.add("clock", self._clock)
         updater.add("estimates", self._estimates)
+        updater.add("depth scale and registration", self._agreement)
+        updater.add("timing", self._timing)
+        updater.add("device", self._device)
         updater.add("model", self._model)
         self._updater = updater
+        # The updater's timer follows the node's clock. Without /clock it stands still, and with it
+        # the diagnosis that says so.
+        self._ros_time = (0, 0.0)  # nanoseconds, and when it was first seen, monotonic seconds
+        node.create_timer(1.0, self._watch_time, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def add(self, name: str, report: Report) -> None:
+        """Publishes one status more."""
+        self._updater.add(name, report)
 
     def update(self) -> None:
         """Publishes now."""
         self._updater.update()
 
+    def _watch_time(self) -> None:
+        now = self._node.get_clock().now().nanoseconds
+        if now != self._ros_time[0]:
+            self._ros_time = (now, time.monotonic())
+        elif time.monotonic() - self._ros_time[1] > _STANDSTILL_S:
+            self.update()
+
     def _input(self, name: str, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         with self._monitor.lock:
             record = self._monitor.inputs[name]
             now = time.monotonic()
-            publishers = self._node.count_publishers(record.topic)
-            stat.summary(*self._input_summary(record, publishers, now))
-            stat.add("topic", record.topic)
-            stat.add("publishers", str(publishers))
-            stat.add("messages", str(record.count))
-            stat.add("rate (Hz)", f"{record.rate(now):.1f}")
-            stat.add("delay (s)", f"{record.delay:.3f}")
-            stat.add("encoding", record.encoding)
-            stat.add("size", record.size)
-            stat.add("frame_id", record.frame_id)
-            stat.add("refused", str(record.faults))
-            stat.add("odd", str(record.oddities))
-            stat.add("out of order", str(record.out_of_order))
-            stat.add("lost in transport", str(record.lost))
-        return stat
-
-    def _input_summary(self, record: InputRecord, publishers: int, now: float) -> tuple[bytes, str]:
-        if record.first_wanted is None:
-            return OK, f"not subscribed: the node is {self._state()}"
-        if record.silent_s(now) > self._parameters().input_timeout:
-            return ERROR, self._silence(record, publishers, now)
-        if record.fault:
-            return ERROR, record.fault
-        if record.warning:
-            return WARN, record.warning
-        if record.arrivals:
-            return OK, f"{record.encoding} {record.size} at {record.rate(now):.1f} Hz"
-        return OK, "waiting for the first message"
-
-    def _silence(self, record: InputRecord, publishers: int, now: float) -> str:
-        """Why nothing comes, as far as can be known."""
-        silent = f"nothing for {record.silent_s(now):.0f} s: "
-        if record.incompatible_qos:
-            return (
-                f"{silent}a publisher offers an incompatible {record.incompatible_qos} "
-                f"(see qos_overrides.{record.topic}.subscription)"
+            timeout_s = self._parameters().input_timeout
+            level, text = input_summary(self._node, name, record, timeout_s, now)
+            if record.first_wanted is None:
+                text = f"{text}: the node is {self._state()}"
+            stat.summary(level, text)
+            _add_all(
+                stat,
+                {
+                    "topic": record.topic,
+                    "publishers": self._node.count_publishers(record.topic),
+                    "messages": record.count,
+                    "rate (Hz)": f"{record.rate(now):.1f}",
+                    "delay (s)": f"{record.delay:.3f}",
+                    "encoding": record.encoding,
+                    "size": record.size,
+                    "frame_id": record.frame_id,
+                    "refused": record.faults,
+                    "odd": record.oddities,
+                    "out of order": record.out_of_order,
+                    "lost in transport": record.lost,
+                },
             )
-        if publishers == 0:
-            return f"{silent}no publisher on {record.topic}: wrong name, remapping or domain?"
-        clock = self._node.get_clock()
-        if clock.ros_time_is_active and clock.now().nanoseconds == 0:
-            return f"{silent}use_sim_time is set, but nothing comes on /clock"
-        return f"{silent}{publishers} publisher(s) on {record.topic} send nothing"
+        return stat
 
     def _synchronisation(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         parameters = self._parameters()
         with self._monitor.lock:
             work, now = self._monitor.work, time.monotonic()
-            images = [r for name, r in self._monitor.inputs.items() if name != "camera_info"]
-            stamps = {name: r.stamp for name, r in self._monitor.inputs.items() if r in images}
-            spread = max(stamps.values()) - min(stamps.values())
-            waiting = all(r.arrivals for r in images) and self._state() == "active"
-            silent = any(r.silent_s(now) > parameters.input_timeout for r in images)
-            if waiting and not silent and now - work.last_set > parameters.input_timeout:
-                oldest, newest = min(stamps, key=stamps.get), max(stamps, key=stamps.get)
+            images = {n: r for n, r in self._monitor.inputs.items() if n != "camera_info"}
+            stamps = [r.stamp for r in images.values()]
+            if self._state() == "active":
+                times, slop_s = list(work.set_times), parameters.sync_slop
                 stat.summary(
-                    ERROR,
-                    "all images come, but none belong together: the stamps of "
-                    f"{oldest} and {newest} are {spread:.3f} s apart, "
-                    f"sync_slop is {parameters.sync_slop:g} s",
+                    *synchronisation_summary(images, times, slop_s, parameters.input_timeout, now)
                 )
             else:
-                stat.summary(OK, f"{work.sets} sets of images")
-            stat.add("sets", str(work.sets))
-            stat.add("stamp spread (s)", f"{spread:.3f}")
-            stat.add("dropped for newer", str(work.dropped))
-            stat.add("out of order", str(work.out_of_order))
-            stat.add("time jumps", str(work.time_jumps))
+                stat.summary(OK, f"the node is {self._state()}")
+            _add_all(
+                stat,
+                {
+                    "sets": work.sets,
+                    "stamp spread (s)": f"{max(stamps) - min(stamps):.3f}",
+                    "dropped for newer": work.dropped,
+                    "out of order": work.out_of_order,
+                    "time jumps": work.time_jumps,
+                },
+            )
+        return stat
+
+    def _clock(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        with self._monitor.lock:
+            rgb = self._monitor.inputs["rgb"]
+            stat.summary(*clock_summary(self._node, rgb.delay if rgb.delays else None))
+        stat.add("use_sim_time", str(self._node.get_clock().ros_time_is_active))
         return stat
 
     def _estimates(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
@@ -153,15 +175,43 @@ class Diagnostics:
                 )
             else:
                 stat.summary(OK, f"{len(objects)} objects, all certified")
-            stat.add("frames", str(work.frames))
-            stat.add("failed frames", str(work.errors))
-            stat.add("latency (s)", f"{work.latency_s:.3f}")
+            _add_all(stat, {"frames": work.frames, "failed frames": work.errors})
             for id, reason in withheld.items():
                 stat.add(f"withheld {id}", reason)
             for label, reason in rejected:
                 stat.add(f"rejected label {label}", reason)
-            for name, milliseconds in work.medians_ms().items():
-                stat.add(f"median {name} (ms)", f"{milliseconds:.1f}")
+        return stat
+
+    def _agreement(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        with self._monitor.lock:
+            fits = list(self._monitor.work.fits)
+        level, text, values = agreement(fits)
+        stat.summary(level, text)
+        _add_all(stat, values)
+        return stat
+
+    def _timing(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        with self._monitor.lock:
+            work = self._monitor.work
+            stages, latencies = work.stage_times(), list(work.latencies)
+            dropped = work.dropped
+        if not latencies:
+            stat.summary(OK, "no frame yet")
+            return stat
+        median, p95 = np.percentile(latencies, (50, 95))
+        stat.summary(OK, f"{median:.3f} s from stamp to publication")
+        stat.add("median latency (s)", f"{median:.3f}")
+        stat.add("p95 latency (s)", f"{p95:.3f}")
+        stat.add("dropped for newer", str(dropped))
+        for name, stage in stages.items():
+            stat.add(f"median {name} (ms)", f"{stage.median_ms:.1f}")
+            stat.add(f"p95 {name} (ms)", f"{stage.p95_ms:.1f}")
+        return stat
+
+    def _device(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        values = device_values(resolved_device(self._parameters().device))
+        stat.summary(OK, values["device"])
+        _add_all(stat, values)
         return stat
 
     def _model(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
@@ -171,6 +221,54 @@ class Diagnostics:
             stat.summary(OK, f"{self._state()}: {self.model.values.get('version', '')}")
         else:
             stat.summary(OK, f"no model: the node is {self._state()}")
-        for key, value in self.model.values.items():
-            stat.add(key, value)
+        _add_all(stat, self.model.values)
         return stat
+
+
+def agreement(fits: list[tuple[Fit, ...]]) -> tuple[bytes, str, dict[str, str]]:
+    """Whether objects fail together, and so for a reason that they share: level, text, values.
+
+    Args:
+        fits: of the objects of the latest frames.
+    """
+    frames = [frame for frame in fits if len(frame) > 1]
+    objects = [fit for frame in frames for fit in frame]
+    if len(frames) < _FRAMES:
+        return OK, "too few frames with several objects to tell", {}
+    failing = float(np.mean([fit.fails for fit in objects]))
+    ratios = [fit.size_ratio for fit in objects if np.isfinite(fit.size_ratio)]
+    low, ratio, high = np.percentile(ratios, (10, 50, 90)) if ratios else (np.nan,) * 3
+    values = {"share of failing objects": f"{failing:.2f}", "size by depth": f"{ratio:.2f}"}
+    if failing < _SHARED:
+        return OK, f"{failing:.0%} of the objects miss the certificate's threshold", values
+    text = "all objects miss the certificate's threshold: depth scale or registration is off"
+    if low > 1 + _SIZE_TOLERANCE or high < 1 - _SIZE_TOLERANCE:
+        text = (
+            f"{text}; the depth makes objects {ratio:.2g} times as large as they look: "
+            "its scale is off"
+        )
+    else:
+        text = f"{text}, or the model does not know these objects"
+    return WARN, text, values
+
+
+def device_values(device: torch.device) -> dict[str, str]:
+    """What a device is, and the memory in use on it and by this process."""
+    # Resident pages, the second number; Linux alone has this file.
+    statm = Path("/proc/self/statm")
+    values = {"device": str(device), "CPU threads": str(torch.get_num_threads())}
+    if statm.exists():
+        resident = int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        values["process memory (MB)"] = f"{resident / 1e6:.0f}"
+    if device.type == "cuda" and torch.cuda.is_initialized():  # asking would initialise it
+        free, total = torch.cuda.mem_get_info(device)
+        values["device"] = f"{device} {torch.cuda.get_device_name(device)}"
+        values["device memory of tensors (MB)"] = f"{torch.cuda.memory_allocated(device) / 1e6:.0f}"
+        values["device memory reserved (MB)"] = f"{torch.cuda.memory_reserved(device) / 1e6:.0f}"
+        values["device memory free (MB)"] = f"{free / 1e6:.0f} of {total / 1e6:.0f}"
+    return values
+
+
+def _add_all(stat: DiagnosticStatusWrapper, values: Mapping[str, object]) -> None:
+    for key, value in values.items():
+        stat.add(key, str(value))

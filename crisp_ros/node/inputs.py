@@ -27,7 +27,7 @@ from crisp_ros.data import image_messages
 from crisp_ros.node import segmentation
 from crisp_ros.node.camera_info import calibration
 from crisp_ros.node.frames import FrameMessages
-from crisp_ros.node.monitor import Monitor
+from crisp_ros.node.monitor import Awaited, Monitor
 from crisp_ros.node.parameters import Parameters
 
 IMAGE_TOPICS = {
@@ -91,7 +91,9 @@ class Inputs:
         self._queue_size = parameters.sync_queue_size
         self._begin_run()
         topics = self._topics(parameters)
-        self._monitor.await_inputs({name: topic for name, (_, topic) in topics.items()})
+        self._monitor.await_inputs(
+            {name: Awaited(topic, type_name(kind)) for name, (kind, topic) in topics.items()}
+        )
         # The calibration first: the executor serves what is ready in the order of subscription.
         self._listen("camera_info", *topics.pop("camera_info"), self._camera_info_received)
         for name, (message_type, topic) in topics.items():
@@ -259,7 +261,7 @@ class Inputs:
         with self._monitor.lock:
             work = self._monitor.work
             work.sets += 1
-            work.last_set = time.monotonic()
+            work.set_times.append(time.monotonic())
             if stamp < self._last_frame:
                 work.out_of_order += 1
                 return
@@ -271,6 +273,11 @@ class Inputs:
         if self._camera_info is not None:
             messages = FrameMessages(rgb, depth, segmentation, self._camera_info)
             self._on_frame(Received(messages, self.run))
+
+
+def type_name(message_type: type) -> str:
+    """As the graph names it, such as sensor_msgs/msg/Image."""
+    return f"{message_type.__module__.split('.')[0]}/msg/{message_type.__name__}"
 
 
 def _stamp(message: Any) -> int:

@@ -8,12 +8,23 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
 
 from crisp_ros.pipeline import FrameEstimate
 
 _WINDOW_S = 5.0  # over which rates are measured
 _FRAMES = 100  # over which medians are taken
-_DELAYS = 30
+_DELAYS = 30  # of which the median is taken
+_FITS = 30  # frames that tell whether objects fail together
+
+
+class Awaited(NamedTuple):
+    """The resolved topic on which an input is awaited, and the type of its messages."""
+
+    topic: str
+    type_name: str
 
 
 @dataclass
@@ -22,6 +33,7 @@ class InputRecord:
 
     Attributes:
         topic: resolved name.
+        type_name: of its messages, such as sensor_msgs/msg/Image.
         count: messages so far.
         arrivals: monotonic times of the latest, seconds.
         delays: of the latest, from their stamp to their arrival, seconds.
@@ -39,6 +51,7 @@ class InputRecord:
     """
 
     topic: str
+    type_name: str = ""
     count: int = 0
     arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=500))
     delays: deque[float] = field(default_factory=lambda: deque(maxlen=_DELAYS))
@@ -72,13 +85,28 @@ class InputRecord:
         return now - since
 
 
+class StageTime(NamedTuple):
+    """Median and 95th percentile of a stage's time over the latest frames, milliseconds."""
+
+    median_ms: float
+    p95_ms: float
+
+
+class Fit(NamedTuple):
+    """How an object's depth fits its estimate: beyond the certificate's threshold or not, and how
+    large the object is by its depth over how large the network takes it to be, NaN if unknown."""
+
+    fails: bool
+    size_ratio: float
+
+
 @dataclass
 class WorkRecord:
     """What became of the frames.
 
     Attributes:
         sets: times that messages of all inputs came together.
-        last_set: monotonic time of the latest.
+        set_times: monotonic times of the latest, seconds.
         frames: estimated so far.
         dropped: replaced by a newer one before their turn.
         out_of_order: older than one that came before.
@@ -87,12 +115,13 @@ class WorkRecord:
         last_error: why the latest failed, "" if it did not.
         estimate: the latest, or None.
         ids: of its objects.
-        latency_s: from the stamp of the latest to its publication.
+        fits: of the objects of the latest frames.
+        latencies: from the stamps of the latest frames to their publication, seconds.
         stages: milliseconds a stage of the latest frames.
     """
 
     sets: int = 0
-    last_set: float = 0.0
+    set_times: deque[float] = field(default_factory=lambda: deque(maxlen=500))
     frames: int = 0
     dropped: int = 0
     out_of_order: int = 0
@@ -101,12 +130,16 @@ class WorkRecord:
     last_error: str = ""
     estimate: FrameEstimate | None = None
     ids: tuple[str, ...] = ()
-    latency_s: float = 0.0
+    fits: deque[tuple[Fit, ...]] = field(default_factory=lambda: deque(maxlen=_FITS))
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_FRAMES))
     stages: dict[str, deque[float]] = field(default_factory=dict)
 
-    def medians_ms(self) -> dict[str, float]:
-        """The median of every stage, milliseconds."""
-        return {name: statistics.median(values) for name, values in self.stages.items()}
+    def stage_times(self) -> dict[str, StageTime]:
+        """Of every stage, in order."""
+        return {
+            name: StageTime(*np.percentile(values, (50, 95)).tolist())
+            for name, values in self.stages.items()
+        }
 
 
 class Monitor:
@@ -161,7 +194,10 @@ class Monitor:
         with self.lock:
             work = self.work
             work.frames += 1
-            work.estimate, work.ids, work.latency_s = estimate, ids, latency_s
+            work.estimate, work.ids = estimate, ids
+            work.latencies.append(latency_s)
+            fits = (Fit(o.residual_m > o.threshold_m, o.size_ratio) for o in estimate.objects)
+            work.fits.append(tuple(fits))
             work.last_error = ""
             for name, milliseconds in stage_ms.items():
                 work.stages.setdefault(name, deque(maxlen=_FRAMES)).append(milliseconds)
@@ -172,18 +208,19 @@ class Monitor:
             self.work.errors += 1
             self.work.last_error = reason
 
-    def await_inputs(self, topics: Mapping[str, str] | None) -> None:
-        """Starts to count silence against the inputs, on these topics; or, with None, stops."""
+    def await_inputs(self, awaited: Mapping[str, Awaited] | None) -> None:
+        """Starts to count silence against the inputs, by their names; or, with None, stops."""
         with self.lock:
-            now = time.monotonic() if topics is not None else None
+            now = time.monotonic() if awaited is not None else None
             for name, record in self.inputs.items():
-                if topics is not None:
-                    record.topic = topics[name]
+                if awaited is not None:
+                    record.topic, record.type_name = awaited[name]
                 record.first_wanted = now
                 record.arrivals.clear()
                 record.delays.clear()
                 record.fault = record.warning = record.incompatible_qos = ""
-            self.work.last_set = 0.0
+            self.work.set_times.clear()
+            self.work.fits.clear()
             self.work.last_error = ""
 
 

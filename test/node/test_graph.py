@@ -275,6 +275,27 @@ def test_parameters_change_live_and_are_refused_with_the_reason(peer: Peer) -> N
     assert "deactivate it first" in reason
 
 
+def test_stages_are_timed_and_memory_is_told(peer: Peer) -> None:
+    peer.answer(Scene())
+    timing = {v.key: v.value for v in peer.diagnosis("timing", "from stamp").values}
+    for key in ("median latency (s)", "p95 latency (s)", "median network (ms)", "p95 network (ms)"):
+        assert float(timing[key]) >= 0
+    assert float(timing["p95 network (ms)"]) >= float(timing["median network (ms)"])
+    device = {v.key: v.value for v in peer.diagnosis("device", "").values}
+    assert 50 < int(device["process memory (MB)"]) < 20_000 and device["device"] == "cpu"
+
+
+def test_objects_that_all_fail_are_blamed_on_the_depth(peer: Peer) -> None:
+    scene = Scene({101: (20, 30, 60, 70, 0.5), 102: (90, 40, 130, 100, 0.8)})
+    for _ in range(30):
+        peer.answer(scene)
+    status = peer.diagnosis("depth scale and registration", "all objects miss")
+    assert status.level == WARN and "depth scale or registration is off" in status.message
+    for _ in range(30):
+        peer.answer(Scene())
+    assert peer.diagnosis("depth scale and registration", "0% of the").level == DiagnosticStatus.OK
+
+
 def test_missing_inputs_are_named_with_the_probable_cause(peer: Peer) -> None:
     status = peer.diagnosis("input rgb", "send nothing")
     assert status.level == ERROR and "1 publisher(s) on /rgb/image_rect_color" in status.message
