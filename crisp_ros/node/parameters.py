@@ -38,7 +38,16 @@ class Settable(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Rules:
+class Rules:
+    """What holds for a parameter.
+
+    Attributes:
+        description: what it is for.
+        settable: when it can be set.
+        low, high: of a number.
+        problem: what is wrong with a value, or None.
+    """
+
     description: str
     settable: Settable
     low: float | None = None
@@ -54,8 +63,8 @@ def _parameter(
     high: float | None = None,
     problem: Callable[[Any], str | None] = lambda value: None,
 ) -> Any:
-    rules = _Rules(description, settable, low, high, problem)
-    return dataclasses.field(default=default, metadata={"rules": rules})
+    found = Rules(description, settable, low, high, problem)
+    return dataclasses.field(default=default, metadata={"rules": found})
 
 
 def label_names(text: str) -> dict[int, str]:
@@ -237,24 +246,40 @@ class Parameters:
     mesh_faces: int = _parameter(2000, "Most triangles of a published mesh.", low=100, high=100000)
 
 
+# Headings of the documentation, by the first parameter under each.
+SECTIONS = {
+    "checkpoint": "Model",
+    "image_transport": "Inputs",
+    "certificate_quantile": "Certificate",
+    "tf_prefix": "Outputs",
+}
+
 _FIELDS = {field.name: field for field in dataclasses.fields(Parameters)}
-_RULES: dict[str, _Rules] = {name: field.metadata["rules"] for name, field in _FIELDS.items()}
+
+
+def rules(name: str) -> Rules:
+    """What holds for a parameter."""
+    return _FIELDS[name].metadata["rules"]
+
+
+def limits(name: str) -> tuple[float, float] | None:
+    """The least and the largest value of a number; None for what is no number."""
+    found = rules(name)
+    return None if found.low is None else (found.low, found.high)
 
 
 def descriptor(name: str) -> ParameterDescriptor:
     """What ROS tools show about a parameter."""
-    rules = _RULES[name]
     result = ParameterDescriptor(
-        description=rules.description, additional_constraints=rules.settable.advice
+        description=rules(name).description, additional_constraints=rules(name).settable.advice
     )
-    if rules.low is not None and isinstance(_FIELDS[name].default, int):
-        result.integer_range = [
-            IntegerRange(from_value=int(rules.low), to_value=int(rules.high), step=0)
-        ]
-    elif rules.low is not None:
-        result.floating_point_range = [
-            FloatingPointRange(from_value=rules.low, to_value=rules.high, step=0.0)
-        ]
+    low_high = limits(name)
+    if low_high is not None and isinstance(_FIELDS[name].default, int):
+        low, high = map(int, low_high)
+        result.integer_range = [IntegerRange(from_value=low, to_value=high, step=0)]
+    elif low_high is not None:
+        low, high = low_high
+        result.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.0)]
     return result
 
 
@@ -295,17 +320,17 @@ class ParameterServer:
         return SetParametersResult(successful=True)
 
     def _problem(self, parameter: Parameter) -> str | None:
-        rules = _RULES.get(parameter.name)
-        if rules is None:  # of rclpy itself, such as use_sim_time
+        if parameter.name not in _FIELDS:  # of rclpy itself, such as use_sim_time
             return None
-        if self._state() not in rules.settable.value:
-            return rules.settable.advice
+        settable = rules(parameter.name).settable
+        if self._state() not in settable.value:
+            return settable.advice
         if isinstance(parameter.value, float) and not math.isfinite(parameter.value):
             return f"{parameter.value} is not a finite number"
-        return rules.problem(parameter.value)
+        return rules(parameter.name).problem(parameter.value)
 
     def _apply(self, parameters: Iterable[Parameter]) -> None:
-        changed = {p.name: p.value for p in parameters if p.name in _RULES}
+        changed = {p.name: p.value for p in parameters if p.name in _FIELDS}
         if changed:
             self.values = dataclasses.replace(self.values, **changed)
             self._on_change(self.values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rclpy.exceptions import InvalidParameterValueException
@@ -11,7 +12,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_graph import isolated_node
 
-from crisp_ros.node.parameters import Parameters, ParameterServer, label_names
+from crisp_ros.node.parameter_page import page
+from crisp_ros.node.parameters import SECTIONS, Parameters, ParameterServer, label_names
 from crisp_ros.share import share_directory
 
 
@@ -75,6 +77,8 @@ def test_of_several_changes_none_applies_if_one_is_refused(bench: Bench) -> None
         ("device", "cuda:99", "no device cuda:99"),
         ("label_names", "1=mug, two=bowl", "'two=bowl' is not LABEL=NAME"),
         ("label_names", "1=mug, 1=bowl", "label 1 is named twice"),
+        ("image_transport", "theora", "'theora' is not one of raw, compressed"),
+        ("segmentation_format", "", "'' is not one of labels, category_instance"),
         ("tf_prefix", "a b", "cannot begin a TF frame"),
         ("sync_slop", float("nan"), ""),
         ("certificate_threshold", float("nan"), ""),
@@ -122,6 +126,14 @@ def test_the_parameter_file_names_every_parameter_with_its_default(node: Node) -
         assert overrides == fields
     finally:
         other.destroy_node()
+
+
+def test_the_page_of_the_documentation_is_current() -> None:
+    written = (Path(__file__).parents[2] / "docs" / "parameters.md").read_text()
+    assert written == page(), "python -m crisp_ros.node.parameter_page > docs/parameters.md"
+    for field in dataclasses.fields(Parameters):
+        assert f"| `{field.name}` | `" in written
+    assert all(f"\n## {title}\n" in written for title in SECTIONS.values())
 
 
 def test_label_names() -> None:
