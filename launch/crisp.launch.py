@@ -25,6 +25,18 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 CONFIG = Path(__file__).parents[1] / "config"
 FASTDDS_PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
+# Launch arguments that name the topics of inputs, with the names that the node gives them.
+TOPICS = {
+    "rgb_topic": "rgb/image_rect_color",
+    "depth_topic": "depth_registered/image_rect",
+    "camera_info_topic": "rgb/camera_info",
+    "segmentation_topic": "segmentation",
+    "detections_topic": "detections",
+    "label_info_topic": "label_info",
+}
+# Launch arguments that win over parameters of the same name in params_file, where given.
+OVERRIDES = ("checkpoint", "device", "segmentation_format", "image_transport")
+
 ARGUMENTS = [
     DeclareLaunchArgument(
         "params_file",
@@ -38,6 +50,29 @@ ARGUMENTS = [
         "device",
         default_value="",
         description="auto, cpu, cuda or cuda:N; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
+        "segmentation_format",
+        default_value="",
+        choices=["", "labels", "category_instance", "instance_category", "detections"],
+        description="What tells objects apart: label images of that kind on segmentation_topic, or "
+        "boxes on detections_topic; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
+        "image_transport",
+        default_value="",
+        choices=["", "raw", "compressed"],
+        description="How colour images come; empty: as in params_file.",
+    ),
+    *(
+        DeclareLaunchArgument(name, default_value=topic, description=f"In place of {topic}.")
+        for name, topic in TOPICS.items()
+    ),
+    DeclareLaunchArgument(
+        "viewer",
+        default_value="false",
+        choices=["true", "false"],
+        description="Show the scene in a browser, too (crisp_viewer; needs rerun-sdk).",
     ),
     DeclareLaunchArgument(
         "use_sim_time",
@@ -71,6 +106,27 @@ ARGUMENTS = [
 ]
 
 
+def remappings(context: LaunchContext) -> list[tuple[str, str]]:
+    """The inputs whose topics have other names."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in TOPICS}
+    return [(TOPICS[name], topic) for name, topic in given.items() if topic != TOPICS[name]]
+
+
+def viewer(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """What shows the scene in a browser."""
+    sim_time = LaunchConfiguration("use_sim_time").perform(context) == "true"
+    return [
+        Node(
+            package="crisp_ros",
+            executable="crisp_viewer",
+            namespace=LaunchConfiguration("namespace").perform(context),
+            parameters=[{"use_sim_time": sim_time}],
+            remappings=remappings(context),
+            output="screen",
+        )
+    ]
+
+
 def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node and, where wanted, the events that bring it up."""
 
@@ -78,13 +134,14 @@ def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return LaunchConfiguration(name).perform(context)
 
     overrides: dict[str, str | bool] = {"use_sim_time": given("use_sim_time") == "true"}
-    overrides |= {name: given(name) for name in ("checkpoint", "device") if given(name)}
+    overrides |= {name: given(name) for name in OVERRIDES if given(name)}
     node = LifecycleNode(
         package="crisp_ros",
         executable="crisp_node",
         name="crisp",
         namespace=given("namespace"),
         parameters=[given("params_file"), overrides],
+        remappings=remappings(context),
         arguments=["--ros-args", "--log-level", given("log_level")],
         output="screen",
     )
@@ -113,6 +170,8 @@ def generate_launch_description() -> LaunchDescription:
         profiles = str(CONFIG / "fastdds_shm.xml")
         entities.append(SetEnvironmentVariable(FASTDDS_PROFILES, profiles))
     entities.append(OpaqueFunction(function=estimator))
+    shown = IfCondition(LaunchConfiguration("viewer"))
+    entities.append(OpaqueFunction(function=viewer, condition=shown))
     entities.append(
         Node(
             package="rviz2",

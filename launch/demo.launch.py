@@ -17,7 +17,7 @@ from launch_ros.actions import Node
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 LAUNCH = Path(__file__).parent
-PASSED_ON = ("device", "checkpoint", "rviz", "fixed_frame")
+PASSED_ON = ("device", "checkpoint", "rviz", "viewer", "fixed_frame")
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -44,6 +44,7 @@ ARGUMENTS = [
         default_value="table",
         description="TF frame that RViz keeps still; that of the bundled recording.",
     ),
+    DeclareLaunchArgument("viewer", default_value="false", description="See crisp.launch.py."),
     DeclareLaunchArgument("checkpoint", default_value="", description="See crisp.launch.py."),
     DeclareLaunchArgument("device", default_value="", description="See crisp.launch.py."),
 ]

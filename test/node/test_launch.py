@@ -17,6 +17,8 @@ from node.test_real_node import untrained_model
 from ros_graph import isolated_node, spin_until
 
 from crisp_ros.data.recording_writer import write_recording
+from crisp_ros.node.inputs import DETECTIONS_TOPIC, LABEL_INFO_TOPIC, TOPICS
+from crisp_ros.node.parameters import Parameters
 from crisp_ros.node.player_parameters import PlayerParameters
 from crisp_ros.share import share_directory
 
@@ -31,12 +33,13 @@ def declared_arguments(file: Path) -> dict[str, dict[str, ast.expr]]:
         ast.literal_eval(call.args[0]): {k.arg: k.value for k in call.keywords}
         for call in calls
         if getattr(call.func, "id", "") == "DeclareLaunchArgument"
+        and isinstance(call.args[0], ast.Constant)
     }
 
 
 def test_every_launch_argument_has_a_description_and_a_default() -> None:
     names = {file.name: declared_arguments(file) for file in FILES}
-    assert set(names) == {"crisp.launch.py", "demo.launch.py"}
+    assert set(names) == {"crisp.launch.py", "demo.launch.py", "realsense.launch.py"}
     for arguments in names.values():
         for keywords in arguments.values():
             assert {"default_value", "description"} <= set(keywords)
@@ -44,6 +47,38 @@ def test_every_launch_argument_has_a_description_and_a_default() -> None:
         "params_file", "device", "checkpoint", "use_sim_time", "rviz", "autostart", "namespace",
         "log_level",
     }  # fmt: skip
+
+
+def constants(file: Path) -> dict[str, object]:
+    """The literals that a file assigns to names, those that can be read without running it."""
+    found = {}
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Assign):
+            try:
+                found[node.targets[0].id] = ast.literal_eval(node.value)
+            except (AttributeError, ValueError):
+                continue
+    return found
+
+
+def test_launch_arguments_rename_the_inputs_that_the_node_has() -> None:
+    renamed = constants(share_directory() / "launch" / "crisp.launch.py")["TOPICS"]
+    assert set(renamed.values()) == {*TOPICS.values(), DETECTIONS_TOPIC, LABEL_INFO_TOPIC}
+
+
+def test_launch_arguments_override_parameters_that_the_node_has() -> None:
+    overridden = constants(share_directory() / "launch" / "crisp.launch.py")["OVERRIDES"]
+    assert set(overridden) <= {field.name for field in fields(Parameters)}
+
+
+@pytest.mark.parametrize("name", ["demo", "realsense"])
+def test_what_is_passed_on_is_declared_on_both_sides(name: str) -> None:
+    launch = share_directory() / "launch"
+    passed_on = set(constants(launch / f"{name}.launch.py")["PASSED_ON"])
+    known = set(constants(launch / "crisp.launch.py")["TOPICS"])
+    known |= set(declared_arguments(launch / "crisp.launch.py"))
+    assert passed_on <= known
+    assert passed_on <= set(declared_arguments(launch / f"{name}.launch.py"))
 
 
 def test_the_demo_sets_only_parameters_that_the_player_has() -> None:

@@ -1,0 +1,86 @@
+"""An Intel RealSense camera and the estimator: ros2 launch crisp_ros realsense.launch.py.
+
+The camera's driver is the package realsense2_camera. A segmenter has to run beside it, see
+docs/segmentation.md: its topic is given as segmentation_topic or detections_topic.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.conditions import IfCondition
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchDescription
+
+LAUNCH = Path(__file__).parent
+CAMERA = "/camera/camera"
+PASSED_ON = (
+    "segmentation_format",
+    "segmentation_topic",
+    "detections_topic",
+    "label_info_topic",
+    "checkpoint",
+    "device",
+    "rviz",
+    "viewer",
+)
+
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        "driver",
+        default_value="true",
+        choices=["true", "false"],
+        description="Start realsense2_camera, too; else it runs already, with align_depth on.",
+    ),
+    DeclareLaunchArgument(
+        "profile",
+        default_value="640,480,15",
+        description="Width, height and rate of colour and depth.",
+    ),
+    DeclareLaunchArgument(
+        "segmentation_format", default_value="", description="Of crisp.launch.py."
+    ),
+    DeclareLaunchArgument(
+        "segmentation_topic", default_value="segmentation", description="Of crisp.launch.py."
+    ),
+    DeclareLaunchArgument(
+        "detections_topic", default_value="detections", description="Of crisp.launch.py."
+    ),
+    DeclareLaunchArgument(
+        "label_info_topic", default_value="label_info", description="Of crisp.launch.py."
+    ),
+    DeclareLaunchArgument("checkpoint", default_value="", description="Of crisp.launch.py."),
+    DeclareLaunchArgument("device", default_value="", description="Of crisp.launch.py."),
+    DeclareLaunchArgument("rviz", default_value="true", description="Of crisp.launch.py."),
+    DeclareLaunchArgument("viewer", default_value="false", description="Of crisp.launch.py."),
+]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` starts."""
+    driver = PathJoinSubstitution([FindPackageShare("realsense2_camera"), "launch", "rs_launch.py"])
+    camera = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(driver),
+        launch_arguments={
+            "align_depth.enable": "true",  # depth in the colour image's pixels
+            "enable_sync": "true",
+            "rgb_camera.color_profile": LaunchConfiguration("profile"),
+            "depth_module.depth_profile": LaunchConfiguration("profile"),
+        }.items(),
+        condition=IfCondition(LaunchConfiguration("driver")),
+    )
+    estimator = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(LAUNCH / "crisp.launch.py")),
+        launch_arguments={
+            **{name: LaunchConfiguration(name) for name in PASSED_ON},
+            "rgb_topic": f"{CAMERA}/color/image_raw",
+            "depth_topic": f"{CAMERA}/aligned_depth_to_color/image_raw",
+            "camera_info_topic": f"{CAMERA}/color/camera_info",
+            "fixed_frame": "camera_color_optical_frame",
+        }.items(),
+    )
+    return LaunchDescription([*ARGUMENTS, camera, estimator])
