@@ -147,6 +147,8 @@ class Diagnostics:
                     "time jumps": work.time_jumps,
                 },
             )
+            for name, record in images.items():
+                stat.add(f"{name} without partners", str(record.handed_on - work.sets))
         return stat
 
     def _clock(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:

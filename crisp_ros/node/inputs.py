@@ -187,7 +187,7 @@ class Inputs:
             self._monitor.inputs[name].out_of_order += stamp < newest
         self._newest[name] = max(stamp, newest)
         self._from_the_past = [(n, m) for n, m in self._from_the_past if n != name]
-        self._entrances[name].signalMessage(message)
+        self._synchronise(name, message)
 
     def _past_received(self, name: str, message: Any, back_ns: int) -> None:
         """Time jumped back, or one stamp is wrong: a second message in a row tells."""
@@ -207,7 +207,12 @@ class Inputs:
         self._on_jump()
         for name, message in first_again:
             self._newest[name] = _stamp(message)
-            self._entrances[name].signalMessage(message)
+            self._synchronise(name, message)
+
+    def _synchronise(self, name: str, message: Any) -> None:
+        with self._monitor.lock:
+            self._monitor.inputs[name].handed_on += 1
+        self._entrances[name].signalMessage(message)
 
     def _camera_info_received(self, message: CameraInfo) -> None:
         stamp = self._note("camera_info", message)

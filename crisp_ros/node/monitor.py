@@ -48,6 +48,7 @@ class InputRecord:
         oddities: how many were odd.
         out_of_order: how many were older than one that came before.
         lost: how many the middleware lost.
+        handed_on: how many could be put together with others.
     """
 
     topic: str
@@ -67,6 +68,7 @@ class InputRecord:
     oddities: int = 0
     out_of_order: int = 0
     lost: int = 0
+    handed_on: int = 0
 
     def rate(self, now: float) -> float:
         """Messages a second over the last seconds."""

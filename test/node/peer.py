@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +88,14 @@ class Peer:
         """The node's lifecycle state."""
         return self.call(self._state, GetState.Request()).current_state.label
 
-    def activate(self) -> None:
-        """Brings the node up and waits until it hears this camera."""
+    def start(self) -> None:
+        """Brings the node up."""
         assert self.transition(Transition.TRANSITION_CONFIGURE)
         assert self.transition(Transition.TRANSITION_ACTIVATE)
+
+    def activate(self) -> None:
+        """Brings the node up and waits until it hears this camera."""
+        self.start()
         self.wait(self.is_heard)
 
     def is_heard(self) -> bool:
@@ -216,9 +220,12 @@ class Scene:
 
 @contextmanager
 def node_process(
-    domain: int, script: Path | None, arguments: Sequence[str] = ()
+    domain: int, script: Path | None, arguments: Sequence[str] = (), log: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a script, or without one the real executable, as another process."""
+    """Runs a script, or without one the real executable, as another process.
+
+    What it writes goes into `log`, if given.
+    """
     test = Path(__file__).parents[1]
     environment = {
         **os.environ,
@@ -228,9 +235,14 @@ def node_process(
         "OMP_NUM_THREADS": "1",
     }
     command = [str(script)] if script else ["-m", "crisp_ros.node.main"]
-    process = subprocess.Popen(
-        [sys.executable, *command, *arguments], env=environment, cwd=test.parent
-    )
+    with log.open("wb") if log else nullcontext() as output:
+        process = subprocess.Popen(
+            [sys.executable, *command, *arguments],
+            env=environment,
+            cwd=test.parent,
+            stdout=output,
+            stderr=subprocess.STDOUT if log else None,
+        )
     try:
         yield process
     finally:

@@ -1,0 +1,168 @@
+"""A camera that sends much rubbish, for a long time: the node lives, recovers, counts it all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from crisp_ros.msg import ObjectEstimateArray
+from diagnostic_msgs.msg import DiagnosticArray
+from node.faulty_camera import QUIET_S, RATE_HZ, TOPICS
+from node.peer import Peer, node_process
+from ros_graph import isolated_node, spin_until
+
+from crisp_ros.share import share_directory
+
+HERE = Path(__file__).parent
+FULL_S = float(os.environ.get("CRISP_SOAK_S", "600"))
+RECOVERY_S = 1.0  # beside one inference
+GROWTH_MB = 20.0
+QUEUES_MB = 60.0  # what waits for partners, which grows until the queues are full
+REFUSED = ("truncated", "empty", "corrupt_encoding", "corrupt_step", "too_much_data")
+
+RELIABLE = [
+    argument
+    for topic in (*TOPICS.values(), "rgb/camera_info")
+    for argument in (
+        *("-p", f"qos_overrides./{topic}.subscription.reliability:=reliable"),
+        *("-p", f"qos_overrides./{topic}.subscription.depth:=30"),
+    )
+]
+
+
+def memory_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+class Watch:
+    """Listens to the node's answers and diagnostics, and looks at its memory once a second."""
+
+    def __init__(self, peer: Peer, pid: int) -> None:
+        self.answers: dict[int, float] = {}
+        self.inference_s: list[float] = []
+        self.memory: list[tuple[float, float]] = []
+        self.status: dict[str, dict[str, str]] = {}
+        node = peer.node
+        node.create_subscription(ObjectEstimateArray, "crisp/objects", self._answer, 100)
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnosis, 100)
+        node.create_timer(1.0, lambda: self.memory.append((time.time(), memory_mb(pid))))
+
+    def _answer(self, message: ObjectEstimateArray) -> None:
+        stamp = message.header.stamp
+        self.answers[stamp.sec * 10**9 + stamp.nanosec] = time.time()
+        self.inference_s.append(sum(message.stage_ms) / 1e3)
+
+    def _diagnosis(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            name = status.name.removeprefix("crisp: ")
+            self.status[name] = {v.key: v.value for v in status.values}
+
+    def count(self, status: str, key: str) -> int:
+        return int(self.status[status][key])
+
+
+def recoveries(frames: list[dict], answers: dict[int, float]) -> list[float]:
+    """Seconds from the first good frame after each bad one to the first answer from it on."""
+    stamps = np.array(sorted(answers))
+    found = []
+    for before, frame in zip(frames, frames[1:], strict=False):
+        if before["fault"] and not frame["fault"]:
+            later = stamps[stamps >= frame["stamp_ns"]]
+            arrival = min((answers[s] for s in later.tolist()), default=np.inf)
+            found.append(arrival - frame["sent"])
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize(
+    "seconds",
+    [pytest.param(25.0, marks=pytest.mark.slow), pytest.param(FULL_S, marks=pytest.mark.soak)],
+    ids=["short", "full"],
+)
+def test_faulty_input(seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = share_directory() / "config" / "fastdds_shm.xml"
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
+    frames_log, node_log = tmp_path / "frames.jsonl", tmp_path / "node.log"
+    arguments = ["--ros-args", "-p", "diagnostic_updater.period:=0.5", *RELIABLE]
+    with isolated_node("peer") as node:
+        domain = node.context.get_domain_id()
+        with node_process(domain, HERE / "fake_node.py", arguments, node_log) as process:
+            peer = Peer(node)
+            peer.wait(lambda: peer.is_up() or process.poll() is not None, 180.0)
+            peer.start()
+            watch = Watch(peer, process.pid)
+            sent = [str(seconds), str(frames_log)]
+            with node_process(domain, HERE / "faulty_camera.py", sent) as camera:
+                ended = spin_until(node, lambda: camera.poll() is not None, seconds + 120.0)
+                assert ended and camera.returncode == 0
+            assert process.poll() is None, node_log.read_text()[-3000:]
+            watch.status.clear()
+            peer.wait(lambda: {"synchronisation", "estimates", "input rgb"} <= set(watch.status))
+        assert process.returncode == 0
+
+    frames = [json.loads(line) for line in frames_log.read_text().splitlines()]
+    faults = Counter(frame["fault"] for frame in frames if frame["fault"])
+    sent_messages = sum((Counter(frame["messages"]) for frame in frames), Counter())
+    images = {name: watch.status[f"input {name}"] for name in TOPICS}
+    in_transit = sum(sent_messages[name] - int(images[name]["messages"]) for name in TOPICS)
+    dropped = watch.count("synchronisation", "dropped for newer")
+    jumps = watch.count("synchronisation", "time jumps")
+    refused = sum(int(values["refused"]) for values in images.values())
+    disordered = sum(int(values["out of order"]) for values in images.values())
+    lonely = sum(watch.count("synchronisation", f"{name} without partners") for name in TOPICS)
+    recovery = recoveries(frames, watch.answers)
+    inference_s = float(np.median(watch.inference_s))
+    start, end = frames[0]["sent"], frames[-1]["sent"]
+    settled = [mb for t, mb in watch.memory if start + 0.2 * seconds < t < start + 0.4 * seconds]
+    final = [mb for t, mb in watch.memory if end - 0.2 * seconds < t < end]
+    growth_mb = float(np.median(final) - np.median(settled))
+    report = {
+        "seconds": round(end - start, 1),
+        "frames": len(frames),
+        "rate_hz": round(len(frames) / (end - start), 1),
+        "answered": len(watch.answers),
+        "faults": dict(sorted(faults.items())),
+        "refused": refused,
+        "odd": watch.count("input depth", "odd"),
+        "out_of_order": disordered,
+        "without_partners": lonely,
+        "failed": watch.count("estimates", "failed frames"),
+        "dropped_for_newer": dropped,
+        "lost_in_transport": in_transit,
+        "time_jumps": jumps,
+        "inference_median_s": round(inference_s, 4),
+        "recovery_median_s": round(float(np.median(recovery)), 4),
+        "recovery_max_s": round(max(recovery), 4),
+        "memory_settled_mb": round(float(np.median(settled)), 1),
+        "memory_end_mb": round(float(np.median(final)), 1),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    print(json.dumps(report, indent=1))
+    if "CRISP_SOAK_JSON" in os.environ:
+        Path(os.environ["CRISP_SOAK_JSON"]).write_text(json.dumps(report, indent=1) + "\n")
+
+    # Nothing crashed, not even a callback.
+    assert "Traceback" not in node_log.read_text()
+    assert len(frames) > 0.8 * RATE_HZ * seconds and sum(faults.values()) > 0.1 * len(frames)
+    assert max(recovery) < inference_s + RECOVERY_S
+    last_good = [frame for frame in frames if frame["sent"] > end - QUIET_S / 2]
+    assert any(frame["stamp_ns"] in watch.answers for frame in last_good)
+    assert growth_mb < (GROWTH_MB if seconds > 100 else QUEUES_MB)
+    # Every fault is counted; a frame that made way for a newer one was not looked at.
+    unseen = dropped + in_transit
+    assert refused >= sum(faults[name] for name in REFUSED) + faults["oversized"] - unseen
+    assert refused <= sum(faults[name] for name in REFUSED) + faults["oversized"]
+    assert report["odd"] >= faults["nan_depth"] - unseen
+    assert watch.count("input camera_info", "refused") >= faults["uncalibrated"] - unseen
+    assert report["failed"] >= faults["failing_estimator"] - unseen
+    old = faults["one_from_the_past"] + 3 * faults["out_of_order"]
+    assert old - unseen - 2 * jumps <= disordered <= old
+    assert lonely >= 2 * faults["missing"] - in_transit
+    assert unseen < 0.1 * 3 * len(frames)
