@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -208,7 +208,9 @@ class Estimator:
         self._network = model.network.to(self.device).eval()
         self._library = model.library.to(self.device) if model.library is not None else None
         self._library_surfaces: SurfacePoints | None = None
-        self.model_version = _version(model)
+        self.model = model
+        self.model_version = model_version(model)
+        self._adopted: tuple[Mapping[str, Tensor], str] | None = None
         self._meshes: OrderedDict[bytes, TriangleMesh] = OrderedDict()
         self._mesh_lock = threading.Lock()
 
@@ -222,6 +224,7 @@ class Estimator:
     @torch.no_grad()
     def trace(self, frame: Frame) -> Trace:
         """`estimate` with all intermediate results, for debugging and for self-training."""
+        self._take_adopted()
         clock = _Clock(self.device)
         with clock.stage("observe"):
             observations = observe(frame, self.settings.observation, self._network.crop_size)
@@ -237,6 +240,28 @@ class Estimator:
             model_version=self.model_version,
         )
         return Trace(estimate, tuple(solutions))
+
+    def adopt(self, heads: Mapping[str, Tensor], version: str) -> None:
+        """Has the next frame, and those after it, be estimated with other heads.
+
+        A frame is estimated with one set of weights from beginning to end. May be called from
+        another thread than `estimate`.
+
+        Args:
+            heads: parameters of the network's `pnc_head.` and `shape_head.`; not changed later.
+            version: becomes `model_version` with them.
+        """
+        self._adopted = (heads, version)
+
+    def _take_adopted(self) -> None:
+        adopted = self._adopted
+        if adopted is None or adopted[1] == self.model_version:
+            return
+        heads, version = adopted
+        parameters = dict(self._network.named_parameters())
+        for name, value in heads.items():
+            parameters[name].copy_(value)
+        self.model_version = version
 
     def warm_up(self) -> None:
         """Runs the network and the decoder once, so that the first frame is not the slow one."""
@@ -555,7 +580,7 @@ class _Clock:
             self.milliseconds[name] += 1e3 * (time.perf_counter() - start)
 
 
-def _version(model: Model) -> str:
+def model_version(model: Model) -> str:
     """The version that a model's maker gave it, with the start of its checksum."""
     parts = (str(model.header.get("version", "")), str(model.header.get("sha256", ""))[:12])
     return "-".join(part for part in parts if part) or "unsaved"

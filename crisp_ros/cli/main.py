@@ -30,6 +30,9 @@ COMMANDS = {
     ),
     "library": Command("crisp_ros.cli.library", "check, extend or make a model's known shapes"),
     "render": Command("crisp_ros.cli.render", "make synthetic recordings and test sets"),
+    "self-train": Command(
+        "crisp_ros.cli.self_train", "let a model learn from its own certified estimates"
+    ),
     "train": Command("crisp_ros.cli.train", "train a model from a folder of meshes"),
 }
 

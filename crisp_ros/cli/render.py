@@ -1,4 +1,4 @@
-"""`crisp render`: synthetic recordings and test sets of known objects."""
+"""`crisp render`: synthetic recordings, test sets and reference sets of known objects."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from crisp_ros.cli.options import OptionError, count, progress
+from crisp_ros.cli.render_scattered import add_kinds
 from crisp_ros.data.bop import BopModel, read_models
 from crisp_ros.data.bop_writer import write_frames
 from crisp_ros.data.recording_writer import write_recording
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     recording.add_argument("--frames", type=count, default=40, help="number (default: 40)")
     recording.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    recording.set_defaults(make=_recording)
 
     bop = kinds.add_parser("bop", help="annotated images of objects on tables, in the BOP layout")
     bop.add_argument(
@@ -66,10 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bop.add_argument("--views", type=count, default=3, help="images of each (default: 3)")
     bop.add_argument("--objects", type=count, default=6, help="on one table (default: 6)")
     bop.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    bop.set_defaults(make=_bop)
+    add_kinds(kinds)
 
 
 def run(args: argparse.Namespace) -> None:
-    {"recording": _recording, "bop": _bop}[args.kind](args)
+    args.make(args)
 
 
 def _bop(args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import json
 import math
@@ -82,8 +83,8 @@ def save_model(path: Path | str, model: Model, storage: torch.dtype = torch.floa
         text = json.dumps(header, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"refusing to write a model: its header is not JSON: {error}") from error
-    metadata = {_FORMAT_KEY: _FORMAT, "header": text, "sha256": _digest(text, tensors)}
-    _write_atomically(path, safetensors.torch.save(tensors, metadata))
+    metadata = {_FORMAT_KEY: _FORMAT, "header": text, "sha256": digest(text, tensors)}
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
 
 
 def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
@@ -103,7 +104,7 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
         tensors = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(path, "corrupt", str(error)) from error
-    if _digest(metadata.get("header", ""), tensors) != metadata.get("sha256"):
+    if digest(metadata.get("header", ""), tensors) != metadata.get("sha256"):
         raise CheckpointError(
             path, "corrupt", "its checksum does not match its contents: copy or download it again"
         )
@@ -146,18 +147,24 @@ def _library_tensors(library: ShapeLibrary | None) -> dict[str, Tensor]:
     }
 
 
-def _digest(header: str, tensors: dict[str, Tensor]) -> str:
+def digest(header: str, tensors: dict[str, Tensor]) -> str:
     """SHA-256 of the header and of every tensor's name, type, shape and values."""
-    digest = hashlib.sha256(header.encode())
+    result = hashlib.sha256(header.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
-        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+        result.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        result.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return result.hexdigest()
 
 
-def _write_atomically(path: Path, contents: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+def write_atomically(path: Path, contents: bytes) -> None:
+    """Writes a file so that a kill or a power cut at any moment leaves the old or the new one.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    _remove_left_over(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(contents)
@@ -172,6 +179,14 @@ def _write_atomically(path: Path, contents: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _remove_left_over(path: Path) -> None:
+    """Removes what killed processes of this machine left unfinished beside a file."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*-*.tmp"):
+        writer = left.name.removeprefix(f".{path.name}.").split("-")[0]
+        if writer.isdecimal() and not Path(f"/proc/{writer}").exists():
+            left.unlink(missing_ok=True)
 
 
 def _read_metadata(path: Path) -> dict[str, str]:

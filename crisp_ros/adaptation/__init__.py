@@ -1,0 +1,1 @@
+"""Self-training: a model learns from its own certified estimates, under guard."""

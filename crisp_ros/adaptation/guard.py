@@ -1,0 +1,145 @@
+"""The guard: whether other heads may replace those in use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crisp_ros.adaptation.learner import Learner
+from crisp_ros.adaptation.reference import Accuracy, ReferenceSet
+from crisp_ros.adaptation.samples import Batch, FeatureCache, Sample, read_maps
+from crisp_ros.correction.certificate import quantile_residual
+from crisp_ros.correction.surface import library_surfaces
+from crisp_ros.geometry.registration import RegistrationSettings, register
+from crisp_ros.geometry.se3 import invert, transform
+from crisp_ros.network.checkpoint import Model
+from crisp_ros.network.features import BackboneFeatures
+
+# Constants, not parameters: what the guard measures must not move with a node's settings.
+_REGISTRATION = RegistrationSettings(triples=256, hypotheses=32, scored_points=128)
+_ADD_S_M = 0.02
+_SURFACE_POINTS = 256
+_CROPS = 12  # at once
+
+
+class Verdict(NamedTuple):
+    """accepted; reason: why not, "" if so; accuracy: on the reference set; live: score of the
+    candidate on the held-back samples, and live_before: of the heads in use; NaN without any."""
+
+    accepted: bool
+    reason: str
+    accuracy: Accuracy
+    live: float
+    live_before: float
+
+
+class _Answer(NamedTuple):
+    """T_object_camera (B, 4, 4) by registration alone; named (B,) nearest library shape."""
+
+    T_object_camera: Tensor
+    named: Tensor
+
+
+class Guard:
+    """Measures heads on the reference set and on live samples that are never learned from."""
+
+    def __init__(self, model: Model, reference: ReferenceSet, device: torch.device) -> None:
+        """Prepares the reference set; the model is not changed.
+
+        Args:
+            model: has a shape library, and network and library on the device.
+            reference: made for this model, see `load_reference`.
+            device: where to measure.
+        """
+        self._network, self._library = model.network, model.library
+        self._reference, self._device = reference, device
+        surfaces = library_surfaces(model.network.decoder, model.library, _SURFACE_POINTS)
+        # Points that did not arrive stand in for one that did: the nearest neighbour ignores them.
+        first = surfaces.valid.int().argmax(-1)
+        spare = surfaces.points[torch.arange(len(first), device=device), first]
+        self._surfaces = torch.where(surfaces.valid[..., None], surfaces.points, spare[:, None])
+
+    @torch.no_grad()
+    def accuracy(self, learner: Learner) -> Accuracy:
+        """How well heads do on the reference set."""
+        reference, errors, right = self._reference, [], []
+        for rows in torch.arange(len(reference)).split(_CROPS):
+            crops = reference.crops[rows].to(self._device).float().div_(255.0)
+            points = reference.points[rows].to(self._device)
+            grid = reference.grid[rows].to(self._device)
+            shape = reference.shape[rows].to(self._device)
+            answer = self._answer(learner, self._network.features(crops), grid, points)
+            truth = invert(reference.T_object_camera[rows].to(self._device))
+            surface = self._surfaces[shape]
+            at_truth = transform(truth, surface)
+            at_answer = transform(invert(answer.T_object_camera), surface)
+            errors.append(torch.cdist(at_truth, at_answer).amin(-1).mean(-1))
+            right.append(answer.named == shape)
+        inside = (1.0 - torch.cat(errors) / _ADD_S_M).clamp_min(0.0)
+        return Accuracy(inside.mean().item(), torch.cat(right).float().mean().item())
+
+    @torch.no_grad()
+    def live_score(self, learner: Learner, batch: Batch) -> float:
+        """The mean over live samples of 1 - r / (2 eps), from 0 on.
+
+        r is the certificate's quantile of the distances of the depth points to the named library
+        shape, posed by registration alone: 1 for a perfect fit, 1/2 just certified, 0 at twice eps.
+        """
+        limits = self._reference.limits
+        answer = self._answer(learner, batch.features, batch.grid, batch.points)
+        residual = quantile_residual(
+            self._network.decoder,
+            batch.points,
+            torch.ones_like(batch.points[..., 0], dtype=torch.bool),
+            answer.T_object_camera,
+            self._library.codes[answer.named],
+            limits.quantile,
+        )
+        return (1.0 - residual / (2.0 * limits.threshold_m)).clamp_min(0.0).mean().item()
+
+    def judge(
+        self,
+        candidate: Learner,
+        current: Learner,
+        held_back: Sequence[Sample],
+        cache: FeatureCache,
+    ) -> Verdict:
+        """Whether a candidate may replace the heads in use.
+
+        It must keep the accuracy of the original model on the reference set, but for the frozen
+        limit, and must not fit the held-back live samples worse than the heads in use.
+        """
+        limits, original = self._reference.limits, self._reference.original
+        accuracy = self.accuracy(candidate)
+        live = before = float("nan")
+        if held_back:
+            batch = cache.batch(held_back)
+            live, before = self.live_score(candidate, batch), self.live_score(current, batch)
+        reason = ""
+        for name, now, then in zip(Accuracy._fields, accuracy, original, strict=True):
+            if not now >= then - limits.accuracy_loss:
+                reason = f"{name} accuracy on the reference set fell from {then:.3f} to {now:.3f}"
+        if held_back and not live >= before - limits.live_loss:
+            reason = f"score on held-back frames fell from {before:.3f} to {live:.3f}"
+        return Verdict(reason == "", reason, accuracy, live, before)
+
+    def _answer(
+        self, learner: Learner, features: BackboneFeatures, grid: Tensor, points: Tensor
+    ) -> _Answer:
+        output = learner.answer(features)
+        valid = torch.ones_like(points[..., 0], dtype=torch.bool)
+        registration = register(points, read_maps(output.pnc, grid), valid, _REGISTRATION)
+        distances = torch.cdist(output.code, self._library.codes)
+        # Heads that answer nonsense name nothing.
+        named = distances.nan_to_num(torch.inf).argmin(-1)
+        return _Answer(registration.T_object_camera, named)
+
+
+def measured(model: Model, reference: ReferenceSet) -> ReferenceSet:
+    """A reference set with the accuracy of its own model."""
+    guard = Guard(model, reference, model.library.codes.device)
+    return replace(reference, original=guard.accuracy(Learner(model.network)))

@@ -1,0 +1,144 @@
+"""Self-training over recorded frames, pass after pass; a killed run is continued."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+
+from crisp_ros.adaptation.reference import ReferenceSet
+from crisp_ros.adaptation.samples import samples_of
+from crisp_ros.adaptation.self_trainer import (
+    SelfTrainer,
+    SelfTrainingSettings,
+    Status,
+    samples_path,
+)
+from crisp_ros.network.checkpoint import Model, load_model, write_atomically
+from crisp_ros.observation.frame import Frame
+from crisp_ros.pipeline import Estimator, EstimatorSettings, Trace
+
+STATE_NAME = "state.safetensors"
+_PROGRESS_NAME = "progress.json"
+_SAVE_EVERY = 40  # frames
+
+
+class ProgressError(ValueError):
+    """A run's folder that cannot be continued; says which and why."""
+
+
+class RecordedSelfTraining:
+    """Algorithm 1 or 2 of the paper around loss (13), over frames that can be read again.
+
+    Nothing but images, labels and depth is looked at. Objects are told apart by the library shape
+    that was found for them, for the balance of the buffer alone.
+
+    Attributes:
+        estimator: estimates with the newest heads that the guard accepted.
+        frames_done: in all passes together, those of earlier runs included.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        reference: ReferenceSet,
+        settings: SelfTrainingSettings,
+        estimator_settings: EstimatorSettings,
+        folder: Path,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Begins, or takes up what an earlier run left in the folder.
+
+        Args:
+            model: to begin with; it is changed.
+            reference: of this model.
+            settings: of the self-training.
+            estimator_settings: of the pseudo-labels; the corrector is the paper's algorithm.
+            folder: where the state is kept.
+
+        Raises:
+            ProgressError: the folder holds something that is not a run's state.
+            crisp_ros.network.checkpoint.CheckpointError: its model file cannot be read.
+        """
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.frames_done = _progress(folder)
+        if self.frames_done > 0:
+            model = load_model(folder / STATE_NAME, device)
+        self.estimator = Estimator(model, estimator_settings, device)
+        self._names = model.library.names
+        self._codes = self.estimator.model.library.codes.cpu()
+        self._trainer = SelfTrainer(
+            model, reference, settings, self.estimator.device, self.estimator.adopt
+        )
+        if self.frames_done > 0:
+            self._trainer.restore_samples(samples_path(folder / STATE_NAME))
+
+    @property
+    def status(self) -> Status:
+        """What this run did so far."""
+        return self._trainer.status
+
+    def run(
+        self,
+        frames: Callable[[], Iterable[Frame]],
+        count: int,
+        passes: int,
+        on_frame: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Goes over the frames until all passes are done, from wherever the folder's state stands.
+
+        Args:
+            frames: reads them anew, the same ones in the same order.
+            count: how many these are.
+            passes: how often, earlier runs included.
+            on_frame: called after each frame with the number done and the total.
+        """
+        while self.frames_done < passes * count:
+            skipped = self.frames_done % count
+            for index, frame in enumerate(frames()):
+                if index < skipped:
+                    continue
+                self._learn_from(self.estimator.trace(frame))
+                self.frames_done += 1
+                if self.frames_done == passes * count:
+                    self._trainer.finish()
+                if self.frames_done % _SAVE_EVERY == 0 or self.frames_done == passes * count:
+                    self.save()
+                on_frame(self.frames_done, passes * count)
+
+    def save(self) -> None:
+        """Writes the state; a kill at any moment leaves one that can be continued from."""
+        self._trainer.save(self._folder / STATE_NAME)
+        progress = json.dumps({"frames_done": self.frames_done})
+        write_atomically(self._folder / _PROGRESS_NAME, progress.encode())
+
+    def model(self) -> Model:
+        """What was learned."""
+        return self._trainer.model()
+
+    def _learn_from(self, trace: Trace) -> None:
+        keys = {}
+        for solution in trace.solutions:
+            found = torch.cdist(solution.correction.codes.cpu().float(), self._codes).argmin(-1)
+            for label, k in zip(solution.observations.labels.tolist(), found.tolist(), strict=True):
+                keys[label] = self._names[k]
+        samples = samples_of(trace.solutions, keys)
+        self._trainer.observe(samples, trace.estimate.model_version)
+        while self._trainer.work():
+            pass
+
+
+def _progress(folder: Path) -> int:
+    path = folder / _PROGRESS_NAME
+    if not path.is_file():
+        return 0
+    try:
+        done = json.loads(path.read_text())["frames_done"]
+        if type(done) is not int or done < 1:
+            raise ValueError(f"frames_done is {done!r}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProgressError(f"{path}: not a run's progress ({error}); name a new folder") from error
+    return done

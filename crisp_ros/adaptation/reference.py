@@ -1,0 +1,241 @@
+"""The fixed reference set of a model: synthetic crops with truth, and limits frozen with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from crisp_ros.adaptation.samples import POINTS, crop_grid
+from crisp_ros.correction.residuals import evenly_chosen
+from crisp_ros.data.bop import BopFrame
+from crisp_ros.geometry.se3 import invert
+from crisp_ros.network.checkpoint import Model, digest, write_atomically
+from crisp_ros.observation.frame import Camera, Frame
+from crisp_ros.observation.objects import ObservationSettings, observe
+
+SUFFIX = ".reference.safetensors"
+LARGEST_FILE = 3_000_000  # bytes
+
+_FORMAT = "crisp_ros_reference_1"
+_GEOMETRY = ("grid", "points", "T_object_camera", "shape")
+
+
+class ReferenceError(ValueError):
+    """A reference set that cannot be made or used; says which and why."""
+
+
+class Accuracy(NamedTuple):
+    """pose: area under the ADD-S accuracy curve to 2 cm of the registration alone, without a
+    corrector that would hide what the heads lost. shape: share of codes nearest to the right
+    library shape. Both 0 to 1."""
+
+    pose: float
+    shape: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a guard measures by; stored with the reference set, so that no live parameter moves it.
+
+    Attributes:
+        accuracy_loss: how far pose and shape accuracy may fall below the original model's, however
+            many swaps there are.
+        live_loss: how far the live score may fall in one swap.
+        quantile, threshold_m: of the certificate that live samples are scored by.
+    """
+
+    accuracy_loss: float = 0.01
+    live_loss: float = 0.005
+    quantile: float = 0.98
+    threshold_m: float = 0.01
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ReferenceSet:
+    """R objects as the model was trained to see them, with the truth about them.
+
+    Attributes:
+        model: sha256 of the model that it was made for.
+        original: accuracy of that model; NaN until it is measured.
+        limits: see `Limits`.
+        crops: (R, 3, S, S) uint8. grid: (R, N, 2) in [-1, 1], where points lie in their crop.
+        points: (R, N, 3) camera frame, metres. T_object_camera: (R, 4, 4) true poses.
+        shape: (R,) library index.
+    """
+
+    model: str
+    original: Accuracy
+    limits: Limits
+    crops: Tensor
+    grid: Tensor
+    points: Tensor
+    T_object_camera: Tensor
+    shape: Tensor
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+
+def reference_crops(
+    model: Model,
+    frames: Iterable[BopFrame],
+    names: dict[int, str],
+    crops_per_shape: int = 6,
+    points: int = POINTS // 2,
+) -> ReferenceSet:
+    """Objects of annotated frames, the same number of every library shape.
+
+    Args:
+        model: whose library names the shapes; its header must have the checksum of its file.
+        frames: consumed until every shape has its crops.
+        names: of the frames' objects by id, as in the library.
+        crops_per_shape: of those shapes that the frames show.
+        points: depth points kept of each.
+
+    Raises:
+        ReferenceError: the model has no library or was never saved, an object is not in its
+            library, or the frames do not show every object often enough.
+    """
+    if model.library is None or "sha256" not in model.header:
+        raise ReferenceError("a reference set needs a model file that has a shape library")
+    index = {name: k for k, name in enumerate(model.library.names)}
+    unknown = sorted(set(names.values()) - set(index))
+    if unknown:
+        raise ReferenceError(f"objects that are not in the model's library: {', '.join(unknown)}")
+    wanted = {index[name] for name in names.values()}
+    settings = ObservationSettings(points=points, min_points=points)
+    count: Counter[int] = Counter()
+    kept: list[tuple[Tensor, ...]] = []
+    for frame in frames:
+        for instance, parts in _objects(frame, settings, model.network.crop_size):
+            shape = index[names[instance.obj_id]]
+            if count[shape] < crops_per_shape:
+                count[shape] += 1
+                kept.append((*parts, torch.tensor(shape)))
+        if all(count[shape] == crops_per_shape for shape in wanted):
+            break
+    else:
+        few = [n for n in names.values() if count[index[n]] < crops_per_shape]
+        raise ReferenceError(
+            f"the frames show fewer than {crops_per_shape} usable views of {', '.join(few)}: "
+            "give more frames"
+        )
+    nothing = Accuracy(float("nan"), float("nan"))
+    tensors = (torch.stack(part) for part in zip(*kept, strict=True))
+    return ReferenceSet(model.header["sha256"], nothing, Limits(), *tensors)
+
+
+def _objects(frame: BopFrame, settings: ObservationSettings, crop_size: int):
+    """(instance, (crop, grid, points, T_object_camera)) of the usable objects of a frame."""
+    height, width = frame.depth.shape
+    camera = Camera.from_matrix(frame.intrinsics, width, height)
+    seen = observe(Frame(frame.rgb, frame.depth, frame.labels, camera), settings, crop_size)
+    chosen = evenly_chosen(seen.valid, settings.points)[..., None]
+    points = seen.points.gather(1, chosen.expand(-1, -1, 3))
+    grid = crop_grid(seen.pixels, seen.boxes).gather(1, chosen.expand(-1, -1, 2)).half().float()
+    crops = seen.crops.mul(255.0).round().to(torch.uint8)
+    instances = {instance.label: instance for instance in frame.instances}
+    for i, label in enumerate(seen.labels.tolist()):
+        T = invert(torch.from_numpy(instances[label].T_camera_object)).float()
+        yield instances[label], (crops[i], grid[i], points[i], T)
+
+
+def reference_path(checkpoint: Path) -> Path:
+    """Where the reference set of a model file lies: beside it."""
+    return checkpoint.with_name(checkpoint.name.removesuffix(".safetensors") + SUFFIX)
+
+
+def save_reference(path: Path | str, reference: ReferenceSet) -> None:
+    """Writes a reference set; crops as PNG, so that nothing is lost.
+
+    Raises:
+        ReferenceError: the file would be larger than 3 MB.
+        OSError: the file cannot be written.
+    """
+    pictures = [_encoded(crop) for crop in reference.crops]
+    tensors = {name: getattr(reference, name) for name in _GEOMETRY}
+    tensors["grid"] = tensors["grid"].half()
+    tensors["pictures"] = torch.from_numpy(np.concatenate(pictures))
+    tensors["lengths"] = torch.tensor([len(picture) for picture in pictures])
+    header = json.dumps(
+        {
+            "model": reference.model,
+            "original": reference.original._asdict(),
+            "limits": dataclasses.asdict(reference.limits),
+        }
+    )
+    metadata = {"format": _FORMAT, "header": header, "sha256": digest(header, tensors)}
+    contents = safetensors.torch.save(tensors, metadata)
+    if len(contents) > LARGEST_FILE:
+        raise ReferenceError(
+            f"{path}: {len(reference)} crops take {len(contents) / 1e6:.1f} MB, more than "
+            f"{LARGEST_FILE / 1e6:g} MB: take fewer of each shape"
+        )
+    write_atomically(Path(path), contents)
+
+
+def load_reference(path: Path | str, model: Model) -> ReferenceSet:
+    """Reads a reference set for a model, or for one that self-training made of it.
+
+    Raises:
+        ReferenceError: the file is missing, damaged, or was made for another model.
+    """
+    path = Path(path)
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ReferenceError(
+            f"reference set {path}: {error}; make one by `crisp render reference`"
+        ) from error
+    header = metadata.get("header", "")
+    if metadata.get("format") != _FORMAT or digest(header, tensors) != metadata.get("sha256"):
+        raise ReferenceError(f"reference set {path}: damaged, or not one of this version")
+    values = json.loads(header)
+    if values["model"] != original_of(model):
+        raise ReferenceError(
+            f"reference set {path} was made for model {values['model'][:12]}, not for "
+            f"{original_of(model)[:12]}: make one by `crisp render reference`"
+        )
+    pictures = tensors["pictures"].numpy()
+    ends = tensors["lengths"].cumsum(0).tolist()
+    crops = [_decoded(pictures[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
+    tensors["grid"] = tensors["grid"].float()
+    return ReferenceSet(
+        values["model"],
+        Accuracy(**values["original"]),
+        Limits(**values["limits"]),
+        torch.stack(crops),
+        *(tensors[name] for name in _GEOMETRY),
+    )
+
+
+def original_of(model: Model) -> str:
+    """Checksum of the model that self-training began with; the model's own where there was none."""
+    adapted: dict[str, Any] = model.header.get("self_training", {})
+    return str(adapted.get("original", model.header.get("sha256", "")))
+
+
+def _encoded(crop: Tensor) -> np.ndarray:
+    done, picture = cv2.imencode(
+        ".png", crop.permute(1, 2, 0).numpy(), (cv2.IMWRITE_PNG_COMPRESSION, 9)
+    )
+    if not done:
+        raise ReferenceError("a crop could not be written as PNG")
+    return picture.reshape(-1)
+
+
+def _decoded(picture: np.ndarray) -> Tensor:
+    return torch.from_numpy(cv2.imdecode(picture, cv2.IMREAD_COLOR)).permute(2, 0, 1).contiguous()

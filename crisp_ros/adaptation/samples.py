@@ -1,0 +1,175 @@
+"""What self-training keeps of an estimated object: its crop, its depth points and its solution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from crisp_ros.correction.residuals import evenly_chosen
+from crisp_ros.geometry.se3 import transform
+from crisp_ros.network.features import BackboneFeatures
+from crisp_ros.network.model import CrispNetwork
+from crisp_ros.pipeline import Solution
+
+POINTS = 256  # kept of an object; the gradient of the loss hardly changes beyond
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One object in one frame, on the CPU.
+
+    Attributes:
+        key: names the object over time, such as its track.
+        certified: the certificate of its estimate held.
+        crop: (3, S, S) uint8, the network's input.
+        grid: (N, 2) in [-1, 1], where its points lie in the crop (x, y).
+        points: (N, 3) depth points, camera frame, metres; all are valid.
+        T_object_camera: (4, 4) corrected pose; Z* = R x + t by Lemma 5.
+        code: (C,) corrected shape code h*.
+    """
+
+    key: str
+    certified: bool
+    crop: Tensor
+    grid: Tensor
+    points: Tensor
+    T_object_camera: Tensor
+    code: Tensor
+
+    @property
+    def z(self) -> Tensor:
+        """Z* (N, 3), object frame, metres: what the PNC head should have said."""
+        return transform(self.T_object_camera, self.points)
+
+    @property
+    def view(self) -> Tensor:
+        """The unit vector (3,) from the object's origin to the camera, object frame."""
+        return functional.normalize(self.T_object_camera[:3, 3], dim=0)
+
+
+def samples_of(
+    solutions: Iterable[Solution], keys: Mapping[int, str], count: int = POINTS
+) -> list[Sample]:
+    """The objects of a frame; those with too few points to keep are left out.
+
+    Args:
+        solutions: of one frame, from `Estimator.trace`.
+        keys: by label; an object without one is left out.
+        count: points kept of each.
+    """
+    kept: list[Sample] = []
+    for solution in solutions:
+        seen, correction = solution.observations, solution.correction
+        chosen = evenly_chosen(seen.valid, count)[..., None]
+        points = seen.points.gather(1, chosen.expand(-1, -1, 3)).cpu()
+        grid = crop_grid(seen.pixels, seen.boxes).gather(1, chosen.expand(-1, -1, 2)).cpu()
+        crops = seen.crops.mul(255.0).round().to(torch.uint8).cpu()
+        T, codes = correction.T_object_camera.float().cpu(), correction.codes.float().cpu()
+        certified = solution.certificate.certified.tolist()
+        enough = (seen.valid.sum(-1) >= count // 4).tolist()
+        for i, label in enumerate(seen.labels.tolist()):
+            finite = bool(torch.isfinite(T[i]).all() and torch.isfinite(codes[i]).all())
+            if enough[i] and finite and label in keys:
+                # Clones: a sample must not keep the whole batch in memory.
+                parts = (crops[i], grid[i], points[i], T[i], codes[i])
+                kept.append(Sample(keys[label], certified[i], *(part.clone() for part in parts)))
+    return kept
+
+
+def crop_grid(pixels: Tensor, boxes: Tensor) -> Tensor:
+    """Image pixels (B, N, 2) as positions (B, N, 2) in [-1, 1] of crops (B, 3)."""
+    corner, side = boxes[:, None, :2], boxes[:, None, 2:]
+    return 2 * (pixels + 0.5 - corner) / side - 1
+
+
+def read_maps(maps: Tensor, grid: Tensor) -> Tensor:
+    """Values (B, N, 3) of maps (B, 3, S', S') at positions (B, N, 2)."""
+    read = functional.grid_sample(
+        maps, grid[:, None].to(maps.dtype), padding_mode="border", align_corners=False
+    )
+    return read[:, :, 0].transpose(1, 2)
+
+
+class Batch(NamedTuple):
+    """Samples together: features of B crops, grid (B, N, 2), points (B, N, 3), z (B, N, 3), codes
+    (B, C), all on one device."""
+
+    features: BackboneFeatures
+    grid: Tensor
+    points: Tensor
+    z: Tensor
+    codes: Tensor
+
+
+class FeatureCache:
+    """Backbone features of samples; the backbone is frozen, so they are computed once.
+
+    Of the compact network they take 0.8 MB a sample in half precision and save 15 of the 35 ms that
+    a sample costs in a step on one core.
+    """
+
+    def __init__(self, network: CrispNetwork, device: torch.device) -> None:
+        self._network, self._device = network, device
+        self._kept: dict[int, tuple[Sample, BackboneFeatures]] = {}
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        """Samples as a batch on the device."""
+        self._complete(samples)
+        features = _stacked([self._kept[id(sample)][1] for sample in samples])
+        return Batch(
+            _to(features, self._device, torch.float32),
+            *(
+                torch.stack([getattr(sample, name) for sample in samples]).to(self._device)
+                for name in ("grid", "points", "z", "code")
+            ),
+        )
+
+    def keep_only(self, samples: Iterable[Sample]) -> None:
+        """Forgets the features of all other samples."""
+        wanted = {id(sample) for sample in samples}
+        self._kept = {key: value for key, value in self._kept.items() if key in wanted}
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the features."""
+        return sum(
+            part.nbytes
+            for _, features in self._kept.values()
+            for part in (*features.levels, *features.class_tokens, features.pooled)
+        )
+
+    @torch.no_grad()
+    def _complete(self, samples: Sequence[Sample]) -> None:
+        new = [sample for sample in samples if id(sample) not in self._kept]
+        if not new:
+            return
+        crops = torch.stack([sample.crop for sample in new]).to(self._device).float().div_(255.0)
+        features = _to(self._network.features(crops), torch.device("cpu"), torch.float16)
+        for i, sample in enumerate(new):
+            one = BackboneFeatures(
+                tuple(level[i : i + 1].clone() for level in features.levels),
+                tuple(token[i : i + 1].clone() for token in features.class_tokens),
+                features.pooled[i : i + 1].clone(),
+            )
+            self._kept[id(sample)] = (sample, one)  # the sample too, so that its id stays its own
+
+
+def _stacked(parts: Sequence[BackboneFeatures]) -> BackboneFeatures:
+    return BackboneFeatures(
+        tuple(torch.cat(levels) for levels in zip(*(p.levels for p in parts), strict=True)),
+        tuple(torch.cat(tokens) for tokens in zip(*(p.class_tokens for p in parts), strict=True)),
+        torch.cat([p.pooled for p in parts]),
+    )
+
+
+def _to(features: BackboneFeatures, device: torch.device, dtype: torch.dtype) -> BackboneFeatures:
+    return BackboneFeatures(
+        tuple(level.to(device, dtype) for level in features.levels),
+        tuple(token.to(device, dtype) for token in features.class_tokens),
+        features.pooled.to(device, dtype),
+    )

@@ -1,0 +1,293 @@
+"""Self-training without a thread: samples in, guarded steps, weights out."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from crisp_ros.adaptation.buffer import BufferError, SampleBuffer, load_samples, save_samples
+from crisp_ros.adaptation.guard import Guard, Verdict
+from crisp_ros.adaptation.learner import (
+    Learner,
+    LearnerSettings,
+    Losses,
+    Weights,
+    learner_settings,
+)
+from crisp_ros.adaptation.reference import ReferenceSet, original_of
+from crisp_ros.adaptation.samples import FeatureCache, Sample
+from crisp_ros.adaptation.versions import ShareWatch, Version, VersionHistory, WatchSettings
+from crisp_ros.network.checkpoint import Model, save_model
+from crisp_ros.network.model import CrispNetwork
+from crisp_ros.pipeline import model_version
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SelfTrainingSettings:
+    """Settings of `SelfTrainer`.
+
+    Attributes:
+        learner: of the step; None for those of the network's design.
+        watch: of the automatic rollback.
+        buffer: certified samples kept.
+        held_back: samples, certified or not, that are only measured on; every `held_back_every`-th
+            sample of an object becomes one.
+        replay: how often a certified sample is learned from, on average. Without new samples
+            nothing is learned.
+        steps_per_candidate: steps between two questions to the guard.
+        seed: of the draws from the buffer.
+    """
+
+    learner: LearnerSettings | None = None
+    watch: WatchSettings = field(default_factory=WatchSettings)
+    buffer: int = 50
+    held_back: int = 24
+    held_back_every: int = 5
+    replay: float = 10.0
+    steps_per_candidate: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = (self.buffer, self.held_back, self.steps_per_candidate)
+        if min(counts) < 1 or self.held_back_every < 2 or not self.replay > 0:
+            raise ValueError(
+                f"buffer, held_back, steps_per_candidate are {counts}, held_back_every "
+                f"{self.held_back_every}, replay {self.replay}: expected at least 1, 1, 1, 2 and "
+                "more than 0"
+            )
+
+
+class Status(NamedTuple):
+    """version: in use. steps, swaps, refused, rollbacks: counts. buffered, held_back: samples now.
+    nbytes: their memory. losses: of the latest step, None before it. verdict: the latest, None
+    before it. event: the latest swap, refusal or rollback in words. share: of live estimates that
+    are certified."""
+
+    version: str
+    steps: int
+    swaps: int
+    refused: int
+    rollbacks: int
+    buffered: int
+    held_back: int
+    nbytes: int
+    losses: Losses | None
+    verdict: Verdict | None
+    event: str
+    share: float
+
+
+class SelfTrainer:
+    """Learns from certified samples and publishes heads that the guard accepted.
+
+    Not for several threads at once. The model's network is never changed: whoever estimates takes
+    the published weights when it suits (`Estimator.adopt`).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        reference: ReferenceSet,
+        settings: SelfTrainingSettings,
+        device: torch.device,
+        publish: Callable[[Weights, str], None],
+    ) -> None:
+        """Copies the heads.
+
+        Args:
+            model: has a shape library; network and library lie on the device.
+            reference: of this model.
+            settings: see `SelfTrainingSettings`.
+            device: where to learn.
+            publish: called with weights and the version's name at each swap and rollback.
+        """
+        self.settings = settings
+        self._model, self._device, self._publish = model, device, publish
+        wanted = settings.learner or learner_settings(model.network.config.design)
+        self._batch = wanted.batch
+        self._learner, self._candidate, self._current = (
+            Learner(model.network, wanted) for _ in range(3)
+        )
+        self._guard = Guard(model, reference, device)
+        self._cache = FeatureCache(model.network, device)
+        self._buffer = SampleBuffer(settings.buffer)
+        self._held_back: deque[Sample] = deque(maxlen=settings.held_back)
+        number = int(model.header.get("self_training", {}).get("number", 0))
+        first = Version(model_version(model), self._current.weights)
+        self._history = VersionHistory(first, number)
+        self._watch = ShareWatch(settings.watch)
+        self._rng = np.random.default_rng(settings.seed)
+        self._turn: Counter[str] = Counter()
+        self._credit, self._since_verdict = 0.0, 0
+        self._counts: Counter[str] = Counter()
+        self._losses: Losses | None = None
+        self._verdict: Verdict | None = None
+        self._event = ""
+
+    @property
+    def status(self) -> Status:
+        """What was done so far."""
+        count, buffer = self._counts, self._buffer
+        return Status(
+            self._history.current.name,
+            *(count[name] for name in ("steps", "swaps", "refused", "rollbacks")),
+            len(buffer),
+            len(self._held_back),
+            buffer.nbytes + self._cache.nbytes,
+            self._losses,
+            self._verdict,
+            self._event,
+            self._watch.share,
+        )
+
+    @property
+    def weights(self) -> Weights:
+        """Of the heads in use."""
+        return self._history.current.weights
+
+    def observe(self, samples: Iterable[Sample], version: str) -> None:
+        """Takes in the objects of a frame.
+
+        Args:
+            samples: of the frame.
+            version: of the heads that estimated them.
+        """
+        for sample in samples:
+            if version == self._history.current.name:
+                self._watch.estimated(sample.certified)
+            turn = self._turn[sample.key]
+            self._turn[sample.key] = turn + 1
+            if turn % self.settings.held_back_every == self.settings.held_back_every - 1:
+                self._held_back.append(sample)
+            elif sample.certified:
+                self._buffer.add(sample)
+                self._credit += self.settings.replay / self._batch
+        if len(self._turn) > 1000:  # objects come and go for as long as a robot runs
+            self._turn.clear()
+        self._cache.keep_only([*self._buffer, *self._held_back])
+        # No debt of steps grows where samples come faster than they are learned from.
+        self._credit = min(self._credit, float(self.settings.steps_per_candidate))
+        fall = self._watch.fall()
+        if fall:
+            self.roll_back(fall)
+
+    def work(self) -> bool:
+        """Does what is next, a step or the question to the guard; False where nothing is."""
+        if self._since_verdict >= self.settings.steps_per_candidate:
+            self._ask_guard()
+            return True
+        if self._credit < 1.0 or len(self._buffer) < self._batch:
+            return False
+        chosen = self._buffer.draw(self._batch, self._rng)
+        self._losses = self._learner.step(self._cache.batch(chosen))
+        self._credit -= 1.0
+        self._since_verdict += 1
+        self._counts["steps"] += 1
+        return True
+
+    def finish(self) -> None:
+        """Asks the guard about the steps since it was last asked."""
+        if self._since_verdict > 0:
+            self._ask_guard()
+
+    def _ask_guard(self) -> None:
+        self._since_verdict = 0
+        weights = self._learner.weights
+        self._candidate.load(weights)
+        verdict = self._guard.judge(
+            self._candidate, self._current, list(self._held_back), self._cache
+        )
+        self._verdict = verdict
+        if not verdict.accepted:
+            self._counts["refused"] += 1
+            self._start_from_current()
+            self._say(f"candidate refused: {verdict.reason}")
+            return
+        self._counts["swaps"] += 1
+        self._use(self._history.swap(weights))
+        self._say(f"swapped to {self._history.current.name}")
+
+    def roll_back(self, reason: str) -> bool:
+        """Goes back to the heads before the latest swap; False where these are the original."""
+        version = self._history.roll_back()
+        if version is None:
+            return False
+        self._counts["rollbacks"] += 1
+        self._use(version)
+        self._start_from_current()
+        self._say(f"rolled back to earlier weights as {version.name}: {reason}")
+        return True
+
+    def _use(self, version: Version) -> None:
+        self._current.load(version.weights)
+        self._watch.swapped()
+        self._publish(version.weights, version.name)
+
+    def _start_from_current(self) -> None:
+        """Forgets the steps since the latest swap, and the samples that led to them."""
+        self._learner.load(self._current.weights)
+        self._buffer.clear()
+        self._cache.keep_only(self._held_back)
+        self._credit, self._since_verdict = 0.0, 0
+
+    def _say(self, event: str) -> None:
+        self._event = event
+        _log.info("self-training: %s", event)
+
+    def model(self) -> Model:
+        """A model of the heads in use; backbone, decoder and library are the original's."""
+        network = CrispNetwork(self._model.network.config)
+        state = {k: v.detach().cpu() for k, v in self._model.network.state_dict().items()}
+        state.update({k: v.detach().cpu() for k, v in self.weights.items()})
+        network.load_state_dict(state)
+        library = self._model.library.to("cpu") if self._model.library is not None else None
+        header: dict[str, Any] = {k: v for k, v in self._model.header.items() if k != "sha256"}
+        plain = str(header.get("version", "")).split("+")[0]
+        header["version"] = f"{plain}+{self._history.number}"
+        header["self_training"] = {
+            "original": original_of(self._model),
+            "number": self._history.number,
+            "settings": dataclasses.asdict(self.settings),
+            **{name: self._counts[name] for name in ("steps", "swaps", "refused", "rollbacks")},
+        }
+        return Model(network.eval(), library, header)
+
+    def save(self, path: Path) -> str:
+        """Writes the heads in use as a model file, the samples beside it; returns the version.
+
+        Each file is the old or the new one whenever the process ends; as the samples belong to the
+        original model, either goes with either.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        save_model(path, self.model(), torch.float32)
+        save_samples(samples_path(path), self._buffer, original_of(self._model))
+        return self._history.current.name
+
+    def restore_samples(self, path: Path) -> str:
+        """Takes the samples beside a model file into the buffer; why not, "" where it did."""
+        try:
+            kept = load_samples(path, original_of(self._model), self.settings.buffer)
+        except BufferError as error:
+            return str(error)
+        for sample in kept:
+            self._buffer.add(sample)
+        return ""
+
+
+def samples_path(checkpoint: Path) -> Path:
+    """Where the samples of a self-trained model file lie: beside it."""
+    return checkpoint.with_name(
+        checkpoint.name.removesuffix(".safetensors") + ".samples.safetensors"
+    )

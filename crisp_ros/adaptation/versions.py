@@ -1,0 +1,108 @@
+"""Versions of the heads: which are in use, which came before, and whether the newest does well."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from crisp_ros.adaptation.learner import Weights
+
+
+class Version(NamedTuple):
+    """Heads with their name: the original model's version, then "+" and a number that only grows,
+    so that no two sets of weights ever share a name."""
+
+    name: str
+    weights: Weights
+
+
+class VersionHistory:
+    """The heads in use and a few before them; the original ones are never forgotten."""
+
+    def __init__(self, original: Version, number: int = 0, kept: int = 3) -> None:
+        """Begins with the original heads.
+
+        Args:
+            number: of the latest version that others made of the same model before.
+            kept: earlier versions that can be gone back to one by one.
+        """
+        self._original = original
+        self._earlier: deque[Version] = deque(maxlen=kept)
+        self._base, self.number = original.name.split("+")[0], number
+        self.current = original
+
+    def swap(self, weights: Weights) -> Version:
+        """Takes new weights into use."""
+        self._earlier.append(self.current)
+        return self._renamed(weights)
+
+    def roll_back(self) -> Version | None:
+        """Goes back to the weights before the latest swap; None where there was none left."""
+        if self.current.weights is self._original.weights:
+            return None
+        earlier = self._earlier.pop() if self._earlier else self._original
+        return self._renamed(earlier.weights)
+
+    def _renamed(self, weights: Weights) -> Version:
+        self.number += 1
+        self.current = Version(f"{self._base}+{self.number}", weights)
+        return self.current
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """When the certified share counts as fallen.
+
+    Attributes:
+        objects: estimates on either side of a swap that are compared, at most.
+        least: needed after a swap before anything is said.
+        fall: how far the share must fall at least ...
+        deviations: ... and by how many standard deviations of the difference.
+    """
+
+    objects: int = 200
+    least: int = 60
+    fall: float = 0.05
+    deviations: float = 2.5
+
+
+class ShareWatch:
+    """Compares the certified share of live estimates before and after the latest swap."""
+
+    def __init__(self, settings: WatchSettings | None = None) -> None:
+        self._settings = settings or WatchSettings()
+        self._before: deque[bool] = deque(maxlen=self._settings.objects)
+        self._after: deque[bool] = deque(maxlen=self._settings.objects)
+
+    @property
+    def share(self) -> float:
+        """Of the latest estimates; NaN before the first."""
+        return _share(self._after or self._before)
+
+    def estimated(self, certified: bool) -> None:
+        """Notes an estimate of the heads in use."""
+        self._after.append(certified)
+
+    def swapped(self) -> None:
+        """Begins to compare with what was before now."""
+        if len(self._after) >= self._settings.least or not self._before:
+            self._before = self._after
+        self._after = deque(maxlen=self._settings.objects)
+
+    def fall(self) -> str:
+        """How the share fell since the latest swap; "" where it did not, or not surely."""
+        settings, before, after = self._settings, self._before, self._after
+        if min(len(before), len(after)) < settings.least:
+            return ""
+        high, low = _share(before), _share(after)
+        both = (sum(before) + sum(after)) / (len(before) + len(after))
+        deviation = math.sqrt(both * (1.0 - both) * (1.0 / len(before) + 1.0 / len(after)))
+        if high - low <= max(settings.fall, settings.deviations * deviation):
+            return ""
+        return f"the certified share fell from {high:.2f} to {low:.2f}"
+
+
+def _share(flags: deque[bool]) -> float:
+    return sum(flags) / len(flags) if flags else math.nan

@@ -1,0 +1,193 @@
+"""`crisp self-train`: a model learns from its own certified estimates of recorded frames."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from crisp_ros.adaptation.recorded import RecordedSelfTraining
+from crisp_ros.adaptation.reference import load_reference, reference_path
+from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
+from crisp_ros.cli.options import (
+    OptionError,
+    add_json_option,
+    add_model_options,
+    checkpoint_path,
+    count,
+    output_file,
+    progress,
+)
+from crisp_ros.correction.corrector import CorrectorSettings
+from crisp_ros.data.bop import BopDataset
+from crisp_ros.data.recorded_frame import RecordedFrame, bop_frames
+from crisp_ros.data.recording import Recording
+from crisp_ros.evaluation.recording import SHAPES_NAME, ModelShapes, TrueShape, load_shapes
+from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.evaluation.self_training import ObjectResult, Results, measure, page, plain_frame
+from crisp_ros.network.checkpoint import load_model, save_model
+from crisp_ros.observation.objects import ObservationSettings
+from crisp_ros.pipeline import Estimator, EstimatorSettings
+
+CORRECTORS = {
+    "1": CorrectorSettings(solver="gradient", shape="projected_gradient"),
+    "2": CorrectorSettings(),
+}
+_TRUTH_POINTS = 1500
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--bop", type=Path, metavar="DIR", help="a folder in the BOP layout")
+    source.add_argument("--bag", type=Path, metavar="PATH", help="a rosbag2 of an RGB-D camera")
+    parser.add_argument("--split", default="test", help="of the BOP folder (default: test)")
+    parser.add_argument(
+        "--algorithm",
+        choices=CORRECTORS,
+        default="2",
+        help="that corrects the pseudo-labels: 1, gradient steps; 2, the library (default: 2)",
+    )
+    parser.add_argument("--passes", type=count, default=3, help="over all frames (default: 3)")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where the state is kept; a run that was ended is continued",
+    )
+    parser.add_argument(
+        "--output", type=output_file, metavar="FILE", help="write the learned model to this file"
+    )
+    parser.add_argument("--html", type=output_file, metavar="FILE", help="write a page to look at")
+    add_model_options(parser)
+    add_json_option(parser)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Frames that can be read again, and the true shapes by name as far as known."""
+
+    frames: Callable[[], Iterator[RecordedFrame]]
+    count: int
+    shapes: Any
+
+
+def run(args: argparse.Namespace) -> None:
+    source = _source(args)
+    path = checkpoint_path(args.checkpoint)
+    model = load_model(path, args.device)
+    reference = load_reference(reference_path(path), model)
+    settings = EstimatorSettings(
+        observation=ObservationSettings(seed=args.seed), corrector=CORRECTORS[args.algorithm]
+    )
+    args.run.mkdir(parents=True, exist_ok=True)
+    _check_same_run(args, path)
+    before = _kept(args.run / "before.json", lambda: _measured("before", model, settings, source))
+    training = RecordedSelfTraining(
+        load_model(path, args.device),
+        reference,
+        SelfTrainingSettings(seed=args.seed),
+        settings,
+        args.run,
+        args.device,
+    )
+
+    def frames():
+        return (plain_frame(frame) for frame in source.frames())
+
+    with progress("learning") as on_frame:
+        training.run(frames, source.count, args.passes, on_frame)
+    learned = training.model()
+    after = _measured("after", learned, settings, source)
+    if args.output:
+        save_model(args.output, learned)
+    _report(args, before, after, learned.header)
+
+
+def _source(args: argparse.Namespace) -> _Source:
+    if args.bop:
+        dataset = BopDataset(args.bop, args.split)
+        shapes = ModelShapes(dataset.models.values(), _TRUTH_POINTS)
+        return _Source(lambda: bop_frames(dataset), len(dataset.images), shapes)
+    recording = Recording(args.bag)
+    total = sum(1 for _ in recording.frames())
+    if total == 0:
+        raise OptionError(f"{args.bag}: no frame with colour, depth, labels and calibration")
+    shapes: dict[str, TrueShape] = {}
+    folder = args.bag if args.bag.is_dir() else args.bag.parent
+    if (folder / SHAPES_NAME).is_file():
+        shapes = load_shapes(folder / SHAPES_NAME)
+    return _Source(recording.frames, total, shapes)
+
+
+def _check_same_run(args: argparse.Namespace, checkpoint: Path) -> None:
+    """Refuses to continue a run that began with something else."""
+    settings = {
+        "source": str((args.bop or args.bag).resolve()),
+        "checkpoint": str(checkpoint.resolve()),
+        "algorithm": args.algorithm,
+        "seed": args.seed,
+    }
+    path = args.run / "run.json"
+    if path.is_file() and json.loads(path.read_text()) != settings:
+        raise OptionError(f"{args.run} holds a run with other options: name another folder")
+    write_json(path, settings)
+
+
+def _kept(path: Path, make: Callable[[], Results]) -> Results:
+    """Results from a file, made and written where it is not there."""
+    if not path.is_file():
+        made = make()
+        rows = [[o.name, o.certified, str(o.add_s_m), str(o.chamfer_m)] for o in made.objects]
+        write_json(path, {"objects": rows})
+    rows = json.loads(path.read_text())["objects"]
+    return Results(tuple(ObjectResult(n, c, float(a), float(d)) for n, c, a, d in rows))
+
+
+def _measured(when: str, model: Any, settings: EstimatorSettings, source: _Source) -> Results:
+    estimator = Estimator(model, settings, model.library.codes.device)
+    done = 0
+    with progress(f"measuring {when}") as on_frame:
+
+        def on_one() -> None:
+            nonlocal done
+            done += 1
+            on_frame(done, source.count)
+
+        return measure(estimator, source.frames(), source.shapes, on_one)
+
+
+def _report(
+    args: argparse.Namespace, before: Results, after: Results, header: dict[str, Any]
+) -> None:
+    learned = header["self_training"]
+    told = (
+        f"certified {100 * before.certified_share:.1f} % -> {100 * after.certified_share:.1f} %, "
+        f"ADD-S AUC (2 cm) {before.auc_add_s:.3f} -> {after.auc_add_s:.3f}; "
+        f"{learned['steps']} steps, {learned['swaps']} swaps, {learned['refused']} refused"
+    )
+    Console().print(told, highlight=False, soft_wrap=True)
+    origin = provenance(args.command_line, args.device)
+    if args.html:
+        lead = f"Algorithm {args.algorithm}, {args.passes} passes: {told}."
+        footer = f"{origin['command']}, version {origin['version']}, {origin['machine']['cpu']}"
+        args.html.parent.mkdir(parents=True, exist_ok=True)
+        args.html.write_text(page("Self-training", lead, footer, before, after))
+    if args.json:
+        figures = {
+            "before": before.to_json(),
+            "after": after.to_json(),
+            "per_object": {
+                name: {"before": before.of(name).to_json(), "after": after.of(name).to_json()}
+                for name in before.names
+            },
+            "self_training": learned,
+            "model_version": header["version"],
+            **origin,
+        }
+        write_json(args.json, figures)

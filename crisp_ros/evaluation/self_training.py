@@ -1,0 +1,208 @@
+"""What self-training changed: errors and certificates before and after, and a page of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+import trimesh
+
+from crisp_ros.data.meshes import surface_samples
+from crisp_ros.data.recorded_frame import RecordedFrame
+from crisp_ros.evaluation.charts import Axis, Mark, legend, line_chart
+from crisp_ros.evaluation.metrics import add_s, auc, chamfer
+from crisp_ros.evaluation.recording import TrueShape, percent
+from crisp_ros.observation.frame import Camera, Frame
+from crisp_ros.pipeline import Estimator
+
+ADD_S_M, CHAMFER_M = 0.02, 0.05
+_CHAMFER_POINTS = 2000
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:1320px;margin:2em auto;padding:0 1em;"
+    "color:#222}table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:right;"
+    "border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}"
+    "figure{display:inline-block;margin:0 1em 1em 0}svg{max-width:100%}"
+    ".better{color:#1a7f4b}.worse{color:#b3261e}"
+)
+
+
+@dataclass(frozen=True)
+class ObjectResult:
+    """One object in one frame: its true name, or the found one where no truth is known; ADD-S and
+    Chamfer distance in metres, infinite where nothing was estimated, NaN where no truth is known.
+    """
+
+    name: str
+    certified: bool
+    add_s_m: float = math.nan
+    chamfer_m: float = math.nan
+
+
+@dataclass(frozen=True)
+class Results:
+    """All objects of all frames; figures over those whose truth is known."""
+
+    objects: tuple[ObjectResult, ...]
+
+    @property
+    def certified_share(self) -> float:
+        """Over all objects."""
+        return _mean([o.certified for o in self.objects])
+
+    @property
+    def auc_add_s(self) -> float:
+        """Area under the ADD-S accuracy curve to 2 cm, 0 to 1; NaN without truth."""
+        return _auc([o.add_s_m for o in self.objects], ADD_S_M)
+
+    @property
+    def auc_chamfer(self) -> float:
+        """Area under the Chamfer accuracy curve to 5 cm, 0 to 1; NaN without truth."""
+        return _auc([o.chamfer_m for o in self.objects], CHAMFER_M)
+
+    @property
+    def certified_within_2cm(self) -> float:
+        """Of the certified objects the share whose ADD-S is below 2 cm; NaN without any."""
+        return _mean(
+            [o.add_s_m < ADD_S_M for o in self.objects if o.certified and not math.isnan(o.add_s_m)]
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Of all objects, in alphabetical order."""
+        return sorted({o.name for o in self.objects})
+
+    def of(self, name: str) -> Results:
+        """The results of one object."""
+        return Results(tuple(o for o in self.objects if o.name == name))
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, null where unknown."""
+        figures = {
+            "objects": len(self.objects),
+            "auc_add_s_2cm": self.auc_add_s,
+            "auc_chamfer_5cm": self.auc_chamfer,
+            "certified_share": self.certified_share,
+            "certified_within_2cm": self.certified_within_2cm,
+        }
+        return {k: v if math.isfinite(v) else None for k, v in figures.items()}
+
+
+def plain_frame(recorded: RecordedFrame) -> Frame:
+    """What the estimator may see of a recorded frame.
+
+    Raises:
+        crisp_ros.observation.frame.FrameError: its parts do not fit together.
+    """
+    depth = recorded.depth
+    if depth.dtype == np.uint16:
+        depth = depth.astype(np.float32) * np.float32(1e-3)
+    height, width = depth.shape
+    camera = Camera.from_matrix(recorded.intrinsics, width, height)
+    return Frame(recorded.rgb, depth, recorded.labels, camera)
+
+
+def measure(
+    estimator: Estimator,
+    frames: Iterable[RecordedFrame],
+    shapes: Mapping[str, TrueShape],
+    on_frame: Callable[[], None] = lambda: None,
+) -> Results:
+    """Estimates all frames and compares with the truth, where it is known.
+
+    Args:
+        shapes: true shapes by name.
+        on_frame: called after each frame.
+    """
+    found: list[ObjectResult] = []
+    distances: dict[tuple[bytes, str], float] = {}  # many objects have one library shape's code
+    for recorded in frames:
+        result = estimator.estimate(plain_frame(recorded))
+        estimates = {e.label: e for e in result.objects}
+        truths = {t.label: t for t in recorded.truth}
+        for label in sorted({*estimates, *truths, *(r.label for r in result.rejected)}):
+            estimate, truth = estimates.get(label), truths.get(label)
+            name = truth.name if truth else recorded.label_names.get(label, f"label {label}")
+            certified = estimate is not None and estimate.certified
+            if truth is None or name not in shapes:
+                found.append(ObjectResult(name, certified))
+            elif estimate is None:
+                found.append(ObjectResult(name, False, math.inf, math.inf))
+            else:
+                key = (estimate.code.tobytes(), name)
+                if key not in distances:
+                    distances[key] = _chamfer(estimator.mesh(estimate), shapes[name])
+                error = add_s(shapes[name].points, estimate.T_camera_object, truth.T_camera_object)
+                found.append(ObjectResult(name, certified, error, distances[key]))
+        on_frame()
+    return Results(tuple(found))
+
+
+def _chamfer(mesh: Any, shape: TrueShape) -> float:
+    if len(mesh.faces) == 0:
+        return math.inf
+    surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    rng = np.random.default_rng(0)
+    return chamfer(surface_samples(surface, _CHAMFER_POINTS, rng).points, shape.points)
+
+
+def page(title: str, lead: str, footer: str, before: Results, after: Results) -> str:
+    """An HTML page of figures, curves and a table an object; it needs no other file."""
+    parts = [f"<h1>{escape(title)}</h1><p>{escape(lead)}</p>", _table(before, after)]
+    for name, limit, values in (
+        ("ADD-S", 0.03, lambda r: [o.add_s_m for o in r.objects]),
+        ("Chamfer distance", CHAMFER_M, lambda r: [o.chamfer_m for o in r.objects]),
+    ):
+        curves = {"before": values(before), "after": values(after)}
+        if not any(math.isnan(v) for curve in curves.values() for v in curve):
+            parts.append(_distribution(name, limit, curves))
+    content = "".join(parts)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style><body>{content}<p><small>{escape(footer)}</small></p></body></html>"
+    )
+
+
+def _distribution(name: str, limit: float, curves: Mapping[str, Sequence[float]]) -> str:
+    x = Axis(0.0, 1e3 * limit, f"{name} (mm)")
+    y = Axis(0.0, 1.0, "share of objects within")
+    steps = np.linspace(0.0, limit, 121)
+    series = {
+        label: [Mark(1e3 * s, float(np.mean(np.asarray(values) <= s))) for s in steps]
+        for label, values in curves.items()
+    }
+    chart = line_chart(series, x, y, dots=False)
+    return f"<figure><figcaption>{name}</figcaption>{legend(list(series))}{chart}</figure>"
+
+
+def _table(before: Results, after: Results) -> str:
+    head = "<tr><th>object<th>seen<th colspan=3>ADD-S AUC (2 cm), %<th colspan=3>certified, %</tr>"
+    head += "<tr><th><th><th>before<th>after<th><th>before<th>after<th></tr>"
+    rows = [_row("all", before, after)]
+    rows += [_row(name, before.of(name), after.of(name)) for name in before.names]
+    return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _row(name: str, before: Results, after: Results) -> str:
+    cells = [f"<td>{escape(name)}<td>{len(before.objects)}"]
+    for then, now in (
+        (before.auc_add_s, after.auc_add_s),
+        (before.certified_share, after.certified_share),
+    ):
+        change = now - then
+        kind = "better" if change > 0.005 else "worse" if change < -0.005 else ""
+        told = f"{100 * change:+.1f}" if math.isfinite(change) else ""
+        cells.append(f'<td>{percent(then)}<td>{percent(now)}<td class="{kind}">{told}')
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _mean(values: Sequence[bool]) -> float:
+    return float(np.mean(values)) if values else math.nan
+
+
+def _auc(errors: Sequence[float], limit: float) -> float:
+    known = [e for e in errors if not math.isnan(e)]
+    return auc(known, limit) if known else math.nan

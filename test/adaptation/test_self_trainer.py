@@ -1,0 +1,163 @@
+import dataclasses
+
+import pytest
+import torch
+from adaptation_samples import CPU, samples, shipped_model, small_reference
+
+from crisp_ros.adaptation.buffer import load_samples
+from crisp_ros.adaptation.learner import LearnerSettings
+from crisp_ros.adaptation.reference import load_reference, original_of, save_reference
+from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings, samples_path
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.pipeline import model_version
+
+GENTLE = LearnerSettings(pnc_scale=1e3, code_scale=0.05, averaging=0.9)
+VIOLENT = LearnerSettings(pnc_scale=1e5, pnc_rate=3e-3)
+SETTINGS = SelfTrainingSettings(learner=GENTLE, steps_per_candidate=3, held_back_every=4)
+
+
+class Published(list):
+    def __call__(self, weights, version):
+        self.append((weights, version))
+
+
+def trainer(settings=SETTINGS, published=None, model=None):
+    return SelfTrainer(
+        model or shipped_model(),
+        small_reference(),
+        settings,
+        CPU,
+        published if published is not None else Published(),
+    )
+
+
+def busy(tested, most=1000):
+    done = 0
+    while done < most and tested.work():
+        done += 1
+    return done
+
+
+VERSION = model_version(shipped_model())
+
+
+def test_nothing_is_learned_without_certified_samples():
+    tested = trainer()
+    assert not tested.work()
+    tested.observe(samples(range(30), certified=False), VERSION)
+    assert not tested.work() and tested.status.steps == 0
+    assert tested.status.share == 0.0
+
+
+def test_every_sample_teaches_so_often_and_then_the_work_is_done():
+    tested = trainer(dataclasses.replace(SETTINGS, replay=3.0, steps_per_candidate=100))
+    tested.observe(samples(range(12)), VERSION)
+    assert busy(tested) == tested.status.steps == 12  # 12 samples, 3 times, 3 a step
+    assert tested.status.buffered == 12
+    # Every fourth sample of one object is held back.
+    tested.observe([s for _ in range(8) for s in samples([0])], VERSION)
+    assert tested.status.held_back == 2
+
+
+def test_what_the_guard_accepts_is_published_and_bumps_the_version():
+    published = Published()
+    tested = trainer(published=published)
+    tested.observe(samples(range(0, 60, 2)), VERSION)
+    busy(tested, 4)
+    (weights, version), status = published[0], tested.status
+    assert status.swaps == 1 and status.refused == 0 and status.verdict.accepted
+    assert version == status.version == f"{VERSION}+1"
+    names = {name.split(".")[0] for name in weights}
+    assert names == {"pnc_head", "shape_head"}
+    original = dict(shipped_model().network.named_parameters())
+    assert any(not torch.equal(weights[name], original[name]) for name in weights)
+    assert "swapped" in status.event
+
+
+def test_what_loses_accuracy_is_dropped_and_what_led_to_it_forgotten():
+    """Solutions moved by 20 cm and half a turn, learned from violently: nothing gets out."""
+    offset = torch.eye(4)
+    offset[0, 0] = offset[1, 1] = -1.0
+    offset[:3, 3] = 0.2
+    published = Published()
+    tested = trainer(dataclasses.replace(SETTINGS, learner=VIOLENT), published)
+    tested.observe(samples(range(0, 60, 2), offset=offset), VERSION)
+    busy(tested)
+    status = tested.status
+    assert published == [] and status.refused == 1 and status.version == VERSION
+    assert "accuracy on the reference set fell" in status.event
+    assert status.buffered == 0
+    original = dict(shipped_model().network.named_parameters())
+    for name, value in tested.weights.items():
+        assert torch.equal(value, original[name])
+
+
+def test_held_back_samples_alone_can_refuse():
+    """The reference set cannot tell, as its limit is gone; the live samples can."""
+    free = dataclasses.replace(small_reference().limits, accuracy_loss=1.0)
+    reference = dataclasses.replace(small_reference(), limits=free)
+    offset = torch.eye(4)
+    offset[0, 0] = offset[1, 1] = -1.0
+    tested = SelfTrainer(
+        shipped_model(), reference, dataclasses.replace(SETTINGS, learner=VIOLENT), CPU, Published()
+    )
+    for _ in range(4):
+        tested.observe(samples(range(0, 30, 6), certified=False), VERSION)
+    tested.observe(samples(range(0, 60, 2), offset=offset), VERSION)
+    busy(tested)
+    assert tested.status.refused == 1 and "held-back frames fell" in tested.status.event
+
+
+def test_a_fallen_certified_share_rolls_back_by_itself():
+    published = Published()
+    tested = trainer(published=published)
+    for _ in range(3):
+        tested.observe(samples(range(0, 60, 2)), VERSION)
+    busy(tested, 4)
+    version = tested.status.version
+    assert tested.status.swaps == 1
+    # Frames still estimated by the heads before the swap say nothing about those after it.
+    for _ in range(3):
+        tested.observe(samples(range(0, 60, 2), certified=False), VERSION)
+    assert tested.status.rollbacks == 0
+    for _ in range(3):
+        tested.observe(samples(range(0, 60, 2), certified=False), version)
+    status = tested.status
+    assert status.rollbacks == 1 and status.version == f"{VERSION}+2"
+    assert "certified share fell from 1.00 to 0.00" in status.event
+    original = dict(shipped_model().network.named_parameters())
+    for name, value in published[-1][0].items():
+        assert torch.equal(value, original[name])
+    assert not tested.roll_back("nothing is left")
+
+
+def test_saved_weights_go_on_where_they_were(tmp_path):
+    tested = trainer()
+    tested.observe(samples(range(0, 60, 2)), VERSION)
+    busy(tested, 4)
+    path = tmp_path / "learned.safetensors"
+    assert tested.save(path) == tested.status.version
+    learned = load_model(path)
+    state = learned.network.state_dict()
+    for name, value in shipped_model().network.state_dict().items():
+        expected = tested.weights.get(name, value)
+        assert torch.equal(state[name], expected), name
+    assert original_of(learned) == shipped_model().header["sha256"]
+    assert len(load_samples(samples_path(path), original_of(learned))) == tested.status.buffered
+
+    save_reference(tmp_path / "set", small_reference())
+    load_reference(tmp_path / "set", learned)  # it guards the descendant, too
+    again = trainer(model=learned)
+    assert again.restore_samples(samples_path(path)) == ""
+    assert again.status.buffered == tested.status.buffered
+    assert "+1-" in again.status.version
+    again.observe(samples(range(0, 60, 2)), again.status.version)
+    busy(again, 4)
+    assert again.status.version.endswith("+2")
+    assert "missing" in trainer().restore_samples(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("wrong", [{"buffer": 0}, {"replay": 0.0}, {"held_back_every": 1}])
+def test_settings_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected at least"):
+        SelfTrainingSettings(**wrong)

@@ -1,0 +1,79 @@
+"""The shipped model with its reference set, whose crops stand in for what a robot sees."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from crisp_ros.adaptation.reference import ReferenceSet, load_reference, reference_path
+from crisp_ros.adaptation.samples import Sample
+from crisp_ros.network.checkpoint import Model, load_model
+from crisp_ros.share import share_directory
+
+CPU = torch.device("cpu")
+CHECKPOINT = share_directory() / "models" / "crisp_ycbv_compact.safetensors"
+
+
+@cache
+def shipped_model() -> Model:
+    """Never changed by a test."""
+    return load_model(CHECKPOINT)
+
+
+@cache
+def shipped_reference() -> ReferenceSet:
+    return load_reference(reference_path(CHECKPOINT), shipped_model())
+
+
+@cache
+def small_reference(count: int = 14) -> ReferenceSet:
+    """Some of the shipped crops, so that a test's guard takes a fraction of a second."""
+    from crisp_ros.adaptation.guard import measured
+
+    whole = shipped_reference()
+    rows = torch.arange(len(whole))[:: len(whole) // count][:count]
+    names = ("crops", "grid", "points", "T_object_camera", "shape")
+    parts = {name: getattr(whole, name)[rows] for name in names}
+    return measured(shipped_model(), dataclasses.replace(whole, **parts))
+
+
+def samples(rows: Sequence[int] | range, certified: bool = True, offset: Tensor | None = None):
+    """Reference crops as samples whose solution is the truth, or the truth moved by `offset`."""
+    reference, codes = shipped_reference(), shipped_model().library.codes
+    found = []
+    for row in rows:
+        T = reference.T_object_camera[row]
+        if offset is not None:
+            T = offset @ T
+        found.append(
+            Sample(
+                str(int(reference.shape[row])),
+                certified,
+                reference.crops[row],
+                reference.grid[row],
+                reference.points[row],
+                T,
+                codes[reference.shape[row]],
+            )
+        )
+    return found
+
+
+def viewed_from(direction: Sequence[float], key: str = "a", certified: bool = True) -> Sample:
+    """A sample without content, whose camera stands in a direction of the object frame."""
+    T = torch.eye(4)
+    T[:3, 3] = torch.tensor(direction)
+    nothing = torch.zeros(8, 3)
+    return Sample(
+        key,
+        certified,
+        torch.zeros(3, 4, 4, dtype=torch.uint8),
+        torch.zeros(8, 2),
+        nothing,
+        T,
+        torch.zeros(5),
+    )
