@@ -40,6 +40,7 @@ from crisp_ros.geometry.registration import Registration, RegistrationSettings, 
 from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.network.model import NetworkOutput
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.objects import Observations, ObservationSettings, Rejected, observe
@@ -213,6 +214,16 @@ class Estimator:
         self._adopted: tuple[Mapping[str, Tensor], str] | None = None
         self._meshes: OrderedDict[bytes, TriangleMesh] = OrderedDict()
         self._mesh_lock = threading.Lock()
+
+    @property
+    def decoder(self) -> ShapeDecoder:
+        """The model's shape decoder, on the estimator's device."""
+        return self._network.decoder
+
+    @property
+    def library(self) -> ShapeLibrary | None:
+        """The model's known shapes, on the estimator's device; None where it has none."""
+        return self._library
 
     def estimate(self, frame: Frame) -> FrameEstimate:
         """Pose and shape of every labelled object.

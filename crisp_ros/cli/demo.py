@@ -21,7 +21,7 @@ from crisp_ros.cli.demo_view import frame_line, live_view, summary
 from crisp_ros.cli.options import OptionError
 from crisp_ros.data.bag_topics import Topics
 from crisp_ros.data.bop import BopDataset
-from crisp_ros.data.recorded_frame import RecordedFrame, bop_frames
+from crisp_ros.data.recorded_frame import WORLD_FRAME, RecordedFrame, bop_frames
 from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.html_report import Report, html_report
 from crisp_ros.evaluation.recording import (
@@ -96,7 +96,11 @@ def run(args: argparse.Namespace) -> None:
         raise OptionError(f"{checkpoint}: there is no such file")
     results = _new_results(args.output)
     parameters = {
-        "crisp": {"checkpoint": str(checkpoint.resolve()), "device": args.device},
+        "crisp": {
+            "checkpoint": str(checkpoint.resolve()),
+            "device": args.device,
+            "fixed_frame": source.fixed_frame,
+        },
         "crisp_player": {
             **source.parameters,
             "frames": args.frames or 0,
@@ -140,6 +144,12 @@ class _Source:
         if isinstance(self.opened, Recording):
             return self.opened.count
         return len(self.opened.images)
+
+    @property
+    def fixed_frame(self) -> str:
+        """The frame in which the objects rest, where the recording says where the camera is."""
+        first = next(self.frames(), None)
+        return WORLD_FRAME if first is not None and first.T_world_camera is not None else ""
 
     def frames(self) -> Iterator[RecordedFrame]:
         """All of them, in the order in which they are played."""

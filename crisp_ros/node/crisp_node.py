@@ -20,7 +20,7 @@ from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.node import frames
 from crisp_ros.node.diagnostics import Diagnostics, ModelStatus
-from crisp_ros.node.identities import Identities, LabelIdentities
+from crisp_ros.node.fixed_frame import FixedFrameError
 from crisp_ros.node.inputs import TOPICS, Inputs, Received
 from crisp_ros.node.monitor import Monitor
 from crisp_ros.node.objects import KnownObjects
@@ -31,6 +31,7 @@ from crisp_ros.node.parameters import (
     resolved_device,
 )
 from crisp_ros.node.publishers import Outputs
+from crisp_ros.node.tracking import Tracking
 from crisp_ros.node.worker import NewestItemWorker
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.share import share_directory
@@ -82,7 +83,6 @@ class CrispNode(LifecycleNode):
     def __init__(
         self,
         make_estimator: Callable[[Parameters], Estimator] = make_estimator,
-        identities: Identities | None = None,
         name: str = "crisp",
         **options: Any,
     ) -> None:
@@ -90,7 +90,6 @@ class CrispNode(LifecycleNode):
 
         Args:
             make_estimator: called in configure.
-            identities: tells objects apart over time; by their labels, where not given.
             name, options: of the node.
 
         Raises:
@@ -99,7 +98,7 @@ class CrispNode(LifecycleNode):
         super().__init__(name, **options)
         self._label = "unconfigured"
         self._make_estimator = make_estimator
-        self._identities = identities or LabelIdentities()
+        self._tracking = Tracking(self)
         self._estimator: Estimator | None = None
         self._outputs: Outputs | None = None
         self._known = KnownObjects()
@@ -110,6 +109,7 @@ class CrispNode(LifecycleNode):
         self._diagnostics = Diagnostics(
             self, self._monitor, lambda: self._parameters_set.values, lambda: self._label
         )
+        self._diagnostics.add("fixed frame", self._tracking.fixed_frame.report)
         self._worker: NewestItemWorker[Received] = NewestItemWorker(
             self._process, self._failed, "estimation"
         )
@@ -125,6 +125,7 @@ class CrispNode(LifecycleNode):
         try:
             self._estimator = self._make_estimator(parameters)
             self._estimator.warm_up()
+            self._tracking.configure(self._estimator)
             self._outputs = Outputs(self, self._broadcaster, self._viewer_came)
         except Exception as error:  # whatever it is, the node stays, and says it
             self._release()
@@ -151,9 +152,11 @@ class CrispNode(LifecycleNode):
         """Subscribes and starts to work."""
         super().on_activate(state)
         try:
+            self._tracking.start(self._parameters_set.values)
             self._inputs.subscribe(self._parameters_set.values)
         except Exception as error:  # a QoS override that makes no sense, above all
             self._inputs.unsubscribe()
+            self._tracking.stop()
             super().on_deactivate(state)
             self.get_logger().error(f"cannot activate: {error}")
             return FAILURE
@@ -195,13 +198,14 @@ class CrispNode(LifecycleNode):
     def _stop(self) -> None:
         self._inputs.unsubscribe()
         self._worker.stop()
-        self._identities.reset()
+        self._tracking.stop()
         if self._outputs is not None:
             self._outputs.publish_ends(self._known.clear(), self._parameters_set.values)
 
     def _release(self) -> None:
         if self._outputs is not None:
             self._outputs.destroy()
+        self._tracking.release()
         self._outputs = None
         self._estimator = None
         self._diagnostics.model = ModelStatus({}, "")
@@ -260,30 +264,36 @@ class CrispNode(LifecycleNode):
             return
         self._monitor.accepted(warnings)
         stage_ms = {"convert": 1e3 * (time.perf_counter() - start)}
-        estimate = self._estimator.estimate(frame)
-        stage_ms.update(estimate.stage_ms)
+        trace = self._estimator.trace(frame)
+        stage_ms.update(trace.estimate.stage_ms)
         if received.run != self._inputs.run:
             return  # time jumped back meanwhile
-        stamp_s = Time.from_msg(header.stamp).nanoseconds / 1e9
-        ids = self._identities.assign(stamp_s, estimate.objects, names)
-        known = self._known.updated(stamp_s, ids, estimate.objects, parameters.shape_change)
-        self._outputs.publish_estimate(header, known, estimate, names, stage_ms, parameters)
-        latency_s = self.get_clock().now().nanoseconds / 1e9 - stamp_s
-        ended = self._known.ended(stamp_s, parameters.object_timeout)
-        self._outputs.publish_ends(ended, parameters)
+        start = time.perf_counter()
+        try:
+            tracked = self._tracking.update(header, frame, trace, names, parameters)
+        except FixedFrameError as error:
+            self.get_logger().warning(str(error), throttle_duration_sec=5.0, skip_first=False)
+            return
+        stage_ms["tracking"] = 1e3 * (time.perf_counter() - start)
+        estimate = tracked.estimate_of(trace.estimate)
+        known = self._known.updated((*tracked.objects, *tracked.held))
+        self._outputs.publish_estimate(header, known, estimate, stage_ms, parameters)
+        delay = self.get_clock().now() - Time.from_msg(header.stamp)
+        self._outputs.publish_ends(self._known.ended(tracked.ended), parameters)
         start = time.perf_counter()
         self._publish_shapes()
         self._outputs.publish_overlay(header, frame, known, self._estimator, parameters)
         stage_ms["shapes"] = 1e3 * (time.perf_counter() - start)
         with self._monitor.lock:
             self._monitor.work.dropped = self._worker.dropped
-        self._monitor.estimated(estimate, tuple(ids), stage_ms, latency_s)
+        ids = tuple(o.id for o in tracked.objects)
+        self._monitor.estimated(estimate, ids, stage_ms, delay.nanoseconds / 1e9)
 
     def _publish_shapes(self) -> None:
         self._outputs.publish_shapes(self._known, self._estimator, self._parameters_set.values)
 
     def _start_afresh(self) -> None:
-        self._identities.reset()
+        self._tracking.reset()
         self._outputs.publish_ends(self._known.clear(), self._parameters_set.values)
 
     def _failed(self, error: Exception) -> None:

@@ -21,6 +21,8 @@ from crisp_ros.msg import ObjectEstimate as ObjectEstimateMessage
 from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
 from crisp_ros.node.objects import KnownObject
 
+NOT_SEEN = 0  # label of an object that is held where it was
+
 _GOLDEN = 0.618034  # steps of the hue that never come close to one another
 
 
@@ -45,7 +47,6 @@ def transform(header: Header, child_frame_id: str, T: NDArray[np.float64]) -> Tr
 def object_estimates(
     header: Header,
     known: Sequence[KnownObject],
-    names: Mapping[int, str],
     tf_prefix: str,
     model_version: str,
     stage_ms: Mapping[str, float],
@@ -54,14 +55,13 @@ def object_estimates(
 
     Args:
         header: of the image.
-        known: the frame's objects.
-        names: class names of labels, as far as known.
+        known: the objects seen in it, and those that are held.
         tf_prefix: put before each id to get the TF frame.
         model_version, stage_ms: of the estimate.
     """
     return ObjectEstimateArray(
         header=header,
-        estimates=[_object_estimate(o, names, tf_prefix) for o in known],
+        estimates=[_object_estimate(o, tf_prefix) for o in known],
         model_version=model_version,
         stage_names=list(stage_ms),
         stage_ms=array.array("f", stage_ms.values()),
@@ -118,24 +118,22 @@ def colour(id: str) -> tuple[float, float, float]:
     return colorsys.hsv_to_rgb(hue, 0.65, 0.95)
 
 
-def _object_estimate(
-    known: KnownObject, names: Mapping[int, str], tf_prefix: str
-) -> ObjectEstimateMessage:
-    estimate = known.estimate
+def _object_estimate(known: KnownObject, tf_prefix: str) -> ObjectEstimateMessage:
+    estimate, tracked = known.estimate, known.tracked
     residual = estimate.residual_m if math.isfinite(estimate.residual_m) else math.nan
     message = ObjectEstimateMessage(
         id=known.id,
         child_frame_id=tf_prefix + known.id,
-        class_name=names.get(estimate.label, ""),
-        label=estimate.label,
+        class_name=tracked.class_name,
+        label=estimate.label if known.seen else NOT_SEEN,
         score=estimate.score,
         certified=estimate.certified,
         certificate_residual=residual,
         certificate_quantile=estimate.quantile,
         certificate_threshold=estimate.threshold_m,
         reason=estimate.reason,
-        smallest_eigenvalue=math.nan,
-        views_used=1,
+        smallest_eigenvalue=tracked.smallest_eigenvalue,
+        views_used=tracked.views_used,
         mesh_version=known.version,
     )
     message.pose.pose = pose(estimate.T_camera_object)

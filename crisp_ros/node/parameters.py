@@ -128,6 +128,12 @@ def _tf_prefix_problem(prefix: str) -> str | None:
     return f"{prefix!r} cannot begin a TF frame: letters, digits and _ / . - only, no leading /"
 
 
+def _frame_problem(name: str) -> str | None:
+    if not name.startswith("/") and name == name.strip():
+        return None
+    return f"{name!r} is not a TF frame: no leading /, no spaces around"
+
+
 @dataclasses.dataclass(frozen=True)
 class Parameters:
     """All parameters of the node, with their defaults."""
@@ -224,24 +230,76 @@ class Parameters:
         "An object that reaches into space seen to be empty, or into seen background, gets no "
         "certificate.",
     )
+    fixed_frame: str = _parameter(
+        "",
+        "TF frame in which objects rest, such as map or base_link, where the camera moves; its "
+        "transform is looked up at each image's stamp. Empty: the camera's own frame.",
+        Settable.UNLESS_ACTIVE,
+        problem=_frame_problem,
+    )
+    fixed_frame_timeout: float = _parameter(
+        0.2,
+        "Seconds to wait for the camera's transform to fixed_frame, before a frame is given up.",
+        low=0.0,
+        high=5.0,
+    )
+    tracked_labels: bool = _parameter(
+        False,
+        "The segmentation tracks its objects: the same label is the same object, wherever it is.",
+        Settable.UNLESS_ACTIVE,
+    )
+    track_distance: float = _parameter(
+        0.15,
+        "Metres by which an object may miss the place where it is expected, between two frames, "
+        "and still be the same one.",
+        Settable.UNLESS_ACTIVE,
+        0.001,
+        10.0,
+    )
+    object_timeout: float = _parameter(
+        5.0,
+        "Seconds for which an object that is no longer seen is held where it was; then it ends, "
+        "and its marker goes.",
+        low=0.0,
+        high=3600.0,
+    )
+    pose_smoothing: float = _parameter(
+        0.0,
+        "Time constant in seconds of a filter of the objects' poses, which lag a motion by as "
+        "much. 0: poses as they are estimated.",
+        Settable.UNLESS_ACTIVE,
+        0.0,
+        10.0,
+    )
+    max_views: int = _parameter(
+        50,
+        "Most certified views of an object from which its shape is solved together. 1: each shape "
+        "comes from a single view.",
+        Settable.UNLESS_ACTIVE,
+        1,
+        50,
+    )
+    view_separation: float = _parameter(
+        0.175,
+        "Angle in radians between two viewing directions, seen from the object, from which on they "
+        "are two views.",
+        Settable.UNLESS_ACTIVE,
+        0.001,
+        3.14,
+    )
+    shape_change: float = _parameter(
+        0.003,
+        "Distance in metres between two surfaces from which on they are two shapes, and the mesh "
+        "is published again.",
+        Settable.UNLESS_ACTIVE,
+        0.0,
+        0.1,
+    )
     tf_prefix: str = _parameter(
         "", "Put before the names of the objects' TF frames.", problem=_tf_prefix_problem
     )
     publish_uncertified_tf: bool = _parameter(
         False, "Broadcast the transforms of all objects, not only of those with a certificate."
-    )
-    object_timeout: float = _parameter(
-        2.0,
-        "Seconds after which an object that is no longer seen has ended, and its marker goes.",
-        low=0.0,
-        high=3600.0,
-    )
-    shape_change: float = _parameter(
-        0.03,
-        "Relative distance |h - h'| / |h'| of shape codes from which on a shape counts as changed, "
-        "and its mesh is published again.",
-        low=0.0,
-        high=10.0,
     )
     mesh_faces: int = _parameter(2000, "Most triangles of a published mesh.", low=100, high=100000)
 

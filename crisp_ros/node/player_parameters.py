@@ -15,7 +15,7 @@ from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError, bop_frames
 from crisp_ros.data.recording import Recording
 
-_BOP_INTERVAL_S = 10.0  # unrelated images: longer than the node remembers an object
+_BOP_INTERVAL_S = 10.0  # unrelated images: longer than the node holds an object
 
 
 def _parameter(default: Any, description: str) -> Any:

@@ -24,6 +24,7 @@ from sensor_msgs.msg import Image
 from crisp_ros.data import image_messages
 from crisp_ros.data.recorded_frame import RecordedFrame
 from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray, ObjectMesh
+from crisp_ros.node.messages import NOT_SEEN
 
 _JPEG_QUALITY = 88
 
@@ -66,7 +67,7 @@ class Results:
         round_trip_ms: float,
         overlay: Image | None,
     ) -> None:
-        """Keeps the answer to a frame, beside the truth.
+        """Keeps what the answer to a frame says of the objects seen in it, beside the truth.
 
         Args:
             index: of the frame.
@@ -100,7 +101,7 @@ class Results:
         if answer is not None:
             milliseconds = map(float, answer.stage_ms)
             entry["stage_ms"] = dict(zip(answer.stage_names, milliseconds, strict=True))
-            entry["estimates"] = [_estimate(e) for e in answer.estimates]
+            entry["estimates"] = [_estimate(e) for e in answer.estimates if e.label != NOT_SEEN]
         if overlay is not None:
             entry["overlay"] = f"overlays/{index:04d}.jpg"
             bgr = cv2.cvtColor(image_messages.colour(overlay), cv2.COLOR_RGB2BGR)

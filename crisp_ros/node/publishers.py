@@ -70,7 +70,6 @@ class Outputs:
         header: Header,
         known: Sequence[KnownObject],
         estimate: FrameEstimate,
-        names: Mapping[int, str],
         stage_ms: Mapping[str, float],
         parameters: Parameters,
     ) -> None:
@@ -78,13 +77,14 @@ class Outputs:
 
         Args:
             header: of the image: stamp and parent frame.
-            known: the frame's objects.
+            known: the objects seen in it, and those that are held; the latter's transforms are
+                left as they were.
             estimate: of the frame.
-            names: class names of labels, as far as known.
             stage_ms: milliseconds a stage, in order.
             parameters: the node's.
         """
-        shown = [o for o in known if parameters.publish_uncertified_tf or o.estimate.certified]
+        uncertified = parameters.publish_uncertified_tf
+        shown = [o for o in known if o.seen and (uncertified or o.estimate.certified)]
         if shown and header.frame_id:
             prefix = parameters.tf_prefix
             self._broadcaster.sendTransform(
@@ -97,7 +97,7 @@ class Outputs:
                 o.has_frame = True
         self._objects.publish(
             messages.object_estimates(
-                header, known, names, parameters.tf_prefix, estimate.model_version, stage_ms
+                header, known, parameters.tf_prefix, estimate.model_version, stage_ms
             )
         )
 
@@ -134,8 +134,9 @@ class Outputs:
         """Publishes the image with the estimates drawn into it, if somebody looks."""
         if self._overlay.get_subscription_count() == 0:
             return
-        self._make_meshes(known, estimator, parameters.mesh_faces)
-        drawn = [Drawn(o.id, o.estimate, o.mesh) for o in known]
+        seen = [o for o in known if o.seen]
+        self._make_meshes(seen, estimator, parameters.mesh_faces)
+        drawn = [Drawn(o.id, o.estimate, o.mesh) for o in seen]
         self._overlay.publish(rgb_message(overlay(frame.rgb, frame.camera, drawn), header))
 
     def publish_ends(self, ended: Iterable[KnownObject], parameters: Parameters) -> None:

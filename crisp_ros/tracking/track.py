@@ -41,6 +41,7 @@ class TrackedObject:
     Attributes:
         id: stable name, fit for a TF frame; never given to another object.
         state: see `TrackState`.
+        seen: this frame shows it.
         estimate: pose and certificate in this frame; of an object that was not seen in it, where
             it is taken to be, not certified.
         T_fixed_object: (4, 4) the same pose in the fixed frame.
@@ -56,6 +57,7 @@ class TrackedObject:
 
     id: str
     state: TrackState
+    seen: bool
     estimate: ObjectEstimate
     T_fixed_object: NDArray[np.float64]
     shape: ObjectEstimate
@@ -150,11 +152,12 @@ class Track:
         if self.views is not None:
             self.views.clear()
 
-    def told(self, state: TrackState, estimate: ObjectEstimate) -> TrackedObject:
+    def told(self, state: TrackState, seen: bool, estimate: ObjectEstimate) -> TrackedObject:
         """What to tell of it in a frame."""
         return TrackedObject(
             id=self.id,
             state=state,
+            seen=seen,
             estimate=estimate,
             T_fixed_object=self.T_fixed_object,
             shape=self.shape,

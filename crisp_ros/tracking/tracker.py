@@ -18,7 +18,7 @@ from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.observation.objects import Rejected
-from crisp_ros.pipeline import ObjectEstimate
+from crisp_ros.pipeline import FrameEstimate, ObjectEstimate
 from crisp_ros.tracking.association import AssociationSettings, Candidates, assignment, costs
 from crisp_ros.tracking.depth_points import DepthPoints
 from crisp_ros.tracking.equivalent_poses import box_corners, nearest_equivalent
@@ -78,6 +78,19 @@ class TrackedFrame(NamedTuple):
     rejected: tuple[Rejected, ...]
     restarted: bool
 
+    @property
+    def held(self) -> tuple[TrackedObject, ...]:
+        """Those of the unseen that are more than tentative."""
+        return tuple(o for o in self.unseen if o.state is not TrackState.TENTATIVE)
+
+    def estimate_of(self, frame: FrameEstimate) -> FrameEstimate:
+        """The frame's estimate, with its objects as they are tracked."""
+        return dataclasses.replace(
+            frame,
+            objects=tuple(o.estimate for o in self.objects),
+            rejected=(*frame.rejected, *self.rejected),
+        )
+
 
 class Tracker:
     """Associates estimates with tracks; not to be used by several threads at once.
@@ -122,19 +135,24 @@ class Tracker:
                 replaced between frames.
             device: the estimator's.
         """
-        self.settings = settings or TrackerSettings()
         self.certificate = certificate or CertificateSettings()
         self.visibility = visibility
-        self._known = KnownShapes(library, self.settings.symmetry_tolerance)
-        self._shapes = TrackShapes(
-            decoder, library, self._known, self.settings.shapes, torch.device(device)
-        )
+        self._decoder, self._library, self._device = decoder, library, torch.device(device)
         self._tracks: list[Track] = []
-        self._stamp_s = -math.inf
         self._count = 0
+        self.restart(settings or TrackerSettings())
 
     def __len__(self) -> int:
         return len(self._tracks)
+
+    def restart(self, settings: TrackerSettings) -> tuple[str, ...]:
+        """Ends all tracks as `reset` does, and goes on with other settings."""
+        self.settings = settings
+        self._known = KnownShapes(self._library, settings.symmetry_tolerance)
+        self._shapes = TrackShapes(
+            self._decoder, self._library, self._known, settings.shapes, self._device
+        )
+        return self.reset()
 
     def reset(self) -> tuple[str, ...]:
         """Ends all tracks and returns their ids, which are not given again."""
@@ -300,7 +318,7 @@ class Tracker:
         track.estimate = estimate
         track.confirmed |= estimate.certified or track.sightings >= self.settings.birth_sightings
         state = TrackState.VISIBLE if track.confirmed else TrackState.TENTATIVE
-        return track.told(state, estimate)
+        return track.told(state, True, estimate)
 
     def _held(self, track: Track, T_fixed_camera: NDArray[np.float64]) -> TrackedObject:
         """Tells of a track that was not seen in this frame."""
@@ -312,7 +330,7 @@ class Tracker:
             reason=f"not seen for {unseen_s:.1f} s",
         )
         state = TrackState.VISIBLE if unseen_s <= self.settings.visible_s else TrackState.HIDDEN
-        return track.told(state if track.confirmed else TrackState.TENTATIVE, estimate)
+        return track.told(state if track.confirmed else TrackState.TENTATIVE, False, estimate)
 
 
 def _loosened(estimate: ObjectEstimate, moved_m: float) -> ObjectEstimate:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import torch
 import trimesh
 
 from crisp_ros.geometry.isosurface import TriangleMesh
+from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.objects import Rejected
-from crisp_ros.pipeline import EstimatorSettings, FrameEstimate, ObjectEstimate
+from crisp_ros.pipeline import EstimatorSettings, FrameEstimate, ObjectEstimate, Trace
+from crisp_ros.tracking.track import TrackedObject, TrackState
 
 HALF_EDGES = np.array([0.03, 0.04, 0.05])
+SYMMETRIC = 60  # label of an object that half a turn about its z axis maps onto itself
 WITHHELD_FROM = 100  # labels from here on get no certificate
 CODE_LENGTH = 8
 REASON = "q98 13 mm > 10 mm"
@@ -45,14 +49,48 @@ def estimate(
     )
 
 
+def tracked(
+    id: str, found: ObjectEstimate, version: int = 1, seen: bool = True, class_name: str = ""
+) -> TrackedObject:
+    """What a tracker tells of an estimate."""
+    state = TrackState.VISIBLE if seen else TrackState.HIDDEN
+    T = found.T_camera_object
+    return TrackedObject(
+        id, state, seen, found, T, found, version, 1, float("nan"), class_name, 0.0, 0.0, 1
+    )
+
+
+class FakeDecoder:
+    """Spheres, as large as their codes say."""
+
+    def sdf(self, points: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """(..., N) of points (..., N, 3) and codes (..., C)."""
+        return torch.linalg.norm(points, dim=-1) - 1e-3 * codes[..., None, 0]
+
+
+def half_turn() -> np.ndarray:
+    """Half a turn (4, 4) about z."""
+    return np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
 class FakeEstimator:
     """Puts a box, axes along the camera's, at each label's mean depth point.
 
     The red value of the image's first pixel goes into the shape codes, so that a publisher can
-    change the shapes. A frame whose first pixel is (0, 0, 1) makes it fail.
+    change the shapes; where the green one is odd, the symmetric object is turned by half a turn. A
+    frame whose first pixel is (0, 0, 1) makes it fail.
     """
 
     model_version = "fake-1"
+    device = torch.device("cpu")
+    decoder = FakeDecoder()
+    library = ShapeLibrary(
+        ("can",),
+        torch.full((1, CODE_LENGTH), float(SYMMETRIC)),
+        -torch.from_numpy(HALF_EDGES).float()[None],
+        torch.from_numpy(HALF_EDGES).float()[None],
+        (torch.from_numpy(np.stack([np.eye(4), half_turn()])).float(),),
+    )
 
     def __init__(self) -> None:
         self.settings = EstimatorSettings()
@@ -61,10 +99,10 @@ class FakeEstimator:
     def warm_up(self) -> None:
         """Nothing to warm up."""
 
-    def estimate(self, frame: Frame) -> FrameEstimate:
+    def trace(self, frame: Frame) -> Trace:
         """See the class."""
         start = time.perf_counter()
-        red, _, blue = frame.rgb[0, 0].tolist()
+        red, green, blue = frame.rgb[0, 0].tolist()
         if blue == 1:
             raise RuntimeError("the fake fails when asked to")
         objects, rejected = [], []
@@ -82,10 +120,13 @@ class FakeEstimator:
                 np.mean((v - camera.cy) / camera.fy * z),
                 np.mean(z),
             )
+            if label == SYMMETRIC and green % 2:
+                T = T @ half_turn()
             code = np.full(CODE_LENGTH, label + red, np.float32)
             objects.append(estimate(label, T, certified=label < WITHHELD_FROM, code=code))
         stages = {"network": 1e3 * (time.perf_counter() - start)}
-        return FrameEstimate(tuple(objects), tuple(rejected), stages, self.model_version)
+        found = FrameEstimate(tuple(objects), tuple(rejected), stages, self.model_version)
+        return Trace(found, ())
 
     def meshes(self, estimates: list[ObjectEstimate]) -> list[TriangleMesh]:
         """Boxes of the estimates' sizes."""

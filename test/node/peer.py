@@ -180,10 +180,14 @@ class Scene:
     Args:
         objects: label -> (left, top, right, bottom, depth in metres).
         shape: goes into the fake estimator's shape codes.
+        flip: the fake estimator turns the symmetric object by half a turn.
     """
 
     def __init__(
-        self, objects: dict[int, tuple[int, int, int, int, float]] | None = None, shape: int = 0
+        self,
+        objects: dict[int, tuple[int, int, int, int, float]] | None = None,
+        shape: int = 0,
+        flip: bool = False,
     ) -> None:
         objects = {1: (20, 30, 60, 70, 0.5), 2: (90, 40, 130, 100, 0.8)} if not objects else objects
         depth = np.full((HEIGHT, WIDTH), 1.5, np.float32)
@@ -192,7 +196,7 @@ class Scene:
             depth[top:bottom, left:right] = metres
             labels[top:bottom, left:right] = label
         rgb = np.full((HEIGHT, WIDTH, 3), 80, np.uint8)
-        rgb[0, 0] = shape, 0, 0
+        rgb[0, 0] = shape, int(flip), 0
         self.objects = objects
         self.frame_id = CAMERA_FRAME
         self.focal = FOCAL

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from node.fakes import estimate
+from node.fakes import estimate, tracked
 from rclpy.serialization import deserialize_message, serialize_message
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
@@ -49,23 +49,25 @@ def test_pose_and_transform_move_points_as_the_matrix_does() -> None:
     np.testing.assert_allclose(moved(point, at.translation, at.rotation), expected, atol=1e-12)
 
 
-def known(id: str, **options) -> KnownObject:
+def known(id: str, seen: bool = True, **options) -> KnownObject:
     found = estimate(3, pose_matrix(), **options)
-    return KnownObject(id, found, 0.0, 4, found)
+    return KnownObject(tracked(id, found, 4, seen, "mug"))
 
 
 def test_object_estimates() -> None:
     header = Header(frame_id="camera")
     header.stamp.sec = 12
     objects = [known("mug_3"), known("bowl_3", certified=False, residual_m=math.inf)]
+    objects.append(known("mug_4", seen=False))
     array_message = messages.object_estimates(
-        header, objects, {3: "mug"}, "left/", "v1", {"network": 4.0, "mesh": 2.5}
+        header, objects, "left/", "v1", {"network": 4.0, "mesh": 2.5}
     )
     received = deserialize_message(serialize_message(array_message), type(array_message))
     assert received.header == header and received.model_version == "v1"
     assert received.stage_names == ["network", "mesh"]
     assert received.stage_ms.tolist() == [4.0, 2.5]
-    first, second = received.estimates
+    first, second, held = received.estimates
+    assert (held.id, held.label, held.pose) == ("mug_4", 0, first.pose)
     assert (first.id, first.child_frame_id) == ("mug_3", "left/mug_3")
     assert (first.class_name, first.label, first.mesh_version) == ("mug", 3, 4)
     assert first.certified and first.reason == ""

@@ -1,0 +1,95 @@
+"""Where the camera is in the frame in which objects rest."""
+
+from __future__ import annotations
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_updater import DiagnosticStatusWrapper
+from numpy.typing import NDArray
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.time import Time
+from scipy.spatial.transform import Rotation
+from std_msgs.msg import Header
+from tf2_ros import Buffer, TransformException, TransformListener
+
+
+class FixedFrameError(Exception):
+    """The camera's place at an image's stamp is not known; the text says why."""
+
+
+class FixedFrame:
+    """Looks up the camera's pose in a fixed TF frame; without one, the camera is that frame."""
+
+    def __init__(self, node: Node) -> None:
+        """Does not listen yet."""
+        self._node = node
+        self._name = ""
+        self._buffer: Buffer | None = None
+        self._listener: TransformListener | None = None
+        self._missed = 0
+        self._problem = ""
+
+    def listen(self, name: str) -> None:
+        """Begins to listen to transforms, where `name` is not empty."""
+        self._name, self._missed, self._problem = name, 0, ""
+        if name:
+            self._buffer = Buffer(node=self._node)
+            self._listener = TransformListener(self._buffer, self._node)
+
+    def stop(self) -> None:
+        """Stops listening, and forgets all transforms."""
+        if self._listener is not None:
+            self._listener.unregister()
+        self._listener = self._buffer = None
+        self._name = ""
+
+    def clear(self) -> None:
+        """Forgets all but static transforms: time has jumped back."""
+        if self._buffer is not None:
+            self._buffer.clear()
+
+    def T_fixed_camera(self, header: Header, timeout_s: float) -> NDArray[np.float64]:
+        """The pose (4, 4) of an image's frame at its stamp; identity without a fixed frame.
+
+        Args:
+            header: of the image.
+            timeout_s: how long to wait for the transform, at most. The node has to be spun by
+                another thread meanwhile.
+
+        Raises:
+            FixedFrameError: it is not known, and did not come in time.
+        """
+        T = np.eye(4)
+        if self._buffer is None or header.frame_id == self._name:
+            return T
+        try:
+            found = self._buffer.lookup_transform(
+                self._name,
+                header.frame_id,
+                Time.from_msg(header.stamp),
+                Duration(seconds=timeout_s),
+            ).transform
+        except TransformException as error:
+            self._missed += 1
+            self._problem = (
+                f"no transform from {header.frame_id!r} to the fixed frame {self._name!r}: {error}"
+            )
+            raise FixedFrameError(self._problem) from error
+        self._problem = ""
+        p, q = found.translation, found.rotation
+        T[:3, :3] = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
+        T[:3, 3] = p.x, p.y, p.z
+        return T
+
+    def report(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        """Its diagnostic status."""
+        if self._problem:
+            stat.summary(DiagnosticStatus.ERROR, self._problem)
+        elif self._name:
+            stat.summary(DiagnosticStatus.OK, f"objects rest in {self._name!r}")
+        else:
+            stat.summary(DiagnosticStatus.OK, "none: objects are tracked in the camera's frame")
+        stat.add("fixed frame", self._name)
+        stat.add("frames without transform", str(self._missed))
+        return stat
