@@ -119,7 +119,7 @@ def test_deleted_marker_names_the_same_marker() -> None:
 
 
 def test_long_fields_are_arrays_that_rclpy_takes_as_they_are() -> None:
-    sent = messages.object_estimates(Header(), [], {}, "", "", {"a": 1.0})
+    sent = messages.object_estimates(Header(), [], "", "", {"a": 1.0})
     assert isinstance(sent.stage_ms, array.array)
     assert isinstance(messages.object_mesh(known("a"), TETRAHEDRON).shape_code, array.array)
 
