@@ -82,6 +82,7 @@ def reposed(
             code=shape.code,
             lower=shape.lower,
             upper=shape.upper,
+            covariance=None,
             **told,
         )
     return fitted

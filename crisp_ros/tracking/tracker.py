@@ -328,6 +328,7 @@ class Tracker:
             certified=False,
             score=0.0,
             reason=f"not seen for {unseen_s:.1f} s",
+            covariance=None,
         )
         state = TrackState.VISIBLE if unseen_s <= self.settings.visible_s else TrackState.HIDDEN
         return track.told(state if track.confirmed else TrackState.TENTATIVE, False, estimate)

@@ -76,8 +76,10 @@ def test_object_estimates() -> None:
     assert first.pose.pose == messages.pose(pose_matrix())
     assert not first.pose.covariance.any() and math.isnan(first.smallest_eigenvalue)
     covariance = np.arange(36.0).reshape(6, 6)
-    objects[0].estimate = dataclasses.replace(objects[0].estimate, covariance=covariance)
-    told = messages.object_estimates(header, objects[:1], {}, "", "v1", {}).estimates[0]
+    sure = dataclasses.replace(objects[0].estimate, covariance=covariance)
+    told = messages.object_estimates(
+        header, [KnownObject(tracked("mug_3", sure))], "", "v1", {}
+    ).estimates[0]
     assert told.pose.covariance.tolist() == list(range(36))
     assert not second.certified and second.reason == "q98 13 mm > 10 mm"
     assert math.isnan(second.certificate_residual)
