@@ -85,12 +85,6 @@ class Diagnostics:
         """Publishes one status more."""
         self._updater.add(name, report)
 
-    def add(
-        self, name: str, report: Callable[[DiagnosticStatusWrapper], DiagnosticStatusWrapper]
-    ) -> None:
-        """Publishes one status more."""
-        self._updater.add(name, report)
-
     def update(self) -> None:
         """Publishes now."""
         self._updater.update()

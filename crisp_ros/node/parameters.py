@@ -309,6 +309,7 @@ SECTIONS = {
     "checkpoint": "Model",
     "image_transport": "Inputs",
     "certificate_quantile": "Certificate",
+    "fixed_frame": "Tracking",
     "tf_prefix": "Outputs",
 }
 

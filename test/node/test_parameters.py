@@ -97,13 +97,13 @@ def test_what_needs_a_new_start_is_refused_while_running(bench: Bench) -> None:
     bench.state = "active"
     assert "deactivate it first" in bench.refusal(sync_slop=0.1)
     assert "clean it up first" in bench.refusal(checkpoint="other.safetensors")
-    assert bench.refusal(object_timeout=5.0) == ""
+    assert bench.refusal(object_timeout=7.0) == ""
     bench.state = "inactive"
     assert bench.refusal(sync_slop=0.1) == ""
     assert "clean it up first" in bench.refusal(device="cpu")
     bench.state = "unconfigured"
     assert bench.refusal(device="cpu") == ""
-    assert bench.server.values == Parameters(object_timeout=5.0, sync_slop=0.1, device="cpu")
+    assert bench.server.values == Parameters(object_timeout=7.0, sync_slop=0.1, device="cpu")
 
 
 def test_a_bad_override_stops_the_start() -> None:
