@@ -1,0 +1,235 @@
+"""Mean average precision of NOCS: of 3D boxes by their overlap, of poses by angle and distance.
+
+    Wang et al., Normalized Object Coordinate Space, CVPR 2019, section 6, and the evaluation script
+    that its authors published and all tables since are made with.
+
+Bottle, bowl and can turn freely about their y axis, and so does a mug whose handle is out of sight.
+Boxes are compared by the boxes around them along the camera's axes. The published script takes the
+extents over the coordinates of each corner in place of over the corners, so that a box far from the
+camera overlaps with anything beside it; `published_box_iou` does as it does, for comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crisp_ros.data.nocs import CLASSES
+
+IOU_THRESHOLDS = (0.25, 0.5, 0.75)
+POSE_THRESHOLDS = ((5.0, 5.0), (5.0, 10.0), (10.0, 5.0), (10.0, 10.0))  # degrees, centimetres
+TURNS = 20  # of a free axis, when boxes are compared
+POSE_IOU = 0.1  # boxes that overlap less are not compared in pose
+_CORNERS = np.array(list(product((0.0, 1.0), repeat=3)))
+_TURNING = ("bottle", "bowl", "can")
+
+Array = NDArray[np.float64]
+BoxIou = Callable[[Array, Array], float]
+
+
+class Box(NamedTuple):
+    """An object with the box around it.
+
+    category: one of `CLASSES`. T_camera_object: (4, 4) metres. lower, upper: (3,) corners of the
+    box, object frame, metres. score: of an estimate. handle_visible: of a true mug.
+    """
+
+    category: str
+    T_camera_object: Array
+    lower: Array
+    upper: Array
+    score: float = 1.0
+    handle_visible: bool = True
+
+    @property
+    def turns_freely(self) -> bool:
+        """Whether it looks the same however it is turned about its y axis."""
+        return self.category in _TURNING or (self.category == "mug" and not self.handle_visible)
+
+    def corners(self, turn: float = 0.0) -> Array:
+        """(8, 3) in the camera frame, metres; the object turned by so much about its y axis."""
+        points = self.lower + _CORNERS * (self.upper - self.lower)
+        c, s = np.cos(turn), np.sin(turn)
+        points = points @ np.array([[c, 0.0, -s], [0.0, 1.0, 0.0], [s, 0.0, c]])
+        return points @ self.T_camera_object[:3, :3].T + self.T_camera_object[:3, 3]
+
+
+class ImageBoxes(NamedTuple):
+    """What is in an image and what was estimated there."""
+
+    truths: Sequence[Box]
+    estimates: Sequence[Box]
+
+
+@dataclass(frozen=True)
+class NocsPrecision:
+    """Average precisions, 0 to 1, by category; NaN for one that is in no image.
+
+    iou: by category and threshold ("25", "50", "75"). pose: by category and thresholds ("5deg5cm").
+    """
+
+    iou: dict[str, dict[str, float]]
+    pose: dict[str, dict[str, float]]
+
+    @property
+    def mean_iou(self) -> dict[str, float]:
+        """Mean over the categories by threshold."""
+        return _mean(self.iou)
+
+    @property
+    def mean_pose(self) -> dict[str, float]:
+        """Mean over the categories by thresholds."""
+        return _mean(self.pose)
+
+
+def box_iou(corners_a: Array, corners_b: Array) -> float:
+    """Intersection over union of the boxes along the axes around two sets of corners (8, 3)."""
+    return _interval_iou(
+        corners_a.min(axis=0), corners_a.max(axis=0), corners_b.min(axis=0), corners_b.max(axis=0)
+    )
+
+
+def published_box_iou(corners_a: Array, corners_b: Array) -> float:
+    """What the published script computes instead: extents over each corner's three coordinates."""
+    return _interval_iou(
+        corners_a.min(axis=1), corners_a.max(axis=1), corners_b.min(axis=1), corners_b.max(axis=1)
+    )
+
+
+def overlap(truth: Box, estimate: Box, iou: BoxIou = box_iou) -> float:
+    """Of two boxes of one category; the largest over the turns of an object that turns freely."""
+    turns = np.arange(TURNS) * (2.0 * np.pi / TURNS) if truth.turns_freely else (0.0,)
+    corners = truth.corners()
+    return max(iou(estimate.corners(turn), corners) for turn in turns)
+
+
+def pose_difference(truth: Box, estimate: Box) -> tuple[float, float]:
+    """Degrees and centimetres; of what turns freely the angle between the y axes."""
+    R_truth, R_estimate = truth.T_camera_object[:3, :3], estimate.T_camera_object[:3, :3]
+    if truth.turns_freely:
+        # The chord keeps small angles, which a cosine loses.
+        chord = np.linalg.norm(R_truth[:, 1] - R_estimate[:, 1]) / 2.0
+    else:
+        chord = np.linalg.norm(R_truth - R_estimate) / np.sqrt(8.0)
+    shift = np.linalg.norm(truth.T_camera_object[:3, 3] - estimate.T_camera_object[:3, 3])
+    return float(np.degrees(2.0 * np.arcsin(min(chord, 1.0)))), float(100.0 * shift)
+
+
+def average_precision(hits: ArrayLike, scores: ArrayLike, truths: int) -> float:
+    """Area under the precision-recall curve, precision made to fall with recall (PASCAL VOC).
+
+    Args:
+        hits: (N,) bool, whether an estimate is of a true object.
+        scores: (N,) of the estimates.
+        truths: number of true objects.
+
+    Returns:
+        0 to 1; NaN where there is no true object.
+    """
+    if truths == 0:
+        return float("nan")
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+    found = np.cumsum(np.asarray(hits, bool)[order])
+    precision = found / (np.arange(len(found)) + 1)
+    falling = np.maximum.accumulate(precision[::-1])[::-1]
+    steps = np.diff(found, prepend=0) / truths
+    return float((steps * falling).sum())
+
+
+def nocs_precision(images: Sequence[ImageBoxes], iou: BoxIou = box_iou) -> NocsPrecision:
+    """Average precisions over a data set.
+
+    Estimates of an image choose in the order of their scores. By overlap each takes the true object
+    of its category that is free and overlaps most, if by more than the threshold. By pose, among
+    those that found each other at an overlap of `POSE_IOU`, each takes the free one with the least
+    sum of degrees and centimetres within both thresholds; true objects that none found at that
+    overlap do not count there, as in the published script.
+    """
+    by_iou: dict[str, dict[str, float]] = {}
+    by_pose: dict[str, dict[str, float]] = {}
+    for category in CLASSES:
+        tallies = {key: _Tally() for key in (*IOU_THRESHOLDS, *POSE_THRESHOLDS)}
+        for image in images:
+            truths = [box for box in image.truths if box.category == category]
+            estimates = [box for box in image.estimates if box.category == category]
+            _count(tallies, truths, estimates, iou)
+        by_iou[category] = {f"{100 * t:.0f}": tallies[t].precision for t in IOU_THRESHOLDS}
+        by_pose[category] = {
+            f"{d:.0f}deg{c:.0f}cm": tallies[d, c].precision for d, c in POSE_THRESHOLDS
+        }
+    return NocsPrecision(by_iou, by_pose)
+
+
+class _Tally:
+    """Estimates and true objects of a category so far."""
+
+    def __init__(self) -> None:
+        self.hits: list[bool] = []
+        self.scores: list[float] = []
+        self.truths = 0
+
+    def add(self, matched: Sequence[int], estimates: Sequence[Box], truths: int) -> None:
+        self.hits += [index >= 0 for index in matched]
+        self.scores += [estimate.score for estimate in estimates]
+        self.truths += truths
+
+    @property
+    def precision(self) -> float:
+        return average_precision(self.hits, self.scores, self.truths)
+
+
+def _count(
+    tallies: dict[float | tuple[float, float], _Tally],
+    truths: list[Box],
+    estimates: list[Box],
+    iou: BoxIou,
+) -> None:
+    """Adds one image of one category."""
+    estimates = sorted(estimates, key=lambda box: -box.score)
+    overlaps = np.array([[overlap(t, e, iou) for t in truths] for e in estimates])
+    overlaps = overlaps.reshape(len(estimates), len(truths))
+    for threshold in IOU_THRESHOLDS:
+        matched = _matches(-overlaps, overlaps > threshold)
+        tallies[threshold].add(matched, estimates, len(truths))
+    pairs = _matches(-overlaps, overlaps > POSE_IOU)
+    estimates = [estimates[i] for i, j in enumerate(pairs) if j >= 0]
+    truths = [truths[j] for j in sorted(j for j in pairs if j >= 0)]
+    differences = np.array([[pose_difference(t, e) for t in truths] for e in estimates])
+    differences = differences.reshape(len(estimates), len(truths), 2)
+    for limits in POSE_THRESHOLDS:
+        within = (differences <= limits).all(axis=-1)
+        tallies[limits].add(_matches(differences.sum(axis=-1), within), estimates, len(truths))
+
+
+def _matches(cost: Array, allowed: NDArray[np.bool_]) -> list[int]:
+    """For each row in turn the free column of least cost that is allowed; -1 where none is."""
+    free = np.ones(cost.shape[1], bool)
+    matched = []
+    for row, possible in zip(cost, allowed, strict=True):
+        open_columns = np.flatnonzero(possible & free)
+        column = int(open_columns[np.argmin(row[open_columns])]) if len(open_columns) else -1
+        if column >= 0:
+            free[column] = False
+        matched.append(column)
+    return matched
+
+
+def _interval_iou(lower_a: Array, upper_a: Array, lower_b: Array, upper_b: Array) -> float:
+    edges = np.minimum(upper_a, upper_b) - np.maximum(lower_a, lower_b)
+    common = 0.0 if edges.min() < 0.0 else float(np.prod(edges))
+    either = float(np.prod(upper_a - lower_a) + np.prod(upper_b - lower_b)) - common
+    return common / either if either > 0.0 else 0.0
+
+
+def _mean(by_category: dict[str, dict[str, float]]) -> dict[str, float]:
+    keys = next(iter(by_category.values()))
+    values = {key: [row[key] for row in by_category.values()] for key in keys}
+    return {
+        key: float(np.nanmean(column)) if not np.isnan(column).all() else float("nan")
+        for key, column in values.items()
+    }
