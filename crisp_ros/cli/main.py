@@ -19,6 +19,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "data": Command("crisp_ros.cli.data", "check data sets; convert and complete them"),
     "demo": Command("crisp_ros.cli.demo", "play a recording through the node and show its answers"),
     "doctor": Command(
         "crisp_ros.cli.doctor", "check machine, ROS, model and topics; say what to fix"

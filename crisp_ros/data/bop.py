@@ -142,6 +142,10 @@ class BopDataset:
             )
         return wanted
 
+    def object_ids(self, image: BopImage) -> tuple[int, ...]:
+        """Of the annotated instances of an image, in the order of their labels."""
+        return tuple(pose.obj_id for pose in self._scenes[image.scene_id].poses[image.image_id])
+
     def is_target(self, image: BopImage, obj_id: int) -> bool:
         """Whether this object is to be estimated in this image; every one where none is listed."""
         return self.targets is None or obj_id in self.targets.get(image, {})

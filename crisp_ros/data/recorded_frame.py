@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crisp_ros.data.bop import BopDataset
+from crisp_ros.data.bop import BopDataset, BopFrame
+from crisp_ros.data.files import DatasetError
 
 WORLD_FRAME = "table"
 _NANOSECONDS = 1_000_000_000
@@ -58,24 +59,88 @@ class RecordedFrame:
 
 
 def bop_frames(dataset: BopDataset, interval_s: float = 1.0) -> Iterator[RecordedFrame]:
-    """The images of a data set as frames, with depth in float32 metres: nothing is rounded."""
+    """The images of a data set as frames, with depth in float32 metres: nothing is rounded.
+
+    Where the camera is stays unknown: each scene has a world of its own.
+    """
     for index, frame in enumerate(dataset.frames(), start=1):
-        truth = tuple(
-            TrueObject(
-                instance.label,
-                dataset.models[instance.obj_id].name,
-                instance.T_camera_object,
-                float("nan") if instance.visible_share is None else instance.visible_share,
-            )
-            for instance in frame.instances
+        yield _recorded(dataset, frame, index, interval_s)
+
+
+def scene_frames(
+    dataset: BopDataset,
+    scene_id: int,
+    interval_s: float = 1.0,
+    on_frame: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[RecordedFrame]:
+    """As `bop_frames`, of one scene, with the place of the camera where the data set states it.
+
+    An object has the same label in all images; `label_names` are those of the whole scene.
+
+    Raises:
+        DatasetError: no image of this scene.
+    """
+    images = [image for image in dataset.images if image.scene_id == scene_id]
+    if not images:
+        known = ", ".join(str(i) for i in sorted({image.scene_id for image in dataset.images}))
+        raise DatasetError(f"{dataset.folder / dataset.split}: no scene {scene_id}; it has {known}")
+    occurrences = {image: _occurrences(dataset.object_ids(image)) for image in images}
+    everything = sorted({one for found in occurrences.values() for one in found})
+    numbers = {one: number for number, one in enumerate(everything, start=1)}
+    names = {numbers[one]: _name(dataset, one.obj_id) for one in everything}
+    for index, image in enumerate(images, start=1):
+        frame = dataset.frame(image)
+        labels = np.array([0, *(numbers[one] for one in occurrences[image])], np.int32)
+        instances = (replace(i, label=int(labels[i.label])) for i in frame.instances)
+        frame = replace(frame, labels=labels[frame.labels], instances=tuple(instances))
+        recorded = _recorded(dataset, frame, index, interval_s)
+        yield replace(recorded, label_names=names, T_world_camera=frame.T_world_camera)
+        on_frame(index, len(images))
+
+
+class _Occurrence(NamedTuple):
+    """An object of a scene: the first, second, ... of its kind."""
+
+    obj_id: int
+    which: int
+
+
+def _occurrences(obj_ids: Sequence[int]) -> list[_Occurrence]:
+    return [
+        _Occurrence(obj_id, obj_ids[:index].count(obj_id)) for index, obj_id in enumerate(obj_ids)
+    ]
+
+
+def depth_in_millimetres(depth: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Depth (H, W) metres rounded to whole millimetres; what is beyond 65.5 m becomes unknown."""
+    millimetres = np.rint(1e3 * depth.astype(np.float64))
+    return np.where(millimetres <= 65535, millimetres, 0).astype(np.uint16)
+
+
+def _recorded(dataset: BopDataset, frame: BopFrame, index: int, interval_s: float) -> RecordedFrame:
+    truth = tuple(
+        TrueObject(
+            instance.label,
+            _name(dataset, instance.obj_id),
+            instance.T_camera_object,
+            float("nan") if instance.visible_share is None else instance.visible_share,
         )
-        yield RecordedFrame(
-            stamp_ns=round(index * interval_s * _NANOSECONDS),
-            frame_id="camera_optical_frame",
-            rgb=frame.rgb,
-            depth=frame.depth,
-            labels=frame.labels,
-            intrinsics=frame.intrinsics,
-            label_names={true.label: true.name for true in truth},
-            truth=truth,
-        )
+        for instance in frame.instances
+    )
+    return RecordedFrame(
+        stamp_ns=round(index * interval_s * _NANOSECONDS),
+        frame_id="camera_optical_frame",
+        rgb=frame.rgb,
+        depth=frame.depth,
+        labels=frame.labels,
+        intrinsics=frame.intrinsics,
+        label_names={true.label: true.name for true in truth},
+        truth=truth,
+    )
+
+
+def _name(dataset: BopDataset, obj_id: int) -> str:
+    if obj_id not in dataset.models:
+        path = dataset.folder / "models" / "models_info.json"
+        raise DatasetError(f"{path}: no model {obj_id}, but an image shows it")
+    return dataset.models[obj_id].name

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 from damage import Damage, cut, paint, remove, write
+from drawing import needs_egl
 from small_nocs import CLASS_IDS, diagonal, items, metric_mesh, write_small_nocs
 
 from crisp_ros.data.files import DatasetError
@@ -22,6 +23,7 @@ SEEDS = {"camera_val": 0, "real_test": 10, "real_train": 20}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    needs_egl()
     return write_small_nocs(tmp_path_factory.mktemp("nocs"))
 
 

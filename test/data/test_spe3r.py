@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import trimesh
 from damage import cut, edit, paint, remove, write
+from drawing import needs_egl
 from small_spe3r import INTRINSICS, SIZE, satellite_mesh, satellite_pose, write_small_spe3r
 
 from crisp_ros.data.files import DatasetError
@@ -19,6 +20,7 @@ from crisp_ros.synthesis.spe3r_maps import write_maps
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    needs_egl()
     folder = write_small_spe3r(tmp_path_factory.mktemp("spe3r"))
     assert write_maps(Spe3rDataset(folder, "all")) == 9
     return folder

@@ -1,0 +1,96 @@
+"""`crisp data`: the health of data sets, and what is made of them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from crisp_ros.cli.options import add_json_option, count, progress
+from crisp_ros.data.bop import BopDataset
+from crisp_ros.data.files import DatasetError
+from crisp_ros.data.health import check_dataset
+from crisp_ros.data.recorded_frame import depth_in_millimetres, scene_frames
+from crisp_ros.data.recording_writer import write_recording
+from crisp_ros.data.spe3r import Spe3rDataset
+from crisp_ros.evaluation.report import write_json
+
+_SHOWN = 20  # problems on a terminal; all are in the JSON file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
+    check = tasks.add_parser("check", help="find out what is in a folder and what is wrong with it")
+    check.add_argument("folder", type=Path, metavar="DIR", help="BOP, SPE3R or NOCS")
+    check.add_argument(
+        "--every", type=count, default=1, metavar="N", help="read each Nth image only"
+    )
+    add_json_option(check)
+    check.set_defaults(perform=_check)
+
+    bag = tasks.add_parser("to-bag", help="convert a scene in the BOP layout into a rosbag2")
+    bag.add_argument("folder", type=Path, metavar="DIR", help="holds models/ and the split")
+    bag.add_argument("--split", default="test", help="folder of the scenes (default: test)")
+    bag.add_argument("--scene", type=int, required=True, metavar="N", help="number of the scene")
+    bag.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="bag to write")
+    bag.add_argument("--rate", type=_rate, default=1.0, metavar="HZ", help="images a second (1)")
+    bag.set_defaults(perform=_to_bag)
+
+    maps = tasks.add_parser("maps", help="draw the depth and coordinate maps that SPE3R lacks")
+    maps.add_argument("folder", type=Path, metavar="DIR", help="holds splits.csv")
+    maps.set_defaults(perform=_maps)
+
+
+def run(args: argparse.Namespace) -> None:
+    args.perform(args)
+
+
+def _check(args: argparse.Namespace) -> None:
+    with progress("images") as on_image:
+        health = check_dataset(args.folder, args.every, on_image)
+    table = Table(title=f"{args.folder}: {health.kind}", box=SIMPLE_HEAD, show_header=False)
+    for name, fact in health.facts.items():
+        table.add_row(name, fact)
+    console = Console()
+    console.print(table)
+    for problem in health.problems[:_SHOWN]:
+        console.print(problem, highlight=False, soft_wrap=True, markup=False)
+    if args.json:
+        write_json(args.json, health.to_json())
+    if health.problems:
+        number = len(health.problems)
+        raise DatasetError(f"{args.folder}: {number} problem{'s' if number > 1 else ''} found")
+    console.print("no problem found")
+
+
+def _to_bag(args: argparse.Namespace) -> None:
+    dataset = BopDataset(args.folder, args.split)
+    with progress("frames") as on_frame:
+        frames = scene_frames(dataset, args.scene, 1.0 / args.rate, on_frame)
+        write_recording(
+            args.output, (replace(f, depth=depth_in_millimetres(f.depth)) for f in frames)
+        )
+    size = sum(file.stat().st_size for file in args.output.iterdir())
+    Console().print(f"{args.output}: {size / 1e6:.1f} MB", highlight=False, soft_wrap=True)
+
+
+def _maps(args: argparse.Namespace) -> None:
+    from crisp_ros.synthesis.spe3r_maps import write_maps  # needs the renderer
+
+    with progress("images") as on_image:
+        written = write_maps(Spe3rDataset(args.folder, "all"), on_image)
+    Console().print(f"{written} images' maps written", highlight=False)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0.01 <= rate <= 1000.0:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected images a second, 0.01 to 1000")
+    return rate
