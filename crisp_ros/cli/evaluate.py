@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, get_args
 
 from rich.console import Console
+from rich.table import Table
 
-from crisp_ros.cli.options import add_json_option, add_model_options, checkpoint_path, progress
+from crisp_ros.cli.options import (
+    OptionError,
+    add_json_option,
+    add_model_options,
+    checkpoint_path,
+    count,
+    output_file,
+    progress,
+)
 from crisp_ros.data.bop import BopDataset
-from crisp_ros.evaluation.bop import BopEvaluationSettings, evaluate_bop
+from crisp_ros.data.nocs import SUBSETS, NocsDataset
+from crisp_ros.data.spe3r import Spe3rDataset, Split
+from crisp_ros.evaluation.bop import BopEvaluation, BopEvaluationSettings, evaluate_bop
+from crisp_ros.evaluation.bop_csv import write_bop_csv
+from crisp_ros.evaluation.data_tables import (
+    bop_caption,
+    bop_report,
+    nocs_caption,
+    nocs_report,
+    spe3r_caption,
+    spe3r_report,
+)
+from crisp_ros.evaluation.nocs import NocsEvaluation, NocsEvaluationSettings, evaluate_nocs
+from crisp_ros.evaluation.pictures import PictureSample
 from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.evaluation.tables import instance_table, summary_table
+from crisp_ros.evaluation.report_parts import DataReport
+from crisp_ros.evaluation.spe3r import Spe3rEvaluation, Spe3rEvaluationSettings, evaluate_spe3r
+from crisp_ros.evaluation.tables import instance_table, report_table, summary_table
 from crisp_ros.geometry.registration import RegistrationSettings
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.observation.objects import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings
+
+_Evaluated = tuple[BopEvaluation | Spe3rEvaluation | NocsEvaluation, DataReport, Iterable[Table]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,33 +52,149 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bop = kinds.add_parser("bop", help="a folder in the BOP layout: models/ and test/")
     bop.add_argument("folder", type=Path, metavar="DIR", help="holds models/ and the split")
     bop.add_argument("--split", default="test", help="folder of the scenes (default: test)")
-    add_model_options(bop)
-    add_json_option(bop)
+    bop.add_argument(
+        "--targets",
+        type=Path,
+        metavar="FILE",
+        help="list of targets (default: DIR/test_targets_bop19.json where there is one)",
+    )
+    bop.add_argument(
+        "--csv",
+        type=output_file,
+        metavar="FILE",
+        help="also write the poses in the form of the BOP benchmark",
+    )
+    bop.set_defaults(evaluate=_evaluate_bop)
+
+    spe3r = kinds.add_parser("spe3r", help="SPE3R with its derived maps (see crisp data maps)")
+    spe3r.add_argument("folder", type=Path, metavar="DIR", help="holds splits.csv")
+    spe3r.add_argument(
+        "--split", default="test", choices=get_args(Split), help="images (default: test)"
+    )
+    spe3r.set_defaults(evaluate=_evaluate_spe3r)
+
+    nocs = kinds.add_parser("nocs", help="NOCS: CAMERA/ or Real/, obj_models/ and gts/")
+    nocs.add_argument("folder", type=Path, metavar="DIR", help="holds obj_models/")
+    nocs.add_argument(
+        "--subset", default="real_test", choices=SUBSETS, help="images (default: real_test)"
+    )
+    nocs.add_argument(
+        "--detections",
+        type=Path,
+        metavar="DIR",
+        help="published detections (results_*.pkl) in place of the true masks",
+    )
+    nocs.set_defaults(evaluate=_evaluate_nocs)
+    for kind in (spe3r, nocs):
+        kind.add_argument(
+            "--every", type=count, default=1, metavar="N", help="take each Nth image only"
+        )
+    for kind in (bop, spe3r, nocs):
+        kind.add_argument(
+            "--report",
+            type=_report_folder,
+            metavar="DIR",
+            help="also write a page with tables, curves and pictures",
+        )
+        add_model_options(kind)
+        add_json_option(kind)
 
 
 def run(args: argparse.Namespace) -> None:
-    dataset = BopDataset(args.folder, args.split)
+    if args.report:
+        _write_report()  # what is missing is told before the long work
+    pictures = PictureSample(seed=args.seed)
+    evaluation, report, tables = args.evaluate(args, pictures)
+    console = Console()
+    for table in tables:
+        console.print(table)
+    if args.json:
+        write_json(args.json, evaluation.to_json())
+    if args.report:
+        page = _write_report()(args.report, report)
+        console.print(f"{page}", highlight=False, soft_wrap=True)
+
+
+def _write_report() -> Callable[[Path, DataReport], Path]:
+    """`write_report`, which needs Matplotlib: loaded only where a report is asked for."""
+    from crisp_ros.evaluation.data_report import write_report
+
+    return write_report
+
+
+def _evaluate_bop(args: argparse.Namespace, pictures: PictureSample) -> _Evaluated:
+    dataset = BopDataset(args.folder, args.split, args.targets)
+    names = {obj_id: model.name for obj_id, model in dataset.models.items()}
+    estimator, config = _estimator(args)
+    with progress("images") as on_frame:
+        evaluation = evaluate_bop(
+            estimator,
+            dataset,
+            BopEvaluationSettings(seed=args.seed),
+            on_frame,
+            lambda estimated, errors: pictures.add(estimated, bop_caption(errors, names)),
+        )
+    evaluation = replace(evaluation, config={**evaluation.config, **config})
+    if args.csv:
+        write_bop_csv(args.csv, (i.result for i in evaluation.instances if i.result is not None))
+    tables = [instance_table(evaluation, names), summary_table(evaluation)]
+    return evaluation, bop_report(evaluation, names, pictures.pictures), tables
+
+
+def _evaluate_spe3r(args: argparse.Namespace, pictures: PictureSample) -> _Evaluated:
+    dataset = Spe3rDataset(args.folder, args.split)
+    estimator, config = _estimator(args)
+    with progress("images") as on_frame:
+        evaluation = evaluate_spe3r(
+            estimator,
+            dataset,
+            Spe3rEvaluationSettings(every=args.every, seed=args.seed),
+            on_frame,
+            lambda estimated, errors: pictures.add(estimated, spe3r_caption(errors)),
+        )
+    evaluation = replace(evaluation, config={**evaluation.config, **config})
+    report = spe3r_report(evaluation, pictures.pictures)
+    return evaluation, report, map(report_table, report.tables)
+
+
+def _evaluate_nocs(args: argparse.Namespace, pictures: PictureSample) -> _Evaluated:
+    dataset = NocsDataset(args.folder, args.subset)
+    if args.detections and not args.detections.is_dir():
+        raise OptionError(f"{args.detections}: no such folder; expected results_*.pkl in it")
+    estimator, config = _estimator(args)
+    with progress("images") as on_frame:
+        evaluation = evaluate_nocs(
+            estimator,
+            dataset,
+            NocsEvaluationSettings(every=args.every, seed=args.seed),
+            args.detections,
+            on_frame,
+            lambda estimated, errors: pictures.add(estimated, nocs_caption(errors)),
+        )
+    evaluation = replace(evaluation, config={**evaluation.config, **config})
+    report = nocs_report(evaluation, pictures.pictures)
+    return evaluation, report, map(report_table, report.tables)
+
+
+def _estimator(args: argparse.Namespace) -> tuple[Estimator, dict[str, Any]]:
+    """The estimator of the options, and what a report says of it."""
     path = checkpoint_path(args.checkpoint)
     settings = EstimatorSettings(
         observation=ObservationSettings(seed=args.seed),
         registration=RegistrationSettings(seed=args.seed),
     )
     estimator = Estimator(load_model(path, args.device), settings, args.device)
-    with progress("images") as on_frame:
-        evaluation = evaluate_bop(
-            estimator, dataset, BopEvaluationSettings(seed=args.seed), on_frame
-        )
-    config = {
-        **evaluation.config,
+    return estimator, {
         "checkpoint": str(path),
         "device": args.device,
         "model_version": estimator.model_version,
         "estimator": asdict(estimator.settings),
         **provenance(args.command_line, args.device),
     }
-    evaluation = replace(evaluation, config=config)
-    console = Console()
-    console.print(instance_table(evaluation, {i: m.name for i, m in dataset.models.items()}))
-    console.print(summary_table(evaluation))
-    if args.json:
-        write_json(args.json, evaluation.to_json())
+
+
+def _report_folder(text: str) -> Path:
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file; expected a folder to write into")
+    return path

@@ -4,42 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from crisp_ros.data.bop import BopDataset, BopFrame, BopInstance, DatasetError
+from crisp_ros.data.bop import BopDataset, BopFrame, BopImage, BopInstance, DatasetError
 from crisp_ros.data.meshes import surface_samples
+from crisp_ros.evaluation.bop_csv import BopResult
+from crisp_ros.evaluation.bop_metrics import SYMMETRY_STEPS, PoseError, average_recall, mspd, mssd
+from crisp_ros.evaluation.chamfers import one_sided_normalised_chamfer
+from crisp_ros.evaluation.estimates import Estimated, FrameEstimator, estimate_frame
 from crisp_ros.evaluation.metrics import (
     CHAMFER_SAMPLES,
     add,
     add_s,
     auc,
+    chamfer,
     rotation_error,
-    shape_error,
     translation_error,
 )
-from crisp_ros.observation.frame import Camera, Frame
 
 if TYPE_CHECKING:
     from crisp_ros.geometry.isosurface import TriangleMesh
-    from crisp_ros.pipeline import FrameEstimate, ObjectEstimate
 
 ADD_S_THRESHOLDS_M = {"1cm": 0.01, "2cm": 0.02, "3cm": 0.03}
 SHAPE_THRESHOLDS_M = {"3cm": 0.03, "5cm": 0.05, "10cm": 0.10}
-
-
-class FrameEstimator(Protocol):
-    """What is evaluated: anything that answers a frame as `crisp_ros.pipeline.Estimator` does."""
-
-    def estimate(self, frame: Frame) -> FrameEstimate:
-        """Estimates the objects of one frame, each under its label."""
-
-    def meshes(self, estimates: Sequence[ObjectEstimate]) -> list[TriangleMesh]:
-        """Surfaces of estimates in their object frames, metres."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +62,9 @@ class InstanceErrors:
         chamfer_m: between reconstructed and true surface in the object frame, metres.
         certified: the estimator vouches for its estimate.
         baseline_add_s_m: ADD-S of the object at the centroid of its depth, not rotated.
+        one_sided_chamfer: see `one_sided_normalised_chamfer`, in diameters.
+        bop: the errors of the BOP benchmark.
+        result: the estimate, None where there is none.
     """
 
     scene: int
@@ -82,6 +77,9 @@ class InstanceErrors:
     translation_error_m: float = math.inf
     chamfer_m: float = math.inf
     certified: bool = False
+    one_sided_chamfer: float = math.inf
+    bop: PoseError | None = None
+    result: BopResult | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON fields; a missed instance has null errors."""
@@ -121,6 +119,17 @@ class BopEvaluation:
         return _areas([i.baseline_add_s_m for i in self.instances], ADD_S_THRESHOLDS_M)
 
     @property
+    def auc_one_sided(self) -> dict[str, float]:
+        """As `auc_e_shape`, of the one-sided Chamfer distance; "cm" are hundredths of a diameter,
+        as in the authors' code."""
+        return _areas([i.one_sided_chamfer for i in self.instances], SHAPE_THRESHOLDS_M)
+
+    @property
+    def average_recall(self) -> dict[str, float]:
+        """Of the BOP benchmark, 0 to 1: mssd, mspd."""
+        return average_recall([i.bop for i in self.instances if i.bop is not None])
+
+    @property
     def certified_share(self) -> float:
         """Certified estimates over all instances."""
         return float(np.mean([i.certified for i in self.instances]))
@@ -138,9 +147,14 @@ class BopEvaluation:
 
 
 class _TrueModel(NamedTuple):
+    """points: (N, 3) drawn on its mesh, metres. rotations: (S, 3, 3) of its symmetries, by whole
+    degrees. symmetries: (S, 4, 4), in the steps of the BOP benchmark."""
+
     mesh: trimesh.Trimesh
     points: NDArray[np.float64]
+    rotations: NDArray[np.float64]
     symmetries: NDArray[np.float64]
+    diameter_m: float
 
 
 def evaluate_bop(
@@ -148,14 +162,17 @@ def evaluate_bop(
     dataset: BopDataset,
     settings: BopEvaluationSettings | None = None,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
+    on_instance: Callable[[Estimated, InstanceErrors], None] = lambda estimated, errors: None,
 ) -> BopEvaluation:
     """Runs an estimator over a data set and measures every annotated instance.
 
     Estimates belong to the instance whose label they carry; the estimator learns neither object
     ids nor poses. True and reconstructed shapes are compared in the frame of the true model.
+    Where the data set lists targets, only their objects are measured.
 
     Args:
         on_frame: called after each image with the number done and the total.
+        on_instance: called with each estimate and its errors.
 
     Raises:
         DatasetError: no instance to measure, or a model or an image is missing.
@@ -164,25 +181,23 @@ def evaluate_bop(
     models: dict[int, _TrueModel] = {}
     measured: list[InstanceErrors] = []
     for done, frame in enumerate(dataset.frames(), start=1):
-        height, width = frame.depth.shape
-        camera = Camera.from_matrix(frame.intrinsics, width, height)
-        result = estimator.estimate(Frame(frame.rgb, frame.depth, frame.labels, camera))
-        meshes = estimator.meshes(result.objects)
-        found = {e.label: (e, m) for e, m in zip(result.objects, meshes, strict=True)}
+        found, time_s = estimate_frame(
+            estimator, frame.rgb, frame.depth, frame.labels, frame.intrinsics
+        )
         for instance in frame.instances:
             share = instance.visible_share
             if share is not None and share < settings.min_visible_share:
                 continue
+            if not dataset.is_target(BopImage(frame.scene_id, frame.image_id), instance.obj_id):
+                continue
             if instance.obj_id not in models:
                 models[instance.obj_id] = _true_model(dataset, instance.obj_id, settings)
             truth = models[instance.obj_id]
-            baseline = _baseline_add_s(frame, instance, truth)
-            identity = (frame.scene_id, frame.image_id, instance.obj_id, baseline)
-            if instance.label in found:
-                errors = _errors(instance, truth, *found[instance.label], settings)
-                measured.append(InstanceErrors(*identity, **errors))
-            else:
-                measured.append(InstanceErrors(*identity))
+            estimated = found.get(instance.label)
+            errors = _errors(frame, instance, truth, estimated, time_s, settings)
+            measured.append(errors)
+            if estimated is not None:
+                on_instance(estimated, errors)
         on_frame(done, len(dataset.images))
     if not measured:
         raise DatasetError(f"{dataset.folder}: no annotated instance to measure in its images")
@@ -193,27 +208,59 @@ def evaluate_bop(
 
 
 def _errors(
+    frame: BopFrame,
     instance: BopInstance,
     truth: _TrueModel,
-    estimate: ObjectEstimate,
-    mesh: TriangleMesh,
+    estimated: Estimated | None,
+    time_s: float,
     settings: BopEvaluationSettings,
-) -> dict[str, Any]:
-    T_estimate, T_truth = estimate.T_camera_object, instance.T_camera_object
-    chamfer_m = math.inf
-    if len(mesh.faces) > 0:
-        surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-        rng = np.random.default_rng(settings.seed)
-        chamfer_m = shape_error(surface, truth.mesh, rng, settings.chamfer_samples)
-    return {
-        "add_s_m": add_s(truth.points, T_estimate, T_truth),
-        "add_m": float(add(truth.points, T_estimate, T_truth)),
-        "rotation_error_rad": float(
-            rotation_error(T_estimate[:3, :3], T_truth[:3, :3], truth.symmetries)
+) -> InstanceErrors:
+    missed = InstanceErrors(
+        frame.scene_id,
+        frame.image_id,
+        instance.obj_id,
+        _baseline_add_s(frame, instance, truth),
+        bop=PoseError(math.inf, math.inf, truth.diameter_m, frame.rgb.shape[1]),
+    )
+    if estimated is None:
+        return missed
+    T_estimate, T_truth = estimated.T_camera_object, instance.T_camera_object
+    corners = truth.mesh.convex_hull.vertices
+    return replace(
+        missed,
+        add_s_m=add_s(truth.points, T_estimate, T_truth),
+        add_m=float(add(truth.points, T_estimate, T_truth)),
+        rotation_error_rad=float(
+            rotation_error(T_estimate[:3, :3], T_truth[:3, :3], truth.rotations)
         ),
-        "translation_error_m": float(translation_error(T_estimate[:3, 3], T_truth[:3, 3])),
-        "chamfer_m": chamfer_m,
-        "certified": bool(estimate.certified),
+        translation_error_m=float(translation_error(T_estimate[:3, 3], T_truth[:3, 3])),
+        certified=estimated.certified,
+        bop=PoseError(
+            mssd(corners, T_estimate, T_truth, truth.symmetries),
+            mspd(truth.mesh.vertices, T_estimate, T_truth, truth.symmetries, frame.intrinsics),
+            truth.diameter_m,
+            frame.rgb.shape[1],
+        ),
+        result=BopResult(
+            frame.scene_id, frame.image_id, instance.obj_id, estimated.score, T_estimate, time_s
+        ),
+        **_shape_errors(estimated.mesh, truth.mesh, settings),
+    )
+
+
+def _shape_errors(
+    mesh: TriangleMesh, true_mesh: trimesh.Trimesh, settings: BopEvaluationSettings
+) -> dict[str, float]:
+    """Of a reconstruction; nothing where it has no surface."""
+    if len(mesh.faces) == 0:
+        return {}
+    surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    rng = np.random.default_rng(settings.seed)
+    estimate = surface_samples(surface, settings.chamfer_samples, rng).points
+    truth = surface_samples(true_mesh, settings.chamfer_samples, rng).points
+    return {
+        "chamfer_m": chamfer(estimate, truth),
+        "one_sided_chamfer": one_sided_normalised_chamfer(estimate, truth),
     }
 
 
@@ -226,7 +273,9 @@ def _true_model(dataset: BopDataset, obj_id: int, settings: BopEvaluationSetting
     model = dataset.models[obj_id]
     rng = np.random.default_rng(settings.seed)
     points = surface_samples(model.mesh, settings.model_points, rng).points
-    return _TrueModel(model.mesh, points, model.symmetries()[:, :3, :3])
+    rotations = model.symmetries()[:, :3, :3]
+    symmetries = model.symmetries(SYMMETRY_STEPS)
+    return _TrueModel(model.mesh, points, rotations, symmetries, model.diameter_m)
 
 
 def _baseline_add_s(frame: BopFrame, instance: BopInstance, truth: _TrueModel) -> float:

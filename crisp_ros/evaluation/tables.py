@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from crisp_ros.evaluation.bop import BopEvaluation, InstanceErrors
+from crisp_ros.evaluation.report_parts import ReportTable, cell, is_ours
 from crisp_ros.evaluation.shape_library import FitError, LibraryCheck
 
 
@@ -41,6 +42,16 @@ def summary_table(evaluation: BopEvaluation) -> Table:
         table.add_row("ADD-S", name, f"{area:.3f}", f"{baseline:.3f}")
     for name, area in evaluation.auc_e_shape.items():
         table.add_row("Chamfer", name, f"{area:.3f}", "")
+    return table
+
+
+def report_table(report: ReportTable) -> Table:
+    """A table of a report."""
+    table = Table(title=report.title, caption=report.note, box=SIMPLE_HEAD)
+    for index, name in enumerate(report.head):
+        table.add_column(name, justify="right" if index else "left", no_wrap=index > 0)
+    for row in report.rows:
+        table.add_row(*map(cell, row), style="bold" if is_ours(row) else None)
     return table
 
 

@@ -1,11 +1,17 @@
-"""`crisp evaluate bop`: the whole road from a folder to a report, with an untrained model."""
+"""`crisp evaluate`: the whole road from a folder to a report, with an untrained model."""
 
 import json
 from pathlib import Path
 
 import pytest
+from drawing import needs_egl
+from small_nocs import write_small_nocs
+from small_spe3r import write_small_spe3r
 
 from crisp_ros.cli.main import main
+from crisp_ros.data.spe3r import Spe3rDataset
+from crisp_ros.evaluation.bop_csv import read_bop_csv
+from crisp_ros.synthesis.spe3r_maps import write_maps
 
 
 def test_a_report_with_the_fixed_names_is_written(
@@ -63,3 +69,56 @@ def test_a_kind_of_data_set_is_required(capsys: pytest.CaptureFixture[str]) -> N
         main(["evaluate"])
     assert end.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_report_and_poses_are_written(
+    folder: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    targets = [{"scene_id": 1, "im_id": 12, "obj_id": 2, "inst_count": 1}]
+    (tmp_path / "mine.json").write_text(json.dumps(targets))
+    page, poses = tmp_path / "report", tmp_path / "poses.csv"
+    options = ["--checkpoint", str(checkpoint), "--report", str(page), "--csv", str(poses)]
+    arguments = ["evaluate", "bop", str(folder), "--targets", str(tmp_path / "mine.json")]
+    assert main([*arguments, *options]) == 0
+    assert str(page / "index.html") in capsys.readouterr().out
+    names = {path.name for path in page.iterdir()}
+    assert {"index.html", "add_s.png", "chamfer.png", "tables.png", "figures.json"} <= names
+    figures = json.loads((page / "figures.json").read_text())
+    assert [(i["image"], i["obj_id"]) for i in figures["instances"]] == [(12, 2)]
+    estimated = figures["instances"][0]["add_s_m"] is not None
+    assert [(r.image_id, r.obj_id) for r in read_bop_csv(poses)] == [(12, 2)] * estimated
+
+
+def test_spe3r_is_evaluated(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs_egl()
+    data = write_small_spe3r(tmp_path / "data", 2)
+    options = ["--checkpoint", str(checkpoint), "--json", str(tmp_path / "x.json")]
+    assert main(["evaluate", "spe3r", str(data), *options]) == 1
+    assert "make them by: crisp data maps" in capsys.readouterr().err
+    write_maps(Spe3rDataset(data))
+    options += ["--report", str(tmp_path / "report")]
+    assert main(["evaluate", "spe3r", str(data), *options]) == 0
+    assert "Table 10" in capsys.readouterr().out
+    report = json.loads((tmp_path / "x.json").read_text())
+    assert [i["satellite"] for i in report["images"]] == ["drum", "drum"]
+    assert report["config"]["command"].startswith("crisp evaluate spe3r")
+    assert (tmp_path / "report" / "e_pose.png").is_file()
+
+
+def test_nocs_is_evaluated(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs_egl()
+    data = write_small_nocs(tmp_path / "data")
+    options = ["--checkpoint", str(checkpoint), "--json", str(tmp_path / "x.json"), "--every", "2"]
+    options += ["--report", str(tmp_path / "report")]
+    assert main(["evaluate", "nocs", str(data), *options]) == 0
+    assert "Table 9" in capsys.readouterr().out
+    report = json.loads((tmp_path / "x.json").read_text())
+    assert [i["category"] for i in report["instances"]] == ["bottle", "mug", "laptop"]
+    assert set(report["map_iou"]) == {"25", "50", "75"}
+    assert (tmp_path / "report" / "degrees.png").is_file()
+    assert main(["evaluate", "nocs", str(data), "--detections", "absent", *options[:2]]) == 1
+    assert "absent: no such folder" in capsys.readouterr().err

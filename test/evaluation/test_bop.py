@@ -41,6 +41,7 @@ class Oracle:
                     label=instance.label,
                     T_camera_object=instance.T_camera_object.copy(),
                     certified=True,
+                    score=0.9,
                     mesh=self.true_meshes[instance.obj_id],
                 )
             )

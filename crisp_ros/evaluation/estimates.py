@@ -1,0 +1,65 @@
+"""Running what is evaluated on the images of a data set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crisp_ros.observation.frame import Camera, Frame
+
+if TYPE_CHECKING:
+    from crisp_ros.geometry.isosurface import TriangleMesh
+    from crisp_ros.pipeline import FrameEstimate, ObjectEstimate
+
+
+class FrameEstimator(Protocol):
+    """What is evaluated: anything that answers a frame as `crisp_ros.pipeline.Estimator` does."""
+
+    def estimate(self, frame: Frame) -> FrameEstimate:
+        """Estimates the objects of one frame, each under its label."""
+
+    def meshes(self, estimates: Sequence[ObjectEstimate]) -> list[TriangleMesh]:
+        """Surfaces of estimates in their object frames, metres."""
+
+
+class Estimated(NamedTuple):
+    """One object of one frame.
+
+    rgb, labels, intrinsics: of the frame. label: of the object. T_camera_object: (4, 4) metres.
+    mesh: the reconstructed surface, object frame, metres. score: in [0, 1].
+    """
+
+    rgb: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    intrinsics: NDArray[np.float64]
+    label: int
+    T_camera_object: NDArray[np.float64]
+    mesh: TriangleMesh
+    certified: bool
+    score: float
+
+
+def estimate_frame(
+    estimator: FrameEstimator,
+    rgb: NDArray[np.uint8],
+    depth: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    intrinsics: NDArray[np.float64],
+) -> tuple[dict[int, Estimated], float]:
+    """The estimates of a frame by label, and the seconds that they took without their meshes."""
+    height, width = depth.shape
+    frame = Frame(rgb, depth, labels, Camera.from_matrix(intrinsics, width, height))
+    start = time.perf_counter()
+    objects = estimator.estimate(frame).objects
+    seconds = time.perf_counter() - start
+    found = {
+        e.label: Estimated(
+            rgb, labels, intrinsics, e.label, e.T_camera_object, mesh, bool(e.certified), e.score
+        )
+        for e, mesh in zip(objects, estimator.meshes(objects), strict=True)
+    }
+    return found, seconds
