@@ -10,6 +10,7 @@ from torch import Tensor
 
 from crisp_ros.correction.residuals import (
     evenly_chosen,
+    geman_mcclure,
     surface_objective,
     usable,
 )
@@ -47,7 +48,7 @@ class ProjectedGradientSettings:
 
     learning_rate: float = 1e-2
     iterations: int = 25
-    points: int = 400
+    points: int = 256
     robust_scale_m: float = 0.01
     own_code: bool = True
     patience: int = 8
@@ -147,10 +148,12 @@ def _slope(
     scale: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """The objective (A,) of the active objects and its gradient (A, K) in their coefficients."""
-    with torch.enable_grad():
-        coefficients = c[active].requires_grad_(True)
-        codes = (coefficients[:, None] @ hull[active]).squeeze(1)
-        sdf = decoder(points[active], codes)
-        objective = surface_objective(sdf, counted[active], scale.expand(len(active)))
-        (gradient,) = torch.autograd.grad(objective.sum(), coefficients)
-    return objective.detach(), gradient
+    share = counted[active] / counted[active].sum(-1, keepdim=True).clamp_min(1e-12)
+
+    def slope(sdf: Tensor) -> Tensor:
+        return 2 * share * geman_mcclure(sdf.square(), scale).weight * sdf
+
+    codes = (c[active, None] @ hull[active]).squeeze(1)
+    sdf, in_codes = decoder.sdf_and_code_gradient(points[active], codes, slope)
+    objective = surface_objective(sdf, counted[active], scale.expand(len(active)))
+    return objective, (hull[active] @ in_codes[..., None]).squeeze(-1)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-_ROWS_PER_CHUNK = (
-    2048  # a chunk's activations stay in a core's cache; larger ones cost more a point
-)
+_ROWS_PER_CHUNK = 1024  # a chunk's activations stay in a core's cache
+_LEAST_ROWS = 16  # of an object in a chunk
 
 
 class SignedDistance(NamedTuple):
@@ -18,6 +18,13 @@ class SignedDistance(NamedTuple):
 
     sdf: (..., N) in metres, negative inside. gradient: (..., N, 3), unitless.
     """
+
+    sdf: Tensor
+    gradient: Tensor
+
+
+class CodeGradient(NamedTuple):
+    """Signed distances (B, N), metres, and a loss's gradient (B, code_dim) in the codes."""
 
     sdf: Tensor
     gradient: Tensor
@@ -71,8 +78,8 @@ class ShapeDecoder(nn.Module):
     @torch.no_grad()
     def sdf(self, points: Tensor, codes: Tensor) -> Tensor:
         """`forward` without gradients: in place and in cache-sized chunks, several times faster."""
-        weights, biases = self._folded_film(codes)
-        pieces = [self._sdf_chunk(chunk, weights, biases) for chunk in self._chunks(points, codes)]
+        film = self._film_terms(codes)
+        pieces = [self._sdf_chunk(chunk, film) for chunk in self._chunks(points, codes)]
         return torch.cat(pieces, dim=-1)
 
     @torch.no_grad()
@@ -83,50 +90,74 @@ class ShapeDecoder(nn.Module):
             points: (..., N, 3) object frame, metres.
             codes: (..., code_dim); leading dimensions broadcast against those of `points`.
         """
-        weights, biases = self._folded_film(codes)
-        pieces = [
-            self._gradient_chunk(chunk, weights, biases) for chunk in self._chunks(points, codes)
-        ]
+        film = self._film_terms(codes)
+        pieces = [self._gradient_chunk(chunk, film) for chunk in self._chunks(points, codes)]
         return SignedDistance(
             torch.cat([p.sdf for p in pieces], dim=-1),
             torch.cat([p.gradient for p in pieces], dim=-2),
         )
 
-    def _folded_film(self, codes: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Folds scale and shift into per-object weights (..., in, out) and biases (..., 1, out)."""
-        scales, shifts = self.film(codes)
-        weights, biases = [], []
-        for i, layer in enumerate(self.film_layers):
-            scale, shift = scales[..., i, :], shifts[..., i, :]
-            weights.append(layer.weight.t() * scale[..., None, :])
-            biases.append((layer.bias * scale + shift)[..., None, :])
-        return weights, biases
+    @torch.no_grad()
+    def sdf_and_code_gradient(
+        self, points: Tensor, codes: Tensor, slope: Callable[[Tensor], Tensor]
+    ) -> CodeGradient:
+        """Signed distances and a loss's gradient in the codes, by a hand-written backward pass.
 
-    def _chunks(self, points: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
-        batch = torch.broadcast_shapes(points.shape[:-2], codes.shape[:-1])
-        if points.shape[-2] == 0:
-            return (points,)
-        if points.is_cuda:
-            return (points,)
-        rows = max(64, _ROWS_PER_CHUNK // max(1, batch.numel()))
-        return points.split(rows, dim=-2)
-
-    def _sdf_chunk(self, points: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Tensor:
-        y = points
-        for weight, bias in zip(weights, biases, strict=True):
-            y = torch.matmul(y, weight).add_(bias).sin_()
-        return self.final_layer(y).squeeze(-1)
-
-    def _gradient_chunk(
-        self, points: Tensor, weights: list[Tensor], biases: list[Tensor]
-    ) -> SignedDistance:
-        y, slopes = points, []
-        for weight, bias in zip(weights, biases, strict=True):
-            y = torch.matmul(y, weight).add_(bias)
+        Args:
+            points: (B, N, 3) object frame, metres.
+            codes: (B, code_dim).
+            slope: of the loss: from the distances (B, N) to their slopes dL/dsdf (B, N).
+        """
+        scales, shifts = (part.unsqueeze(-2).unbind(-3) for part in self.film(codes))
+        y, products, slopes = points, [], []
+        for layer, scale, shift in zip(self.film_layers, scales, shifts, strict=True):
+            products.append(layer(y))
+            y = torch.addcmul(shift, products[-1], scale)
             slopes.append(torch.cos(y))
             y.sin_()
         sdf = self.final_layer(y).squeeze(-1)
-        back = self.final_layer.weight.expand_as(y)
-        for weight, slope in zip(reversed(weights), reversed(slopes), strict=True):
-            back = torch.matmul(slope.mul_(back), weight.transpose(-1, -2))
+        back = slope(sdf)[..., None] * self.final_layer.weight
+        parts = []
+        for i in reversed(range(len(slopes))):
+            back = slopes[i].mul_(back)
+            parts.append(torch.stack((products[i].mul_(back).sum(-2), back.sum(-2)), dim=-2))
+            if i > 0:
+                back = torch.matmul(back.mul_(scales[i]), self.film_layers[i].weight)
+        return CodeGradient(sdf, torch.stack(parts[::-1], dim=-3).flatten(-3))
+
+    def _film_terms(self, codes: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer, what its product W y is multiplied by and what is added, (..., 1, hidden).
+
+        The weights stay those of all objects, so that a layer is one product however many there
+        are: folded into weights of each object's own, the film costs more than it saves.
+        """
+        scales, shifts = (part.unsqueeze(-2).unbind(-3) for part in self.film(codes))
+        return [
+            (scale, torch.addcmul(shift, layer.bias, scale))
+            for layer, scale, shift in zip(self.film_layers, scales, shifts, strict=True)
+        ]
+
+    def _chunks(self, points: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
+        batch = torch.broadcast_shapes(points.shape[:-2], codes.shape[:-1])
+        if points.shape[-2] == 0 or points.is_cuda:
+            return (points,)
+        rows = max(_LEAST_ROWS, _ROWS_PER_CHUNK // max(1, batch.numel()))
+        return points.split(rows, dim=-2)
+
+    def _sdf_chunk(self, points: Tensor, film: list[tuple[Tensor, Tensor]]) -> Tensor:
+        y = points
+        for layer, (scale, shift) in zip(self.film_layers, film, strict=True):
+            y = torch.addcmul(shift, torch.matmul(y, layer.weight.t()), scale).sin_()
+        return self.final_layer(y).squeeze(-1)
+
+    def _gradient_chunk(self, points: Tensor, film: list[tuple[Tensor, Tensor]]) -> SignedDistance:
+        y, slopes = points, []
+        for layer, (scale, shift) in zip(self.film_layers, film, strict=True):
+            y = torch.addcmul(shift, torch.matmul(y, layer.weight.t()), scale)
+            slopes.append(torch.cos(y).mul_(scale))
+            y.sin_()
+        sdf = self.final_layer(y).squeeze(-1)
+        back = self.final_layer.weight
+        for layer, slope in zip(reversed(self.film_layers), reversed(slopes), strict=True):
+            back = torch.matmul(slope.mul_(back), layer.weight)
         return SignedDistance(sdf, back)

@@ -54,6 +54,17 @@ def test_the_gradient_is_autograds(decoder: ShapeDecoder) -> None:
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_gradient_in_the_codes_is_autograds(decoder: ShapeDecoder) -> None:
+    points, codes = _case(3)
+    weights = torch.linspace(0.1, 2.0, 21).reshape(3, 7)
+    codes.requires_grad_(True)
+    sdf = decoder(points, codes)
+    (expected,) = torch.autograd.grad((weights * sdf.square()).sum(), codes)
+    found = decoder.sdf_and_code_gradient(points, codes.detach(), lambda d: 2 * weights * d)
+    torch.testing.assert_close(found.sdf, sdf.detach())
+    torch.testing.assert_close(found.gradient, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_many_points_are_split_without_a_seam(decoder: ShapeDecoder) -> None:
     points, codes = _case(points=5000)
     torch.testing.assert_close(decoder.sdf(points, codes), decoder(points, codes).detach())

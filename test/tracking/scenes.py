@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from crisp_ros.network.decoder import SignedDistance
+from crisp_ros.network.decoder import CodeGradient, SignedDistance
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.pipeline import ObjectEstimate
 from crisp_ros.tracking.depth_points import DepthPoints
@@ -42,6 +42,15 @@ class AnalyticDecoder:
             sdf = self(x, codes)
             (gradient,) = torch.autograd.grad(sdf.sum(), x)
         return SignedDistance(sdf.detach(), gradient)
+
+    def sdf_and_code_gradient(
+        self, points: Tensor, codes: Tensor, slope: Callable[[Tensor], Tensor]
+    ) -> CodeGradient:
+        with torch.enable_grad():
+            c = codes.detach().requires_grad_(True)
+            sdf = self(points, c)
+            (gradient,) = torch.autograd.grad(sdf, c, slope(sdf.detach()))
+        return CodeGradient(sdf.detach(), gradient)
 
 
 def turns(axis: Sequence[float], count: int) -> NDArray[np.float64]:
