@@ -1,46 +1,7 @@
-"""The small decoder that knows the eight analytic shapes."""
-
-from pathlib import Path
-from typing import NamedTuple
-
 import pytest
-import torch
-from analytic import AnalyticShape, household
-from safetensors.torch import load_file
-from torch import Tensor
-
-from crisp_ros.network.decoder import ShapeDecoder
-from crisp_ros.network.library import ShapeLibrary
-
-
-class Known(NamedTuple):
-    """A decoder, its library, and the closed-form shapes that the library's codes stand for."""
-
-    decoder: ShapeDecoder
-    library: ShapeLibrary
-    shapes: tuple[AnalyticShape, ...]
-
-    def codes(self, *names: str) -> Tensor:
-        """Codes (B, C) of shapes by name."""
-        return self.library.codes[[self.library.names.index(name) for name in names]]
-
-    def named(self, *names: str) -> list[AnalyticShape]:
-        """Closed-form shapes by name."""
-        return [self.shapes[self.library.names.index(name)] for name in names]
+from known import Known, load_known
 
 
 @pytest.fixture(scope="session")
 def known() -> Known:
-    stored = load_file(Path(__file__).with_name("shapes.safetensors"))
-    codes = stored.pop("codes").float()
-    decoder = ShapeDecoder(hidden=stored["decoder.final_layer.weight"].shape[1])
-    decoder.load_state_dict({n.removeprefix("decoder."): v.float() for n, v in stored.items()})
-    decoder.eval().requires_grad_(False)
-    shapes = household()
-    library = ShapeLibrary(
-        tuple(shape.name for shape in shapes),
-        codes,
-        torch.tensor([shape.lower for shape in shapes]),
-        torch.tensor([shape.upper for shape in shapes]),
-    )
-    return Known(decoder, library, shapes)
+    return load_known()

@@ -1,0 +1,142 @@
+"""Wall times of several tasks, taken in turns so that a busy moment falls on all of them alike."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to be timed.
+
+    Attributes:
+        name: of the row that it becomes.
+        run: does the work on one of several inputs, given its index, and returns the answer.
+        inputs: their number; repetition i works on input i modulo this.
+        repetitions: of the timed work.
+        objects, points: that one run handles, points an object.
+        solver: how it is done, for the reader.
+        device: whose work is waited for.
+    """
+
+    name: str
+    run: Callable[[int], Any]
+    inputs: int
+    repetitions: int
+    objects: int
+    points: int
+    solver: str
+    device: str = "cpu"
+
+
+@dataclass
+class Timing:
+    """What came of a task.
+
+    Attributes:
+        task: the task.
+        milliseconds: wall time of each repetition.
+        answers: of the first run on each input, by its index.
+    """
+
+    task: Task
+    milliseconds: list[float] = field(default_factory=list)
+    answers: dict[int, Any] = field(default_factory=dict)
+
+    @property
+    def median_ms(self) -> float:
+        """Median over the repetitions."""
+        return float(np.median(self.milliseconds))
+
+    @property
+    def p95_ms(self) -> float:
+        """The time that 95 % of the repetitions stay within."""
+        return float(np.quantile(self.milliseconds, 0.95))
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as JSON values."""
+        return {
+            "name": self.task.name,
+            "objects": self.task.objects,
+            "points": self.task.points,
+            "solver": self.task.solver,
+            "median_ms": self.median_ms,
+            "p95_ms": self.p95_ms,
+            "repetitions": len(self.milliseconds),
+        }
+
+
+def timed(
+    tasks: Sequence[Task], on_run: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, Timing]:
+    """Runs every task once to warm up and then round by round, and returns timings by name.
+
+    Tasks with fewer repetitions drop out of the later rounds.
+
+    Args:
+        tasks: of distinct names.
+        on_run: called with the runs done and their number, warm-ups included.
+    """
+    timings = {task.name: Timing(task) for task in tasks}
+    total = sum(task.repetitions + 1 for task in tasks)
+    done = 0
+    for turn in range(-1, max(task.repetitions for task in tasks)):
+        for task in tasks:
+            if turn >= task.repetitions:
+                continue
+            index = max(turn, 0) % task.inputs
+            synchronised(task.device)
+            start = time.perf_counter()
+            answer = task.run(index)
+            synchronised(task.device)
+            if turn >= 0:
+                timings[task.name].milliseconds.append(1e3 * (time.perf_counter() - start))
+                timings[task.name].answers.setdefault(index, answer)
+            done += 1
+            on_run(done, total)
+    return timings
+
+
+def synchronised(device: str) -> None:
+    """Waits until a GPU has done all that it was given; on a CPU there is nothing to wait for."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@dataclass(frozen=True)
+class DeviceUse:
+    """What one run asks of a GPU.
+
+    Attributes:
+        peak_memory_mb: most memory that tensors held at once, 2^20 bytes.
+        host_synchronisations: times that the CPU waited for the GPU.
+    """
+
+    peak_memory_mb: float
+    host_synchronisations: int
+
+
+def device_use(run: Callable[[], Any], device: str) -> DeviceUse | None:
+    """Memory and waits of one run; None on a CPU, where neither is counted."""
+    if torch.device(device).type != "cuda":
+        run()
+        return None
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            run()
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    waits = sum("synchroniz" in str(warning.message) for warning in told)
+    return DeviceUse(torch.cuda.max_memory_allocated(device) / 2**20, waits)
