@@ -1,0 +1,79 @@
+"""`crisp bench`: speed of every stage, beside baselines built like the authors' code."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from crisp_ros.cli.options import (
+    OptionError,
+    add_json_option,
+    add_model_options,
+    checkpoint_path,
+    output_file,
+    progress,
+)
+from crisp_ros.evaluation.bench import run_bench, run_random_bench
+from crisp_ros.evaluation.bench_page import (
+    comparison_table,
+    device_line,
+    frame_line,
+    markdown_page,
+    stage_table,
+)
+from crisp_ros.evaluation.bench_tasks import BenchSettings
+from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.network.model import network_names
+from crisp_ros.share import share_directory
+
+RECORDING = Path("recordings") / "table"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_options(parser)
+    parser.add_argument(
+        "--network",
+        choices=network_names(),
+        help="time network and frame of this design with random weights, instead of a model",
+    )
+    parser.add_argument(
+        "--bag",
+        type=Path,
+        metavar="PATH",
+        help="recording for the row of a whole frame (default: the one that comes along)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer repetitions and objects, within a minute"
+    )
+    add_json_option(parser)
+    parser.add_argument(
+        "--markdown", type=output_file, metavar="FILE", help="also write a page about the figures"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.network and args.checkpoint:
+        raise OptionError("--network stands for random weights: give it or --checkpoint, not both")
+    settings = BenchSettings(quick=args.quick, seed=args.seed)
+    recording = args.bag or share_directory() / RECORDING
+    if args.network:
+        with progress("runs") as on_run:
+            report = run_random_bench(args.network, recording, settings, args.device, on_run)
+    else:
+        model = load_model(checkpoint_path(args.checkpoint))
+        with progress("runs") as on_run:
+            report = run_bench(model, recording, settings, args.device, on_run)
+    console = Console()
+    console.print(stage_table(report))
+    if report.comparisons:
+        console.print(comparison_table(report))
+    console.print(f"{frame_line(report)} {device_line(report)}", highlight=False)
+    origin = provenance(args.command_line, args.device)
+    if args.json:
+        write_json(args.json, {**origin, **report.to_json()})
+    if args.markdown:
+        args.markdown.parent.mkdir(parents=True, exist_ok=True)
+        args.markdown.write_text(markdown_page(report, origin))
