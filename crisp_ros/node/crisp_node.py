@@ -31,6 +31,7 @@ from crisp_ros.node.parameters import (
     resolved_device,
 )
 from crisp_ros.node.publishers import Outputs
+from crisp_ros.node.self_training import SelfTraining
 from crisp_ros.node.tracking import Tracking
 from crisp_ros.node.worker import NewestItemWorker
 from crisp_ros.pipeline import Estimator, EstimatorSettings
@@ -51,8 +52,13 @@ def make_estimator(parameters: Parameters) -> Estimator:
     if parameters.threads > 0:
         torch.set_num_threads(parameters.threads)
     device = resolved_device(parameters.device)
-    path = parameters.checkpoint or share_directory() / DEFAULT_CHECKPOINT
-    return Estimator(load_model(path, device), estimator_settings(parameters), device)
+    model = load_model(checkpoint_file(parameters), device)
+    return Estimator(model, estimator_settings(parameters), device)
+
+
+def checkpoint_file(parameters: Parameters) -> Path:
+    """The model file that parameters ask for."""
+    return Path(parameters.checkpoint or share_directory() / DEFAULT_CHECKPOINT)
 
 
 def estimator_settings(
@@ -102,6 +108,7 @@ class CrispNode(LifecycleNode):
         self._estimator: Estimator | None = None
         self._outputs: Outputs | None = None
         self._known = KnownObjects()
+        self._self_training = SelfTraining()
         self._broadcaster = TransformBroadcaster(self)
         self._parameters_set = ParameterServer(self, lambda: self._label, self._changed)
         topics = {input: self.resolve_topic_name(topic) for input, topic in TOPICS.items()}
@@ -110,6 +117,7 @@ class CrispNode(LifecycleNode):
             self, self._monitor, lambda: self._parameters_set.values, lambda: self._label
         )
         self._diagnostics.add("fixed frame", self._tracking.fixed_frame.report)
+        self._diagnostics.add("self-training", self._self_training.report)
         self._worker: NewestItemWorker[Received] = NewestItemWorker(
             self._process, self._failed, "estimation"
         )
@@ -125,6 +133,9 @@ class CrispNode(LifecycleNode):
         try:
             self._estimator = self._make_estimator(parameters)
             self._estimator.warm_up()
+            if parameters.self_training:
+                file = checkpoint_file(parameters)
+                self._self_training.configure(self._estimator, parameters, file)
             self._tracking.configure(self._estimator)
             self._outputs = Outputs(self, self._broadcaster, self._viewer_came)
         except Exception as error:  # whatever it is, the node stays, and says it
@@ -161,6 +172,7 @@ class CrispNode(LifecycleNode):
             self.get_logger().error(f"cannot activate: {error}")
             return FAILURE
         self._worker.start()
+        self._self_training.start()
         self._label = "active"
         return SUCCESS
 
@@ -192,12 +204,14 @@ class CrispNode(LifecycleNode):
         return SUCCESS
 
     def close(self) -> None:
-        """Ends the worker's thread, before the node is destroyed."""
+        """Ends the threads, before the node is destroyed."""
         self._worker.stop()
+        self._self_training.stop()
 
     def _stop(self) -> None:
         self._inputs.unsubscribe()
         self._worker.stop()
+        self._self_training.stop()
         self._tracking.stop()
         if self._outputs is not None:
             self._outputs.publish_ends(self._known.clear(), self._parameters_set.values)
@@ -206,6 +220,7 @@ class CrispNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
         self._tracking.release()
+        self._self_training.release()
         self._outputs = None
         self._estimator = None
         self._diagnostics.model = ModelStatus({}, "")
@@ -264,7 +279,8 @@ class CrispNode(LifecycleNode):
             return
         self._monitor.accepted(warnings)
         stage_ms = {"convert": 1e3 * (time.perf_counter() - start)}
-        trace = self._estimator.trace(frame)
+        with self._self_training.estimating():
+            trace = self._estimator.trace(frame)
         stage_ms.update(trace.estimate.stage_ms)
         if received.run != self._inputs.run:
             return  # time jumped back meanwhile
@@ -275,6 +291,7 @@ class CrispNode(LifecycleNode):
             self.get_logger().warning(str(error), throttle_duration_sec=5.0, skip_first=False)
             return
         stage_ms["tracking"] = 1e3 * (time.perf_counter() - start)
+        self._self_training.offer(trace, {o.estimate.label: o.id for o in tracked.objects})
         estimate = tracked.estimate_of(trace.estimate)
         known = self._known.updated((*tracked.objects, *tracked.held))
         self._outputs.publish_estimate(header, known, estimate, stage_ms, parameters)

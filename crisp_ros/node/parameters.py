@@ -302,6 +302,37 @@ class Parameters:
         False, "Broadcast the transforms of all objects, not only of those with a certificate."
     )
     mesh_faces: int = _parameter(2000, "Most triangles of a published mesh.", low=100, high=100000)
+    self_training: bool = _parameter(
+        False,
+        "Learn in the background from certified estimates; see docs/self_training.md.",
+        Settable.UNCONFIGURED,
+    )
+    self_training_reference: str = _parameter(
+        "",
+        "Reference set that guards the learning. Empty: MODEL.reference.safetensors beside the "
+        "model file.",
+        Settable.UNCONFIGURED,
+    )
+    self_training_buffer: int = _parameter(
+        50, "Certified samples that are kept to learn from.", Settable.UNCONFIGURED, 1, 500
+    )
+    self_training_steps: int = _parameter(
+        50,
+        "Steps of learning between two questions to the guard.",
+        Settable.UNCONFIGURED,
+        1,
+        10000,
+    )
+    self_training_max_duty: float = _parameter(
+        0.25,
+        "Largest share of the time that the learning thread works.",
+        Settable.UNCONFIGURED,
+        0.01,
+        1.0,
+    )
+    self_training_threads: int = _parameter(
+        1, "CPU threads of the learning.", Settable.UNCONFIGURED, 1, 256
+    )
 
 
 # Headings of the documentation, by the first parameter under each.
@@ -311,6 +342,7 @@ SECTIONS = {
     "certificate_quantile": "Certificate",
     "fixed_frame": "Tracking",
     "tf_prefix": "Outputs",
+    "self_training": "Self-training",
 }
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Parameters)}

@@ -1,0 +1,155 @@
+"""Self-training in the node: switched by parameters, fed by the estimates, told in diagnostics."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_updater import DiagnosticStatusWrapper
+
+from crisp_ros.adaptation.reference import load_reference, reference_path
+from crisp_ros.adaptation.self_trainer import SelfTrainingSettings, Status, samples_path
+from crisp_ros.adaptation.worker import SelfTrainingWorker, WorkerSettings
+from crisp_ros.node.parameters import Parameters
+from crisp_ros.pipeline import Estimator, Trace
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+class SelfTrainingError(RuntimeError):
+    """What was asked of self-training cannot be done; says why."""
+
+
+class SelfTraining:
+    """The background worker in the node's lifecycle; does nothing where it is switched off."""
+
+    def __init__(self) -> None:
+        self._worker: SelfTrainingWorker | None = None
+        self._note = ""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a worker, at work or not."""
+        return self._worker is not None
+
+    def configure(self, estimator: Estimator, parameters: Parameters, checkpoint: Path) -> None:
+        """Prepares the worker, if it is wanted.
+
+        Args:
+            checkpoint: file of the estimator's model; its reference set lies beside it, or is the
+                one that the parameters name, and the samples of an earlier run lie beside it, too.
+
+        Raises:
+            ReferenceError: there is no reference set for this model.
+            ValueError: the model has no shape library.
+        """
+        self.release()
+        if not parameters.self_training:
+            return
+        given = parameters.self_training_reference
+        path = Path(given) if given else reference_path(checkpoint)
+        reference = load_reference(path, estimator.model)
+        settings = WorkerSettings(
+            SelfTrainingSettings(
+                buffer=parameters.self_training_buffer,
+                steps_per_candidate=parameters.self_training_steps,
+            ),
+            parameters.self_training_max_duty,
+            parameters.self_training_threads,
+        )
+        self._worker = SelfTrainingWorker(estimator, reference, settings)
+        if samples_path(checkpoint).is_file():
+            self._note = self._worker.restore_samples(samples_path(checkpoint))
+
+    def start(self) -> None:
+        """Begins to learn."""
+        if self._worker is not None:
+            self._worker.start()
+
+    def stop(self) -> None:
+        """Pauses; what was learned stays."""
+        if self._worker is not None:
+            self._worker.stop()
+
+    def release(self) -> None:
+        """Ends the worker and forgets what was learned and not saved."""
+        self.stop()
+        self._worker, self._note = None, ""
+
+    def estimating(self) -> contextlib.AbstractContextManager[None]:
+        """While the context is open the worker begins nothing."""
+        return contextlib.nullcontext() if self._worker is None else self._worker.estimating()
+
+    def offer(self, trace: Trace, ids: Mapping[int, str]) -> None:
+        """Shows a frame to the worker; costs nothing.
+
+        Args:
+            ids: of the objects, by label.
+        """
+        if self._worker is not None:
+            self._worker.offer(trace, ids)
+
+    def save_checkpoint(self, path: Path) -> str:
+        """Writes the weights in use as a model file, the samples beside it; the model's version.
+
+        Raises:
+            SelfTrainingError: it is switched off.
+            OSError: a file cannot be written.
+        """
+        return self._working().save(path)
+
+    def rollback(self) -> str:
+        """Goes back to the weights before the last swap; the model's version.
+
+        Raises:
+            SelfTrainingError: it is switched off, or there was no swap to go back from.
+        """
+        done, version = self._working().roll_back("asked for by ~/rollback")
+        if not done:
+            raise SelfTrainingError(f"there is no swap to go back from: model {version}")
+        return version
+
+    def _working(self) -> SelfTrainingWorker:
+        if self._worker is None:
+            raise SelfTrainingError("self-training is off: set the parameter self_training")
+        return self._worker
+
+    def report(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        """Fills in the diagnostics' status."""
+        if self._worker is None:
+            stat.summary(OK, "off")
+            return stat
+        status = self._worker.status
+        if self._worker.error:
+            stat.summary(ERROR, f"ended: {self._worker.error}")
+        elif self._note:
+            stat.summary(WARN, f"samples of the last run not taken: {self._note}")
+        else:
+            stat.summary(OK, status.event or f"{status.buffered} certified samples, no swap yet")
+        for key, value in _values(status).items():
+            stat.add(key, value)
+        return stat
+
+
+def _values(status: Status) -> dict[str, str]:
+    values = {
+        "model version": status.version,
+        "steps": str(status.steps),
+        "swaps": str(status.swaps),
+        "candidates refused": str(status.refused),
+        "rollbacks": str(status.rollbacks),
+        "certified samples": str(status.buffered),
+        "held-back samples": str(status.held_back),
+        "memory of samples (MB)": f"{status.nbytes / 1e6:.1f}",
+        "certified share": f"{status.share:.2f}",
+    }
+    if status.losses is not None:
+        values["PNC error, rms (mm)"] = f"{1e3 * status.losses.pnc_m2**0.5:.1f}"
+        values["shape code error"] = f"{status.losses.code:.3f}"
+    if status.verdict is not None:
+        values["reference pose accuracy"] = f"{status.verdict.accuracy.pose:.3f}"
+        values["reference shape accuracy"] = f"{status.verdict.accuracy.shape:.3f}"
+        values["score of held-back samples"] = f"{status.verdict.live:.3f}"
+    return values

@@ -1,0 +1,104 @@
+"""Self-training in the node: switched on by a parameter, refused with a reason, told of."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from adaptation_samples import CHECKPOINT, shipped_model
+from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_updater import DiagnosticStatusWrapper
+from lifecycle_msgs.msg import Transition
+from node.peer import Scene, graph
+
+from crisp_ros.adaptation.reference import ReferenceError
+from crisp_ros.network.checkpoint import Model, load_model, save_model
+from crisp_ros.node.parameters import Parameters
+from crisp_ros.node.self_training import SelfTraining, SelfTrainingError
+from crisp_ros.pipeline import Estimator, EstimatorSettings
+
+ON = Parameters(self_training=True)
+
+
+@pytest.fixture(scope="module")
+def estimator() -> Estimator:
+    return Estimator(load_model(CHECKPOINT), EstimatorSettings(corrector=None, visibility=None))
+
+
+def told(training: SelfTraining) -> tuple[bytes, str, dict[str, str]]:
+    status = training.report(DiagnosticStatusWrapper())
+    return status.level, status.message, {v.key: v.value for v in status.values}
+
+
+def test_off_by_default_and_says_so(estimator: Estimator) -> None:
+    training = SelfTraining()
+    training.configure(estimator, Parameters(), CHECKPOINT)
+    assert not training.is_on
+    training.start()
+    with training.estimating():
+        pass
+    training.stop()
+    assert told(training)[:2] == (DiagnosticStatus.OK, "off")
+    for request in (training.rollback, lambda: training.save_checkpoint(Path("nowhere"))):
+        with pytest.raises(SelfTrainingError, match="set the parameter self_training"):
+            request()
+
+
+def test_without_a_reference_set_it_is_refused(estimator: Estimator, tmp_path: Path) -> None:
+    with pytest.raises(ReferenceError, match="crisp render reference"):
+        SelfTraining().configure(estimator, ON, tmp_path / "other.safetensors")
+
+
+def test_on_it_reports_saves_and_has_nothing_to_go_back_to(
+    estimator: Estimator, tmp_path: Path
+) -> None:
+    training = SelfTraining()
+    training.configure(estimator, ON, CHECKPOINT)
+    try:
+        level, message, values = told(training)
+        assert level == DiagnosticStatus.OK and message == "0 certified samples, no swap yet"
+        assert values["model version"] == estimator.model_version and values["steps"] == "0"
+        saved = tmp_path / "model.safetensors"
+        assert training.save_checkpoint(saved) == estimator.model_version
+        learned = load_model(saved)
+        for name, value in shipped_model().network.state_dict().items():
+            assert torch.equal(learned.network.state_dict()[name], value)
+        with pytest.raises(SelfTrainingError, match="no swap to go back from"):
+            training.rollback()
+        # The saved model goes on with the samples beside it and the reference set it is told.
+        again = SelfTraining()
+        reference = str(CHECKPOINT.with_name("crisp_ycbv_compact.reference.safetensors"))
+        parameters = Parameters(self_training=True, self_training_reference=reference)
+        again.configure(Estimator(learned), parameters, saved)
+        assert told(again)[0] == DiagnosticStatus.OK
+        damaged = tmp_path / "model.samples.safetensors"
+        damaged.write_bytes(os.urandom(100))
+        again.configure(Estimator(learned), parameters, saved)
+        assert told(again)[0] == DiagnosticStatus.WARN and "samples" in told(again)[1]
+    finally:
+        training.release()
+    assert not training.is_on
+
+
+def test_the_node_learns_beside_its_estimates_and_says_why_it_cannot(tmp_path: Path) -> None:
+    bare = tmp_path / "bare.safetensors"
+    save_model(bare, Model(shipped_model().network, None, {"version": "bare"}))
+    arguments = ["--ros-args", "-p", f"checkpoint:={bare}", "-p", "self_training:=true"]
+    arguments += ["-p", "threads:=1", "-p", "self_training_max_duty:=1.0"]
+    with graph(None, arguments) as (peer, _):
+        assert not peer.transition(Transition.TRANSITION_CONFIGURE)
+        status = peer.diagnosis("model", "reference set")
+        assert status.level == DiagnosticStatus.ERROR
+        assert peer.set_parameters(checkpoint="") == []
+        peer.activate()
+        assert "no swap yet" in peer.diagnosis("self-training", "no swap yet").message
+        for _ in range(6):
+            answer = peer.answer(Scene())
+        assert len(answer.estimates) == 2
+        # Every fifth sample of an object is held back, certified or not.
+        status = peer.diagnosis("self-training", answer.model_version)
+        values = {v.key: v.value for v in status.values}
+        assert int(values["held-back samples"]) + int(values["certified samples"]) >= 1
+        assert peer.set_parameters(self_training=False) != []
