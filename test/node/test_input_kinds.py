@@ -13,6 +13,7 @@ import pytest
 from lifecycle_msgs.msg import Transition
 from node.peer import CAMERA_FRAME, CX, CY, FOCAL, HEIGHT, WIDTH, Peer, Scene, graph, image
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from ros_graph import spin_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import (
@@ -30,6 +31,10 @@ ARGUMENTS = [
     *("--ros-args", "-p", "label_names:=1=mug,2=bowl"),
     *("-p", "diagnostic_updater.period:=0.2", "-p", "input_timeout:=1.0"),
     *("-p", f"qos_overrides.{SEGMENTATION}/compressed.subscription.reliability:=reliable"),
+    # No image is lost on a loaded machine.
+    *("-p", f"qos_overrides.{RGB}.subscription.reliability:=reliable"),
+    *("-p", f"qos_overrides.{DEPTH}.subscription.reliability:=reliable"),
+    *("-p", f"qos_overrides.{SEGMENTATION}.subscription.reliability:=reliable"),
 ]
 RAW = dict(
     image_transport="raw",
@@ -48,11 +53,13 @@ class Camera:
     def __init__(self, peer: Peer, types: dict[str, type]) -> None:
         self._peer = peer
         self._publishers = {t: peer.node.create_publisher(k, t, 10) for t, k in types.items()}
+        peer.wait(lambda: all(p.get_subscription_count() for p in self._publishers.values()))
+        # The other side may find this one a bit later, and hears nothing before.
+        spin_until(peer.node, lambda: False, 0.5)
 
     def send(self, messages: dict[str, object], late_s: dict[str, float] | None = None) -> Header:
         """Publishes one frame; the header of the colour image. late_s: stamps that differ."""
         peer = self._peer
-        peer.wait(lambda: all(p.get_subscription_count() for p in self._publishers.values()))
         peer.stamp_ns += 100_000_000
         for topic, message in messages.items():
             stamp_ns = peer.stamp_ns + round(1e9 * (late_s or {}).get(topic, 0.0))
@@ -84,7 +91,8 @@ def switch(peer: Peer, **parameters: object) -> None:
 def places(peer: Peer, header: Header) -> dict[int, np.ndarray]:
     """Position of each label's object in the answer to a frame, metres."""
     answer = peer.answer_to(header)
-    positions = {o.label: o.pose.pose.position for o in answer.estimates}
+    # What is only remembered has no label.
+    positions = {o.label: o.pose.pose.position for o in answer.estimates if o.label}
     return {label: np.array((p.x, p.y, p.z)) for label, p in positions.items()}
 
 
