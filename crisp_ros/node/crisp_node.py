@@ -293,6 +293,7 @@ class CrispNode(LifecycleNode):
         stage_ms["tracking"] = 1e3 * (time.perf_counter() - start)
         self._self_training.offer(trace, {o.estimate.label: o.id for o in tracked.objects})
         estimate = tracked.estimate_of(trace.estimate)
+        self._monitor.tracked((*tracked.objects, *tracked.unseen))
         known = self._known.updated((*tracked.objects, *tracked.held))
         self._outputs.publish_estimate(header, known, estimate, stage_ms, parameters)
         delay = self.get_clock().now() - Time.from_msg(header.stamp)

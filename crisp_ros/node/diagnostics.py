@@ -71,6 +71,7 @@ class Diagnostics:
         updater.add("synchronisation", self._synchronisation)
         updater.add("clock", self._clock)
         updater.add("estimates", self._estimates)
+        updater.add("tracks", self._tracks)
         updater.add("depth scale and registration", self._agreement)
         updater.add("timing", self._timing)
         updater.add("device", self._device)
@@ -182,6 +183,20 @@ class Diagnostics:
                 stat.add(f"withheld {id}", reason)
             for label, reason in rejected:
                 stat.add(f"rejected label {label}", reason)
+        return stat
+
+    def _tracks(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        with self._monitor.lock:
+            tracks = self._monitor.work.tracks
+        seen = sum(track.seen for track in tracks)
+        certified = sum(track.estimate.certified for track in tracks)
+        stat.summary(OK, f"{len(tracks)} tracks, {seen} seen, {certified} certified now")
+        for track in tracks:
+            stat.add(
+                track.id,
+                f"{track.state.value}, {track.sightings} sightings, shape {track.mesh_version} "
+                f"from {track.views_used} views",
+            )
         return stat
 
     def _agreement(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:

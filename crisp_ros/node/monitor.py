@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crisp_ros.pipeline import FrameEstimate
+from crisp_ros.tracking.track import TrackedObject
 
 _WINDOW_S = 5.0  # over which rates are measured
 _FRAMES = 100  # over which medians are taken
@@ -117,6 +118,7 @@ class WorkRecord:
         last_error: why the latest failed, "" if it did not.
         estimate: the latest, or None.
         ids: of its objects.
+        tracks: all that the tracker follows, seen in the latest frame or not.
         fits: of the objects of the latest frames.
         latencies: from the stamps of the latest frames to their publication, seconds.
         stages: milliseconds a stage of the latest frames.
@@ -132,6 +134,7 @@ class WorkRecord:
     last_error: str = ""
     estimate: FrameEstimate | None = None
     ids: tuple[str, ...] = ()
+    tracks: tuple[TrackedObject, ...] = ()
     fits: deque[tuple[Fit, ...]] = field(default_factory=lambda: deque(maxlen=_FITS))
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_FRAMES))
     stages: dict[str, deque[float]] = field(default_factory=dict)
@@ -204,6 +207,11 @@ class Monitor:
             for name, milliseconds in stage_ms.items():
                 work.stages.setdefault(name, deque(maxlen=_FRAMES)).append(milliseconds)
 
+    def tracked(self, tracks: tuple[TrackedObject, ...]) -> None:
+        """Notes what the tracker follows."""
+        with self.lock:
+            self.work.tracks = tracks
+
     def failed(self, reason: str) -> None:
         """Notes a frame that failed within the node."""
         with self.lock:
@@ -223,6 +231,7 @@ class Monitor:
                 record.fault = record.warning = record.incompatible_qos = ""
             self.work.set_times.clear()
             self.work.fits.clear()
+            self.work.tracks = ()
             self.work.last_error = ""
 
 

@@ -16,6 +16,8 @@ from crisp_ros.pipeline import EstimatorSettings, FrameEstimate, ObjectEstimate,
 from crisp_ros.tracking.track import TrackedObject, TrackState
 
 HALF_EDGES = np.array([0.03, 0.04, 0.05])
+OFF_CENTRE = 50  # label of an object whose frame's origin is not the middle of its box
+OFFSET = np.array([0.02, -0.01, 0.015])  # of that box
 SYMMETRIC = 60  # label of an object that half a turn about its z axis maps onto itself
 WITHHELD_FROM = 100  # labels from here on get no certificate
 CODE_LENGTH = 8
@@ -32,6 +34,7 @@ def estimate(
     """An estimate of a box."""
     if residual_m is None:
         residual_m = 0.004 if certified else 0.013
+    offset = OFFSET if label == OFF_CENTRE else np.zeros(3)
     return ObjectEstimate(
         label=label,
         T_camera_object=T_camera_object,
@@ -44,8 +47,8 @@ def estimate(
         reason="" if certified else REASON,
         inlier_share=0.9,
         n_points=100,
-        lower=-HALF_EDGES,
-        upper=HALF_EDGES,
+        lower=offset - HALF_EDGES,
+        upper=offset + HALF_EDGES,
     )
 
 
@@ -74,7 +77,7 @@ def half_turn() -> np.ndarray:
 
 
 class FakeEstimator:
-    """Puts a box, axes along the camera's, at each label's mean depth point.
+    """Puts a box, axes along the camera's, around each label's mean depth point.
 
     The red value of the image's first pixel goes into the shape codes, so that a publisher can
     change the shapes; where the green one is odd, the symmetric object is turned by half a turn. A
@@ -120,6 +123,8 @@ class FakeEstimator:
                 np.mean((v - camera.cy) / camera.fy * z),
                 np.mean(z),
             )
+            if label == OFF_CENTRE:
+                T[:3, 3] -= OFFSET
             if label == SYMMETRIC and green % 2:
                 T = T @ half_turn()
             code = np.full(CODE_LENGTH, label + red, np.float32)
@@ -131,6 +136,8 @@ class FakeEstimator:
     def meshes(self, estimates: list[ObjectEstimate]) -> list[TriangleMesh]:
         """Boxes of the estimates' sizes."""
         self.meshes_made += len(estimates)
-        box = trimesh.creation.box(2 * HALF_EDGES)
-        vertices, faces = box.vertices.astype(np.float32), box.faces.astype(np.int32)
-        return [TriangleMesh(vertices, faces) for _ in estimates]
+        boxes = [trimesh.creation.box(bounds=np.stack([e.lower, e.upper])) for e in estimates]
+        return [
+            TriangleMesh(box.vertices.astype(np.float32), box.faces.astype(np.int32))
+            for box in boxes
+        ]

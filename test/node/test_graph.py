@@ -11,7 +11,7 @@ import pytest
 from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
-from node.fakes import HALF_EDGES, REASON
+from node.fakes import HALF_EDGES, OFF_CENTRE, OFFSET, REASON
 from node.peer import CAMERA_FRAME, HEIGHT, LATCHED, WIDTH, Peer, Scene, graph, image
 from ros_graph import free_domain, spin_until
 from sensor_msgs.msg import Image
@@ -121,6 +121,29 @@ def test_meshes_and_markers_reach_late_subscribers_and_follow_the_shape(peer: Pe
     peer.node.create_subscription(type(first), "/crisp/meshes", later.append, LATCHED)
     latest = {"mug_1": changed.mesh_version, "object_2": changed.mesh_version}
     peer.wait(lambda: latest.items() <= {m.id: m.mesh_version for m in later}.items())
+
+
+def test_a_pose_is_that_of_the_models_frame_and_not_of_the_middle_of_its_box(peer: Peer) -> None:
+    peer.listen_to_shapes()
+    scene = Scene({OFF_CENTRE: (20, 30, 60, 70, 1.2)})  # away from all before
+    (found,) = (o for o in peer.answer(scene).estimates if o.label)
+    p, size = found.pose.pose.position, found.size
+    origin = np.array((p.x, p.y, p.z))
+    np.testing.assert_allclose(origin + OFFSET, scene.centre(OFF_CENTRE), atol=1e-5)
+    np.testing.assert_allclose((size.x, size.y, size.z), 2 * HALF_EDGES, atol=1e-6)
+    meshes = peer.received["meshes"]
+    peer.wait(lambda: any(m.id == found.id for m in meshes))
+    mesh = next(m.mesh for m in meshes if m.id == found.id)
+    vertices = np.array([(v.x, v.y, v.z) for v in mesh.vertices])
+    np.testing.assert_allclose(vertices.min(0), OFFSET - HALF_EDGES, atol=1e-6)
+    np.testing.assert_allclose(vertices.max(0), OFFSET + HALF_EDGES, atol=1e-6)
+
+
+def test_tracks_are_listed(peer: Peer) -> None:
+    answer = peer.answer(Scene())
+    ids = {o.id for o in answer.estimates if o.label}
+    status = peer.diagnosis("tracks", "2 seen")
+    assert ids <= {v.key for v in status.values}
 
 
 def test_a_marker_is_deleted_when_its_object_ends(peer: Peer) -> None:
