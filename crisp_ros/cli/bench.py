@@ -17,6 +17,7 @@ from crisp_ros.cli.options import (
 )
 from crisp_ros.evaluation.bench import run_bench, run_random_bench
 from crisp_ros.evaluation.bench_page import (
+    answer_lines,
     comparison_table,
     device_line,
     frame_line,
@@ -70,6 +71,8 @@ def run(args: argparse.Namespace) -> None:
     console.print(stage_table(report))
     if report.comparisons:
         console.print(comparison_table(report))
+        for line in answer_lines(report):
+            console.print(line, highlight=False)
     console.print(f"{frame_line(report)} {device_line(report)}", highlight=False)
     origin = provenance(args.command_line, args.device)
     if args.json:

@@ -174,7 +174,7 @@ class _Judge:
                 shapes += 1
         figures = {"largest_distance_voxels": apart, "watertight": closed, "shapes": shapes}
         words = f"surfaces at most {apart:.2g} voxels apart, {closed} of {shapes} watertight"
-        return Answers(apart <= 0.5 and closed == shapes, figures, words)
+        return Answers(bool(apart <= 0.5 and closed == shapes), figures, words)
 
     def _objective(self, i: int, z: Tensor, codes: Tensor) -> Tensor:
         sdf = self.decoder.sdf(z, codes)
@@ -216,4 +216,4 @@ def _farthest(ours: TriangleMesh, dense: TriangleMesh) -> float:
 
 def _is_closed(mesh: TriangleMesh) -> bool:
     surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-    return not mesh.is_empty and bool(surface.is_watertight) and surface.volume > 0
+    return not mesh.is_empty and bool(surface.is_watertight and surface.volume > 0)

@@ -62,7 +62,7 @@ def frame_task(
         repetitions,
         objects,
         road.points,
-        "estimate, track, mesh where a shape is new",
+        "estimate, track, new meshes",
         device,
     )
 

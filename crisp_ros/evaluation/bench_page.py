@@ -45,10 +45,14 @@ def comparison_table(report: BenchReport) -> Table:
     for column in ("times\nfaster", "at least"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("holds", justify="center")
-    table.add_column("answers")
     for cells in _comparison_rows(report):
-        table.add_row(*cells)
+        table.add_row(*cells[:-1])
     return table
+
+
+def answer_lines(report: BenchReport) -> list[str]:
+    """What the answers of each comparison are, a line each."""
+    return [f"{c.name} and {c.baseline}: {c.answers.words}" for c in report.comparisons]
 
 
 def frame_line(report: BenchReport) -> str:

