@@ -32,6 +32,7 @@ COMMANDS = {
     ),
     "library": Command("crisp_ros.cli.library", "check, extend or make a model's known shapes"),
     "render": Command("crisp_ros.cli.render", "make synthetic recordings and test sets"),
+    "replay": Command("crisp_ros.cli.replay", "repeat the estimate of a dumped frame"),
     "self-train": Command(
         "crisp_ros.cli.self_train", "let a model learn from its own certified estimates"
     ),

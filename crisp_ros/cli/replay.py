@@ -1,0 +1,146 @@
+"""`crisp replay`: repeats the estimate of a frame that the node dumped."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from scipy.spatial.transform import Rotation
+
+from crisp_ros.cli.options import OptionError, add_json_option, checkpoint_path, device
+from crisp_ros.evaluation.frame_dump import FrameDump, FrameDumpError, read_frame_dump
+from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.pipeline import Estimator, FrameEstimate, ObjectEstimate
+
+# Other machines, devices and numbers of threads add in another order.
+_SAME_M, _SAME_RAD = 1e-4, 2e-3
+
+
+class Difference(NamedTuple):
+    """Of an object's repeated pose from the recorded one; and whether all of the estimate is equal
+    to the last bit."""
+
+    label: int
+    metres: float
+    radians: float
+    identical: bool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="of the node's ~/dump_frame")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="MODEL",
+        help="model file (default: the one that the node used)",
+    )
+    parser.add_argument(
+        "--device", type=device, help="cpu, cuda or cuda:N (default: as the node's)"
+    )
+    add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    dump = read_frame_dump(args.file)
+    where = device(args.device or dump.device)
+    estimator = _estimator(dump, args.checkpoint, where)
+    torch.set_num_threads(dump.threads)
+    repeated = estimator.estimate(dump.frame)
+    differences = compared(dump.estimate, repeated)
+    console = Console()
+    console.print(_table(dump, repeated, differences))
+    identical = all(d.identical for d in differences)
+    console.print(
+        "identical to the last bit" if identical else "not identical to the last bit",
+        highlight=False,
+    )
+    if args.json:
+        content = {
+            "file": str(args.file),
+            "model_version": repeated.model_version,
+            "identical": identical,
+            "objects": [d._asdict() for d in differences],
+            "rejected": [list(r) for r in repeated.rejected],
+            **provenance(args.command_line, where),
+        }
+        write_json(args.json, content)
+    worst = max(differences, key=lambda d: d.metres, default=None)
+    if any(d.metres > _SAME_M or d.radians > _SAME_RAD for d in differences):
+        raise FrameDumpError(
+            f"{args.file}: not reproduced: label {worst.label} by {1e3 * worst.metres:.3g} mm"
+        )
+
+
+def compared(recorded: FrameEstimate, repeated: FrameEstimate) -> list[Difference]:
+    """How far apart two estimates of one frame are, object by object.
+
+    Raises:
+        FrameDumpError: they found different objects.
+    """
+    before = {e.label: e for e in recorded.objects}
+    after = {e.label: e for e in repeated.objects}
+    if before.keys() != after.keys():
+        raise FrameDumpError(
+            f"not reproduced: objects {sorted(after)}, recorded were {sorted(before)}"
+        )
+    return [_difference(before[label], after[label]) for label in sorted(before)]
+
+
+def _difference(before: ObjectEstimate, after: ObjectEstimate) -> Difference:
+    a, b = before.T_camera_object, after.T_camera_object
+    metres = float(np.linalg.norm(a[:3, 3] - b[:3, 3]))
+    radians = float(Rotation.from_matrix(a[:3, :3].T @ b[:3, :3]).magnitude())
+    identical = all(
+        np.array_equal(getattr(before, name), getattr(after, name))
+        for name in ("T_camera_object", "code", "covariance", "lower", "upper")
+    ) and (
+        (before.certified, before.reason, before.n_points)
+        == (after.certified, after.reason, after.n_points)
+    )
+    if a.tobytes() == b.tobytes():
+        radians = 0.0  # not the rounding of the comparison
+    return Difference(before.label, metres, radians, identical)
+
+
+def _estimator(dump: FrameDump, checkpoint: Path | None, where: str) -> Estimator:
+    recorded = Path(dump.checkpoint) if dump.checkpoint else None
+    path = checkpoint_path(checkpoint or (recorded if recorded and recorded.is_file() else None))
+    estimator = Estimator(load_model(path, where), dump.settings, where)
+    if estimator.model_version != dump.estimate.model_version:
+        raise OptionError(
+            f"{path} is model {estimator.model_version}, the frame was estimated by "
+            f"{dump.estimate.model_version}: name that file by --checkpoint (a model that trained "
+            "itself is saved by the node's ~/save_checkpoint)"
+        )
+    return estimator
+
+
+def _table(dump: FrameDump, repeated: FrameEstimate, differences: list[Difference]) -> Table:
+    height, width = dump.frame.labels.shape
+    table = Table(
+        title=f"{width} x {height} px, model {repeated.model_version}, stamp "
+        f"{dump.context.get('stamp', 'unknown')}",
+    )
+    for column in ("label", "x y z (m)", "certified", "apart (mm)", "apart (deg)", "identical"):
+        table.add_column(column, justify="left" if column == "identical" else "right")
+    by_label: dict[int, Any] = {e.label: e for e in repeated.objects}
+    for d in differences:
+        e = by_label[d.label]
+        table.add_row(
+            str(d.label),
+            " ".join(f"{v:.3f}" for v in e.T_camera_object[:3, 3]),
+            "yes" if e.certified else e.reason,
+            f"{1e3 * d.metres:.3g}",
+            f"{math.degrees(d.radians):.3g}",
+            "yes" if d.identical else "no",
+        )
+    for label, reason in repeated.rejected:
+        table.add_row(str(label), "", reason)
+    return table

@@ -1,0 +1,151 @@
+"""One frame with everything its estimate depends on, in one file: to repeat it elsewhere.
+
+The file is of safetensors, which holds arrays and JSON, and runs nothing when it is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from crisp_ros.observation.frame import Camera, Frame, FrameError
+from crisp_ros.observation.objects import Rejected
+from crisp_ros.pipeline import EstimatorSettings, FrameEstimate, ObjectEstimate
+
+SUFFIX = ".safetensors"
+_FORMAT = "crisp_ros frame 1"
+_IMAGES = ("rgb", "depth", "labels")
+# Of an ObjectEstimate: what is an array goes into the file as one, by object.
+_ARRAYS = ("T_camera_object", "code", "lower", "upper", "covariance")
+
+T = TypeVar("T")
+
+
+class FrameDumpError(ValueError):
+    """A file that is no frame dump, or not a whole one."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrameDump:
+    """A frame and its estimate.
+
+    Attributes:
+        frame: what the estimator was given.
+        estimate: what it answered, before any tracking.
+        settings: of the estimator.
+        checkpoint: model file, as far as known; its version is `estimate.model_version`.
+        device: of the estimator, such as "cpu".
+        threads: of PyTorch; with another number the last bits may differ.
+        context: further JSON values to be read by people: messages, parameters, versions.
+    """
+
+    frame: Frame
+    estimate: FrameEstimate
+    settings: EstimatorSettings
+    checkpoint: str
+    device: str
+    threads: int
+    context: Mapping[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Writes the file; a reader never sees half of it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        tensors: dict[str, NDArray[Any]] = {name: getattr(self.frame, name) for name in _IMAGES}
+        objects = []
+        for i, estimate in enumerate(self.estimate.objects):
+            values = {f.name: getattr(estimate, f.name) for f in dataclasses.fields(estimate)}
+            for name in _ARRAYS:
+                array = values.pop(name)
+                if array is not None:
+                    tensors[f"objects.{i}.{name}"] = np.ascontiguousarray(array)
+            objects.append(values)
+        content = {
+            "camera": dataclasses.asdict(self.frame.camera),
+            "objects": objects,
+            "rejected": [list(r) for r in self.estimate.rejected],
+            "stage_ms": self.estimate.stage_ms,
+            "model_version": self.estimate.model_version,
+            "settings": dataclasses.asdict(self.settings),
+            "checkpoint": self.checkpoint,
+            "device": self.device,
+            "threads": self.threads,
+            "context": dict(self.context),
+        }
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            save_file(tensors, temporary, {"format": _FORMAT, "content": json.dumps(content)})
+            temporary.replace(path)
+        except SafetensorError as error:  # its way to report a full disk
+            raise OSError(f"{path}: {error}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def read_frame_dump(path: Path) -> FrameDump:
+    """Reads what `FrameDump.write` wrote.
+
+    Raises:
+        OSError: the file cannot be read.
+        FrameDumpError: it is something else, damaged, or of another version of this package.
+    """
+    with open(path, "rb"):  # says why not, where safetensors does not
+        pass
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise FrameDumpError(f"{path}: a safetensors file, but not a dumped frame")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        content = json.loads(metadata["content"])
+        frame = Frame(*(tensors[name] for name in _IMAGES), Camera(**content["camera"]))
+        objects = []
+        for i, values in enumerate(content["objects"]):
+            arrays = {name: tensors.get(f"objects.{i}.{name}") for name in _ARRAYS}
+            objects.append(ObjectEstimate(**values, **arrays))
+        rejected = tuple(Rejected(*entry) for entry in content["rejected"])
+        estimate = FrameEstimate(
+            tuple(objects), rejected, content["stage_ms"], content["model_version"]
+        )
+        return FrameDump(
+            frame,
+            estimate,
+            _restored(EstimatorSettings, content["settings"]),
+            content["checkpoint"],
+            content["device"],
+            content["threads"],
+            content["context"],
+        )
+    except (SafetensorError, FrameError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, FrameDumpError):
+            raise
+        raise FrameDumpError(f"{path}: not a dumped frame of this version ({error})") from error
+
+
+def _restored(kind: type[T], values: Mapping[str, Any]) -> T:
+    """A settings dataclass of what `dataclasses.asdict` and JSON made of it."""
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _restored_value(hints[name], value) for name, value in values.items()})
+
+
+def _restored_value(hint: Any, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, dict):
+        kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        return _restored(next(k for k in kinds if dataclasses.is_dataclass(k)), value)
+    return value

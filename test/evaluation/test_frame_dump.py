@@ -1,0 +1,121 @@
+"""Frame dumps: written and read without loss, and refused when they are not what they claim."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from analytic import box, mug
+from analytic_scene import rendered, truthful_model
+from safetensors.numpy import save_file
+
+from crisp_ros.cli.main import main
+from crisp_ros.cli.replay import compared
+from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.correction.corrector import CorrectorSettings
+from crisp_ros.evaluation.frame_dump import FrameDump, FrameDumpError, read_frame_dump
+from crisp_ros.observation.objects import ObservationSettings, Rejected
+from crisp_ros.pipeline import Estimator, EstimatorSettings
+
+SHAPES = (box((0.04, 0.025, 0.055)), mug(0.04, 0.045, 0.008, 0.03))
+SETTINGS = EstimatorSettings(
+    observation=ObservationSettings(points=300),
+    certificate=CertificateSettings(threshold_m=0.02),
+    corrector=CorrectorSettings(shape_ratio=math.inf),
+    visibility=None,
+)
+
+
+def at(x: float, z: float) -> np.ndarray:
+    T = np.eye(4)
+    T[:3, 3] = x, 0.0, z
+    return T
+
+
+@pytest.fixture(scope="module")
+def dump() -> FrameDump:
+    frame = rendered(SHAPES, (at(-0.1, 0.7), at(0.1, 0.7)), (4, 7)).frame
+    estimate = Estimator(truthful_model(SHAPES, (0, 1)), SETTINGS).estimate(frame)
+    estimate = dataclasses.replace(estimate, rejected=(Rejected(9, "too few points"),))
+    return FrameDump(frame, estimate, SETTINGS, "model.safetensors", "cpu", 1, {"stamp": "1.5"})
+
+
+def test_everything_comes_back_to_the_last_bit(dump: FrameDump, tmp_path: Path) -> None:
+    dump.write(tmp_path / "frame.safetensors")
+    read = read_frame_dump(tmp_path / "frame.safetensors")
+    for name in ("rgb", "depth", "labels"):
+        before, after = getattr(dump.frame, name), getattr(read.frame, name)
+        assert before.dtype == after.dtype and np.array_equal(before, after)
+    assert read.frame.camera == dump.frame.camera
+    assert read.settings == dump.settings
+    assert read.estimate.rejected == dump.estimate.rejected
+    assert read.estimate.stage_ms == dump.estimate.stage_ms
+    assert (read.device, read.threads, read.context) == ("cpu", 1, {"stamp": "1.5"})
+    differences = compared(dump.estimate, read.estimate)
+    assert [(d.label, d.metres, d.identical) for d in differences] == [(4, 0, True), (7, 0, True)]
+    repeated = Estimator(truthful_model(SHAPES, (0, 1)), read.settings).estimate(read.frame)
+    assert all(d.identical for d in compared(read.estimate, repeated))
+    assert list(tmp_path.iterdir()) == [tmp_path / "frame.safetensors"]
+
+
+def test_no_covariance_and_no_residual_are_kept_as_such(dump: FrameDump, tmp_path: Path) -> None:
+    bare = [
+        dataclasses.replace(e, covariance=None, residual_m=math.inf) for e in dump.estimate.objects
+    ]
+    estimate = dataclasses.replace(dump.estimate, objects=tuple(bare))
+    dataclasses.replace(dump, estimate=estimate).write(tmp_path / "frame.safetensors")
+    read = read_frame_dump(tmp_path / "frame.safetensors").estimate.objects
+    assert all(e.covariance is None and e.residual_m == math.inf for e in read)
+
+
+def test_differences_are_told(dump: FrameDump) -> None:
+    moved = dump.estimate.objects[1].T_camera_object.copy()
+    moved[0, 3] += 0.002
+    objects = (
+        dump.estimate.objects[0],
+        dataclasses.replace(dump.estimate.objects[1], T_camera_object=moved),
+    )
+    other = dataclasses.replace(dump.estimate, objects=objects)
+    first, second = compared(dump.estimate, other)
+    assert first.identical and not second.identical
+    assert second.metres == pytest.approx(0.002) and second.radians == pytest.approx(0, abs=1e-7)
+    with pytest.raises(FrameDumpError, match=r"objects \[4\], recorded were \[4, 7\]"):
+        compared(dump.estimate, dataclasses.replace(dump.estimate, objects=objects[:1]))
+
+
+def test_other_files_are_refused_in_one_line(dump: FrameDump, tmp_path: Path, capsys) -> None:
+    text, other, cut, older = (tmp_path / f"{n}.safetensors" for n in ("a", "b", "c", "d"))
+    text.write_text("no tensors")
+    save_file({"x": np.zeros(3)}, other)
+    dump.write(cut)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    save_file({"x": np.zeros(3)}, older, {"format": "crisp_ros frame 1", "content": "{}"})
+    for path, words in (
+        (tmp_path / "none.safetensors", "No such file"),
+        (tmp_path, "Is a directory"),
+        (text, "not a dumped frame"),
+        (other, "not a dumped frame"),
+        (cut, "not a dumped frame"),
+        (older, "not a dumped frame of this version"),
+    ):
+        assert main(["replay", str(path)]) == 1
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1, error
+
+
+def test_a_failed_write_leaves_nothing(dump: FrameDump, tmp_path: Path) -> None:
+    (tmp_path / "taken.safetensors").mkdir()
+    with pytest.raises(OSError):
+        dump.write(tmp_path / "taken.safetensors")
+    assert [p.name for p in tmp_path.iterdir()] == ["taken.safetensors"]
+
+
+def test_replay_needs_the_model_that_estimated(dump: FrameDump, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "frame.safetensors"
+    dump.write(path)
+    assert main(["replay", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert "the frame was estimated by test-0123456789ab" in error and "--checkpoint" in error
