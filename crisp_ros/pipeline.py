@@ -212,7 +212,7 @@ class Estimator:
         self.model = model
         self.model_version = model_version(model)
         self._adopted: tuple[Mapping[str, Tensor], str] | None = None
-        self._meshes: OrderedDict[bytes, TriangleMesh] = OrderedDict()
+        self._meshes: OrderedDict[tuple[bytes, float], TriangleMesh] = OrderedDict()
         self._mesh_lock = threading.Lock()
 
     @property
@@ -286,32 +286,46 @@ class Estimator:
         """The surface of an estimate, object frame; see `meshes`."""
         return self.meshes([estimate])[0]
 
-    def meshes(self, estimates: Sequence[ObjectEstimate]) -> list[TriangleMesh]:
+    def meshes(
+        self, estimates: Sequence[ObjectEstimate], grown_m: float = 0.0
+    ) -> list[TriangleMesh]:
         """The surfaces of estimates, object frame, metres, watertight; empty where there is none.
 
         Made on demand, those that are new at once, and kept by shape code. May be called from
         another thread than `estimate`.
+
+        Args:
+            estimates: of objects.
+            grown_m: the surface is where the signed distance has this value, not zero: outside the
+                shape by so much.
         """
+
+        def key(estimate: ObjectEstimate) -> tuple[bytes, float]:
+            return estimate.code.tobytes(), grown_m
+
         with self._mesh_lock:
-            new = {e.code.tobytes(): e for e in estimates if e.code.tobytes() not in self._meshes}
+            new = {key(e): e for e in estimates if key(e) not in self._meshes}
             if new:
-                made = self._extracted(list(new.values()))
+                made = self._extracted(list(new.values()), grown_m)
                 self._meshes.update(zip(new, made, strict=True))
             found = []
             for estimate in estimates:
-                key = estimate.code.tobytes()
-                self._meshes.move_to_end(key)
-                found.append(self._meshes[key])
+                self._meshes.move_to_end(key(estimate))
+                found.append(self._meshes[key(estimate)])
             while len(self._meshes) > self.settings.cached_meshes:
                 self._meshes.popitem(last=False)
             return found
 
-    def _extracted(self, estimates: Sequence[ObjectEstimate]) -> list[TriangleMesh]:
+    def _extracted(self, estimates: Sequence[ObjectEstimate], grown_m: float) -> list[TriangleMesh]:
         codes = torch.from_numpy(np.stack([e.code for e in estimates])).to(self.device)
         lower = torch.from_numpy(np.stack([e.lower for e in estimates])).float().to(self.device)
         upper = torch.from_numpy(np.stack([e.upper for e in estimates])).float().to(self.device)
         sdf = decoded_shapes(self._network.decoder, codes)
-        return extract_meshes(sdf, lower, upper, self.settings.isosurface)
+
+        def grown(points: Tensor, shape_index: Tensor) -> Tensor:
+            return sdf(points, shape_index) - grown_m
+
+        return extract_meshes(grown, lower - grown_m, upper + grown_m, self.settings.isosurface)
 
     def _solve(
         self,
