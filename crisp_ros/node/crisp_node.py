@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_updater import DiagnosticStatusWrapper
 from lifecycle_msgs.srv import ChangeState
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.time import Time
+from std_msgs.msg import Header
 from tf2_ros import TransformBroadcaster
 
+from crisp_ros.correction.covariance import CovarianceSettings
 from crisp_ros.correction.visibility import VisibilitySettings
+from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.node import frames
+from crisp_ros.node.collision_objects import SceneFrame
 from crisp_ros.node.diagnostics import Diagnostics, ModelStatus
+from crisp_ros.node.estimated_frame import EstimatedFrame
 from crisp_ros.node.fixed_frame import FixedFrameError
 from crisp_ros.node.inputs import TOPICS, Inputs, Received
 from crisp_ros.node.monitor import Monitor
@@ -32,6 +39,7 @@ from crisp_ros.node.parameters import (
 )
 from crisp_ros.node.publishers import Outputs
 from crisp_ros.node.self_training import SelfTraining
+from crisp_ros.node.services import Services
 from crisp_ros.node.tracking import Tracking
 from crisp_ros.node.worker import NewestItemWorker
 from crisp_ros.pipeline import Estimator, EstimatorSettings
@@ -62,7 +70,9 @@ def checkpoint_file(parameters: Parameters) -> Path:
 
 
 def estimator_settings(
-    parameters: Parameters, settings: EstimatorSettings | None = None
+    parameters: Parameters,
+    settings: EstimatorSettings | None = None,
+    with_covariance: bool = True,
 ) -> EstimatorSettings:
     """Settings with what the parameters say about them."""
     settings = settings or EstimatorSettings()
@@ -76,7 +86,15 @@ def estimator_settings(
         settings,
         certificate=certificate,
         visibility=visibility if parameters.certificate_visibility else None,
+        covariance=(settings.covariance or CovarianceSettings()) if with_covariance else None,
     )
+
+
+class _Numbered(NamedTuple):
+    """A frame's messages, and which of all frames since the start it is."""
+
+    number: int
+    received: Received
 
 
 class CrispNode(LifecycleNode):
@@ -107,6 +125,7 @@ class CrispNode(LifecycleNode):
         self._tracking = Tracking(self)
         self._estimator: Estimator | None = None
         self._outputs: Outputs | None = None
+        self._models: list[str] = []
         self._known = KnownObjects()
         self._self_training = SelfTraining()
         self._broadcaster = TransformBroadcaster(self)
@@ -118,10 +137,14 @@ class CrispNode(LifecycleNode):
         )
         self._diagnostics.add("fixed frame", self._tracking.fixed_frame.report)
         self._diagnostics.add("self-training", self._self_training.report)
-        self._worker: NewestItemWorker[Received] = NewestItemWorker(
+        self._worker: NewestItemWorker[_Numbered] = NewestItemWorker(
             self._process, self._failed, "estimation"
         )
-        self._inputs = Inputs(self, self._monitor, self._worker.submit, self._time_jumped)
+        self._number = 0  # of the frame that the worker is at
+        self._inputs = Inputs(self, self._monitor, self._frame_came, self._time_jumped)
+        self.enabled = True
+        self._offered = Services(self, self, self._self_training)
+        self._diagnostics.add("stream", self._report_stream)
         self._refuse_transitions_politely()
 
     # Transitions. rclpy swallows what they raise, so each reports its own errors.
@@ -137,7 +160,7 @@ class CrispNode(LifecycleNode):
                 file = checkpoint_file(parameters)
                 self._self_training.configure(self._estimator, parameters, file)
             self._tracking.configure(self._estimator)
-            self._outputs = Outputs(self, self._broadcaster, self._viewer_came)
+            self._outputs = Outputs(self, self._broadcaster, self._viewer_came, self._models)
         except Exception as error:  # whatever it is, the node stays, and says it
             self._release()
             self._diagnostics.model = ModelStatus({}, f"cannot configure: {error}")
@@ -173,6 +196,7 @@ class CrispNode(LifecycleNode):
             return FAILURE
         self._worker.start()
         self._self_training.start()
+        self._outputs.publish_model(self._estimator.model_version, self._model_file())
         self._label = "active"
         return SUCCESS
 
@@ -212,9 +236,10 @@ class CrispNode(LifecycleNode):
         self._inputs.unsubscribe()
         self._worker.stop()
         self._self_training.stop()
-        self._tracking.stop()
+        self._offered.stop()
         if self._outputs is not None:
-            self._outputs.publish_ends(self._known.clear(), self._parameters_set.values)
+            self._publish_ends_of_all()
+        self._tracking.stop()
 
     def _release(self) -> None:
         if self._outputs is not None:
@@ -248,6 +273,44 @@ class CrispNode(LifecycleNode):
 
         service.callback = polite
 
+    # What the services ask for
+
+    @property
+    def parameters(self) -> Parameters:
+        """Their values."""
+        return self._parameters_set.values
+
+    @property
+    def inactive(self) -> str:
+        """Why no frame is estimated now, "" while the node is active."""
+        return "" if self._label == "active" else f"the node is {self._label}: activate it first"
+
+    @property
+    def input_problem(self) -> str:
+        """Why the newest images could not be used, "" where they could."""
+        with self._monitor.lock:
+            faults = {name: r.fault for name, r in self._monitor.inputs.items() if r.fault}
+        return "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+
+    def call(self, task: Callable[[], None]) -> None:
+        """Has a task done by the worker."""
+        self._worker.call(task)
+
+    def start_afresh(self) -> None:
+        """Forgets all objects. In the worker's thread."""
+        self._tracking.reset()
+        self._publish_ends_of_all()
+
+    def surfaces(self, frame: EstimatedFrame) -> list[TriangleMesh]:
+        """Of a frame's objects. In the worker's thread."""
+        return self._outputs.surfaces(frame.known, self._estimator, self.parameters)
+
+    def hold(self, ids: Collection[str], hold: bool) -> list[str]:
+        """Holds obstacles or lets them go; all that are held then."""
+        if self._outputs is None:
+            raise RuntimeError(self.inactive)
+        return self._outputs.scene.hold(ids, hold)
+
     # The executor's thread
 
     def _changed(self, parameters: Parameters) -> None:
@@ -258,11 +321,24 @@ class CrispNode(LifecycleNode):
         self._worker.call(self._publish_shapes)
 
     def _time_jumped(self) -> None:
-        self._worker.call(self._start_afresh)
+        self._worker.call(self.start_afresh)
+
+    def _frame_came(self, received: Received) -> None:
+        number = self._offered.frame_came()
+        if number is not None:
+            self._worker.submit(_Numbered(number, received))
+
+    def _report_stream(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        if self.enabled:
+            stat.summary(DiagnosticStatus.OK, "frames are estimated as they come")
+        else:
+            stat.summary(DiagnosticStatus.OK, "switched off by ~/enable; ~/estimate works")
+        return stat
 
     # The worker's thread
 
-    def _process(self, received: Received) -> None:
+    def _process(self, numbered: _Numbered) -> None:
+        self._number, received = numbered
         if received.run != self._inputs.run:
             return  # time jumped back while it waited
         parameters = self._parameters_set.values
@@ -276,9 +352,13 @@ class CrispNode(LifecycleNode):
             self.get_logger().warning(
                 f"{error.input}: {error}", throttle_duration_sec=5.0, skip_first=False
             )
+            self._offered.frame_failed(self._number, f"{error.input}: {error}")
             return
         self._monitor.accepted(warnings)
         stage_ms = {"convert": 1e3 * (time.perf_counter() - start)}
+        with_covariance = self._outputs.want_covariance or self._offered.is_awaited
+        settings = estimator_settings(parameters, self._estimator.settings, with_covariance)
+        self._estimator.settings = settings
         with self._self_training.estimating():
             trace = self._estimator.trace(frame)
         stage_ms.update(trace.estimate.stage_ms)
@@ -289,6 +369,7 @@ class CrispNode(LifecycleNode):
             tracked = self._tracking.update(header, frame, trace, names, parameters)
         except FixedFrameError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=5.0, skip_first=False)
+            self._offered.frame_failed(self._number, str(error))
             return
         stage_ms["tracking"] = 1e3 * (time.perf_counter() - start)
         self._self_training.offer(trace, {o.estimate.label: o.id for o in tracked.objects})
@@ -297,22 +378,45 @@ class CrispNode(LifecycleNode):
         known = self._known.updated((*tracked.objects, *tracked.held))
         self._outputs.publish_estimate(header, known, estimate, stage_ms, parameters)
         delay = self.get_clock().now() - Time.from_msg(header.stamp)
-        self._outputs.publish_ends(self._known.ended(tracked.ended), parameters)
+        self._outputs.publish_model(estimate.model_version, self._model_file())
+        ended = self._known.ended(tracked.ended)
+        self._outputs.publish_ends(ended, parameters)
         start = time.perf_counter()
         self._publish_shapes()
+        scene = SceneFrame(
+            self._tracking.fixed_header(header), self._tracking.T_fixed_camera, frame
+        )
+        self._outputs.publish_scene(scene, known, ended, self._estimator, parameters)
         self._outputs.publish_overlay(header, frame, known, self._estimator, parameters)
         stage_ms["shapes"] = 1e3 * (time.perf_counter() - start)
         with self._monitor.lock:
             self._monitor.work.dropped = self._worker.dropped
         ids = tuple(o.id for o in tracked.objects)
         self._monitor.estimated(estimate, ids, stage_ms, delay.nanoseconds / 1e9)
+        estimated = EstimatedFrame(
+            header,
+            messages.camera_info,
+            frame,
+            trace.estimate,
+            settings,
+            str(self._estimator.device),
+            self._model_file(),
+            known,
+            stage_ms,
+            parameters,
+        )
+        self._offered.frame_estimated(self._number, estimated)
 
     def _publish_shapes(self) -> None:
         self._outputs.publish_shapes(self._known, self._estimator, self._parameters_set.values)
 
-    def _start_afresh(self) -> None:
-        self._tracking.reset()
-        self._outputs.publish_ends(self._known.clear(), self._parameters_set.values)
+    def _publish_ends_of_all(self) -> None:
+        self._outputs.publish_ends(self._known.clear(), self.parameters)
+        header = Header(stamp=self.get_clock().now().to_msg())
+        self._outputs.scene.clear(self._tracking.fixed_header(header))
+
+    def _model_file(self) -> str:
+        return str(checkpoint_file(self.parameters))
 
     def _failed(self, error: Exception) -> None:
         if not self.context.ok():
@@ -320,3 +424,4 @@ class CrispNode(LifecycleNode):
         reason = f"frame failed: {type(error).__name__}: {error}"
         self._monitor.failed(reason)
         self.get_logger().error(reason, throttle_duration_sec=5.0)
+        self._offered.frame_failed(self._number, reason)

@@ -30,6 +30,11 @@ class FixedFrame:
         self._missed = 0
         self._problem = ""
 
+    @property
+    def name(self) -> str:
+        """Of the frame, "" where the camera's own takes its place."""
+        return self._name
+
     def listen(self, name: str) -> None:
         """Begins to listen to transforms, where `name` is not empty."""
         self._name, self._missed, self._problem = name, 0, ""

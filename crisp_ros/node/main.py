@@ -12,6 +12,8 @@ from rclpy.utilities import try_shutdown
 
 from crisp_ros.node.crisp_node import CrispNode
 
+_PATIENCE_S = 1.0
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the node until it is interrupted; 0, or 1 where its parameters are refused."""
@@ -39,7 +41,7 @@ def run(make_node: Callable[[], CrispNode], arguments: Sequence[str] | None = No
         pass
     finally:
         node.close()
-        executor.shutdown()
+        executor.shutdown(_PATIENCE_S)  # a service may still wait for a frame
         node.destroy_node()
         try_shutdown()
     return 0

@@ -9,11 +9,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from geometry_msgs.msg import Point, Pose, TransformStamped, Vector3
+from geometry_msgs.msg import Point, Pose, PoseArray, TransformStamped, Vector3
+from moveit_msgs.msg import CollisionObject
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from shape_msgs.msg import Mesh, MeshTriangle
 from std_msgs.msg import ColorRGBA, Header
+from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose, VisionInfo
 from visualization_msgs.msg import Marker
 
 from crisp_ros.geometry.isosurface import TriangleMesh
@@ -112,6 +114,76 @@ def deleted_marker(id: str, frame_id: str) -> Marker:
     return marker
 
 
+def detections(header: Header, known: Sequence[KnownObject]) -> Detection3DArray:
+    """The objects of one frame as vision_msgs has them.
+
+    The class is the name, or where none is known the label; the pose of the hypothesis is that of
+    the object frame, and the box, along the same axes, need not be centred on it.
+
+    Args:
+        header: of the image.
+        known: the objects seen in it.
+    """
+    return Detection3DArray(header=header, detections=[_detection(header, o) for o in known])
+
+
+def poses(header: Header, known: Sequence[KnownObject]) -> PoseArray:
+    """The poses of objects in the header's frame."""
+    return PoseArray(header=header, poses=[pose(o.estimate.T_camera_object) for o in known])
+
+
+def vision_info(header: Header, model_version: str, file: str, changes: int) -> VisionInfo:
+    """Which model the detections come from.
+
+    Args:
+        header: of the time at which it came into use.
+        model_version: of the model.
+        file: it was read from.
+        changes: counts the models that were in use.
+    """
+    return VisionInfo(
+        header=header,
+        method=f"CRISP, model {model_version}",
+        database_location=file,
+        database_version=changes,
+    )
+
+
+def added_collision_object(
+    header: Header,
+    id: str,
+    class_name: str,
+    T: NDArray[np.float64],
+    parts: Sequence[TriangleMesh],
+) -> CollisionObject:
+    """An obstacle with its shape, instead of what has this id so far.
+
+    Args:
+        header: its frame, and the stamp of the pose.
+        id, class_name: of the object.
+        T: (4, 4) its pose in the header's frame.
+        parts: closed meshes that make it up, object frame, metres.
+    """
+    message = _collision_object(header, id, CollisionObject.ADD)
+    message.type.key = class_name
+    message.pose = pose(T)
+    message.meshes = [shape_mesh(part) for part in parts]
+    message.mesh_poses = [pose(np.eye(4)) for _ in parts]
+    return message
+
+
+def moved_collision_object(header: Header, id: str, T: NDArray[np.float64]) -> CollisionObject:
+    """The same obstacle at another pose; it holds no geometry."""
+    message = _collision_object(header, id, CollisionObject.MOVE)
+    message.pose = pose(T)
+    return message
+
+
+def removed_collision_object(header: Header, id: str) -> CollisionObject:
+    """The end of an obstacle."""
+    return _collision_object(header, id, CollisionObject.REMOVE)
+
+
 def colour(id: str) -> tuple[float, float, float]:
     """A bright colour, red, green, blue in [0, 1], that an object keeps."""
     hue = (zlib.crc32(id.encode()) * _GOLDEN) % 1.0
@@ -140,6 +212,30 @@ def _object_estimate(known: KnownObject, tf_prefix: str) -> ObjectEstimateMessag
     if estimate.covariance is not None:
         message.pose.covariance = estimate.covariance.ravel()
     message.size.x, message.size.y, message.size.z = (estimate.upper - estimate.lower).tolist()
+    return message
+
+
+def _detection(header: Header, known: KnownObject) -> Detection3D:
+    estimate = known.estimate
+    hypothesis = ObjectHypothesisWithPose()
+    hypothesis.hypothesis.class_id = known.tracked.class_name or str(estimate.label)
+    hypothesis.hypothesis.score = float(estimate.score)
+    hypothesis.pose.pose = pose(estimate.T_camera_object)
+    if estimate.covariance is not None:
+        hypothesis.pose.covariance = estimate.covariance.ravel()
+    message = Detection3D(header=header, id=known.id, results=[hypothesis])
+    centre = np.eye(4)
+    centre[:3, 3] = (estimate.lower + estimate.upper) / 2
+    message.bbox.center = pose(estimate.T_camera_object @ centre)
+    size = message.bbox.size
+    size.x, size.y, size.z = (estimate.upper - estimate.lower).tolist()
+    return message
+
+
+def _collision_object(header: Header, id: str, operation: bytes) -> CollisionObject:
+    message = CollisionObject(header=header, id=id, operation=operation)
+    # Planners refuse quaternions of length zero, even where they do not need a pose.
+    message.pose.orientation.w = 1.0
     return message
 
 

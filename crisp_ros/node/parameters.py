@@ -19,6 +19,9 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from crisp_ros.geometry.convex import can_decompose
+from crisp_ros.node.output_paths import output_directory
+
 
 class Settable(enum.Enum):
     """The lifecycle states in which a parameter can be set."""
@@ -132,6 +135,12 @@ def _frame_problem(name: str) -> str | None:
     if not name.startswith("/") and name == name.strip():
         return None
     return f"{name!r} is not a TF frame: no leading /, no spaces around"
+
+
+def _collision_shape_problem(shape: str) -> str | None:
+    if shape == "parts" and not can_decompose():
+        return "'parts' needs CoACD: pip install coacd"
+    return _one_of("mesh", "hull", "parts")(shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -333,6 +342,34 @@ class Parameters:
     self_training_threads: int = _parameter(
         1, "CPU threads of the learning.", Settable.UNCONFIGURED, 1, 256
     )
+    collision_objects: str = _parameter(
+        "off",
+        "Obstacles for planners, on collision_object: off; certified, each from its first "
+        "certificate on, at its last certified pose; or all.",
+        problem=_one_of("off", "certified", "all"),
+    )
+    collision_shape: str = _parameter(
+        "mesh",
+        "Shape of obstacles: mesh, the surface; hull, its convex hull; or parts, convex parts "
+        "(needs CoACD; takes seconds, until when the hull is there).",
+        problem=_collision_shape_problem,
+    )
+    collision_padding: bool = _parameter(
+        False, "Obstacles are larger than the surface, by the residual of the certificate."
+    )
+    collision_faces: int = _parameter(500, "Most triangles of an obstacle.", low=20, high=100000)
+    collision_motion: float = _parameter(
+        0.005,
+        "Motion in metres of a corner of an object's box from which on its obstacle is moved.",
+        low=0.0,
+        high=1.0,
+    )
+    output_directory: str = _parameter(
+        "",
+        "Folder for files that services write, absolute. Empty: crisp_ros in ROS's own folder "
+        "(~/.ros).",
+        problem=_problem_of(output_directory),
+    )
 
 
 # Headings of the documentation, by the first parameter under each.
@@ -343,6 +380,8 @@ SECTIONS = {
     "fixed_frame": "Tracking",
     "tf_prefix": "Outputs",
     "self_training": "Self-training",
+    "collision_objects": "Planners",
+    "output_directory": "Services",
 }
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Parameters)}

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from geometry_msgs.msg import PoseArray
+from moveit_msgs.msg import CollisionObject
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
@@ -14,11 +16,16 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from tf2_ros import TransformBroadcaster
+from vision_msgs.msg import Detection3DArray, VisionInfo
 from visualization_msgs.msg import MarkerArray
 
+from crisp_ros.geometry.convex import convex_parts
 from crisp_ros.geometry.decimation import decimated
+from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
 from crisp_ros.node import messages
+from crisp_ros.node.background import Background
+from crisp_ros.node.collision_objects import CollisionObjects, SceneFrame
 from crisp_ros.node.images import rgb_message
 from crisp_ros.node.objects import KnownObject
 from crisp_ros.node.overlay import Drawn, overlay
@@ -33,7 +40,11 @@ class Outputs:
     """Everything that the node publishes but diagnostics."""
 
     def __init__(
-        self, node: LifecycleNode, broadcaster: TransformBroadcaster, on_viewer: Callable[[], None]
+        self,
+        node: LifecycleNode,
+        broadcaster: TransformBroadcaster,
+        on_viewer: Callable[[], None],
+        models: list[str],
     ) -> None:
         """Creates the publishers.
 
@@ -41,29 +52,57 @@ class Outputs:
             node: that they belong to.
             broadcaster: for the objects' transforms.
             on_viewer: called when somebody begins to listen to meshes or markers.
+            models: versions of the models that were in use so far; it grows with them.
         """
         self._node = node
         self._broadcaster = broadcaster
+        self._models = models
+        self._told_model = ""
         self._publishers: list[Publisher] = []
         watched = PublisherEventCallbacks(
             matched=lambda event: on_viewer() if event.current_count_change > 0 else None
         )
-        latched = dict(
-            qos_profile=QoSProfile(
-                depth=_LATCHED_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL
-            ),
-            event_callbacks=watched,
-        )
+        latched = dict(qos_profile=_latched(_LATCHED_DEPTH), event_callbacks=watched)
         self._objects = self._created(ObjectEstimateArray, "~/objects", qos_profile=10)
         self._overlay = self._created(Image, "~/overlay", qos_profile=1)
         self._meshes = LatestOfEach(self._created(ObjectMesh, "~/meshes", **latched))
         self._markers = LatestOfEach(self._created(MarkerArray, "~/markers", **latched))
+        self._detections = self._created(Detection3DArray, "~/detections", qos_profile=10)
+        self._poses = self._created(PoseArray, "~/poses", qos_profile=10)
+        self._vision_info = self._created(VisionInfo, "~/vision_info", qos_profile=_latched(1))
+        planners = PublisherEventCallbacks(
+            matched=lambda event: event.current_count_change > 0 and self.scene.listener_came()
+        )
+        obstacles = self._created(
+            CollisionObject, "collision_object", qos_profile=100, event_callbacks=planners
+        )
+        decompose = Background(
+            convex_parts,
+            lambda error: node.get_logger().warning(f"no convex parts, but the hull: {error}"),
+        )
+        self.scene = CollisionObjects(obstacles, decompose)
 
     def destroy(self) -> None:
         """Takes the publishers away."""
         for publisher in self._publishers:
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
+
+    @property
+    def want_covariance(self) -> bool:
+        """Whether somebody listens to what holds it."""
+        return any(p.get_subscription_count() > 0 for p in (self._objects, self._detections))
+
+    def publish_model(self, version: str, file: str) -> None:
+        """Tells which model is in use, where that has changed."""
+        if version == self._told_model:
+            return
+        self._told_model = version
+        if self._models[-1:] != [version]:
+            self._models.append(version)
+        header = Header(stamp=self._node.get_clock().now().to_msg())
+        info = messages.vision_info(header, version, file, len(self._models))
+        self._vision_info.publish(info)
 
     def publish_estimate(
         self,
@@ -95,11 +134,15 @@ class Outputs:
             )
             for o in shown:
                 o.has_frame = True
-        self._objects.publish(
-            messages.object_estimates(
-                header, known, parameters.tf_prefix, estimate.model_version, stage_ms
+        if self._objects.get_subscription_count() > 0:
+            prefix, version = parameters.tf_prefix, estimate.model_version
+            self._objects.publish(
+                messages.object_estimates(header, known, prefix, version, stage_ms)
             )
-        )
+        if self._detections.get_subscription_count() > 0:
+            self._detections.publish(messages.detections(header, [o for o in known if o.seen]))
+        if self._poses.get_subscription_count() > 0:
+            self._poses.publish(messages.poses(header, shown))
 
     def publish_shapes(
         self, known: Iterable[KnownObject], estimator: Estimator, parameters: Parameters
@@ -122,6 +165,28 @@ class Outputs:
         for kind, sent in wanted.items():
             for o in sent:
                 o.sent.add(kind)
+
+    def publish_scene(
+        self,
+        scene: SceneFrame,
+        known: Iterable[KnownObject],
+        ended: Iterable[KnownObject],
+        estimator: Estimator,
+        parameters: Parameters,
+    ) -> None:
+        """Brings the planners' obstacles up to date; see `CollisionObjects.update`."""
+
+        def surface(o: KnownObject, grown_m: float) -> TriangleMesh:
+            return estimator.meshes([o.shape], grown_m)[0]
+
+        self.scene.update(scene, known, ended, surface, parameters)
+
+    def surfaces(
+        self, known: Sequence[KnownObject], estimator: Estimator, parameters: Parameters
+    ) -> list[TriangleMesh]:
+        """The objects' surfaces as they are published."""
+        self._make_meshes(known, estimator, parameters.mesh_faces)
+        return [o.mesh for o in known]
 
     def publish_overlay(
         self,
@@ -163,6 +228,11 @@ class Outputs:
         )
         self._publishers.append(publisher)
         return publisher
+
+
+def _latched(depth: int) -> QoSProfile:
+    """Late subscribers get the last messages, too."""
+    return QoSProfile(depth=depth, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class LatestOfEach:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 from rclpy.node import Node
 from rclpy.time import Time
 from std_msgs.msg import Header
@@ -47,13 +48,21 @@ def tracker_settings(parameters: Parameters) -> TrackerSettings:
 
 
 class Tracking:
-    """Follows the objects of the estimator's frames, in the fixed frame where there is one."""
+    """Follows the objects of the estimator's frames, in the fixed frame where there is one.
+
+    `T_fixed_camera` (4, 4) is where the camera was at the last frame.
+    """
 
     def __init__(self, node: Node) -> None:
         """Has no tracker yet."""
         self.fixed_frame = FixedFrame(node)
+        self.T_fixed_camera = np.eye(4)
         self._tracker: Tracker | None = None
         self._estimator: Estimator | None = None
+
+    def fixed_header(self, header: Header) -> Header:
+        """An image's header, with the frame in which objects rest."""
+        return Header(stamp=header.stamp, frame_id=self.fixed_frame.name or header.frame_id)
 
     def configure(self, estimator: Estimator) -> None:
         """Makes the tracker; it lives until `release`, and never gives an id twice."""
@@ -100,6 +109,7 @@ class Tracking:
             FixedFrameError: the camera's place is not known.
         """
         T = self.fixed_frame.T_fixed_camera(header, parameters.fixed_frame_timeout)
+        self.T_fixed_camera = T
         tracker, settings = self._tracker, self._estimator.settings
         tracker.settings = replace(tracker.settings, death_s=parameters.object_timeout)
         tracker.certificate, tracker.visibility = settings.certificate, settings.visibility

@@ -133,10 +133,11 @@ class FakeEstimator:
         found = FrameEstimate(tuple(objects), tuple(rejected), stages, self.model_version)
         return Trace(found, ())
 
-    def meshes(self, estimates: list[ObjectEstimate]) -> list[TriangleMesh]:
+    def meshes(self, estimates: list[ObjectEstimate], grown_m: float = 0.0) -> list[TriangleMesh]:
         """Boxes of the estimates' sizes."""
         self.meshes_made += len(estimates)
-        boxes = [trimesh.creation.box(bounds=np.stack([e.lower, e.upper])) for e in estimates]
+        bounds = [np.stack([e.lower - grown_m, e.upper + grown_m]) for e in estimates]
+        boxes = [trimesh.creation.box(bounds=b) for b in bounds]
         return [
             TriangleMesh(box.vertices.astype(np.float32), box.faces.astype(np.int32))
             for box in boxes

@@ -1,0 +1,238 @@
+"""What the node publishes for other programs, over real DDS; and that it costs nothing unheard."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from geometry_msgs.msg import PoseArray
+from lifecycle_msgs.msg import Transition
+from moveit_msgs.msg import CollisionObject
+from node.fakes import HALF_EDGES, FakeEstimator
+from node.peer import CAMERA_FRAME, LATCHED, Peer, Scene, graph
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from ros_graph import isolated_node, spin_until
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection3DArray, VisionInfo
+from visualization_msgs.msg import Marker, MarkerArray
+
+from crisp_ros.node import messages
+from crisp_ros.node.crisp_node import CrispNode
+
+FAKE_NODE = Path(__file__).parent / "fake_node.py"
+ARGUMENTS = [
+    *("--ros-args", "-p", "label_names:=1=mug", "-p", "object_timeout:=0.5"),
+    *("-p", "collision_objects:=certified", "-p", "tracked_labels:=true"),
+]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[Peer, subprocess.Popen[bytes]]]:
+    with graph(FAKE_NODE, ARGUMENTS) as (peer, process):
+        peer.listen(VisionInfo, "/crisp/vision_info", "vision_info", LATCHED)
+        peer.listen(Detection3DArray, "/crisp/detections", "detections", 10)
+        peer.listen(PoseArray, "/crisp/poses", "poses", 10)
+        peer.listen(CollisionObject, "/collision_object", "collision", 100)
+        peer.listen(MarkerArray, "/crisp/markers", "markers", LATCHED)
+        peer.activate()
+        topics = ("/crisp/detections", "/crisp/poses", "/collision_object", "/crisp/markers")
+        peer.wait(lambda: all(peer.node.count_publishers(t) for t in topics))
+        spin_until(peer.node, lambda: False, 1.0)  # the other side has to find us, too
+        yield peer, process
+        assert process.poll() is None, "the node did not survive"
+
+
+@pytest.fixture
+def peer(running: tuple[Peer, subprocess.Popen[bytes]]) -> Peer:
+    peer, process = running
+    assert process.poll() is None, "the node did not survive"
+    return peer
+
+
+def grid_scene(count: int, shift: int = 0) -> Scene:
+    """So many objects, side by side."""
+    boxes = {}
+    for i in range(count):
+        left, top = 4 + 38 * (i % 4) + shift, 4 + 38 * (i // 4)
+        boxes[i + 1] = (left, top, left + 24, top + 24, 0.6 + 0.02 * i)
+    return Scene(boxes)
+
+
+def empty_scene() -> Scene:
+    return Scene({1: (0, 0, 0, 0, 1.0)})
+
+
+def test_detections_and_poses_agree_with_the_estimates(peer: Peer) -> None:
+    scene = Scene({1: (20, 30, 60, 70, 0.5), 102: (90, 40, 130, 100, 0.8)})
+    answer = peer.answer(scene)
+    found, poses = [], []
+
+    def arrived() -> bool:
+        found[:] = [m for m in peer.received["detections"] if m.header == answer.header]
+        poses[:] = [m for m in peer.received["poses"] if m.header == answer.header]
+        return bool(found and poses)
+
+    peer.wait(arrived)
+    seen = [o for o in answer.estimates if o.label]
+    assert [d.id for d in found[0].detections] == [o.id for o in seen]
+    for detection, o in zip(found[0].detections, seen, strict=True):
+        assert detection.header == answer.header
+        (hypothesis,) = detection.results
+        assert hypothesis.hypothesis.class_id == ("mug" if o.label == 1 else "102")
+        assert hypothesis.hypothesis.score == pytest.approx(o.score)
+        assert hypothesis.pose.pose == o.pose.pose
+        assert detection.bbox.center == o.pose.pose  # the fake's box is centred
+        size = detection.bbox.size
+        np.testing.assert_allclose((size.x, size.y, size.z), 2 * HALF_EDGES)
+    (shown,) = poses[0].poses  # only the certified one
+    assert shown == seen[0].pose.pose and poses[0].header.frame_id == CAMERA_FRAME
+
+
+def test_vision_info_names_the_model_and_reaches_the_late(peer: Peer) -> None:
+    peer.wait(lambda: peer.received["vision_info"])
+    later: list[VisionInfo] = []
+    subscription = peer.node.create_subscription(
+        VisionInfo, "/crisp/vision_info", later.append, LATCHED
+    )
+    peer.wait(lambda: later)
+    assert later[0].method == "CRISP, model fake-1" and later[0].database_version == 1
+    assert later[0].database_location.endswith(".safetensors")
+    peer.node.destroy_subscription(subscription)
+
+
+def world_of(received: list[CollisionObject]) -> dict[str, CollisionObject]:
+    """The planning scene after all that was heard."""
+    world: dict[str, CollisionObject] = {}
+    for message in received:
+        if message.operation == CollisionObject.ADD:
+            world[message.id] = message
+        elif message.operation == CollisionObject.REMOVE:
+            world.pop(message.id, None)
+    return world
+
+
+def shown_of(received: list[MarkerArray]) -> set[str]:
+    """The markers on show after all that was heard."""
+    shown: set[str] = set()
+    for marker in (m for array in received for m in array.markers):
+        (shown.add if marker.action == Marker.ADD else shown.discard)(marker.ns)
+    return shown
+
+
+def test_twelve_objects_come_move_and_go_with_markers_and_obstacles(peer: Peer) -> None:
+    collision, markers = peer.received["collision"], peer.received["markers"]
+    answer = peer.answer(grid_scene(12))
+    ids = {o.id for o in answer.estimates if o.label}
+    assert len(ids) == 12
+    peer.wait(lambda: ids <= world_of(collision).keys() and ids <= shown_of(markers))
+    for message in world_of(collision).values():
+        (mesh,) = message.meshes
+        vertices = np.array([(p.x, p.y, p.z) for p in mesh.vertices])
+        faces = np.array([t.vertex_indices for t in mesh.triangles])
+        solid = trimesh.Trimesh(vertices, faces, process=False)
+        assert solid.is_watertight and solid.volume > 0
+        assert message.header.frame_id == CAMERA_FRAME
+
+    before = len(collision)
+    moved = peer.answer(grid_scene(12, shift=6))
+    assert {o.id for o in moved.estimates if o.label} == ids
+    peer.wait(lambda: {m.id for m in collision[before:]} >= ids)
+    said = collision[before:]
+    assert {m.operation for m in said} == {CollisionObject.MOVE}
+    assert not any(m.meshes or m.mesh_poses for m in said)
+    assert all(m.header == moved.header for m in said)
+
+    # Seven leave; nothing hides their places.
+    for _ in range(8):
+        peer.answer(grid_scene(5, shift=6))
+    left = {o.id for o in moved.estimates if 0 < o.label <= 5}
+    peer.wait(lambda: shown_of(markers) == left)
+    peer.wait(lambda: world_of(collision).keys() == left)
+    for _ in range(8):
+        peer.answer(empty_scene())
+    peer.wait(lambda: not shown_of(markers) and not world_of(collision))
+
+
+def test_deactivation_takes_obstacles_and_markers_away(peer: Peer) -> None:
+    collision, markers = peer.received["collision"], peer.received["markers"]
+    ids = {o.id for o in peer.answer(grid_scene(3)).estimates if o.label}
+    peer.wait(lambda: ids <= world_of(collision).keys() and ids <= shown_of(markers))
+    assert peer.transition(Transition.TRANSITION_DEACTIVATE)
+    peer.wait(lambda: not world_of(collision) and not shown_of(markers))
+    assert peer.transition(Transition.TRANSITION_ACTIVATE)
+    peer.wait(peer.is_heard)
+    assert len(peer.answer(grid_scene(3)).estimates) == 3
+
+
+MADE_FOR_LISTENERS = (
+    "object_estimates",
+    "object_mesh",
+    "mesh_marker",
+    "detections",
+    "poses",
+    "added_collision_object",
+)
+
+
+def test_without_a_listener_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    for name in MADE_FOR_LISTENERS:
+        function = getattr(messages, name)
+        monkeypatch.setattr(
+            messages, name, lambda *a, _n=name, _f=function: (made.append(_n), _f(*a))[1]
+        )
+    estimator = FakeEstimator()
+    with isolated_node("peer") as node:
+        tested = CrispNode(lambda parameters: estimator, context=node.context)
+        tested.set_parameters_atomically([Parameter("collision_objects", value="all")])
+        tested.trigger_configure()
+        tested.trigger_activate()
+        executor = SingleThreadedExecutor(context=node.context)
+        for one in (node, tested):
+            executor.add_node(one)
+
+        def spin(condition, seconds: float = 30.0) -> None:
+            end = time.monotonic() + seconds
+            while not condition():
+                assert time.monotonic() < end, "waited in vain"
+                executor.spin_once(timeout_sec=0.05)
+
+        try:
+            peer = Peer(node)
+            for subscription in list(node.subscriptions):
+                node.destroy_subscription(subscription)
+            spin(peer.is_heard)
+            done = tested._monitor.work
+
+            def one_frame() -> None:
+                before = done.frames
+                peer.send(Scene())
+                spin(lambda: done.frames > before)
+
+            spin(lambda: tested.count_subscribers("/crisp/objects") == 0)
+            for _ in range(3):
+                one_frame()
+            assert made == [] and estimator.meshes_made == 0
+            assert estimator.settings.covariance is None
+
+            heard: list[object] = []
+            for kind, topic in (
+                (Detection3DArray, "/crisp/detections"),
+                (CollisionObject, "/collision_object"),
+                (Image, "/crisp/overlay"),
+            ):
+                node.create_subscription(kind, topic, heard.append, 10)
+                spin(lambda topic=topic: tested.count_subscribers(topic) == 1)
+            spin(lambda: (one_frame(), len({type(m) for m in heard}) == 3)[1])
+            assert set(made) == {"detections", "added_collision_object"}
+            assert estimator.settings.covariance is not None
+        finally:
+            tested.close()
+            executor.shutdown(1.0)
+            tested.destroy_node()
