@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from known import load_known
 from tiny_bop import write_tiny_bop
 
 from crisp_ros.network.checkpoint import Model, save_model
@@ -33,4 +34,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     library = ShapeLibrary(("box", "can", "ball"), codes, -half, half)
     save_model(path, Model(network, library, {"version": "0.0.1"}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def household(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network whose decoder and library know the eight analytic shapes."""
+    torch.manual_seed(0)
+    shapes = load_known()
+    hidden = shapes.decoder.final_layer.weight.shape[1]
+    config = dataclasses.replace(
+        network_config("compact"), shape_hidden=(16,), decoder_hidden=hidden
+    )
+    network = CrispNetwork(config)
+    network.decoder.load_state_dict(shapes.decoder.state_dict())
+    path = tmp_path_factory.mktemp("household") / "household.safetensors"
+    save_model(path, Model(network, shapes.library, {"version": "1.2.3"}))
     return path
