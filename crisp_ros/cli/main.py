@@ -19,6 +19,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "ablate": Command("crisp_ros.cli.ablate", "measure what parts of the method are good for"),
     "bench": Command("crisp_ros.cli.bench", "time every stage, beside plain baselines"),
     "data": Command("crisp_ros.cli.data", "check data sets; convert and complete them"),
     "demo": Command("crisp_ros.cli.demo", "play a recording through the node and show its answers"),

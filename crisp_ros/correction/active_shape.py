@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from crisp_ros.correction.h_step import ShapeStep
 from crisp_ros.correction.residuals import (
+    MoveSettings,
     evenly_chosen,
     geman_mcclure,
     surface_objective,
@@ -38,6 +39,7 @@ class ActiveShapeSettings:
         tried_shapes: the best of them, refined further with
         fit_points: ... so many depth points and
         fit_evaluations: ... decoder evaluations each.
+        fit_move: when a shape's pose leaves the one given.
     """
 
     one_hot: bool = True
@@ -49,6 +51,7 @@ class ActiveShapeSettings:
     tried_shapes: int = 5
     fit_points: int = 96
     fit_evaluations: int = 8
+    fit_move: MoveSettings = field(default_factory=lambda: MoveSettings(contradiction=0.0))
 
 
 class LibraryFits(NamedTuple):
@@ -196,6 +199,8 @@ def library_fits(
     batch, count = len(points), len(library)
     everything = torch.arange(count, device=points.device).expand(batch, count)
     T = T_object_camera.to(points.dtype)[:, None].expand(-1, count, -1, -1)
+    # Shapes are compared at their best, whatever the coordinates say.
+    pose_settings = replace(pose_settings, move=settings.fit_move)
     coarse = replace(pose_settings, evaluations=settings.coarse_evaluations)
     few = observed.thinned(settings.coarse_points)
     T, promise = _fitted(decoder, few, library, everything, T, coarse)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from crisp_ros.correction.active_shape import (
     library_fits,
 )
 from crisp_ros.correction.h_step import ProjectedGradientSettings, projected_gradient
-from crisp_ros.correction.residuals import clearly_better, usable
+from crisp_ros.correction.residuals import ANY_FALL, clearly_better, usable
 from crisp_ros.correction.second_order import SecondOrderSettings, refine
 from crisp_ros.correction.z_step import GradientSettings, PoseStep, descend
 from crisp_ros.geometry.registration import Registration, register
@@ -54,6 +55,8 @@ class CorrectorSettings:
         gradient, second_order, projected_gradient, active_shape: settings of the solvers.
         shape_ratio: with "lsq", library shapes whose codes are at most this many times as far from
             the network's code as the nearest one's may explain the depth; infinity admits all.
+        unexplained_above_m: where the shape found so leaves more than this root mean square
+            distance, metres, all library shapes may.
         shape_significance: the library shape nearest to the network's code is kept unless another
             one's objective is lower by this share of itself plus the squared surface error.
     """
@@ -68,6 +71,7 @@ class CorrectorSettings:
     projected_gradient: ProjectedGradientSettings = field(default_factory=ProjectedGradientSettings)
     active_shape: ActiveShapeSettings = field(default_factory=ActiveShapeSettings)
     shape_ratio: float = 2.0
+    unexplained_above_m: float = 4.5e-3
     shape_significance: float = 0.2
 
     def __post_init__(self) -> None:
@@ -139,6 +143,8 @@ def correct(
         T, codes = _library_start(decoder, objects, codes, library, T, settings)
     for turn in range(settings.rounds):
         step = _pose_step(decoder, objects, codes, T, settings, turn)
+        if turn == 0 and settings.shape == "lsq" and math.isfinite(settings.shape_ratio):
+            step, codes = _reconsidered(decoder, objects, codes, library, T, step, settings)
         T, objective = step.T_object_camera, step.objective
         iterations = iterations + step.iterations
         if settings.shape == "projected_gradient":
@@ -189,6 +195,8 @@ def _refined(
     """The second-order solver, started anew for the few objects that need a longer way."""
     step = refine(decoder, *objects, codes, T, settings.second_order)
     start = step.start_objective
+    # That they must move is settled.
+    onwards = replace(settings.second_order, move=ANY_FALL)
     for _ in range(settings.restarts):
         far = (step.objective > settings.restart_above_m**2) & (step.objective < start)
         rows = far.nonzero().squeeze(-1)
@@ -196,9 +204,7 @@ def _refined(
             break
         start = step.objective
         some = _Objects(*(part[rows] for part in objects))
-        again = refine(
-            decoder, *some, codes[rows], step.T_object_camera[rows], settings.second_order
-        )
+        again = refine(decoder, *some, codes[rows], step.T_object_camera[rows], onwards)
         step = PoseStep(
             step.T_object_camera.index_copy(0, rows, again.T_object_camera),
             step.objective.index_copy(0, rows, again.objective),
@@ -240,6 +246,43 @@ def _library_start(
     return T, library.codes[chosen]
 
 
+def _reconsidered(
+    decoder: ShapeDecoder,
+    objects: _Objects,
+    codes: Tensor,
+    library: ShapeLibrary,
+    T: Tensor,
+    step: PoseStep,
+    settings: CorrectorSettings,
+) -> tuple[PoseStep, Tensor]:
+    """The pose step and codes (B, C), with any other library shape where the one that the network
+    named leaves the depth unexplained and another does not: then its code was wrong."""
+    rows = (step.objective > settings.unexplained_above_m**2).nonzero().squeeze(-1)
+    if len(rows) == 0:
+        return step, codes
+    some = _Objects(*(part[rows] for part in objects))
+    fits = library_fits(
+        decoder, *some, library, T[rows], settings.active_shape, settings.second_order
+    )
+    named = torch.cdist(codes[rows], library.codes).argmin(-1)
+    found = chosen_shape(fits.objective, named, settings)
+    other = found != named
+    if not other.any():
+        return step, codes
+    rows, found, some = rows[other], found[other], _Objects(*(part[other] for part in some))
+    posed = fits.T_object_camera[other, found]
+    again = _pose_step(decoder, some, library.codes[found], posed, settings, 0)
+    taken = again.objective < step.objective[rows]
+    rows, again = rows[taken], PoseStep(*(part[taken] for part in again))
+    step = PoseStep(
+        step.T_object_camera.index_copy(0, rows, again.T_object_camera),
+        step.objective.index_copy(0, rows, again.objective),
+        step.start_objective,
+        step.iterations.index_add(0, rows, again.iterations),
+    )
+    return step, codes.index_copy(0, rows, library.codes[found[taken]])
+
+
 def chosen_shape(objective: Tensor, named: Tensor, settings: CorrectorSettings) -> Tensor:
     """The library index (B,) of each object's shape.
 
@@ -252,7 +295,7 @@ def chosen_shape(objective: Tensor, named: Tensor, settings: CorrectorSettings) 
     before = objective.gather(-1, named[:, None]).squeeze(-1)
     after = objective.gather(-1, best[:, None]).squeeze(-1)
     better = clearly_better(
-        before, after, settings.shape_significance, settings.second_order.surface_error_m
+        before, after, settings.shape_significance, settings.second_order.move.surface_error_m
     )
     return torch.where(better, best, named)
 

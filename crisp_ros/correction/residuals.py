@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -68,6 +69,65 @@ def evenly_chosen(valid: Tensor, count: int) -> Tensor:
     total = valid.sum(-1, keepdim=True)
     steps = torch.arange(count, device=valid.device)
     return order.gather(-1, (steps * total).div(count, rounding_mode="floor"))
+
+
+@dataclass(frozen=True)
+class MoveSettings:
+    """When a pose solver leaves the pose that it was given, see `worth_moving`.
+
+    Attributes:
+        significance: the objective must fall by this share, and
+        contradiction: ... by so much more for each squared standard error of the coordinates'
+            mean that the points move, but
+        contradiction_limit: ... by no more than this for that, of
+        surface_error_m: ... itself plus this squared.
+    """
+
+    significance: float = 0.2
+    contradiction: float = 0.025
+    contradiction_limit: float = 0.5
+    surface_error_m: float = 1.5e-3
+
+
+ANY_FALL = MoveSettings(0.0, 0.0, 0.0, 0.0)
+
+
+def worth_moving(
+    before: Tensor,
+    after: Tensor,
+    start: Tensor,
+    end: Tensor,
+    pnc: Tensor,
+    weights: Tensor,
+    settings: MoveSettings,
+) -> Tensor:
+    """Whether poses (B,) should move: the objective fell by more than can be by chance.
+
+    The decoder's own surface error bends the objective: its lowest point is not the true pose, and
+    a pose that is already good should not follow it. How good it is the correspondences tell. A
+    network's errors are alike in neighbouring points; so the standard error of the coordinates'
+    mean is taken from the mean errors of eight parts of the object, which noise that is independent
+    from point to point hardly moves.
+
+    Args:
+        before, after: (B,) objectives, square metres.
+        start, end: (B, N, 3) the points at either pose, object frame, metres.
+        pnc: (B, N, 3) their predicted object coordinates, metres.
+        weights: (B, N) of the correspondences, zero for outliers.
+        settings: see `MoveSettings`.
+    """
+    used = weights > 0
+    share = (weights / weights.sum(-1, keepdim=True).clamp_min(1e-12))[..., None]
+    middle = masked_median(start.transpose(-1, -2), used[:, None])[:, None]
+    bits = torch.tensor((1, 2, 4), device=start.device)
+    octant = ((start > middle) * bits).sum(-1, keepdim=True).expand_as(start)
+    error = torch.where(used[..., None], share * (start - pnc), 0.0)
+    parts = error.new_zeros(len(start), 8, 3).scatter_add(1, octant, error)
+    variance = parts.square().sum((-1, -2))
+    way = (torch.where(used[..., None], share, 0.0) * (end - start).square()).sum((-1, -2))
+    doubt = settings.contradiction * way / variance.clamp_min(1e-12)
+    needed = settings.significance + doubt.clamp_max(settings.contradiction_limit)
+    return before - after > needed * (after + settings.surface_error_m**2)
 
 
 def clearly_better(before: Tensor, after: Tensor, share: float, floor_m: float) -> Tensor:

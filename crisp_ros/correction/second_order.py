@@ -9,20 +9,21 @@ object along it, and a thin shape would else be fitted with its far side, which 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from crisp_ros.correction.residuals import (
-    clearly_better,
+    MoveSettings,
     evenly_chosen,
     geman_mcclure,
     masked_median,
     surface_objective,
     usable,
     weighted_mean,
+    worth_moving,
 )
 from crisp_ros.correction.z_step import PoseStep
 from crisp_ros.geometry.se3 import exp, from_rotation_translation, transform
@@ -51,8 +52,7 @@ class SecondOrderSettings:
         prior_scale_m: least scale of the robust loss on correspondences, metres.
         step_limit_m: longest step, as root mean square motion of the points, metres.
         stop_step_m: an object stops when a step is shorter than this, metres.
-        significance: the start is kept unless the objective falls by this share, and
-        surface_error_m: ... of itself plus this squared (see `clearly_better`).
+        move: when the start is left.
     """
 
     evaluations: int = 12
@@ -67,8 +67,7 @@ class SecondOrderSettings:
     prior_scale_m: float = 0.005
     step_limit_m: float = 0.03
     stop_step_m: float = 5e-5
-    significance: float = 0.2
-    surface_error_m: float = 1.5e-3
+    move: MoveSettings = field(default_factory=MoveSettings)
 
 
 class _Problem(NamedTuple):
@@ -148,9 +147,10 @@ def refine(
 
     scale = points.new_full((batch,), settings.robust_scale_m)
     both = torch.stack((T_object_camera.to(points.dtype), T), dim=1)
-    sdf = decoder.sdf(transform(both, points[:, None]), codes[:, None])
+    z = transform(both, points[:, None])
+    sdf = decoder.sdf(z, codes[:, None])
     start, end = surface_objective(sdf, valid[:, None], scale[:, None]).unbind(1)
-    better = clearly_better(start, end, settings.significance, settings.surface_error_m)
+    better = worth_moving(start, end, z[:, 0], z[:, 1], pnc, weights, settings.move)
     return PoseStep(
         torch.where(better[:, None, None], T, both[:, 0]),
         torch.where(better, end, start),

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from crisp_ros.correction.residuals import (
-    clearly_better,
+    MoveSettings,
     geman_mcclure,
     masked_median,
     surface_objective,
     usable,
+    worth_moving,
 )
 from crisp_ros.geometry.registration import align
-from crisp_ros.geometry.se3 import from_rotation_translation
+from crisp_ros.geometry.se3 import from_rotation_translation, transform
 from crisp_ros.network.decoder import ShapeDecoder
 
 
@@ -44,8 +45,7 @@ class GradientSettings:
         robust_scale_m: c of the robust loss, metres.
         patience: an object stops after so many steps without a new best objective.
         tolerance: relative fall of the objective that counts as a new best.
-        significance: the start is kept unless the objective falls by this share, and
-        surface_error_m: ... of itself plus this squared (see `clearly_better`).
+        move: when the start is left.
     """
 
     learning_rate: float = 1e-3
@@ -53,8 +53,7 @@ class GradientSettings:
     robust_scale_m: float = 0.01
     patience: int = 8
     tolerance: float = 1e-3
-    significance: float = 0.2
-    surface_error_m: float = 1.5e-3
+    move: MoveSettings = field(default_factory=MoveSettings)
 
 
 @torch.no_grad()
@@ -120,7 +119,15 @@ def descend(
         momentum = first[active] / (1 - 0.9 ** (step + 1))
         spread = (second[active] / (1 - 0.999 ** (step + 1))).sqrt()
         z[active] -= settings.learning_rate * momentum / (spread + 1e-12)
-    moved = clearly_better(start, best, settings.significance, settings.surface_error_m)
+    moved = worth_moving(
+        start,
+        best,
+        transform(start_T, points),
+        transform(best_T, points),
+        pnc,
+        weights,
+        settings.move,
+    )
     return PoseStep(
         torch.where(moved[:, None, None], best_T, start_T),
         torch.where(moved, best, start),

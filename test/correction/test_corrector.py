@@ -90,14 +90,18 @@ def test_a_wrong_code_is_replaced_by_the_right_shape(known) -> None:
     assert (found.objective < kept.objective).all()
 
 
-def test_a_shape_clearly_named_stays_and_the_depth_decides_where_the_network_doubts(known) -> None:
+def test_where_the_network_doubts_or_its_shape_explains_nothing_the_depth_decides(known) -> None:
     seen = observe(known.named("box", "box"), Noise(0.002, 0.05, 0.004, 0.1), seed=3)
     box, bar = known.codes("box"), known.codes("bar")
     codes = torch.cat((0.1 * box + 0.9 * bar, 0.45 * box + 0.55 * bar))
-    found = correct(known.decoder, *seen[:3], codes, known.library)
+    trusting = CorrectorSettings(unexplained_above_m=math.inf)
+    found = correct(known.decoder, *seen[:3], codes, known.library, trusting)
     assert torch.equal(found.codes, torch.cat((bar, box)))
-    widest = correct(known.decoder, *seen[:3], codes, known.library, ANY_SHAPE)
-    assert torch.equal(widest.codes, torch.cat((box, box)))
+    for open_minded in (CorrectorSettings(), ANY_SHAPE):
+        found = correct(known.decoder, *seen[:3], codes, known.library, open_minded)
+        assert torch.equal(found.codes, torch.cat((box, box)))
+        errors = add_s(found.T_object_camera, seen.T_object_camera, known.named("box", "box"))
+        assert (errors < 0.003).all()
 
 
 def test_restarts_bring_home_what_is_still_far_and_leave_the_others(known) -> None:

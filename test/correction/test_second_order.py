@@ -8,7 +8,7 @@ import torch
 from observed import Noise, add_s, observe
 from scipy.optimize import least_squares
 
-from crisp_ros.correction.residuals import geman_mcclure
+from crisp_ros.correction.residuals import ANY_FALL, geman_mcclure
 from crisp_ros.correction.second_order import SecondOrderSettings, refine
 from crisp_ros.correction.z_step import GradientSettings, descend
 from crisp_ros.geometry.registration import register
@@ -16,7 +16,7 @@ from crisp_ros.geometry.se3 import exp, invert, transform
 from crisp_ros.network.decoder import ShapeDecoder
 
 NAMES = ("box", "mug", "bracket", "bar", "cup", "capsule")
-ALWAYS = SecondOrderSettings(significance=0.0, surface_error_m=0.0)
+ALWAYS = SecondOrderSettings(move=ANY_FALL)
 
 
 def refined(known, names, seen, settings=None, start=None):
@@ -32,9 +32,7 @@ def test_no_worse_than_scipy_from_the_same_start(known) -> None:
     """SciPy minimises the same robust objective over the six parameters, to the end."""
     names = ("box", "mug", "bracket")
     seen = observe(known.named(*names), Noise(0.001, 0.1, 0.003, turn=0.1), seed=1, count=200)
-    settings = SecondOrderSettings(
-        evaluations=40, prior_weight=1e-4, significance=0.0, surface_error_m=0.0
-    )
+    settings = SecondOrderSettings(evaluations=40, prior_weight=1e-4, move=ANY_FALL)
     step = refined(known, names, seen, settings)
     start = register(*seen[:3]).T_object_camera.double()
     scale = torch.tensor(settings.robust_scale_m).double()
@@ -64,7 +62,7 @@ def test_no_worse_than_200_gradient_steps(known) -> None:
         register(*seen[:3]).inliers.float(),
         seen.valid,
         known.codes(*NAMES),
-        GradientSettings(iterations=200, patience=40, significance=0.0, surface_error_m=0.0),
+        GradientSettings(iterations=200, patience=40, move=ANY_FALL),
     )
     # The prior may cost a little of the objective; a tenth of a millimetre is its measure.
     assert (step.objective.sqrt() < slow.objective.sqrt() + 1e-4).all()

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import trimesh
-from known import known_shapes
+from known import load_known
 
 from crisp_ros.evaluation.shape_library import (
     LibraryCheckSettings,
@@ -22,7 +22,7 @@ HASTY = LibraryCheckSettings(voxels=32)
 
 @pytest.fixture(scope="module")
 def known():
-    return known_shapes()
+    return load_known()
 
 
 def only(library: ShapeLibrary, *names: str) -> ShapeLibrary:

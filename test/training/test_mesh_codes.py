@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import trimesh
-from known import known_shapes
+from known import load_known
 
 from crisp_ros.data.meshes import MeshError
 from crisp_ros.training.mesh_codes import MeshCodeSettings, fit_mesh_code
@@ -23,7 +23,7 @@ HASTY = MeshCodeSettings(
 
 @pytest.fixture(scope="module")
 def known():
-    return known_shapes()
+    return load_known()
 
 
 def test_a_new_shape_is_fitted_with_the_decoder_as_it_was(known) -> None:

@@ -1,0 +1,22 @@
+"""`crisp ablate`: what parts of the method are good for, measured with and without them."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+
+# Each kind is a module beside this one that offers `add_arguments(parser)` and `run(args)`.
+KINDS = {
+    "corrector": ("crisp_ros.cli.ablate_corrector", "pose and shape by each solver and without"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    for name, (module, summary) in KINDS.items():
+        kind = kinds.add_parser(name, help=summary)
+        import_module(module).add_arguments(kind)
+
+
+def run(args: argparse.Namespace) -> None:
+    import_module(KINDS[args.kind][0]).run(args)

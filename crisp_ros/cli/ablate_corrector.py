@@ -1,0 +1,144 @@
+"""`crisp ablate corrector`: pose and shape errors by each solver of the corrector, and without."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from crisp_ros.cli.options import (
+    OptionError,
+    add_checkpoint_option,
+    add_json_option,
+    checkpoint_path,
+    count,
+    device,
+    progress,
+)
+from crisp_ros.data.bop import BopDataset, read_models
+from crisp_ros.data.recorded_frame import bop_frames
+from crisp_ros.evaluation.corrector_report import (
+    CorrectorParts,
+    must_hold,
+    report,
+    row_table,
+    verdict_table,
+)
+from crisp_ros.evaluation.corrector_study import CorrectorStudy, Instance
+from crisp_ros.evaluation.corrector_trials import (
+    program_trial,
+    shape_trial,
+    solver_trial,
+    z_trials,
+)
+from crisp_ros.evaluation.object_views import ObjectViews, ObjectViewSettings, object_views
+from crisp_ros.evaluation.recording import ModelShapes
+from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.evaluation.resumable import KeptParts
+from crisp_ros.evaluation.study_scenes import scene_frames, study_scenes
+from crisp_ros.network.checkpoint import load_model
+
+_SHAPE_POINTS = 10_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--models",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="models of the library's objects in the BOP layout: models_info.json, obj_NNNNNN.ply",
+    )
+    parser.add_argument(
+        "--bop", type=Path, metavar="DIR", help="data set whose real images are measured as well"
+    )
+    parser.add_argument(
+        "--scenes", type=count, default=3, help="clean ones, and as many disturbed (default: 3)"
+    )
+    parser.add_argument("--frames", type=count, default=8, help="of each scene (default: 8)")
+    parser.add_argument("--objects", type=count, default=7, help="in each scene (default: 7)")
+    parser.add_argument(
+        "--views", type=count, default=3, help="of each object in the trials (default: 3)"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("out/ablate_corrector"),
+        metavar="FOLDER",
+        help="where scenes and parts of the result are kept, so that a run that was ended goes on"
+        " (default: out/ablate_corrector)",
+    )
+    parser.add_argument("--seed", type=int, default=5000, help="of the scenes (default: 5000)")
+    parser.add_argument(
+        "--device", type=device, default="cpu", help="cpu, cuda or cuda:N (default: cpu)"
+    )
+    add_checkpoint_option(parser)
+    add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    models = read_models(args.models)
+    dataset = None if args.bop is None else BopDataset(args.bop)
+    shapes = ModelShapes(models.values(), _SHAPE_POINTS)
+    path = checkpoint_path(args.checkpoint)
+    model = load_model(path, args.device)
+    library = model.library
+    if library is None:
+        raise OptionError(f"{path} holds no shape code library: make one by crisp library build")
+    study = CorrectorStudy(model, shapes, args.device)
+    meshes = {m.name: m.mesh for m in models.values() if m.name in library.names}
+    if missing := [name for name in library.names if name not in meshes]:
+        raise OptionError(f"{args.models}: no model of {', '.join(missing)}, which the library has")
+    kept = KeptParts(args.work / "parts", study.made_from)
+
+    instances: list[Instance] = []
+    for scene in study_scenes(list(meshes), args.scenes, args.objects, args.seed):
+
+        def measured(scene: Any = scene) -> list[Any]:
+            with progress(f"{scene.name}, rendering") as on_frame:
+                frames = scene_frames(scene, meshes, args.frames, args.work / "scenes", on_frame)
+            with progress(f"{scene.name}, measuring") as on_frame:
+                return [i.to_json() for i in study.measured(scene.name, frames, on_frame)]
+
+        part = kept.part(f"{scene.name}_{args.frames}_{args.objects}", measured)
+        instances += map(Instance.from_json, part)
+    real: list[Instance] = []
+    if dataset is not None:
+        with progress("real images") as on_frame:
+            real = study.measured("real", list(bop_frames(dataset)), on_frame)
+
+    views: list[ObjectViews] = []
+
+    def seen() -> ObjectViews:
+        if not views:
+            settings = ObjectViewSettings(views=args.views, seed=args.seed)
+            views.append(object_views(meshes, library.names, settings))
+        return views[0]
+
+    decoder = model.network.decoder
+    parts = CorrectorParts(
+        instances,
+        real,
+        kept.part(
+            f"shapes_{args.views}_{args.seed}",
+            lambda: shape_trial(decoder, library, seen())._asdict(),
+        ),
+        kept.part(
+            f"z_{args.views}_{args.seed}",
+            lambda: [t._asdict() for t in z_trials(decoder, library, seen(), shapes)],
+        ),
+        kept.part(
+            f"solvers_{args.views}_{args.seed}",
+            lambda: solver_trial(decoder, library, seen())._asdict(),
+        ),
+        program_trial(),
+    )
+    console = Console()
+    for table in row_table(parts):
+        console.print(table)
+    console.print(verdict_table(must_hold(parts)))
+    if args.json:
+        figures = {"model_version": study.model_version, **report(parts)}
+        write_json(args.json, {**provenance(args.command_line, args.device), **figures})
