@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=count, default=8, help="of each scene (default: 8)")
     parser.add_argument("--objects", type=count, default=7, help="in each scene (default: 7)")
     parser.add_argument(
-        "--views", type=count, default=3, help="of each object in the trials (default: 3)"
+        "--views", type=count, default=2, help="of each object in the trials (default: 2)"
     )
     parser.add_argument(
         "--work",

@@ -84,7 +84,7 @@ class MoveSettings:
     """
 
     significance: float = 0.2
-    contradiction: float = 0.025
+    contradiction: float = 0.011
     contradiction_limit: float = 0.5
     surface_error_m: float = 1.5e-3
 

@@ -26,7 +26,7 @@ class VisibilitySettings:
 
     depth_tolerance_m: float = 0.015
     pixel_tolerance: int = 4
-    free_space_share: float = 0.05
+    free_space_share: float = 0.08
     silhouette_share: float = 0.1
 
 
