@@ -11,6 +11,7 @@ from analytic_scene import AnalyticDecoder
 from scipy.spatial.transform import Rotation
 
 from crisp_ros.correction.covariance import CovarianceSettings, pose_covariance
+from crisp_ros.correction.residuals import ANY_FALL
 from crisp_ros.correction.second_order import SecondOrderSettings, refine
 from crisp_ros.data.recording import Recording
 from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
@@ -20,7 +21,7 @@ from crisp_ros.pipeline import Estimator
 from crisp_ros.share import share_directory
 
 EVERY_POINT = CovarianceSettings(independent_points=math.inf)
-ANY_GAIN = SecondOrderSettings(evaluations=20, significance=0.0, surface_error_m=0.0)
+ANY_GAIN = SecondOrderSettings(evaluations=20, move=ANY_FALL)
 NOISE_M = 0.003
 VIEW = (0.5, -0.6, 0.62)  # from the object to the camera
 # Within which predicted and empirical standard deviations agree: the noise is along the viewing
