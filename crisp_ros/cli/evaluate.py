@@ -24,7 +24,8 @@ from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.nocs import SUBSETS, NocsDataset
 from crisp_ros.data.spe3r import Spe3rDataset, Split
 from crisp_ros.evaluation.bop import BopEvaluation, BopEvaluationSettings, evaluate_bop
-from crisp_ros.evaluation.bop_csv import write_bop_csv
+from crisp_ros.evaluation.bop_csv import read_bop_csv, write_bop_csv
+from crisp_ros.evaluation.bop_results import BopResults
 from crisp_ros.evaluation.data_tables import (
     bop_caption,
     bop_report,
@@ -63,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=output_file,
         metavar="FILE",
         help="also write the poses in the form of the BOP benchmark",
+    )
+    bop.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="measure poses in the form of the BOP benchmark in place of a model's",
     )
     bop.set_defaults(evaluate=_evaluate_bop)
 
@@ -125,7 +132,12 @@ def _write_report() -> Callable[[Path, DataReport], Path]:
 def _evaluate_bop(args: argparse.Namespace, pictures: PictureSample) -> _Evaluated:
     dataset = BopDataset(args.folder, args.split, args.targets)
     names = {obj_id: model.name for obj_id, model in dataset.models.items()}
-    estimator, config = _estimator(args)
+    estimator: Estimator | BopResults
+    if args.results:
+        estimator = BopResults(read_bop_csv(args.results))
+        config = {"results": str(args.results), **provenance(args.command_line)}
+    else:
+        estimator, config = _estimator(args)
     with progress("images") as on_frame:
         evaluation = evaluate_bop(
             estimator,

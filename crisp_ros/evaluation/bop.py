@@ -15,6 +15,7 @@ from crisp_ros.data.bop import BopDataset, BopFrame, BopImage, BopInstance, Data
 from crisp_ros.data.meshes import surface_samples
 from crisp_ros.evaluation.bop_csv import BopResult
 from crisp_ros.evaluation.bop_metrics import SYMMETRY_STEPS, PoseError, average_recall, mspd, mssd
+from crisp_ros.evaluation.bop_results import BopResults
 from crisp_ros.evaluation.chamfers import one_sided_normalised_chamfer
 from crisp_ros.evaluation.estimates import Estimated, FrameEstimator, estimate_frame
 from crisp_ros.evaluation.metrics import (
@@ -158,7 +159,7 @@ class _TrueModel(NamedTuple):
 
 
 def evaluate_bop(
-    estimator: FrameEstimator,
+    estimator: FrameEstimator | BopResults,
     dataset: BopDataset,
     settings: BopEvaluationSettings | None = None,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
@@ -168,6 +169,7 @@ def evaluate_bop(
 
     Estimates belong to the instance whose label they carry; the estimator learns neither object
     ids nor poses. True and reconstructed shapes are compared in the frame of the true model.
+    Results that are there already are measured in an estimator's stead, without shapes.
     Where the data set lists targets, only their objects are measured.
 
     Args:
@@ -181,9 +183,12 @@ def evaluate_bop(
     models: dict[int, _TrueModel] = {}
     measured: list[InstanceErrors] = []
     for done, frame in enumerate(dataset.frames(), start=1):
-        found, time_s = estimate_frame(
-            estimator, frame.rgb, frame.depth, frame.labels, frame.intrinsics
-        )
+        if isinstance(estimator, BopResults):
+            found, time_s = estimator.estimates(frame)
+        else:
+            found, time_s = estimate_frame(
+                estimator, frame.rgb, frame.depth, frame.labels, frame.intrinsics
+            )
         for instance in frame.instances:
             share = instance.visible_share
             if share is not None and share < settings.min_visible_share:

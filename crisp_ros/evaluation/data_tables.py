@@ -160,7 +160,15 @@ def nocs_report(evaluation: NocsEvaluation, pictures: Sequence[Picture]) -> Data
         published.NOCS_SHAPE,
     )
     masks = "Detected" if evaluation.config.get("detections") else "True"
-    columns = ("IoU25", "IoU50", "IoU75", "5deg5cm", "5deg10cm", "10deg5cm", "10deg10cm")
+    columns = (
+        "IoU 25",
+        "IoU 50",
+        "IoU 75",
+        "5 deg 5 cm",
+        "5 deg 10 cm",
+        "10 deg 5 cm",
+        "10 deg 10 cm",
+    )
     precision = _table(
         "Mean average precision, percent",
         f"{_WHOLE} {masks} masks and classes were given here; the others detect. The boxes of all"
@@ -168,19 +176,19 @@ def nocs_report(evaluation: NocsEvaluation, pictures: Sequence[Picture]) -> Data
         columns,
         [
             (f"{_OURS}, right boxes", _percents(evaluation.precision)),
-            (f"{_OURS}, published script's boxes", _percents(evaluation.published)),
+            (f"{_OURS}, published boxes", _percents(evaluation.published)),
         ],
         published.NOCS_MAP,
         1,
     )
     known = evaluation.instances
     curves = tuple(
-        Curves(f"{name}.png", title, "free turns about the axis left out", f"{title} [{unit}]",
+        Curves(f"{name}.png", title, note, f"{title} [{unit}]",
                {"all": [getattr(i, name) for i in known],
                 "certified": [getattr(i, name) for i in known if i.certified]}, right, limits)
-        for name, title, unit, right, limits in (
-            ("degrees", "Rotation error", "degrees", 40.0, (5.0, 10.0)),
-            ("centimetres", "Shift", "cm", 15.0, (5.0, 10.0)),
+        for name, title, note, unit, right, limits in (
+            ("degrees", "Rotation error", "without free turns", "degrees", 40.0, (5.0, 10.0)),
+            ("centimetres", "Shift", "between the origins", "cm", 15.0, (5.0, 10.0)),
         )
     )  # fmt: skip
     return DataReport(
@@ -226,11 +234,13 @@ def _table(
     """Our rows first, then those that others report."""
     rows: list[list[str]] = []
     for name, values in ours:
-        rows.append([name, "here", *(_number(value, digits) for value in values)])
+        rows.append([name, *(_number(value, digits) for value in values)])
     for row in theirs:
         values = [*row.values, *(None,) * (len(columns) - len(row.values))]
-        rows.append([row.name, row.source, *(_as_printed(value, digits) for value in values)])
-    return ReportTable(title, note, ("", "from", *columns), rows)
+        rows.append(
+            [f"{row.name} ({row.source})", *(_as_printed(value, digits) for value in values)]
+        )
+    return ReportTable(title, note, ("", *columns), rows)
 
 
 def _lead(config: Mapping[str, Any], count: int, certified_share: float) -> str:

@@ -30,7 +30,8 @@ class Estimated(NamedTuple):
     """One object of one frame.
 
     rgb, labels, intrinsics: of the frame. label: of the object. T_camera_object: (4, 4) metres.
-    mesh: the reconstructed surface, object frame, metres. score: in [0, 1].
+    mesh: the reconstructed surface, object frame, metres; without faces where there is none.
+    score: in [0, 1].
     """
 
     rgb: NDArray[np.uint8]

@@ -87,6 +87,10 @@ def test_a_report_and_poses_are_written(
     assert [(i["image"], i["obj_id"]) for i in figures["instances"]] == [(12, 2)]
     estimated = figures["instances"][0]["add_s_m"] is not None
     assert [(r.image_id, r.obj_id) for r in read_bop_csv(poses)] == [(12, 2)] * estimated
+    again = tmp_path / "again.json"
+    assert main([*arguments, "--results", str(poses), "--json", str(again)]) == 0
+    (instance,) = json.loads(again.read_text())["instances"]
+    assert instance["add_s_m"] == pytest.approx(figures["instances"][0]["add_s_m"])
 
 
 def test_spe3r_is_evaluated(

@@ -165,9 +165,9 @@ def test_the_tables_hold_the_papers_numbers_and_ours(dataset: NocsDataset) -> No
     )
     assert captions[1] == "mug\n0.0 deg, 0.0 cm"
     shapes, precision = nocs_report(evaluation, []).tables
-    assert shapes.rows[1] == ["CRISP", "Table 8", "0.55", "0.31", "0.37", "0.18", "0.51", "0.16",
+    assert shapes.rows[1] == ["CRISP (Table 8)", "0.55", "0.31", "0.37", "0.18", "0.51", "0.16",
                               "0.35"]  # fmt: skip
-    assert precision.rows[0][2:5] == ["100.0", "100.0", "100.0"]
-    assert precision.rows[2] == ["CRISP", "Table 9", "84.2", "83.5", "70.5", "22.5", "23.7",
+    assert precision.rows[0][1:4] == ["100.0", "100.0", "100.0"]
+    assert precision.rows[2] == ["CRISP (Table 9)", "84.2", "83.5", "70.5", "22.5", "23.7",
                                  "62.8", "–"]  # fmt: skip
     assert "True masks" in precision.note

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawing import needs_egl
-from tiny_bop import model_info, primitives
+from tiny_bop import model_info, primitives, write_tiny_bop
 from truthful import Truthful, shifted
 
 from crisp_ros.data.bop import BopDataset, BopFrame, BopInstance
 from crisp_ros.data.bop_writer import write_frames, write_models
 from crisp_ros.evaluation.bop import BopEvaluation, BopEvaluationSettings, evaluate_bop
 from crisp_ros.evaluation.bop_csv import BopResult, read_bop_csv, write_bop_csv
+from crisp_ros.evaluation.bop_results import BopResults
 from crisp_ros.synthesis.renderer import Renderer
 from crisp_ros.synthesis.scenes import ScatterSettings, scattered_scene, viewpoints
 
@@ -109,6 +111,35 @@ def test_poses_written_are_those_read_again(dataset: BopDataset, tmp_path: Path)
         np.testing.assert_allclose(a.T_camera_object, b.T_camera_object, atol=1e-12)
         off = a.T_camera_object[:3, 3] - true[a.scene_id, a.image_id, a.obj_id][:3, 3]
         np.testing.assert_allclose(off, (0.01, 0.0, 0.0), atol=1e-12)
+
+
+def test_results_are_measured_as_their_estimator_was(dataset: BopDataset) -> None:
+    """Shapes aside, which are not in them. Surplus results of low score do not count."""
+    evaluation = evaluated(dataset, shifted(0.0, -0.006, 0.008))
+    results = [errors.result for errors in evaluation.instances]
+    worse = [r._replace(score=0.1, T_camera_object=np.eye(4)) for r in results]
+    again = evaluate_bop(BopResults([*worse, *results]), dataset, FEW)
+    for a, b in zip(again.instances, evaluation.instances, strict=True):
+        assert (a.image, a.obj_id, a.add_m, a.add_s_m) == (b.image, b.obj_id, b.add_m, b.add_s_m)
+        assert a.bop == b.bop and a.result == b.result
+        assert a.chamfer_m == math.inf and not a.certified
+    none = evaluate_bop(BopResults([]), dataset, FEW)
+    assert set(none.auc_add_s.values()) == {0.0}
+
+
+def test_results_of_equal_objects_go_to_the_nearest(tmp_path: Path) -> None:
+    """The last frame of the small data set shows one object twice."""
+    tiny = BopDataset(write_tiny_bop(tmp_path))
+    frame = list(tiny.frames())[-1]
+    first, second = (
+        BopResult(7, 0, 1, score, instance.T_camera_object)
+        for score, instance in zip((0.2, 0.9), frame.instances, strict=True)
+    )
+    found, _ = BopResults([second, first]).estimates(frame)
+    for label, result in ((1, first), (2, second)):
+        assert np.array_equal(found[label].T_camera_object, result.T_camera_object)
+    found, _ = BopResults([first]).estimates(frame)
+    assert list(found) == [1]
 
 
 def test_only_targets_are_measured(dataset: BopDataset) -> None:
