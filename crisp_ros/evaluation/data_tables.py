@@ -164,10 +164,10 @@ def nocs_report(evaluation: NocsEvaluation, pictures: Sequence[Picture]) -> Data
         "IoU 25",
         "IoU 50",
         "IoU 75",
-        "5 deg 5 cm",
-        "5 deg 10 cm",
-        "10 deg 5 cm",
-        "10 deg 10 cm",
+        "5° 5 cm",
+        "5° 10 cm",
+        "10° 5 cm",
+        "10° 10 cm",
     )
     precision = _table(
         "Mean average precision, percent",
