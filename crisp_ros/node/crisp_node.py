@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -19,11 +17,9 @@ from rclpy.time import Time
 from std_msgs.msg import Header
 from tf2_ros import TransformBroadcaster
 
-from crisp_ros.correction.covariance import CovarianceSettings
-from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.geometry.isosurface import TriangleMesh
-from crisp_ros.network.checkpoint import load_model
 from crisp_ros.node import frames
+from crisp_ros.node.chosen_estimator import checkpoint_file, estimator_settings, make_estimator
 from crisp_ros.node.collision_objects import SceneFrame
 from crisp_ros.node.diagnostics import Diagnostics, ModelStatus
 from crisp_ros.node.estimated_frame import EstimatedFrame
@@ -31,63 +27,16 @@ from crisp_ros.node.fixed_frame import FixedFrameError
 from crisp_ros.node.inputs import TOPICS, Inputs, Received
 from crisp_ros.node.monitor import Monitor
 from crisp_ros.node.objects import KnownObjects
-from crisp_ros.node.parameters import (
-    Parameters,
-    ParameterServer,
-    label_names,
-    resolved_device,
-)
+from crisp_ros.node.parameter_server import ParameterServer
+from crisp_ros.node.parameters import Parameters, label_names
 from crisp_ros.node.publishers import Outputs
 from crisp_ros.node.self_training import SelfTraining
 from crisp_ros.node.services import Services
 from crisp_ros.node.tracking import Tracking
 from crisp_ros.node.worker import NewestItemWorker
-from crisp_ros.pipeline import Estimator, EstimatorSettings
-from crisp_ros.share import share_directory
-
-DEFAULT_CHECKPOINT = Path("models") / "crisp_ycbv_compact.safetensors"
+from crisp_ros.pipeline import Estimator
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-
-
-def make_estimator(parameters: Parameters) -> Estimator:
-    """The estimator that parameters ask for.
-
-    Raises:
-        crisp_ros.network.checkpoint.CheckpointError: the model file cannot be used.
-        ValueError: the device does not exist.
-    """
-    if parameters.threads > 0:
-        torch.set_num_threads(parameters.threads)
-    device = resolved_device(parameters.device)
-    model = load_model(checkpoint_file(parameters), device)
-    return Estimator(model, estimator_settings(parameters), device)
-
-
-def checkpoint_file(parameters: Parameters) -> Path:
-    """The model file that parameters ask for."""
-    return Path(parameters.checkpoint or share_directory() / DEFAULT_CHECKPOINT)
-
-
-def estimator_settings(
-    parameters: Parameters,
-    settings: EstimatorSettings | None = None,
-    with_covariance: bool = True,
-) -> EstimatorSettings:
-    """Settings with what the parameters say about them."""
-    settings = settings or EstimatorSettings()
-    certificate = replace(
-        settings.certificate,
-        quantile=parameters.certificate_quantile,
-        threshold_m=parameters.certificate_threshold,
-    )
-    visibility = settings.visibility or VisibilitySettings()
-    return replace(
-        settings,
-        certificate=certificate,
-        visibility=visibility if parameters.certificate_visibility else None,
-        covariance=(settings.covariance or CovarianceSettings()) if with_covariance else None,
-    )
 
 
 class _Numbered(NamedTuple):

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 
-from crisp_ros.node.parameters import SECTIONS, Parameters, Settable, limits, rules
+from crisp_ros.node.parameter_rules import Settable
+from crisp_ros.node.parameters import SECTIONS, Parameters, limits, rules
 
 _HEAD = """\
 # Parameters of crisp_node

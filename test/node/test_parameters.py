@@ -13,7 +13,8 @@ from rclpy.parameter import Parameter
 from ros_graph import isolated_node
 
 from crisp_ros.node.parameter_page import page
-from crisp_ros.node.parameters import SECTIONS, Parameters, ParameterServer, label_names
+from crisp_ros.node.parameter_server import ParameterServer
+from crisp_ros.node.parameters import SECTIONS, Parameters, label_names
 from crisp_ros.share import share_directory
 
 

@@ -1,0 +1,57 @@
+"""The estimator that the node's parameters ask for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from crisp_ros.correction.covariance import CovarianceSettings
+from crisp_ros.correction.visibility import VisibilitySettings
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.node.parameters import Parameters, resolved_device
+from crisp_ros.pipeline import Estimator, EstimatorSettings
+from crisp_ros.share import share_directory
+
+DEFAULT_CHECKPOINT = Path("models") / "crisp_ycbv_compact.safetensors"
+
+
+def make_estimator(parameters: Parameters) -> Estimator:
+    """The estimator that parameters ask for.
+
+    Raises:
+        crisp_ros.network.checkpoint.CheckpointError: the model file cannot be used.
+        ValueError: the device does not exist.
+    """
+    if parameters.threads > 0:
+        torch.set_num_threads(parameters.threads)
+    device = resolved_device(parameters.device)
+    model = load_model(checkpoint_file(parameters), device)
+    return Estimator(model, estimator_settings(parameters), device)
+
+
+def checkpoint_file(parameters: Parameters) -> Path:
+    """The model file that parameters ask for."""
+    return Path(parameters.checkpoint or share_directory() / DEFAULT_CHECKPOINT)
+
+
+def estimator_settings(
+    parameters: Parameters,
+    settings: EstimatorSettings | None = None,
+    with_covariance: bool = True,
+) -> EstimatorSettings:
+    """Settings with what the parameters say about them."""
+    settings = settings or EstimatorSettings()
+    certificate = replace(
+        settings.certificate,
+        quantile=parameters.certificate_quantile,
+        threshold_m=parameters.certificate_threshold,
+    )
+    visibility = settings.visibility or VisibilitySettings()
+    return replace(
+        settings,
+        certificate=certificate,
+        visibility=visibility if parameters.certificate_visibility else None,
+        covariance=(settings.covariance or CovarianceSettings()) if with_covariance else None,
+    )
