@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from crisp_ros.evaluation.degeneracy_study import CUP, MUG, DegeneracyStudy, StudiedView
-from crisp_ros.evaluation.figure_style import COLOURS, panel_label, save_figure, styled
+from crisp_ros.evaluation.figure_style import COLOURS, panel_label, plain_ticks, save_figure, styled
 
 _PICTURES = 7
 
@@ -55,13 +55,19 @@ def draw_degeneracy(study: DegeneracyStudy, path: Path) -> None:
         ylabel=f"{100 * study.quantile:g} % of |SDF| within [mm]",
         xlabel="turn of the mug [degrees]",
     )
-    d.step(turns, [len(v.certifying) for v in study.views], where="mid", label="certify")
+    certifying = [len(v.certifying) for v in study.views]
+    d.step(turns, certifying, where="mid", color=mug, label="that certify")
     apart = [v.degenerate for v in study.views]
     d.step(
-        turns, apart, where="mid", color=COLOURS[3], label=r"flag: one of them $> \epsilon$ apart"
+        turns,
+        apart,
+        where="mid",
+        color=COLOURS[3],
+        label=r"flag: one is more than $\epsilon$ apart",
     )
     d.set(ylabel="library shapes", xlabel="turn of the mug [degrees]", ylim=(-0.15, 3.2))
     d.set_yticks(range(4))
+    plain_ticks(c)
     for axes, letter in zip((a, b, c, d), "abcd", strict=True):
         _shade_doubt(axes, turns, [len(v.certifying) > 1 for v in study.views])
         axes.set_xlim(turns[0], turns[-1])

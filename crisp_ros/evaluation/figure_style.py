@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 COLOURS = ("#2b6ca8", "#e0812a", "#2a8f6d", "#c0456a")
 _STYLE = {
@@ -29,7 +30,7 @@ _STYLE = {
     "lines.linewidth": 1.4,
     "axes.axisbelow": True,
 }
-_DPI = 200
+_DPI = 150
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -49,6 +50,13 @@ def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
 def panel_label(axes: Axes, letter: str) -> None:
     """Writes "(a)" above the panel's upper left corner."""
     axes.set_title(f"({letter})", loc="left", fontweight="bold", pad=3)
+
+
+def plain_ticks(axes: Axes) -> None:
+    """Ticks of a logarithmic y axis as plain numbers, those between the powers smaller."""
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.6)))
+    axes.tick_params(axis="y", which="minor", labelsize=6)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -1,0 +1,91 @@
+"""`crisp figure`: the figures of the method, drawn from a model alone."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from crisp_ros.cli.options import (
+    OptionError,
+    add_checkpoint_option,
+    add_json_option,
+    checkpoint_path,
+    count,
+    output_file,
+    progress,
+)
+from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.library import ShapeLibrary
+
+_FIGURES = {
+    "degeneracy": "a mug turns until its handle shows: when do its points fix its shape?",
+    "corrector": "objective and error of each solver of the corrector, over its iterations",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    figures = parser.add_subparsers(dest="figure", metavar="FIGURE", required=True)
+    for name, summary in _FIGURES.items():
+        figure = figures.add_parser(name, help=summary, description=summary.capitalize())
+        figure.add_argument(
+            "--output",
+            type=output_file,
+            default=Path("out/figures") / f"{name}.png",
+            metavar="FILE",
+            help=f"PNG to write (default: out/figures/{name}.png)",
+        )
+        figure.add_argument(
+            "--views",
+            type=count,
+            help="views of the turning mug (default: 31)"
+            if name == "degeneracy"
+            else "views of each shape (default: 2)",
+        )
+        add_checkpoint_option(figure)
+        figure.add_argument("--seed", type=int, default=0, help="of points and noise (default: 0)")
+        add_json_option(figure)
+
+
+def run(args: argparse.Namespace) -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise OptionError(f"figures need matplotlib ({error}): pip install matplotlib") from error
+    path = checkpoint_path(args.checkpoint)
+    model = load_model(path)
+    if model.library is None:
+        raise OptionError(f"{path} holds no shape code library: make one by crisp library build")
+    draw = {"degeneracy": _degeneracy, "corrector": _corrector}[args.figure]
+    figures = draw(args, model.network.decoder, model.library)
+    Console().print(f"figure: {args.output}", highlight=False, soft_wrap=True)
+    if args.json:
+        write_json(args.json, {**provenance(args.command_line), **figures})
+
+
+def _degeneracy(args: argparse.Namespace, decoder: ShapeDecoder, library: ShapeLibrary) -> dict:
+    from crisp_ros.evaluation.degeneracy_figure import draw_degeneracy
+    from crisp_ros.evaluation.degeneracy_study import DegeneracyStudySettings, degeneracy_study
+
+    settings = DegeneracyStudySettings(seed=args.seed)
+    settings = replace(settings, views=args.views or settings.views)
+    with progress("views") as on_view:
+        study = degeneracy_study(decoder, library, settings, on_view)
+    draw_degeneracy(study, args.output)
+    return study.to_json()
+
+
+def _corrector(args: argparse.Namespace, decoder: ShapeDecoder, library: ShapeLibrary) -> dict:
+    from crisp_ros.evaluation.convergence_figure import draw_convergence
+    from crisp_ros.evaluation.convergence_study import ConvergenceStudySettings, convergence_study
+
+    settings = ConvergenceStudySettings(seed=args.seed)
+    settings = replace(settings, views=args.views or settings.views)
+    with progress("solves") as on_solve:
+        study = convergence_study(decoder, library, settings, on_solve)
+    draw_convergence(study, args.output)
+    return study.to_json()
