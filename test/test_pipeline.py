@@ -135,6 +135,23 @@ def test_results_do_not_depend_on_company_or_on_earlier_frames(scene):
         np.testing.assert_array_equal(first.T_camera_object, second.T_camera_object)
 
 
+def test_surfaces_grow_outwards_by_so_many_metres(scene):
+    tested = estimator()
+    found = tested.estimate(scene.frame).objects
+    for e, plain, grown in zip(
+        found, tested.meshes(found), tested.meshes(found, 0.006), strict=True
+    ):
+        assert is_closed(grown.faces)
+        reach = np.array([grown.vertices.min(0), grown.vertices.max(0)])
+        expected = np.array([e.lower - 0.006, e.upper + 0.006])
+        edge = (e.upper - e.lower + 0.012).max() / SETTINGS.isosurface.voxels
+        np.testing.assert_allclose(reach, expected, atol=edge)
+        shape = SHAPES[int(e.code.argmax())]
+        distance = shape.sdf(torch.from_numpy(grown.vertices))
+        assert abs(distance.median().item() - 0.006) < 1e-3
+        assert grown.vertices.max() > plain.vertices.max()
+
+
 @pytest.mark.parametrize("where", ["map", "code", "infinite map"])
 def test_a_broken_network_output_rejects_its_object_alone(scene, where):
     tested = estimator()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from moveit_msgs.msg import CollisionObject
 from node.fakes import HALF_EDGES, FakeEstimator
 from node.peer import CAMERA_FRAME, LATCHED, Peer, Scene, graph
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
 from ros_graph import isolated_node, spin_until
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection3DArray, VisionInfo
@@ -180,6 +183,62 @@ MADE_FOR_LISTENERS = (
 )
 
 
+class InProcess:
+    """The node in this process, so that a test can look into it; a peer sends it frames."""
+
+    def __init__(self, node: Node, estimator: FakeEstimator) -> None:
+        self.node = node
+        self.tested = CrispNode(lambda parameters: estimator, context=node.context)
+        self.tested.set_parameters_atomically([Parameter("collision_objects", value="all")])
+        self.tested.trigger_configure()
+        self.tested.trigger_activate()
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(node)
+        self._executor.add_node(self.tested)
+        self._peer = Peer(node)
+        for subscription in list(node.subscriptions):  # this one does not listen
+            node.destroy_subscription(subscription)
+        self.spin(self._peer.is_heard)
+        self.spin(lambda: self.tested.count_subscribers("/crisp/objects") == 0)
+
+    def spin(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
+        """Serves both nodes until the condition holds."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "waited in vain"
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def frame(self) -> None:
+        """Has one frame estimated."""
+        work = self.tested._monitor.work
+        before = work.frames
+        self._peer.send(Scene())
+        self.spin(lambda: work.frames > before)
+
+    def listen(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> list:
+        """What comes on a topic from now on."""
+        heard: list = []
+        self.node.create_subscription(kind, topic, heard.append, qos)
+        self.spin(lambda: self.tested.count_subscribers(topic) == 1)
+        return heard
+
+    def close(self) -> None:
+        """Ends the node."""
+        self.tested.close()
+        self._executor.shutdown(1.0)
+        self.tested.destroy_node()
+
+
+@contextmanager
+def in_process(estimator: FakeEstimator) -> Iterator[InProcess]:
+    with isolated_node("peer") as node:
+        running = InProcess(node, estimator)
+        try:
+            yield running
+        finally:
+            running.close()
+
+
 def test_without_a_listener_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     for name in MADE_FOR_LISTENERS:
@@ -188,51 +247,39 @@ def test_without_a_listener_nothing_is_computed(monkeypatch: pytest.MonkeyPatch)
             messages, name, lambda *a, _n=name, _f=function: (made.append(_n), _f(*a))[1]
         )
     estimator = FakeEstimator()
-    with isolated_node("peer") as node:
-        tested = CrispNode(lambda parameters: estimator, context=node.context)
-        tested.set_parameters_atomically([Parameter("collision_objects", value="all")])
+    with in_process(estimator) as running:
+        for _ in range(3):
+            running.frame()
+        assert made == [] and estimator.meshes_made == 0
+        assert estimator.settings.covariance is None
+
+        heard = [
+            running.listen(Detection3DArray, "/crisp/detections"),
+            running.listen(CollisionObject, "/collision_object"),
+            running.listen(Image, "/crisp/overlay"),
+        ]
+        running.spin(lambda: (running.frame(), all(heard))[1])
+        assert set(made) == {"detections", "added_collision_object"}
+        assert estimator.settings.covariance is not None
+
+
+def test_the_version_in_vision_info_grows_with_every_model() -> None:
+    estimator = FakeEstimator()
+    with in_process(estimator) as running:
+        heard = running.listen(VisionInfo, "/crisp/vision_info", LATCHED)
+        running.frame()
+        for version in ("trained-1", "trained-1", "trained-2"):
+            estimator.model_version = version
+            running.frame()
+        running.spin(lambda: len(heard) == 3)
+        assert [m.database_version for m in heard] == [1, 2, 3]
+        assert [m.method.split()[-1] for m in heard] == ["fake-1", "trained-1", "trained-2"]
+        # Cleaned up and configured anew, the same model is no change.
+        estimator.model_version = "trained-2"
+        tested = running.tested
+        tested.trigger_deactivate()
+        tested.trigger_cleanup()
         tested.trigger_configure()
         tested.trigger_activate()
-        executor = SingleThreadedExecutor(context=node.context)
-        for one in (node, tested):
-            executor.add_node(one)
-
-        def spin(condition, seconds: float = 30.0) -> None:
-            end = time.monotonic() + seconds
-            while not condition():
-                assert time.monotonic() < end, "waited in vain"
-                executor.spin_once(timeout_sec=0.05)
-
-        try:
-            peer = Peer(node)
-            for subscription in list(node.subscriptions):
-                node.destroy_subscription(subscription)
-            spin(peer.is_heard)
-            done = tested._monitor.work
-
-            def one_frame() -> None:
-                before = done.frames
-                peer.send(Scene())
-                spin(lambda: done.frames > before)
-
-            spin(lambda: tested.count_subscribers("/crisp/objects") == 0)
-            for _ in range(3):
-                one_frame()
-            assert made == [] and estimator.meshes_made == 0
-            assert estimator.settings.covariance is None
-
-            heard: list[object] = []
-            for kind, topic in (
-                (Detection3DArray, "/crisp/detections"),
-                (CollisionObject, "/collision_object"),
-                (Image, "/crisp/overlay"),
-            ):
-                node.create_subscription(kind, topic, heard.append, 10)
-                spin(lambda topic=topic: tested.count_subscribers(topic) == 1)
-            spin(lambda: (one_frame(), len({type(m) for m in heard}) == 3)[1])
-            assert set(made) == {"detections", "added_collision_object"}
-            assert estimator.settings.covariance is not None
-        finally:
-            tested.close()
-            executor.shutdown(1.0)
-            tested.destroy_node()
+        running.spin(lambda: len(heard) == 4)
+        assert heard[-1].database_version == 3
