@@ -124,8 +124,10 @@ def run(args: argparse.Namespace) -> None:
 
 def _write_report() -> Callable[[Path, DataReport], Path]:
     """`write_report`, which needs Matplotlib: loaded only where a report is asked for."""
-    from crisp_ros.evaluation.data_report import write_report
-
+    try:
+        from crisp_ros.evaluation.data_report import write_report
+    except ModuleNotFoundError as error:
+        raise OptionError(f"--report: {error}; install it by: pip install matplotlib") from error
     return write_report
 
 

@@ -49,7 +49,7 @@ def report_table(report: ReportTable) -> Table:
     """A table of a report."""
     table = Table(title=report.title, caption=report.note, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, name in enumerate(report.head):
-        table.add_column(name, justify="right" if index else "left", min_width=0 if index else 18)
+        table.add_column(name, justify="right" if index else "left", min_width=0 if index else 14)
     for row in report.rows:
         table.add_row(*map(cell, row), style="bold" if is_ours(row) else None)
     return table

@@ -1,6 +1,7 @@
 """`crisp evaluate`: the whole road from a folder to a report, with an untrained model."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,26 @@ def test_a_report_and_poses_are_written(
     assert main([*arguments, "--results", str(poses), "--json", str(again)]) == 0
     (instance,) = json.loads(again.read_text())["instances"]
     assert instance["add_s_m"] == pytest.approx(figures["instances"][0]["add_s_m"])
+
+
+def test_a_report_without_matplotlib_is_refused_before_the_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "crisp_ros.evaluation.data_report", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["evaluate", "bop", str(folder), "--report", "absent"]) == 1
+    printed = capsys.readouterr().err
+    assert "pip install matplotlib" in printed and printed.count("\n") == 1
+    assert not Path("absent").exists()
+
+
+def test_a_report_over_a_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        main(["evaluate", "bop", "x", "--report", str(tmp_path / "file")])
+    assert "is a file; expected a folder" in capsys.readouterr().err
 
 
 def test_spe3r_is_evaluated(
