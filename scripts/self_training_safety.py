@@ -1,0 +1,152 @@
+"""What self-training does to a model that it feeds on wrong data: the guard's proof.
+
+    scripts/self_training_safety.py KIND --models DIR --json FILE
+
+KIND: black, black images; masks, boxes in place of masks; objects, shapes that are not in the
+library (everything counts as certified in these three: the worst that a certificate could do);
+poisoned, the certificate's threshold ten times as large.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+
+from crisp_ros.adaptation.guard import Guard
+from crisp_ros.adaptation.learner import Learner, learner_settings
+from crisp_ros.adaptation.reference import load_reference, reference_path
+from crisp_ros.adaptation.samples import Sample, samples_of
+from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings
+from crisp_ros.cli.options import checkpoint_path
+from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.data.bop import BopFrame, read_models
+from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.observation.frame import Camera, Frame
+from crisp_ros.pipeline import Estimator, EstimatorSettings
+from crisp_ros.synthesis.scattered_frames import DOMAINS, scattered_frames
+from crisp_ros.synthesis.scenes import viewpoints
+
+KINDS = ("black", "masks", "objects", "poisoned")
+
+
+def other_objects(rng: np.random.Generator) -> dict[int, trimesh.Trimesh]:
+    """Twelve coloured solids that no library knows."""
+    made = {}
+    for index in range(12):
+        size = rng.uniform(0.03, 0.09, 3)
+        solid = (
+            trimesh.creation.torus(size.max(), size.min() / 2),
+            trimesh.creation.cone(size[0], 2 * size[1]),
+            trimesh.creation.icosphere(2, 1.0).apply_scale(size),
+        )[index % 3]
+        colours = rng.integers(0, 256, 3) + rng.normal(0.0, 25.0, (len(solid.vertices), 3))
+        solid.visual.vertex_colors = np.clip(colours, 0, 255).astype(np.uint8)
+        made[index + 1] = solid
+    return made
+
+
+def frames(kind: str, models: Path, count: int, seed: int) -> Iterator[Frame]:
+    """The wrong frames, and for "poisoned" right ones of another light."""
+    rng = np.random.default_rng(seed)
+    if kind == "objects":
+        meshes = other_objects(rng)
+    else:
+        meshes = {obj_id: model.mesh for obj_id, model in read_models(models).items()}
+    views = [viewpoints(mesh) for mesh in meshes.values()]
+    domain = DOMAINS["dusk" if kind == "poisoned" else "day"]
+    for frame in scattered_frames(meshes, views, domain, count, seed):
+        yield spoiled(kind, frame, rng)
+
+
+def spoiled(kind: str, frame: BopFrame, rng: np.random.Generator) -> Frame:
+    height, width = frame.depth.shape
+    rgb, labels = frame.rgb, frame.labels
+    if kind == "black":
+        rgb = np.zeros_like(rgb)
+    elif kind == "masks":
+        labels = np.zeros_like(labels)
+        for label in range(1, 8):
+            side = rng.integers(40, 160, 2)
+            v, u = rng.integers(0, height - 40), rng.integers(0, width - 40)
+            labels[v : v + side[0], u : u + side[1]] = label
+    return Frame(rgb, frame.depth, labels, Camera.from_matrix(frame.intrinsics, width, height))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--models", type=Path, required=True, help="in the BOP layout")
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, required=True)
+    args = parser.parse_args()
+    path = checkpoint_path(None)
+    model = load_model(path)
+    reference = load_reference(reference_path(path), model)
+    certificate = CertificateSettings()
+    visibility = EstimatorSettings().visibility
+    if args.kind == "poisoned":
+        certificate = replace(certificate, threshold_m=10 * certificate.threshold_m)
+        visibility = None
+    settings = EstimatorSettings(certificate=certificate, visibility=visibility)
+    estimator = Estimator(model, settings)
+    seen: list[list[Sample]] = []
+    for frame in frames(args.kind, args.models, args.frames, args.seed):
+        trace = estimator.trace(frame)
+        keys = {e.label: str(e.label) for e in trace.estimate.objects}
+        found = samples_of(trace.solutions, keys)
+        if args.kind != "poisoned":
+            found = [replace(sample, certified=True) for sample in found]
+        seen.append(found)
+    certified = [s.certified for samples in seen for s in samples]
+
+    device = torch.device("cpu")
+    watched = SelfTrainer(model, reference, SelfTrainingSettings(), device, lambda *_: None)
+    guard = Guard(model, reference, device)
+    free = Learner(model.network, learner_settings(model.network.config.design))
+    history = []
+    turn = 0
+    while watched.status.steps < args.steps:
+        # As if estimated by the heads in use: the watch must not be what saves them.
+        watched.observe(seen[turn % len(seen)], watched.status.version)
+        turn += 1
+        while watched.status.steps < args.steps and watched.work():
+            status = watched.status
+            if status.verdict is not None and status.verdict not in [v for _, v in history]:
+                history.append((status.steps, status.verdict))
+                print(status.steps, status.event, status.verdict.accuracy, flush=True)
+    watched.finish()
+    free.load(watched.weights)
+    final = guard.accuracy(free)
+    status = watched.status
+    write_json(
+        args.json,
+        {
+            "kind": args.kind,
+            "objects": len(certified),
+            "certified": sum(certified),
+            "steps": status.steps,
+            "swaps": status.swaps,
+            "refused": status.refused,
+            "accuracy_before": reference.original._asdict(),
+            "accuracy_after": final._asdict(),
+            "candidates": [
+                {"step": step, "accepted": v.accepted, "reason": v.reason, **v.accuracy._asdict()}
+                for step, v in history
+            ],
+            **provenance(" ".join(sys.argv)),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Self-training that is killed while it writes, and that runs for very long."""
+
+import dataclasses
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from adaptation_samples import CPU, samples, shipped_model, small_reference
+
+from crisp_ros.adaptation.buffer import load_samples
+from crisp_ros.adaptation.learner import LearnerSettings
+from crisp_ros.adaptation.reference import load_reference, original_of, save_reference
+from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings, samples_path
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.pipeline import model_version
+
+GENTLE = LearnerSettings(pnc_scale=1e3, code_scale=0.05, averaging=0.9)
+SETTINGS = SelfTrainingSettings(learner=GENTLE, steps_per_candidate=3, held_back_every=4)
+VERSION = model_version(shipped_model())
+
+
+def swap_and_save_for_ever(tested, path, turn):
+    """Every set of weights is one number more than the last one, so that mixtures show."""
+    original = {name: value.clone() for name, value in tested.weights.items()}
+    tested._history.number = turn
+    while True:
+        turn += 1
+        tested._use(tested._history.swap({k: v + float(turn) for k, v in original.items()}))
+        tested.observe(samples([turn % 100]), tested.status.version)
+        tested.save(path)
+
+
+@pytest.mark.slow
+def test_twenty_kills_while_it_swaps_and_saves_always_leave_files_that_load(tmp_path):
+    path, kept = tmp_path / "learned.safetensors", tmp_path / "set"
+    reference = small_reference()
+    save_reference(kept, reference)
+    original = dict(shipped_model().network.named_parameters())
+    rng, versions = random.Random(0), set()
+    tested = SelfTrainer(shipped_model(), reference, SETTINGS, CPU, lambda *_: None)
+    for kill in range(20):
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        child = os.fork()
+        if child == 0:
+            try:
+                swap_and_save_for_ever(tested, path, 100 * kill)
+            finally:
+                os._exit(1)
+        while not path.exists() or path.stat().st_mtime_ns == before:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 1.0))
+        os.kill(child, signal.SIGKILL)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        learned = load_model(path)
+        load_reference(kept, learned)
+        offsets = {
+            round((value - original[name]).mean().item(), 2)
+            for name, value in learned.network.named_parameters()
+            if name.startswith(("pnc_head.", "shape_head."))
+        }
+        assert len(offsets) == 1, "weights of two versions in one file"
+        assert f"+{offsets.pop():.0f}" in learned.header["version"]
+        versions.add(learned.header["version"])
+        if samples_path(path).exists():
+            load_samples(samples_path(path), original_of(learned))
+    assert len(versions) == 20
+    tested.save(path)  # tidies up what the killed ones left
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "learned.safetensors",
+        "learned.samples.safetensors",
+        "set",
+    ]
+
+
+def resident_mb():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+def test_ten_hours_of_frames_do_not_grow(tmp_path):
+    """36,000 frames, one a second for ten hours, of objects that come and go; learning at the duty
+    that the node allows is what the credit limits, so every frame brings at most one step here."""
+    settings = dataclasses.replace(
+        SETTINGS,
+        buffer=20,
+        held_back=8,
+        replay=0.05,
+        steps_per_candidate=40,
+        learner=dataclasses.replace(GENTLE, batch=2),
+    )
+    published = []
+    tested = SelfTrainer(
+        shipped_model(), small_reference(), settings, CPU, lambda _, v: published.append(v)
+    )
+    pool, sizes = samples(range(100)), []
+    for frame in range(36_000):
+        seen = [
+            dataclasses.replace(pool[(7 * frame + i) % 100], key=str((frame // 50 + i) % 5000))
+            for i in range(3)
+        ]
+        tested.observe(seen, tested.status.version)
+        while tested.work():
+            pass
+        if frame % 3000 == 2999:
+            tested.save(tmp_path / "learned.safetensors")
+            sizes.append(resident_mb())
+    status = tested.status
+    assert status.steps > 1000 and status.buffered <= 20 and status.held_back <= 8
+    assert max(sizes[2:]) - sizes[1] < 40, sizes
+    assert len(tested._turn) <= 1003 and status.nbytes < 40e6
+    assert len(set(published)) == len(published)
+    assert all(torch.isfinite(value).all() for value in tested.weights.values())
