@@ -311,6 +311,7 @@ class CrispNode(LifecycleNode):
         with self._self_training.estimating():
             trace = self._estimator.trace(frame)
         stage_ms.update(trace.estimate.stage_ms)
+        self._diagnostics.model.values["version"] = trace.estimate.model_version
         if received.run != self._inputs.run:
             return  # time jumped back meanwhile
         start = time.perf_counter()
