@@ -25,9 +25,17 @@ from crisp_ros.correction.certificate import (
     CertificateSettings,
     Condition,
     certify,
+    withheld,
 )
 from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
 from crisp_ros.correction.covariance import CovarianceSettings, pose_covariance
+from crisp_ros.correction.library_check import (
+    Alternatives,
+    Fitted,
+    LibraryCheckSettings,
+    alternatives,
+    known_shapes,
+)
 from crisp_ros.correction.surface import SurfacePoints, library_surfaces, surface_points
 from crisp_ros.correction.visibility import VisibilitySettings, visibility_conditions
 from crisp_ros.geometry.isosurface import (
@@ -62,6 +70,10 @@ class EstimatorSettings:
             the corrector keeps the network's shapes.
         visibility: the certificate also demands that the shape stays out of space seen to be empty;
             None leaves that out, as the paper does.
+        known_shapes: an object that no library shape explains is named as unknown; None leaves that
+            out.
+        alternatives: every certified object is compared with all library shapes: is it degenerate?
+            This takes a multiple of all the rest; trackers do it now and then, from all views.
         covariance: of the poses; None leaves them unknown.
         network_batch: crops in one pass of the network.
         bfloat16: the network's convolutions run in bfloat16, nearly twice as fast on a CPU or GPU
@@ -74,6 +86,8 @@ class EstimatorSettings:
     corrector: CorrectorSettings | None = field(default_factory=CorrectorSettings)
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
     visibility: VisibilitySettings | None = field(default_factory=VisibilitySettings)
+    known_shapes: LibraryCheckSettings | None = field(default_factory=LibraryCheckSettings)
+    alternatives: LibraryCheckSettings | None = None
     covariance: CovarianceSettings | None = field(default_factory=CovarianceSettings)
     isosurface: IsosurfaceSettings = field(default_factory=IsosurfaceSettings)
     network_batch: int = 16
@@ -108,6 +122,11 @@ class ObjectEstimate:
         covariance: (6, 6) float64 of the pose, None where it is not known: x, y, z of the object
             frame's origin, rotation about X, Y, Z through it, along the camera's axes; metres and
             radians (see `pose_covariance`).
+        unknown: no library shape explains the depth points; `reason` says so.
+        degenerate: a library shape that differs from this one by more than eps would be certified
+            as well.
+        smallest_eigenvalue: how well the points fix the shape (`Degeneracy.tangent_eigenvalue`);
+            NaN where this and `degenerate` were not computed.
         size_ratio: of distances between depth points to those between their network coordinates,
             the median; far from 1 for all objects, it tells of a wrong unit of depth. NaN if
             unknown.
@@ -128,6 +147,9 @@ class ObjectEstimate:
     upper: NDArray[np.float64]
     covariance: NDArray[np.float64] | None = None
     size_ratio: float = math.nan
+    unknown: bool = False
+    degenerate: bool = False
+    smallest_eigenvalue: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +175,9 @@ class Solution(NamedTuple):
     observations: labels, crops, points and pixels of these objects. maps: PNC maps (B, 3, S', S')
     metres. pnc: (B, N, 3) read from them at the points' pixels. codes: (B, C) of the network.
     registration: the first poses. correction: corrected poses, codes and pnc. lower, upper: (B, 3)
-    corners of the shapes' boxes. certificate: the verdict. covariance: (B, 6, 6) of the poses, None
-    where it was not asked for.
+    corners of the shapes' boxes. certificate: the verdict. unknown: (B,) bool, no library shape
+    explains them. alternatives: of the certified ones, else not degenerate and NaN; covariance: (B,
+    6, 6) of the poses; both None where they were not asked for.
     """
 
     observations: Observations
@@ -166,6 +189,8 @@ class Solution(NamedTuple):
     lower: Tensor
     upper: Tensor
     certificate: Certificate
+    unknown: Tensor
+    alternatives: Alternatives | None
     covariance: Tensor | None
 
 
@@ -378,6 +403,17 @@ class Estimator:
             shapes = self._shapes(correction.codes, correction.pnc, valid)
         with clock.stage("certificate"):
             certificate = self._certificate(observations, frame, correction, shapes)
+            fitted = Fitted(
+                points,
+                pnc,
+                registration.inliers.to(points.dtype),
+                valid,
+                registration.T_object_camera.to(points.dtype),
+                correction.T_object_camera,
+                correction.codes,
+            )
+            certificate, unknown = self._known(certificate, fitted, registration)
+            others = self._alternatives(certificate, fitted, shapes)
         with clock.stage("covariance"):
             covariance = self._covariance(points, pnc, valid, registration, correction)
         # Refused only now: where anything above fails, the objects are tried again one by one.
@@ -392,6 +428,8 @@ class Estimator:
             shapes.lower,
             shapes.upper,
             certificate,
+            unknown,
+            others,
             covariance,
         )
 
@@ -452,10 +490,13 @@ class Estimator:
         decoder = self._network.decoder
         if self._library is None or (shapes.library_index < 0).any():
             return surface_points(decoder, codes, shapes.lower, shapes.upper)
-        if self._library_surfaces is None:
-            self._library_surfaces = library_surfaces(decoder, self._library)
-        points, valid = self._library_surfaces
+        points, valid = self._surfaces_of_library()
         return SurfacePoints(points[shapes.library_index], valid[shapes.library_index])
+
+    def _surfaces_of_library(self) -> SurfacePoints:
+        if self._library_surfaces is None:
+            self._library_surfaces = library_surfaces(self._network.decoder, self._library)
+        return self._library_surfaces
 
     def _certificate(
         self, observations: Observations, frame: Frame, correction: Correction, shapes: _Shapes
@@ -481,6 +522,47 @@ class Estimator:
             torch.linalg.norm(shapes.upper - shapes.lower, dim=-1),
             conditions,
         )
+
+    def _known(
+        self, certificate: Certificate, fitted: Fitted, registration: Registration
+    ) -> tuple[Certificate, Tensor]:
+        """The certificate that names unknown objects, and which these are.
+
+        Without a pose to start from, or with too few points, no shape would fit: nothing is said.
+        """
+        settings = self.settings.known_shapes
+        if settings is None or self._library is None:
+            return certificate, torch.zeros_like(certificate.certified)
+        tested = registration.converged & (registration.inlier_share >= settings.inlier_share)
+        tested &= fitted.valid.sum(-1) >= self.settings.certificate.minimum_points
+        known = known_shapes(
+            self._network.decoder, fitted, tested, self._library, certificate.threshold, settings
+        )
+        return withheld(certificate, known), ~known.held
+
+    def _alternatives(
+        self, certificate: Certificate, fitted: Fitted, shapes: _Shapes
+    ) -> Alternatives | None:
+        settings = self.settings.alternatives
+        if settings is None or self._library is None:
+            return None
+        rows = certificate.certified.nonzero().squeeze(-1)
+        degenerate = torch.zeros_like(certificate.certified)
+        eigenvalue = torch.full_like(certificate.residual, torch.nan)
+        if len(rows) > 0:
+            surfaces = self._surfaces(fitted.codes, shapes)
+            found = alternatives(
+                self._network.decoder,
+                fitted.rows(rows),
+                SurfacePoints(surfaces.points[rows], surfaces.valid[rows]),
+                self._library,
+                self._surfaces_of_library(),
+                self.settings.certificate.quantile,
+                self.settings.certificate.threshold_m,
+                settings,
+            )
+            degenerate[rows], eigenvalue[rows] = found.degenerate, found.tangent_eigenvalue
+        return Alternatives(degenerate, eigenvalue)
 
     def _covariance(
         self,
@@ -521,6 +603,11 @@ class Estimator:
         ratio = _size_ratio(solution).tolist()
         covariance = solution.covariance
         covariance = None if covariance is None else covariance.cpu().numpy()
+        unknown, other = solution.unknown.tolist(), solution.alternatives
+        degenerate = [False] * len(unknown) if other is None else other.degenerate.tolist()
+        eigenvalue = (
+            [math.nan] * len(unknown) if other is None else other.tangent_eigenvalue.tolist()
+        )
         for i, label in enumerate(solution.observations.labels.tolist()):
             yield ObjectEstimate(
                 label=label,
@@ -538,6 +625,9 @@ class Estimator:
                 upper=upper[i].copy(),
                 covariance=None if covariance is None else covariance[i].copy(),
                 size_ratio=ratio[i],
+                unknown=unknown[i],
+                degenerate=degenerate[i],
+                smallest_eigenvalue=eigenvalue[i],
             )
 
 

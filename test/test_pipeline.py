@@ -5,12 +5,13 @@ import threading
 import numpy as np
 import pytest
 import torch
-from analytic import box, bracket, household, mug
+from analytic import box, bracket, cup, household, mug
 from analytic_scene import CAMERA, TruthfulNetwork, rendered, truthful_model
 from scipy.spatial.transform import Rotation
 
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.corrector import CorrectorSettings
+from crisp_ros.correction.library_check import LibraryCheckSettings
 from crisp_ros.geometry.decimation import is_closed
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.network.checkpoint import Model
@@ -28,6 +29,7 @@ SETTINGS = EstimatorSettings(
     observation=ObservationSettings(points=400),
     isosurface=IsosurfaceSettings(voxels=24),
 )
+STRICT = dataclasses.replace(SETTINGS, certificate=CertificateSettings(threshold_m=0.003))
 AS_IT_IS = dataclasses.replace(SETTINGS, corrector=None)
 
 
@@ -406,3 +408,45 @@ def test_scene_helper_renders_the_truth():
     assert np.abs(MUG.sdf(torch.tensor(local)).numpy()).max() < 1e-4
     painted = (scene.frame.rgb[v, u] / 255 - 0.5) * 0.255
     assert np.abs(painted - local).max() < 1e-3
+
+
+def test_an_object_that_is_not_in_the_library_is_refused_as_unknown(scene):
+    known = (BOX, MUG)
+    found = estimator((0, 1, 0), STRICT, known).estimate(scene.frame).objects
+    assert [e.unknown for e in found] == [False, False, True]
+    assert [e.certified for e in found] == [True, True, False]
+    assert found[2].reason.startswith("unknown object: the nearest library shape, ")
+    assert found[2].score < 0.5
+    silent = dataclasses.replace(STRICT, known_shapes=None)
+    refused = estimator((0, 1, 0), silent, known).estimate(scene.frame).objects[2]
+    assert not refused.unknown and refused.reason.startswith("q98")
+    np.testing.assert_array_equal(refused.T_camera_object, found[2].T_camera_object)
+
+
+def test_a_known_object_is_never_unknown_however_wrong_its_estimate(scene):
+    """Another shape than the named one explains it; or its mask takes in what lies beside it."""
+    misnamed = estimator((1, 2, 0), AS_IT_IS).estimate(scene.frame).objects
+    assert not any(e.certified or e.unknown for e in misnamed)
+    depth = scene.frame.depth.copy()
+    v, u = np.nonzero(scene.frame.labels == 4)
+    band = (v >= np.quantile(v, 0.5)) & (v < np.quantile(v, 0.54))
+    depth[v[band], u[band]] += 0.008
+    frame = dataclasses.replace(scene.frame, depth=depth)
+    spoilt = estimator(settings=STRICT).estimate(frame).objects[0]
+    assert not spoilt.certified and not spoilt.unknown and spoilt.reason.startswith("q98")
+
+
+def test_a_mug_is_degenerate_while_its_handle_is_hidden():
+    shapes = (MUG, cup(0.04, 0.045, 0.008))
+    away, aside = np.eye(4), np.eye(4)
+    away[:3, :3] = [[0, -1, 0], [0, 0, -1], [1, 0, 0]]  # the handle lies along the mug's x axis
+    aside[:3, :3] = [[1, 0, 0], [0, 0, -1], [0, 1, 0]]
+    away[:3, 3], aside[:3, 3] = (-0.1, 0.0, 0.7), (0.1, 0.0, 0.7)
+    frame = rendered((MUG, MUG), (away, aside), (1, 2)).frame
+    settings = dataclasses.replace(STRICT, alternatives=LibraryCheckSettings())
+    hidden, seen = estimator((0, 0), settings, shapes).estimate(frame).objects
+    assert hidden.certified and seen.certified
+    assert hidden.degenerate and not seen.degenerate
+    assert hidden.smallest_eigenvalue < seen.smallest_eigenvalue
+    plain = estimator((0, 0), SETTINGS, shapes).estimate(frame).objects[0]
+    assert not plain.degenerate and math.isnan(plain.smallest_eigenvalue)

@@ -112,6 +112,22 @@ def certify(
     return Certificate(certified, residual, threshold, margin, score(margin, certified), reasons)
 
 
+def withheld(certificate: Certificate, unless: Condition) -> Certificate:
+    """The certificate under one more condition, whose reason comes before all others.
+
+    Args:
+        certificate: of B objects.
+        unless: of the same objects.
+    """
+    certified = certificate.certified & unless.held
+    pairs = zip(unless.reasons, certificate.reasons, strict=True)
+    return certificate._replace(
+        certified=certified,
+        score=score(certificate.margin, certified),
+        reasons=tuple(first or other for first, other in pairs),
+    )
+
+
 def score(margin: Tensor, certified: Tensor) -> Tensor:
     """The score 1 / (1 + (1 - margin)^2): 1 for a perfect fit, 1/2 at the limit, falling to 0.
 

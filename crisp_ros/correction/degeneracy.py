@@ -109,12 +109,19 @@ def explanations(
     return Explanations(residual, certified, apart, (certified & (apart > threshold_m)).any(-1))
 
 
-def known_shape(found: Explanations, library: ShapeLibrary) -> Condition:
-    """The condition that some library shape explains the object; if not, it is unknown."""
-    best = found.residual.min(dim=-1)
+def known_shape(residual: Tensor, threshold_m: Tensor | float, library: ShapeLibrary) -> Condition:
+    """The condition that some library shape explains the object; if not, it is unknown.
+
+    Args:
+        residual: (B, K) metres, of each shape at its own best pose.
+        threshold_m: eps, metres, or (B,) of each object.
+        library: those K shapes.
+    """
+    best = residual.min(dim=-1)
     names = [library.names[k] for k in best.indices.tolist()]
-    held = found.certified.any(-1)
-    told = condition("known shape", held, best.values, lambda r: f"off by {1e3 * r:.3g} mm")
+    told = condition(
+        "known shape", best.values <= threshold_m, best.values, lambda r: f"off by {1e3 * r:.3g} mm"
+    )
     reasons = tuple(
         reason and f"unknown object: the nearest library shape, {name}, is {reason}"
         for reason, name in zip(told.reasons, names, strict=True)

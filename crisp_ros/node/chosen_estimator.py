@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from crisp_ros.correction.covariance import CovarianceSettings
+from crisp_ros.correction.library_check import LibraryCheckSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.node.parameters import Parameters, resolved_device
@@ -49,9 +50,11 @@ def estimator_settings(
         threshold_m=parameters.certificate_threshold,
     )
     visibility = settings.visibility or VisibilitySettings()
+    known_shapes = settings.known_shapes or LibraryCheckSettings()
     return replace(
         settings,
         certificate=certificate,
         visibility=visibility if parameters.certificate_visibility else None,
+        known_shapes=known_shapes if parameters.certificate_known_shapes else None,
         covariance=(settings.covariance or CovarianceSettings()) if with_covariance else None,
     )

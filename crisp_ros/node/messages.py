@@ -204,6 +204,7 @@ def _object_estimate(known: KnownObject, tf_prefix: str) -> ObjectEstimateMessag
         certificate_quantile=estimate.quantile,
         certificate_threshold=estimate.threshold_m,
         reason=estimate.reason,
+        degenerate=tracked.degenerate,
         smallest_eigenvalue=tracked.smallest_eigenvalue,
         views_used=tracked.views_used,
         mesh_version=known.version,

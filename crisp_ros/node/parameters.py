@@ -160,6 +160,11 @@ class Parameters:
         "An object that reaches into space seen to be empty, or into seen background, gets no "
         "certificate.",
     )
+    certificate_known_shapes: bool = parameter(
+        True,
+        "The library's shapes are tried on an object that its own shape does not explain; if none "
+        "does, the reason of the refusal names it as unknown.",
+    )
     fixed_frame: str = parameter(
         "",
         "TF frame in which objects rest, such as map or base_link, where the camera moves; its "
@@ -216,6 +221,12 @@ class Parameters:
         Settable.UNLESS_ACTIVE,
         0.001,
         3.14,
+    )
+    degeneracy: bool = parameter(
+        True,
+        "Other library shapes are tried on an object's views, now and then, to see whether these "
+        "fix the shape.",
+        Settable.UNLESS_ACTIVE,
     )
     shape_change: float = parameter(
         0.003,

@@ -10,6 +10,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 from std_msgs.msg import Header
 
+from crisp_ros.correction.library_check import LibraryCheckSettings
 from crisp_ros.node.fixed_frame import FixedFrame
 from crisp_ros.node.parameters import Parameters
 from crisp_ros.observation.frame import Frame
@@ -41,7 +42,11 @@ def tracker_settings(parameters: Parameters) -> TrackerSettings:
     pose_filter = PoseFilterSettings(time_constant_s=max(smoothing_s, _SHORTEST_FILTER_S))
     return TrackerSettings(
         association=association,
-        shapes=TrackShapesSettings(views=views, pooled=pooled),
+        shapes=TrackShapesSettings(
+            views=views,
+            pooled=pooled,
+            alternatives=LibraryCheckSettings() if parameters.degeneracy else None,
+        ),
         pose_filter=pose_filter if smoothing_s > 0.0 else None,
         death_s=parameters.object_timeout,
     )

@@ -83,9 +83,16 @@ def reposed(
             lower=shape.lower,
             upper=shape.upper,
             covariance=None,
-            **told,
+            **(told | _still_unknown(estimate, bool(told["certified"]))),
         )
     return fitted
+
+
+def _still_unknown(estimate: ObjectEstimate, certified: bool) -> dict[str, object]:
+    """An object that no library shape explains stays unknown, unless the track's shape does."""
+    if certified or not estimate.unknown:
+        return {"unknown": False}
+    return {"reason": estimate.reason}
 
 
 def _told(verdict: Certificate, settings: CertificateSettings) -> list[dict[str, object]]:

@@ -48,8 +48,9 @@ class TrackedObject:
         shape: the estimate whose code and box are those of `mesh_version`: make meshes from it.
         mesh_version: starts at one and grows with every change of the shape.
         views_used: frames whose points took part in the shape.
+        degenerate: those views fit another library shape as well.
         smallest_eigenvalue: how well those fix the shape (`Degeneracy.tangent_eigenvalue`); NaN
-            where one view is all there is.
+            where it was not computed.
         class_name: the segmentation's last name for it, or "".
         first_seen_s, last_seen_s: stamps, seconds.
         sightings: frames in which it was seen.
@@ -63,6 +64,7 @@ class TrackedObject:
     shape: ObjectEstimate
     mesh_version: int
     views_used: int
+    degenerate: bool
     smallest_eigenvalue: float
     class_name: str
     first_seen_s: float
@@ -86,6 +88,8 @@ class Track:
             and when it was taken.
         views: of it, from the first one on.
         views_used, smallest_eigenvalue: at the last solve.
+        degenerate: when other shapes were last tried on its views, and
+        views_checked: ... how many these were.
         waits_since_s: when the first view came that was not used for the shape yet, if any.
         conflicts: frames in a row whose own certified shape is not the track's, which fails there.
         surface: points (1, M, 3) on the shape, once they were needed.
@@ -112,6 +116,8 @@ class Track:
     views: ViewBuffer | None = None
     views_used: int = 1
     smallest_eigenvalue: float = math.nan
+    degenerate: bool = False
+    views_checked: int = 0
     waits_since_s: float | None = None
     conflicts: int = 0
     surface: SurfacePoints | None = None
@@ -141,6 +147,7 @@ class Track:
         old, new = ((s.lower + s.upper) / 2.0 for s in (self.shape, shape))
         self.centre = self.centre + self.T_fixed_object[:3, :3] @ (new - old)
         self.shape, self.surface = shape, None
+        self.degenerate, self.views_checked = False, 0
         self.mesh_version += 1
 
     def follow(self, own: ObjectEstimate) -> None:
@@ -163,6 +170,7 @@ class Track:
             shape=self.shape,
             mesh_version=self.mesh_version,
             views_used=self.views_used,
+            degenerate=self.degenerate,
             smallest_eigenvalue=self.smallest_eigenvalue,
             class_name=self.class_name,
             first_seen_s=self.first_seen_s,

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.correction.library_check import Fitted, LibraryCheckSettings, alternatives
 from crisp_ros.correction.second_order import SecondOrderSettings
+from crisp_ros.correction.surface import SurfacePoints, library_surfaces, surface_points
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
@@ -23,7 +25,9 @@ from crisp_ros.tracking.pooled_shape import PooledShapeSettings, pooled_shape, s
 from crisp_ros.tracking.ranges import check_ranges, ranged
 from crisp_ros.tracking.reposed import reposed
 from crisp_ros.tracking.track import Sighting, Track, invert
-from crisp_ros.tracking.view_buffer import Added, ViewBuffer, ViewBufferSettings
+from crisp_ros.tracking.view_buffer import Added, ViewBuffer, ViewBufferSettings, stacked
+
+_SURFACE_POINTS = 128  # on shapes that are compared
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class TrackShapesSettings:
         joint: when a shape changes, the poses of its views are fitted to the new one.
         solves_per_frame: most tracks whose shape is solved for in one frame; the others wait for
             the next.
+        alternatives: other library shapes are tried on a track's views: do these fix the
+            shape: on the first one, whenever they have doubled, and on another shape. None leaves
+            that out.
+        checks_per_frame: most tracks on which they are tried in one frame.
         conflict_frames: the frame's own certified shape replaces the track's, and its views, when
             the track's has failed in so many frames in a row.
     """
@@ -44,7 +52,9 @@ class TrackShapesSettings:
     pooled: PooledShapeSettings = field(default_factory=PooledShapeSettings)
     pose: SecondOrderSettings = field(default_factory=SecondOrderSettings)
     joint: bool = True
-    solves_per_frame: int = ranged(2, 1, 1000)
+    solves_per_frame: int = ranged(1, 1, 1000)
+    alternatives: LibraryCheckSettings | None = field(default_factory=LibraryCheckSettings)
+    checks_per_frame: int = ranged(1, 1, 1000)
     conflict_frames: int = ranged(10, 1, 10000)
 
     def __post_init__(self) -> None:
@@ -74,6 +84,7 @@ class TrackShapes:
         self._known = known
         self._settings = settings
         self._device = device
+        self._library_surfaces: SurfacePoints | None = None
 
     def settled(
         self,
@@ -166,6 +177,41 @@ class TrackShapes:
                 self._change(track, solved.codes[i], solved.lower[i], solved.upper[i])
             track.views_used = max(1, len(track.views or ()))
             track.smallest_eigenvalue = eigenvalues[i]
+
+    def check(self, tracks: Iterable[Track], certificate: CertificateSettings) -> None:
+        """Tries other library shapes on the views of tracks that have twice as many as last time.
+
+        Args:
+            tracks: those seen in this frame.
+            certificate: of the estimator; what another shape would have to get.
+        """
+        settings = self._settings.alternatives
+        due = [t for t in tracks if t.views and len(t.views) >= max(1, 2 * t.views_checked)]
+        due = due[: self._settings.checks_per_frame]
+        if settings is None or self._library is None or not due:
+            return
+        if self._library_surfaces is None:
+            self._library_surfaces = library_surfaces(self._decoder, self._library, _SURFACE_POINTS)
+        points, valid, _ = stacked([t.views.pooled() for t in due if t.views])
+        codes, lower, upper = (
+            self._tensor([getattr(t.shape, part) for t in due])
+            for part in ("code", "lower", "upper")
+        )
+        still = torch.eye(4, device=self._device).expand(len(due), 4, 4)
+        found = alternatives(
+            self._decoder,
+            Fitted(points, points, valid.to(points.dtype), valid, still, still, codes),
+            surface_points(self._decoder, codes, lower, upper, _SURFACE_POINTS),
+            self._library,
+            self._library_surfaces,
+            certificate.quantile,
+            certificate.threshold_m,
+            settings,
+        )
+        told = zip(due, found.degenerate.tolist(), found.tangent_eigenvalue.tolist(), strict=True)
+        for track, degenerate, eigenvalue in told:
+            track.degenerate, track.smallest_eigenvalue = degenerate, eigenvalue
+            track.views_checked = len(track.views or ())
 
     def _change(self, track: Track, code: Tensor, lower: Tensor, upper: Tensor) -> None:
         shape = dataclasses.replace(

@@ -208,6 +208,7 @@ class Tracker:
             self._held(track, T_fixed_camera) for track in self._tracks if track.id not in seen
         )
         self._shapes.solve(tracks)
+        self._shapes.check(tracks, self.certificate)
         return TrackedFrame(objects, unseen, ended + self._surplus(), rejected, restarted)
 
     def _dead(self, stamp_s: float) -> tuple[str, ...]:

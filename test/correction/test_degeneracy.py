@@ -110,7 +110,7 @@ def test_a_mug_with_hidden_handle_is_explained_by_the_cup_too(known) -> None:
 def test_an_unknown_object_is_named_as_such(known) -> None:
     library = chosen(known, "mug", "sphere", "bar")
     found = explained(known, library, ("mug", "bracket"), [HANDLE_SEEN, HANDLE_SEEN], "mug")
-    told = known_shape(found, library)
+    told = known_shape(found.residual, CertificateSettings().threshold_m, library)
     assert told.held.tolist() == [True, False]
     assert told.reasons[0] == ""
     assert told.reasons[1].startswith("unknown object: the nearest library shape, ")

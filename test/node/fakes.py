@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -59,7 +60,7 @@ def tracked(
     state = TrackState.VISIBLE if seen else TrackState.HIDDEN
     T = found.T_camera_object
     return TrackedObject(
-        id, state, seen, found, T, found, version, 1, float("nan"), class_name, 0.0, 0.0, 1
+        id, state, seen, found, T, found, version, 1, False, math.nan, class_name, 0.0, 0.0, 1
     )
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -220,3 +222,36 @@ def test_uncertified_views_are_kept_where_that_is_asked_for():
     tracked = tracker(views=ViewBufferSettings(certified_only=False))
     shown(tracked, 0.0, [1, -1, 0.5], CUP_ID, CUP, certified=False)
     assert len(tracked._tracks[0].views) == 1
+
+
+def test_a_track_is_degenerate_until_its_views_tell_the_shapes_apart():
+    tracked = tracker()
+    tracked.certificate = CertificateSettings(threshold_m=0.003)
+    found = shown(tracked, 0.0, HANDLE_HIDDEN[0], CUP_ID)
+    assert not found.degenerate and np.isnan(found.smallest_eigenvalue)  # told from the next on
+    hidden = shown(tracked, 0.1, HANDLE_HIDDEN[0], CUP_ID)
+    assert hidden.degenerate and hidden.views_used == 1
+    for i, direction in enumerate((*HANDLE_SEEN, HANDLE_SEEN[0])):
+        found = shown(tracked, 0.2 + i / 10, direction, MUG_ID)
+    assert found.shape.code.argmax() == MUG_ID and not found.degenerate
+    assert found.smallest_eigenvalue > hidden.smallest_eigenvalue
+    blind = tracker(alternatives=None)
+    for i in range(3):
+        found = shown(blind, i / 10, HANDLE_HIDDEN[0], CUP_ID)
+    assert not found.degenerate and np.isnan(found.smallest_eigenvalue)
+
+
+def test_an_unknown_object_stays_unknown_beside_the_shape_of_its_track():
+    tracked = tracker()
+    tracked.certificate = CertificateSettings(threshold_m=0.003)
+    shown(tracked, 0.0, [1, 1, 0.5], CAN_ID, CAN)
+    T = looking_from([1, 1, 0.5])
+    why = "unknown object: the nearest library shape, cup, is off by 14 mm"
+    own = estimate(1, T, CUP_ID, SHAPES, certified=False, score=0.1)
+    own = dataclasses.replace(own, unknown=True, reason=why)
+    points = depth_points([1], [seen_points(sphere(0.06, "ball"), T, seed=1)])
+    (found,) = tracked.update(0.1, [own], np.linalg.inv(T), depth=points).objects
+    assert found.estimate.unknown and found.estimate.reason == why
+    points = depth_points([1], [seen_points(CAN, T, seed=1)])  # the track's shape explains it
+    (found,) = tracked.update(0.2, [own], np.linalg.inv(T), depth=points).objects
+    assert found.estimate.certified and not found.estimate.unknown
