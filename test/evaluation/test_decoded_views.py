@@ -12,10 +12,11 @@ CLEAN = ViewNoise(0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
 
 def test_points_lie_on_the_side_of_the_shape_that_the_camera_sees(known) -> None:
-    views = decoded_views(known.decoder, known.library, range(8), CLEAN, 300, seed=1)
+    shapes = [0, 4, 6]
+    views = decoded_views(known.decoder, known.library, shapes, CLEAN, 300, seed=1)
     z = transform(views.T_object_camera, views.points)
     torch.testing.assert_close(views.pnc, z, atol=2e-6, rtol=0)
-    sdf, gradient = known.decoder.sdf_and_gradient(z, known.library.codes)
+    sdf, gradient = known.decoder.sdf_and_gradient(z, known.library.codes[shapes])
     assert sdf.abs().max() < 5e-4
     towards = views.T_object_camera[:, None, :3, 3] - z
     facing = (gradient * towards).sum(-1) / (gradient.norm(dim=-1) * towards.norm(dim=-1))
@@ -40,7 +41,7 @@ def test_noise_is_as_told(known) -> None:
 
 def test_the_seed_decides(known) -> None:
     a, b, c = (
-        decoded_views(known.decoder, known.library, [2, 4], ViewNoise(), 100, seed)
+        decoded_views(known.decoder, known.library, [2], ViewNoise(), 100, seed)
         for seed in (3, 3, 4)
     )
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
