@@ -382,7 +382,7 @@ class Estimator:
         observations = _on(observations, self.device)
         with clock.stage("network"):
             output = self._answer(observations.crops)
-            pnc = pnc_at_pixels(output.pnc, observations.pixels, observations.boxes)
+            pnc = self._coordinates(output.pnc, observations)
             usable = torch.isfinite(output.code).all(-1) & (
                 torch.isfinite(pnc).all(-1) | ~observations.valid
             ).all(-1)
@@ -437,6 +437,10 @@ class Estimator:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
             output = self._network(crops)
         return NetworkOutput(output.pnc.float(), output.code.float())
+
+    def _coordinates(self, maps: Tensor, observations: Observations) -> Tensor:
+        """Object-frame coordinates (B, N, 3) of the points, metres."""
+        return pnc_at_pixels(maps, observations.pixels, observations.boxes)
 
     def _corrected(
         self,

@@ -32,6 +32,7 @@ class ActiveShapeSettings:
     Attributes:
         one_hot: one library shape rather than a combination, as the paper does on YCBV.
         own_code: the network's own code is a column of eq. (9) too.
+        diameter_weights: D of eq. (10); without it, for comparisons, large shapes weigh more.
         points: points of an object that enter F, chosen evenly.
         robust_scale_m: c of the robust loss, metres.
         coarse_points: depth points with which `library_fits` refines the pose of every shape, and
@@ -44,6 +45,7 @@ class ActiveShapeSettings:
 
     one_hot: bool = True
     own_code: bool = False
+    diameter_weights: bool = True
     points: int = 256
     robust_scale_m: float = 0.01
     coarse_points: int = 48
@@ -125,7 +127,8 @@ def least_squares(
 
     compared = [codes, found]
     if not settings.one_hot:
-        c = _combination(F, z_valid, scale, 1.0 / diameters)
+        D = 1.0 / diameters if settings.diameter_weights else torch.ones_like(diameters)
+        c = _combination(F, z_valid, scale, D)
         mixed = (c[:, None] @ columns).squeeze(1)
         compared.append(mixed)
     sdf = decoder.sdf(points[:, None], torch.stack(compared, dim=1))

