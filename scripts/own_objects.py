@@ -55,8 +55,8 @@ def write_test_set(folder: Path, model: Path, images: tuple[int, int]) -> None:
         {i: look for i, (_, look) in meshes.items()},
         {i: {"name": name} for i, (name, _) in meshes.items()},
     )
-    run("render", "bop", "--models", folder / "models", "--output", folder, "--scenes", images[0],
-        "--views", images[1], "--seed", _TEST_SEED)  # fmt: skip
+    run("render", "tables", "--models", folder / "models", "--output", folder,
+        "--scenes", images[0], "--views", images[1], "--seed", _TEST_SEED)  # fmt: skip
 
 
 def run(*words: object) -> None:

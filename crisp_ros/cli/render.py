@@ -52,23 +52,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recording.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
     recording.set_defaults(make=_recording)
 
-    bop = kinds.add_parser("bop", help="annotated images of objects on tables, in the BOP layout")
-    bop.add_argument(
+    tables = kinds.add_parser(
+        "tables", help="annotated images of objects on tables, in the BOP layout"
+    )
+    tables.add_argument(
         "--models",
         type=Path,
         required=True,
         metavar="DIR",
         help="object models in the BOP layout: models_info.json and obj_NNNNNN.ply",
     )
-    bop.add_argument(
+    tables.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="data set folder to write"
     )
-    bop.add_argument("--split", default="test", help="folder of the scenes (default: test)")
-    bop.add_argument("--scenes", type=count, default=8, help="tables (default: 8)")
-    bop.add_argument("--views", type=count, default=3, help="images of each (default: 3)")
-    bop.add_argument("--objects", type=count, default=6, help="on one table (default: 6)")
-    bop.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
-    bop.set_defaults(make=_bop)
+    tables.add_argument("--split", default="test", help="folder of the scenes (default: test)")
+    tables.add_argument("--scenes", type=count, default=8, help="tables (default: 8)")
+    tables.add_argument("--views", type=count, default=3, help="images of each (default: 3)")
+    tables.add_argument("--objects", type=count, default=6, help="on one table (default: 6)")
+    tables.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    tables.set_defaults(make=_tables)
     add_kinds(kinds)
 
 
@@ -76,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     args.make(args)
 
 
-def _bop(args: argparse.Namespace) -> None:
+def _tables(args: argparse.Namespace) -> None:
     models = read_models(args.models)
     if (args.output / args.split).exists():
         raise OptionError(f"{args.output / args.split}: is there already; name another folder")

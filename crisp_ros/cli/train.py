@@ -11,13 +11,13 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from crisp_ros.cli.options import add_json_option, device, output_file
+from crisp_ros.cli.options import add_json_option, device, output_file, progress
 from crisp_ros.data.object_mesh import UNITS_M
 from crisp_ros.evaluation.report import provenance, write_json
 from crisp_ros.evaluation.shape_library import check_library
 from crisp_ros.evaluation.tables import library_table
 from crisp_ros.training.model_card import model_card
-from crisp_ros.training.objects import training_objects
+from crisp_ros.training.objects import data_objects, training_objects
 from crisp_ros.training.processes import Processes, training_processes
 from crisp_ros.training.recipe import Recipe, load_recipe
 from crisp_ros.training.run import TrainingRun
@@ -33,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of meshes, one object each (PLY, OBJ, GLB), named by models_info.json if any",
     )
     source.add_argument(
-        "--bop",
+        "--data",
         type=Path,
         metavar="DIR",
-        help="data set in the BOP layout: its models, and the photographs that the recipe names",
+        help="data set in the recipe's layout: its models, and the photographs that it names",
     )
     parser.add_argument(
         "--units",
@@ -110,9 +110,16 @@ def run(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace, processes: Processes) -> None:
     console, warnings = Console(quiet=not processes.is_first), Console(stderr=True)
-    objects = training_objects(
-        args.models or args.bop / "models", args.units, args.origin, args.observed_poses
-    )
+    recipe = load_recipe(args.recipe) if args.recipe else Recipe()
+    with progress("meshes") as on_object:
+        if args.models:
+            objects = training_objects(
+                args.models, args.units, args.origin, args.observed_poses, on_object
+            )
+        else:
+            objects = data_objects(
+                recipe.layout, args.data, recipe.photographs, args.observed_poses, on_object
+            )
     for known in objects if processes.is_first else ():
         for note in known.notes:
             warnings.print(f"{known.source}: {note}", highlight=False, markup=False, soft_wrap=True)
@@ -124,10 +131,10 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
         console.print(f"{stage}: {told}", highlight=False, soft_wrap=True)
 
     training = TrainingRun(
-        load_recipe(args.recipe) if args.recipe else Recipe(),
+        recipe,
         objects,
         args.run,
-        args.bop,
+        args.data,
         args.imagenet,
         args.initial,
         processes,

@@ -158,6 +158,18 @@ class NocsDataset:
             )
         return tuple(NocsImage(p.parent.name, p.name.removesuffix("_color.png")) for p in paths)
 
+    def models(self) -> tuple[NocsModel, ...]:
+        """Every model of the subset, by name, whether an image shows it or not."""
+        pattern = "*/*/model.obj" if self.source == "camera" else "*.obj"
+        found = []
+        for path in sorted(self._models_folder.glob(pattern)):
+            place = path.parent if self.source == "camera" else path.with_suffix("")
+            name = place.relative_to(self._models_folder).as_posix()
+            found.append(NocsModel(name, path, self.source == "camera"))
+        if not found:
+            raise DatasetError(f"{self._models_folder}: no mesh in it; expected {pattern}")
+        return tuple(found)
+
     def frames(self) -> Iterator[NocsFrame]:
         """Reads `images` one after the other."""
         for image in self.images:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from crisp_ros.data.mesh_wrap import wrapped
 from crisp_ros.data.meshes import MeshError, load_mesh, watertight
 
 UNITS_M = {"m": 1.0, "cm": 0.01, "mm": 0.001}
@@ -37,6 +38,7 @@ def read_object_mesh(
     units: str | None = None,
     scale: float = 1.0,
     origin: Literal["box", "mesh"] = "box",
+    wrap: bool = False,
 ) -> ObjectMesh:
     """Reads a mesh and makes it a closed surface in metres.
 
@@ -46,9 +48,10 @@ def read_object_mesh(
         scale: resizes the object.
         origin: "box" moves the middle of the mesh's box to the origin of the object frame; "mesh"
             keeps the file's. The axes are the file's.
+        wrap: a mesh that is open beyond small holes gets a closed surface around it, see `wrapped`.
 
     Raises:
-        MeshError: unreadable, not finite, flat, or open beyond small holes.
+        MeshError: unreadable, not finite, flat, or open beyond small holes and not to be wrapped.
     """
     notes = []
     mesh = load_mesh(path)
@@ -60,22 +63,40 @@ def read_object_mesh(
                 f"{size:.4g} units across: taken for millimetres (--units m if it is that large)"
             )
     mesh.apply_scale(UNITS_M[units] * scale)
-    look = mesh.copy()
     try:
-        closed = watertight(mesh)
-    except MeshError:
-        mesh, holes = _without_small_holes(mesh)
-        try:
-            closed = watertight(mesh)
-        except MeshError as error:
-            raise MeshError(f"{path}: {error}") from error
-        notes.append(f"{holes} small hole{'s' if holes != 1 else ''} closed")
+        closed, closing = closed_surface(mesh, wrap)
+    except MeshError as error:
+        raise MeshError(f"{path}: {error}") from error
+    notes += closing
+    look = mesh
     if not closed.volume > 1e-6 * _diagonal(closed) ** 3:
         raise MeshError(f"{path}: it encloses no volume")
     shift = -closed.bounds.mean(axis=0) if origin == "box" else np.zeros(3)
     closed.apply_translation(shift)
     look.apply_translation(shift)
     return ObjectMesh(closed, shift, tuple(notes), look)
+
+
+def closed_surface(mesh: trimesh.Trimesh, wrap: bool) -> tuple[trimesh.Trimesh, list[str]]:
+    """A closed surface without colours of a mesh, and what was repaired for it, a line each.
+
+    Args:
+        mesh: metres.
+        wrap: see `read_object_mesh`.
+
+    Raises:
+        MeshError: open beyond small holes and not to be wrapped.
+    """
+    try:
+        return watertight(mesh), []
+    except MeshError:
+        filled, holes = _without_small_holes(mesh)
+    try:
+        return watertight(filled), [f"{holes} small hole{'s' if holes != 1 else ''} closed"]
+    except MeshError:
+        if not wrap:
+            raise
+    return wrapped(mesh), ["open: a closed surface was wrapped around it, see that it is right"]
 
 
 def _diagonal(mesh: trimesh.Trimesh) -> float:

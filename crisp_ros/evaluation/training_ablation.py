@@ -96,6 +96,10 @@ class NormalisedCrops:
     def mesh(self) -> NDArray[np.int64]:
         return self._crops.mesh
 
+    @property
+    def scale(self) -> NDArray[np.float32]:
+        return self._crops.scale
+
     def __len__(self) -> int:
         return len(self._crops)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from crisp_ros.data.meshes import mesh_files, surface_samples
-from crisp_ros.data.object_mesh import read_object_mesh
+from crisp_ros.data.nocs import NocsDataset
+from crisp_ros.data.object_mesh import ObjectMesh, closed_surface, read_object_mesh
+from crisp_ros.data.spe3r import Spe3rDataset
 from crisp_ros.geometry.symmetry import rotational_symmetries
 from crisp_ros.synthesis.scenes import Viewpoints, load_observed_poses, viewpoints
 
@@ -66,31 +68,77 @@ def training_objects(
         on_object: called after each with the number done and the total.
 
     Raises:
-        MeshError: no meshes, or one that cannot be read or closed.
+        MeshError: no meshes, or one that cannot be read.
     """
-    files = mesh_files(folder)
+    return _read(mesh_files(folder), folder, units, origin, observed_poses, on_object)
+
+
+def data_objects(
+    layout: str,
+    folder: Path,
+    splits: Sequence[str],
+    observed_poses: Path | None = None,
+    on_object: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[TrainingObject, ...]:
+    """The objects of a data set's splits.
+
+    Args:
+        layout: bop, spe3r or nocs. Objects of NOCS are as large as in its normalised frames.
+        folder: of the data set.
+        splits: which are trained on.
+        observed_poses: see `training_objects`; for bop.
+        on_object: called after each with the number done and the total.
+
+    Raises:
+        DatasetError: a file is missing.
+        MeshError: a mesh that cannot be read.
+    """
+    if layout == "bop":
+        return training_objects(folder / "models", None, None, observed_poses, on_object)
+    if layout == "spe3r":
+        data = [Spe3rDataset(folder, split) for split in splits]
+        files = {s.name: s.mesh_path for part in data for s in part.satellites.values()}
+        return _read(files, folder, "m", "mesh", None, on_object)
+    models = {m.name: m for split in splits for m in NocsDataset(folder, split).models()}
+    objects = []
+    for name, model in models.items():
+        look = model.mesh
+        solid, notes = closed_surface(look, wrap=True)
+        mesh = ObjectMesh(solid, np.zeros(3), tuple(notes), look)
+        objects.append(_object(name, model.path, mesh, None))
+        on_object(len(objects), len(models))
+    return tuple(objects)
+
+
+def _read(
+    files: Mapping[str, Path],
+    folder: Path,
+    units: str | None,
+    origin: Literal["box", "mesh"] | None,
+    observed_poses: Path | None,
+    on_object: Callable[[int, int], None],
+) -> tuple[TrainingObject, ...]:
     is_bop = (folder / "models_info.json").is_file()
     units = units or ("mm" if is_bop else None)
     origin = origin or ("mesh" if is_bop else "box")
     observed = load_observed_poses(observed_poses) if observed_poses else {}
     objects = []
     for name, path in files.items():
-        mesh = read_object_mesh(path, units, origin=origin)
+        mesh = read_object_mesh(path, units, origin=origin, wrap=True)
         number = int("".join(filter(str.isdigit, path.stem)) or 0)
-        objects.append(
-            TrainingObject(
-                name,
-                path.name,
-                hashlib.sha256(path.read_bytes()).hexdigest(),
-                mesh.look,
-                mesh.mesh,
-                viewpoints(mesh.mesh, observed.get(number)),
-                mesh.shift,
-                mesh.notes,
-            )
-        )
+        objects.append(_object(name, path, mesh, observed.get(number)))
         on_object(len(objects), len(files))
     return tuple(objects)
+
+
+def _object(
+    name: str, path: Path, mesh: ObjectMesh, observed: NDArray[np.float64] | None
+) -> TrainingObject:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    views = viewpoints(mesh.mesh, observed)
+    return TrainingObject(
+        name, path.name, digest, mesh.look, mesh.mesh, views, mesh.shift, mesh.notes
+    )
 
 
 def symmetries_of_shape(mesh: trimesh.Trimesh, tolerance_m: float, seed: int) -> NDArray:

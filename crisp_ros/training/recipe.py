@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from crisp_ros.network.model import network_names
-from crisp_ros.synthesis.crop_set import SHARD_CROPS
+from crisp_ros.synthesis.crop_set import CROP_PX, SHARD_CROPS
 from crisp_ros.synthesis.scenes import ScatterSettings
 
 from .augment import AugmentSettings
@@ -31,7 +31,9 @@ class Recipe:
         network: a name that `build_network` knows.
         shards: shards of crops that are rendered; 0 where photographs serve.
         shard_crops: crops of each.
+        stored_px: side of the stored crops, whose margin is larger than the network's.
         photographs: splits of the data set whose images are cut into crops, such as train_real.
+        layout: of the data set.
         first_layer_gain: raises the decoder's first layer; narrow decoders learn detail sooner.
         decoder_refinement: a second fit of the decoder alone, at fixed codes; None leaves it out.
         shape_head_steps: last, the shape head alone is trained for so many steps.
@@ -46,7 +48,9 @@ class Recipe:
     network: str = "compact"
     shards: int = 14
     shard_crops: int = SHARD_CROPS
+    stored_px: int = CROP_PX
     photographs: tuple[str, ...] = ()
+    layout: Literal["bop", "spe3r", "nocs"] = "bop"
     seed: int = 1
     first_layer_gain: float = 1.0
     shape_head_steps: int = 0
@@ -62,7 +66,9 @@ class Recipe:
             raise ValueError(f"network {self.network!r}: expected one of {network_names()}")
         if isinstance(self.symmetric, str) and self.symmetric != "auto":
             raise ValueError(f"symmetric {self.symmetric!r}: expected a list of names, or auto")
-        if self.shards + len(self.photographs) < 1 or self.shard_crops < 1:
+        if self.layout not in ("bop", "spe3r", "nocs"):
+            raise ValueError(f"layout {self.layout!r}: expected bop, spe3r or nocs")
+        if self.shards + len(self.photographs) < 1 or self.shard_crops < 1 or self.stored_px < 1:
             raise ValueError("expected at least one shard or split of photographs")
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crisp_ros.data.bop import BopDataset
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import CrispNetwork, network_config
@@ -22,7 +21,7 @@ from crisp_ros.synthesis.crop_set import CropSet, write_shard
 from crisp_ros.synthesis.renderer import Renderer
 
 from .objects import TrainingObject, symmetries
-from .photographs import write_photograph_shards
+from .photographs import photograph_source, write_photograph_shards
 from .pretrained import load_imagenet_trunk
 from .processes import Processes
 from .recipe import Recipe, RecipeError
@@ -35,10 +34,11 @@ from .supervised import SupervisedTrainer
 
 _FRAME_PX = (640, 480)
 _SAMPLES_PER_SHAPE = 150_000
+_SAMPLES = 20_000_000  # of all shapes together, at most
 _SPLIT_SHARDS = 2000  # room for the shards of one split of photographs
 # Seconds on two cores with the compact network; only how they compare matters.
-_SHARD_CROP_S = 0.02
-_CODE_STEP_S = 0.0025
+_SHARD_CROP_S = 0.022
+_CODE_STEP_S = 0.007  # a shape
 _STEP_CROP_S = 0.02
 _HEAD_STEP_S = 0.02
 
@@ -141,6 +141,7 @@ class TrainingRun:
                 recipe.seed,
                 renderer,
                 recipe.shard_crops,
+                recipe.stored_px,
             )
             done += rendered
             self.on_progress("crops", done, len(numbers))
@@ -149,14 +150,13 @@ class TrainingRun:
     def cut_photographs(self) -> None:
         """Cuts the recipe's photographs into shards of crops; the first process alone."""
         for number, split in enumerate(self.recipe.photographs):
-            dataset = BopDataset(self._photographs, split)
-            index = {name: k for k, name in enumerate(self.names)}
+            looks = {o.name: o.look for o in self.objects}
             write_photograph_shards(
                 self.folder / "crops",
-                dataset,
-                {i: index[m.name] for i, m in dataset.models.items() if m.name in index},
-                [o.look for o in self.objects],
+                photograph_source(self.recipe.layout, self._photographs, split, looks),
+                self.names,
                 self.recipe.shards + _SPLIT_SHARDS * number,
+                self.recipe.stored_px,
                 lambda done, total: self.on_progress("crops", done, total),
             )
 
@@ -193,8 +193,9 @@ class TrainingRun:
             )
         if not processes.is_first:
             return None
+        known = dict(enumerate(() if codes is None else codes))
         if codes is None:
-            codes = mean_crop_codes(trainer, len(self.objects))
+            known = mean_crop_codes(trainer, len(self.objects))
         elif recipe.shape_head_steps > 0:
             steps = recipe.shape_head_steps
             self.on_progress("shape head", 0, steps)
@@ -207,7 +208,7 @@ class TrainingRun:
                     lambda step, loss: self.on_progress("shape head", step, steps),
                 )
             self.on_progress("shape head", steps, steps)
-        return self._model(trainer, codes, groups)
+        return self._model(trainer, known, groups)
 
     def save(
         self, path: Path, version: str, about: Mapping[str, Any] | None = None
@@ -225,16 +226,24 @@ class TrainingRun:
             save_model(path, model)
         return model
 
-    def _model(self, trainer: SupervisedTrainer, codes: Tensor, groups: list[Tensor]) -> Model:
+    def _model(
+        self, trainer: SupervisedTrainer, codes: dict[int, Tensor], groups: list[Tensor]
+    ) -> Model:
         figures = {**trainer.evaluate(), "held_out_pnc_mm_of": trainer.errors(self.names)}
         network = trainer.network.cpu().eval()
-        codes = codes.cpu()
-        boxes = shape_boxes(network.decoder, codes)
-        library = ShapeLibrary(self.names, codes, boxes.lower, boxes.upper, tuple(groups))
+        rows = torch.stack(list(codes.values())).cpu()
+        boxes = shape_boxes(network.decoder, rows)
+        library = ShapeLibrary(
+            tuple(self.names[k] for k in codes),
+            rows,
+            boxes.lower,
+            boxes.upper,
+            tuple(groups[k] for k in codes),
+        )
         header = {
             "recipe": dataclasses.asdict(self.recipe),
             "data": {
-                "objects": list(self.names),
+                "objects": list(library.names),
                 "crops": len(trainer.crops),
                 "meshes": [
                     {
@@ -326,7 +335,8 @@ class TrainingRun:
         if not path.exists():
             rng = np.random.default_rng(self.recipe.seed)
             solids = [o.solid for o in self.objects]
-            save_state(tuple(samples_around(solids, _SAMPLES_PER_SHAPE, rng)), path)
+            each = min(_SAMPLES_PER_SHAPE, _SAMPLES // len(solids))
+            save_state(tuple(samples_around(solids, each, rng)), path)
         return SdfSamples(*torch.load(path, weights_only=True))
 
     def _check_folder(self) -> None:

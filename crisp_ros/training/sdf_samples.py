@@ -43,7 +43,8 @@ def sdf_samples(
         near = surface_samples(solid, third, rng).points + rng.normal(0.0, 1.0, (third, 3)) * spread
         rest = per_shape - 2 * third
         half = np.maximum(np.abs(solid.bounds).max(0) * 1.3, 0.03)
-        half = np.where(rng.random((rest, 1)) < 0.5, half, _VOLUME_HALF_EDGE_M)
+        far = np.maximum(half, _VOLUME_HALF_EDGE_M)
+        half = np.where(rng.random((rest, 1)) < 0.5, half, far)
         volume = rng.uniform(-1.0, 1.0, (rest, 3)) * half
         off = np.concatenate([near, volume])
         all_points.append(np.concatenate([surface, off]))

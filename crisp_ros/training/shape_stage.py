@@ -84,21 +84,19 @@ def fitted_codes(
 
 
 @torch.no_grad()
-def mean_crop_codes(trainer: SupervisedTrainer, meshes: int) -> Tensor:
-    """The mean h = f_e(I) of each mesh over some of its training crops, (K, C).
+def mean_crop_codes(trainer: SupervisedTrainer, meshes: int) -> dict[int, Tensor]:
+    """The mean h = f_e(I) of each mesh over some of its crops, (C,) by number of the mesh.
 
-    Raises:
-        ValueError: a mesh is in no crop.
+    Meshes that are in no crop are left out.
     """
     trainer.network.eval()
-    codes = []
+    codes = {}
     for mesh in range(meshes):
         indices = np.flatnonzero(trainer.crops.mesh == mesh)[-_CROPS_OF_A_MESH:]
-        if len(indices) == 0:
-            raise ValueError(f"mesh {mesh} is in no training crop")
-        batch, _ = trainer.batch(indices, AugmentSettings.none())
-        codes.append(predicted(trainer.network, batch.crops, False)[1].mean(0))
-    return torch.stack(codes)
+        if len(indices) > 0:
+            batch, _ = trainer.batch(indices, AugmentSettings.none())
+            codes[mesh] = predicted(trainer.network, batch.crops, False)[1].mean(0)
+    return codes
 
 
 def codes_device(decoder: ShapeDecoder) -> torch.device:

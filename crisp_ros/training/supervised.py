@@ -35,6 +35,10 @@ class CropSource(Protocol):
     def mesh(self) -> NDArray[np.int64]:
         """Which mesh each crop shows (n,)."""
 
+    @property
+    def scale(self) -> NDArray[np.float32]:
+        """How many times as large as its mesh each crop's object is (n,)."""
+
     def __len__(self) -> int: ...
 
     def batch(self, indices: NDArray[np.int64]) -> Crops:
@@ -215,7 +219,7 @@ class SupervisedTrainer:
             if self._codes is not None:
                 shape.append((torch.cdist(code, self._codes).argmin(1) == mesh).float())
             else:
-                points, distances = self._drawn(mesh, (256, 256, 0), part)
+                points, distances = self._drawn(part, (256, 256, 0), part)
                 decoded = self.network.decoder.sdf(points, code)
                 shape.append((decoded - distances).abs().mean(1) * 1e3)
         self.network.train()
@@ -258,7 +262,7 @@ class SupervisedTrainer:
         if settings.sdf is not None:
             sdf = settings.sdf
             counts = (sdf.surface_points, sdf.near_points, sdf.volume_points)
-            samples = self._drawn(mesh, counts, seeds)
+            samples = self._drawn(indices, counts, seeds)
         losses = objective(batch, mesh, samples)
         self._optimiser.zero_grad(set_to_none=True)
         losses.total.backward()
@@ -283,10 +287,14 @@ class SupervisedTrainer:
         return values[self._processes.rank * size :][:size]
 
     def _drawn(
-        self, mesh: Tensor, counts: tuple[int, int, int], seeds: Sequence[int]
+        self, indices: NDArray[np.int64], counts: tuple[int, int, int], seeds: Sequence[int]
     ) -> SdfSamples:
-        some = drawn(self._samples, mesh, counts, seeds)
-        return SdfSamples(*(part.to(self._processes.device) for part in some))
+        """Points around the objects of crops, at the objects' sizes."""
+        mesh = torch.from_numpy(self.crops.mesh[indices])
+        scale = torch.from_numpy(self.crops.scale[indices])[:, None]
+        points, distances = drawn(self._samples, mesh, counts, seeds)
+        device = self._processes.device
+        return SdfSamples((scale[..., None] * points).to(device), (scale * distances).to(device))
 
     def _resume(self) -> None:
         device = self._processes.device

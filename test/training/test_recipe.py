@@ -1,0 +1,174 @@
+"""The recipes of config/training: the paper's hyperparameters, and each trains at tiny size."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import trimesh
+from small_nocs import write_small_nocs
+from small_spe3r import write_small_spe3r
+from tiny_bop import tiny_frames, write_tiny_bop
+
+from crisp_ros.data.bop_writer import write_frames
+from crisp_ros.data.spe3r import Spe3rDataset
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.share import share_directory
+from crisp_ros.synthesis.renderer import Renderer
+from crisp_ros.synthesis.spe3r_maps import write_maps
+from crisp_ros.training import photographs
+from crisp_ros.training.model_card import model_card
+from crisp_ros.training.objects import data_objects, training_objects
+from crisp_ros.training.recipe import Recipe, RecipeError, load_recipe
+from crisp_ros.training.run import TrainingRun
+from crisp_ros.training.settings import TrainingSettings
+
+FOLDER = share_directory() / "config" / "training"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+# Appendix D.1: alpha, beta, learning rate, weight decay, batch, epochs, schedule, factor.
+PAPER = {
+    "ycbv_syn": (5e3, 0.1, 3e-4, 1e-5, 16, 500, "constant", 1.0),
+    "ycbv_real": (5e3, 0.1, 3e-4, 1e-5, 10, 50, "constant", 1.0),
+    "spe3r": (50.0, 1.0, 1e-4, 1e-6, 16, 100, "restarts", 2.0),
+    "nocs": (50.0, 1.0, 1e-4, 1e-6, 16, 50, "restarts", 1.0),
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_hyperparameters(name: str) -> None:
+    recipe = load_recipe(FOLDER / f"{name}.yaml")
+    training = recipe.training
+    assert PAPER[name] == (
+        training.pnc_weight,
+        training.sdf.weight,
+        training.learning_rate,
+        training.weight_decay,
+        training.batch,
+        training.epochs,
+        training.schedule,
+        training.restart_factor,
+    )
+    weights = training.sdf.weights
+    assert (weights.distance, weights.off_surface, weights.eikonal) == (3e3, 2e2, 50.0)
+    sdf = training.sdf
+    assert (sdf.surface_points, sdf.near_points, sdf.volume_points) == (1500, 1500, 4000)
+    assert training.optimiser == "adam" and training.pnc_zeta_m == 0.1
+    assert training.warmup == 0 and training.restart_every == 4000
+    assert training.clip_norm is None and weights.eikonal_stride == 1
+    assert recipe.network == "dinov2_vits14"
+
+
+def test_ycbv_syn_learns_from_4200_renders() -> None:
+    recipe = load_recipe(FOLDER / "ycbv_syn.yaml")
+    assert recipe.shards * recipe.shard_crops - recipe.training.held_out_crops == 4200
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("- 1", "expected a mapping"),
+        ("{", "not YAML"),
+        ("sharts: 3", r"unknown fields \['sharts'\] of Recipe"),
+        ("training: {steps: 1, rate: 2}", r"unknown fields \['rate'\] of TrainingSettings"),
+        ("training: 3", "expected fields of TrainingSettings"),
+        ("training: {batch: 3}", "either steps or epochs"),
+        ("network: resnet", "network 'resnet'"),
+        ("shards: 0", "at least one shard or split"),
+        ("layout: coco", "expected bop, spe3r or nocs"),
+        ("symmetric: bowl", "a list of names, or auto"),
+    ],
+)
+def test_a_recipe_that_cannot_be_used_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=complaint) as raised:
+        load_recipe(path)
+    assert str(path) in str(raised.value)
+
+
+def tiny(recipe: Recipe, names: tuple[str, ...]) -> Recipe:
+    """The recipe with everything that takes time cut down; its road stays."""
+    sdf = recipe.training.sdf
+    training: TrainingSettings = dataclasses.replace(
+        recipe.training,
+        steps=2,
+        epochs=None,
+        batch=2,
+        crop_px=32,
+        held_out_crops=2,
+        evaluate_every=2,
+        sdf=sdf and dataclasses.replace(sdf, surface_points=8, near_points=8, volume_points=8),
+    )
+    fit = dataclasses.replace(recipe.shape_codes, steps=5)
+    return dataclasses.replace(
+        recipe,
+        network="compact",
+        shards=min(recipe.shards, 1),
+        shard_crops=8,
+        stored_px=48,
+        symmetric=recipe.symmetric if recipe.symmetric == "auto" else names[:1],
+        shape_codes=fit,
+        decoder_refinement=recipe.decoder_refinement and fit,
+        shape_head_steps=min(recipe.shape_head_steps, 2),
+        training=training,
+    )
+
+
+@pytest.fixture(scope="module")
+def egl() -> None:
+    try:
+        Renderer([trimesh.creation.box((0.1, 0.1, 0.1))], 8, 8).release()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def bop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_tiny_bop(tmp_path_factory.mktemp("tiny"))
+    write_frames(folder, tiny_frames(), "train_real")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def spe3r(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_small_spe3r(tmp_path_factory.mktemp("spe3r"))
+    write_maps(Spe3rDataset(folder, "all"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nocs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_nocs(tmp_path_factory.mktemp("nocs"))
+
+
+@pytest.mark.usefixtures("egl")
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_trains_a_few_steps(
+    name: str,
+    bop: Path,
+    spe3r: Path,
+    nocs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(photographs, "MIN_VISIBLE_PX", 60)
+    monkeypatch.setattr("crisp_ros.training.run._SAMPLES_PER_SHAPE", 300)
+    recipe = load_recipe(FOLDER / f"{name}.yaml")
+    data = {"bop": bop, "spe3r": spe3r, "nocs": nocs}[recipe.layout]
+    if recipe.layout == "nocs":  # the small data set has no training images of CAMERA
+        recipe = dataclasses.replace(recipe, photographs=("camera_val", "real_train"))
+    if recipe.photographs:
+        objects = data_objects(recipe.layout, data, recipe.photographs)
+    else:
+        objects = training_objects(bop / "models")
+    recipe = tiny(recipe, tuple(o.name for o in objects))
+    run = TrainingRun(recipe, objects, tmp_path / "run", data if recipe.photographs else None)
+    model = run.save(tmp_path / "model.safetensors", "0.1.0")
+    read = load_model(tmp_path / "model.safetensors")
+    assert read.library.names == model.library.names and len(model.library) >= 2
+    assert read.network.crop_size == 32
+    figures = read.header["figures"]
+    assert ("held_out_sdf_mm" in figures) == (recipe.training.sdf is not None)
+    assert f"network `{recipe.network}`" in model_card(read.header, "model.safetensors")
