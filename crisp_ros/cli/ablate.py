@@ -8,6 +8,10 @@ from importlib import import_module
 # Each kind is a module beside this one that offers `add_arguments(parser)` and `run(args)`.
 KINDS = {
     "corrector": ("crisp_ros.cli.ablate_corrector", "pose and shape by each solver and without"),
+    "training": (
+        "crisp_ros.cli.ablate_training",
+        "coordinates, backbone, symmetries, D, codes: the same short training without each",
+    ),
 }
 
 

@@ -1,0 +1,82 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from crisp_ros.cli.main import main
+from crisp_ros.evaluation.training_ablation import (
+    ROWS,
+    TRAININGS,
+    NormalisedCrops,
+    NormalisedEstimator,
+)
+from crisp_ros.pipeline import Estimator
+from crisp_ros.synthesis.crop_set import Crops
+
+
+def test_every_training_has_a_row_and_every_part_is_compared_with_something():
+    assert {row.model for row in ROWS} == set(TRAININGS)
+    for part in {row.part for row in ROWS}:
+        rows = [row for row in ROWS if row.part == part]
+        assert len({(row.model, repr(row.corrector)) for row in rows}) == len(rows) > 1
+
+
+def test_normalised_crops_are_those_divided_by_the_diagonal_of_their_mesh():
+    class Source:
+        mesh = np.array([0, 1, 1])
+        scale = np.ones(3, np.float32)
+
+        def __len__(self) -> int:
+            return 3
+
+        def batch(self, indices):
+            pnc = np.full((len(indices), 2, 2, 3), 0.1, np.float32)
+            pnc[:, 0] = np.nan
+            return Crops(np.zeros((len(indices), 2, 2, 3), np.uint8), pnc, self.mesh[indices])
+
+    crops = NormalisedCrops(Source(), np.array([0.5, 0.2]))
+    batch = crops.batch(np.array([0, 2]))
+    assert np.allclose(batch.pnc[:, 1], np.array([0.2, 0.5])[:, None, None])
+    assert np.isnan(batch.pnc[:, 0]).all() and list(batch.mesh) == [0, 1] and len(crops) == 3
+
+
+def test_depth_gives_the_scale_of_normalised_coordinates(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    z = 0.05 * torch.randn(2, 400, 3, generator=generator)
+    diagonals = torch.tensor([0.25, 0.1])
+    wrong = z / diagonals[:, None, None]
+    wrong[:, :80] = torch.randn(2, 80, 3, generator=generator)  # a fifth are outliers
+    monkeypatch.setattr(Estimator, "_coordinates", lambda self, maps, observations: wrong)
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=generator)).Q
+    points = z @ turn.T + torch.tensor([0.1, 0.2, 0.9])
+    observed = SimpleNamespace(points=points, valid=torch.ones(2, 400, dtype=torch.bool))
+    metric = NormalisedEstimator._coordinates(object.__new__(NormalisedEstimator), None, observed)
+    ratio = (metric[:, 80:] / z[:, 80:]).flatten(1).median(1).values
+    assert torch.allclose(ratio, torch.ones(2), atol=0.08)
+
+
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ({"--only": "mug,plate"}, "no model of mug, plate"),
+        ({"--recipe": "absent.yaml"}, "absent.yaml"),
+        ({"--models": "nowhere"}, "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, capsys, changes, complaint):
+    from tiny_bop import write_tiny_bop
+
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("training: {steps: 1}\n")
+    options = {
+        "--models": str(write_tiny_bop(tmp_path / "tiny") / "models"),
+        "--recipe": str(recipe),
+        "--imagenet": str(tmp_path),
+        "--work": str(tmp_path / "work"),
+        **changes,
+    }
+    words = [word for pair in options.items() for word in pair]
+    assert main(["ablate", "training", *words]) == 1
+    printed = capsys.readouterr().err
+    assert complaint in printed and printed.count("\n") == 1
