@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from .supervised import SupervisedTrainer
 _FRAME_PX = (640, 480)
 _SAMPLES_PER_SHAPE = 150_000
 _SAMPLES = 20_000_000  # of all shapes together, at most
+_TIMES_EVERY_S = 5.0
 _SPLIT_SHARDS = 2000  # room for the shards of one split of photographs
 # Seconds on two cores with the compact network; only how they compare matters.
 _SHARD_CROP_S = 0.022
@@ -350,9 +351,7 @@ class TrainingRun:
         own = json.loads(json.dumps(own))
         path = self.folder / "run.json"
         if not path.exists():
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(own, indent=1) + "\n")
-            temporary.replace(path)
+            write_atomically(path, json.dumps(own, indent=1) + "\n")
             return
         there = json.loads(path.read_text())
         differing = sorted(key for key in own if own[key] != there.get(key))
@@ -367,20 +366,45 @@ class TrainingRun:
         return self.folder / "seconds.json"
 
     @contextmanager
-    def _timed(self, stage: str):
-        """Adds the stage's wall and processor time to those of earlier runs in this folder."""
-        wall, cpu = time.monotonic(), time.process_time()
+    def _timed(self, stage: str) -> Iterator[None]:
+        """Adds the stage's wall and processor time to those of earlier runs in this folder.
+
+        Written now and then, so that a killed run's work counts as well.
+        """
+        path = self._times_path
+        times = json.loads(path.read_text()) if path.exists() else {}
+        before = times.get(stage, {"wall": 0.0, "processor": 0.0})
+        wall, cpu, written = time.monotonic(), time.process_time(), 0.0
+
+        def write() -> None:
+            nonlocal written
+            written = time.monotonic()
+            times[stage] = {
+                "wall": before["wall"] + written - wall,
+                "processor": before["processor"] + time.process_time() - cpu,
+            }
+            write_atomically(path, json.dumps(times))
+
+        tell = self.on_progress
+
+        def told(stage: str, done: int, total: int) -> None:
+            tell(stage, done, total)
+            if time.monotonic() - written > _TIMES_EVERY_S:
+                write()
+
+        if not self._processes.is_first:
+            yield
+            return
+        self.on_progress = told
         try:
             yield
         finally:
-            if self._processes.is_first:
-                path = self._times_path
-                times = json.loads(path.read_text()) if path.exists() else {}
-                before = times.get(stage, {"wall": 0.0, "processor": 0.0})
-                times[stage] = {
-                    "wall": before["wall"] + time.monotonic() - wall,
-                    "processor": before["processor"] + time.process_time() - cpu,
-                }
-                temporary = path.with_suffix(".tmp")
-                temporary.write_text(json.dumps(times))
-                temporary.replace(path)
+            self.on_progress = tell
+            write()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file of which a reader sees nothing or all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -31,11 +31,16 @@ def test_models_of_a_data_set_keep_their_frames_and_names(tmp_path: Path) -> Non
     assert all((o.shift == 0).all() and not o.notes for o in read)
 
 
-def test_a_mesh_that_cannot_be_closed_is_named(tmp_path: Path) -> None:
+def test_an_open_mesh_is_wrapped_and_a_broken_file_is_named(tmp_path: Path) -> None:
     half = primitives()[5]
     half.update_faces(half.triangles_center[:, 2] > 0)
     half.export(tmp_path / "half.ply")
-    with pytest.raises(MeshError, match="half.ply"):
+    (bowl,) = training_objects(tmp_path)
+    assert bowl.solid.is_watertight and not bowl.look.is_watertight
+    assert "wrapped" in bowl.notes[0]
+    assert np.allclose(bowl.solid.extents, half.extents, atol=0.003)
+    (tmp_path / "broken.ply").write_text("ply")
+    with pytest.raises(MeshError, match="broken.ply"):
         training_objects(tmp_path)
 
 
