@@ -92,7 +92,7 @@ def read_models(folder: Path) -> dict[int, BopModel]:
                     _unit(array(axis, "axis", (3,), where), where),
                     array(axis, "offset", (3,), where) * MM,
                 )
-                for axis in entry.get("symmetries_continuous", [])
+                for axis in _list(entry, "symmetries_continuous", where)
             ),
         )
     if not models:
@@ -102,8 +102,9 @@ def read_models(folder: Path) -> dict[int, BopModel]:
 
 def _discrete_symmetries(entry: Mapping[str, Any], where: str) -> NDArray[np.float64]:
     group = [np.eye(4)]
-    for index in range(len(entry.get("symmetries_discrete", []))):
-        motion = array(entry["symmetries_discrete"], index, (4, 4), where)
+    listed = _list(entry, "symmetries_discrete", where)
+    for index in range(len(listed)):
+        motion = array(listed, index, (4, 4), where)
         motion[:3, 3] *= MM
         group.append(rigid(motion, where))
     return np.stack(group)
@@ -114,3 +115,10 @@ def _unit(direction: NDArray[np.float64], where: str) -> NDArray[np.float64]:
     if length == 0.0:
         raise DatasetError(f"{where}: a symmetry axis of length zero")
     return direction / length
+
+
+def _list(entry: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    values = entry.get(key, [])
+    if not isinstance(values, list):
+        raise DatasetError(f"{where}: {key}: expected a list")
+    return values

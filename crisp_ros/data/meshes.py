@@ -52,6 +52,8 @@ def load_mesh(path: str | Path, unit_m: float = 1.0) -> trimesh.Trimesh:
         raise MeshError(f"{path}: no faces; a surface is needed, not a point cloud")
     if not np.isfinite(mesh.vertices).all():
         raise MeshError(f"{path}: some vertices are not finite")
+    if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
+        raise MeshError(f"{path}: a face names a vertex that is not there")
     mesh.apply_scale(unit_m)
     return mesh
 

@@ -217,6 +217,12 @@ FLAWS = {
     "model 1: symmetries|model 1: 0": edit(
         "models/models_info.json", lambda c: c["1"].update(symmetries_discrete=[[1, 2]])
     ),
+    "model 1: symmetries_discrete: expected a list": edit(
+        "models/models_info.json", lambda c: c["1"].update(symmetries_discrete=3)
+    ),
+    "model 2: symmetries_continuous: expected a list": edit(
+        "models/models_info.json", lambda c: c["2"].update(symmetries_continuous="z")
+    ),
     "axis of length zero": edit(
         "models/models_info.json",
         lambda c: c["2"]["symmetries_continuous"][0].update(axis=[0, 0, 0]),

@@ -82,6 +82,13 @@ def test_several_meshes_in_one_file_become_one(tmp_path: Path) -> None:
         ("broken.ply", b"not a ply", "not a readable mesh"),
         ("cloud.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\n", "no"),
         ("nan.obj", b"v 0 0 0\nv nan 0 0\nv 0 1 0\nf 1 2 3\n", "not finite"),
+        (
+            "far.ply",
+            b"ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\n"
+            b"property float z\nelement face 1\nproperty list uchar int vertex_indices\n"
+            b"end_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 7\n",
+            "names a vertex",
+        ),
     ],
 )
 def test_bad_files_are_refused_by_name(
