@@ -129,7 +129,8 @@ def _table(dump: FrameDump, repeated: FrameEstimate, differences: list[Differenc
         f"{dump.context.get('stamp', 'unknown')}",
     )
     for column in ("label", "x y z (m)", "certified", "apart (mm)", "apart (deg)", "identical"):
-        table.add_column(column, justify="left" if column == "identical" else "right")
+        justify = "left" if column == "identical" else "right"
+        table.add_column(column, justify=justify, no_wrap=column == "x y z (m)")
     by_label: dict[int, Any] = {e.label: e for e in repeated.objects}
     for d in differences:
         e = by_label[d.label]

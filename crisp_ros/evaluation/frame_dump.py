@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from crisp_ros.observation.frame import Camera, Frame, FrameError
 from crisp_ros.observation.objects import Rejected
@@ -88,10 +88,10 @@ class FrameDump:
         }
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            save_file(tensors, temporary, {"format": _FORMAT, "content": json.dumps(content)})
+            # Not its save_file, whose files nobody else may read.
+            metadata = {"format": _FORMAT, "content": json.dumps(content)}
+            temporary.write_bytes(save(tensors, metadata))
             temporary.replace(path)
-        except SafetensorError as error:  # its way to report a full disk
-            raise OSError(f"{path}: {error}") from error
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -289,7 +289,12 @@ class Parameters:
     collision_padding: bool = parameter(
         False, "Obstacles are larger than the surface, by the residual of the certificate."
     )
-    collision_faces: int = parameter(500, "Most triangles of an obstacle.", low=20, high=100000)
+    collision_faces: int = parameter(
+        500,
+        "Most triangles of an obstacle; more where so few would leave its surface open.",
+        low=20,
+        high=100000,
+    )
     collision_motion: float = parameter(
         0.005,
         "Motion in metres of a corner of an object's box from which on its obstacle is moved.",

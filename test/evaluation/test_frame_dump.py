@@ -59,6 +59,9 @@ def test_everything_comes_back_to_the_last_bit(dump: FrameDump, tmp_path: Path) 
     repeated = Estimator(truthful_model(SHAPES, (0, 1)), read.settings).estimate(read.frame)
     assert all(d.identical for d in compared(read.estimate, repeated))
     assert list(tmp_path.iterdir()) == [tmp_path / "frame.safetensors"]
+    (tmp_path / "other").touch()
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1  # others may read it as they may any file
 
 
 def test_no_covariance_and_no_residual_are_kept_as_such(dump: FrameDump, tmp_path: Path) -> None:
