@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import trimesh
 from rich.console import Console
 
 from crisp_ros.cli.options import (
@@ -88,17 +90,21 @@ def run(args: argparse.Namespace) -> None:
     if library is None:
         raise OptionError(f"{path} holds no shape code library: make one by crisp library build")
     study = CorrectorStudy(model, shapes, args.device)
-    meshes = {m.name: m.mesh for m in models.values() if m.name in library.names}
-    if missing := [name for name in library.names if name not in meshes]:
+    by_name = {m.name: m for m in models.values() if m.name in library.names}
+    if missing := [name for name in library.names if name not in by_name]:
         raise OptionError(f"{args.models}: no model of {', '.join(missing)}, which the library has")
     kept = KeptParts(args.work / "parts", study.made_from)
 
+    @cache
+    def meshes() -> dict[str, trimesh.Trimesh]:
+        return {name: found.mesh for name, found in by_name.items()}
+
     instances: list[Instance] = []
-    for scene in study_scenes(list(meshes), args.scenes, args.objects, args.seed):
+    for scene in study_scenes(list(by_name), args.scenes, args.objects, args.seed):
 
         def measured(scene: Any = scene) -> list[Any]:
             with progress(f"{scene.name}, rendering") as on_frame:
-                frames = scene_frames(scene, meshes, args.frames, args.work / "scenes", on_frame)
+                frames = scene_frames(scene, meshes(), args.frames, args.work / "scenes", on_frame)
             with progress(f"{scene.name}, measuring") as on_frame:
                 return [i.to_json() for i in study.measured(scene.name, frames, on_frame)]
 
@@ -106,16 +112,24 @@ def run(args: argparse.Namespace) -> None:
         instances += map(Instance.from_json, part)
     real: list[Instance] = []
     if dataset is not None:
-        with progress("real images") as on_frame:
-            real = study.measured("real", list(bop_frames(dataset)), on_frame)
 
-    views: list[ObjectViews] = []
+        def on_real_images() -> list[Any]:
+            with progress("real images") as on_frame:
+                found = study.measured("real", list(bop_frames(dataset)), on_frame)
+            return [i.to_json() for i in found]
 
-    def seen() -> ObjectViews:
-        if not views:
-            settings = ObjectViewSettings(views=args.views, seed=args.seed)
-            views.append(object_views(meshes, library.names, settings))
-        return views[0]
+        part = kept.part(f"real_{dataset.folder.resolve().name}", on_real_images)
+        real = [Instance.from_json(values) for values in part]
+
+    @cache
+    def views() -> ObjectViews:
+        settings = ObjectViewSettings(views=args.views, seed=args.seed)
+        return object_views(meshes(), library.names, settings)
+
+    def on_z_trials() -> list[Any]:
+        with progress("pose trials") as on_trial:
+            found = z_trials(decoder, library, views(), shapes, on_trial=on_trial)
+        return [trial._asdict() for trial in found]
 
     decoder = model.network.decoder
     parts = CorrectorParts(
@@ -123,15 +137,15 @@ def run(args: argparse.Namespace) -> None:
         real,
         kept.part(
             f"shapes_{args.views}_{args.seed}",
-            lambda: shape_trial(decoder, library, seen())._asdict(),
+            lambda: shape_trial(decoder, library, views())._asdict(),
         ),
         kept.part(
             f"z_{args.views}_{args.seed}",
-            lambda: [t._asdict() for t in z_trials(decoder, library, seen(), shapes)],
+            on_z_trials,
         ),
         kept.part(
             f"solvers_{args.views}_{args.seed}",
-            lambda: solver_trial(decoder, library, seen())._asdict(),
+            lambda: solver_trial(decoder, library, views())._asdict(),
         ),
         program_trial(),
     )

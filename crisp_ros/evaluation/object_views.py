@@ -32,7 +32,7 @@ class ObjectViewSettings:
     """
 
     views: int = 5
-    points: int = 500
+    points: int = 300
     distance_m: tuple[float, float] = (0.6, 1.1)
     noise_m: float = 0.002
     outliers: float = 0.05
