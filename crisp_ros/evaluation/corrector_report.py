@@ -11,6 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from crisp_ros.evaluation.corrector_study import (
+    ALGORITHM_1,
+    ALGORITHM_2,
     MULTI_VIEW,
     NO_CORRECTOR,
     SECOND_ORDER,
@@ -26,6 +28,12 @@ from crisp_ros.evaluation.corrector_trials import ProgramTrial
 
 _SAME_M = 1e-6  # medians that differ by less are equal
 
+_SHORT = {
+    ALGORITHM_1: "Alg. 1",
+    ALGORITHM_2: "Alg. 2",
+    SECOND_ORDER: "second order",
+    MULTI_VIEW: "all views so far",
+}
 _DEFINITIONS = {
     "e_pose": "L1 Chamfer distance, mean of both directions of nearest Euclidean distances, between"
     " the true surface at the estimated and at the true pose, metres",
@@ -135,21 +143,21 @@ def row_table(parts: CorrectorParts) -> Iterator[Table]:
     for name, found in parts.halves().items():
         shares = certified_shares(found)
         table = Table(
-            title=f"{name}: {shares.count} instances, {shares.certified:.0%} certified, of these "
-            f"{shares.within_1cm:.0%} within 1 cm, {shares.within_2cm:.0%} within 2 cm",
+            title=f"{name}: {shares.count} instances, {shares.certified:.0%} certified,\n"
+            f"of these {shares.within_1cm:.0%} within 1 cm, {shares.within_2cm:.0%} within 2 cm",
             box=SIMPLE_HEAD,
         )
         table.add_column("method", no_wrap=True)
         for column in (
-            "e_pose\nmean mm",
-            "\nmedian",
-            "e_shape\nmean mm",
-            "\nmedian",
-            "ADD-S\nmedian mm",
-            "turn\nmedian deg",
+            "e_pose\nmean",
+            "mm\nmedian",
+            "e_shape\nmean",
+            "mm\nmedian",
+            "ADD-S\nmedian",
+            "turn\ndeg",
             "right\nshape",
         ):
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", no_wrap=True)
         for row in rows(found):
             lengths = (
                 row.e_pose_mean_m,
@@ -159,7 +167,7 @@ def row_table(parts: CorrectorParts) -> Iterator[Table]:
                 row.add_s_median_m,
             )
             table.add_row(
-                row.method,
+                _SHORT.get(row.method, row.method),
                 *(f"{1e3 * length:.2f}" for length in lengths),
                 f"{math.degrees(row.rotation_median_rad):.1f}",
                 f"{row.right_shape:.0%}",
