@@ -22,7 +22,7 @@ from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 
-_LEFT_COLUMNS = 6  # that are compared on all points, where one column is wanted
+_LEFT_COLUMNS = 4  # that are compared on all points, where one column is wanted
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from crisp_ros.correction.residuals import surface_objective
 from crisp_ros.evaluation.bench_tasks import BenchSettings, Problem
 from crisp_ros.evaluation.stopwatch import Timing
-from crisp_ros.geometry.isosurface import TriangleMesh
+from crisp_ros.geometry.isosurface import IsosurfaceSettings, TriangleMesh, largest_pieces
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
@@ -203,13 +203,18 @@ def _lower(
 
 
 def _farthest(ours: TriangleMesh, dense: TriangleMesh) -> float:
-    """The largest distance, metres, of a vertex to the other surface's vertices, both ways; of the
-    dense one only inside our box, which it reaches beyond."""
+    """The largest distance, metres, of a vertex to the other surface's vertices, both ways.
+
+    Of the dense surface only what is inside our box counts, beyond which it reaches, and as of ours
+    no small loose piece.
+    """
     if ours.is_empty or dense.is_empty:
         return 0.0 if ours.is_empty and dense.is_empty else float("inf")
     low, high = ours.vertices.min(0) - 1e-4, ours.vertices.max(0) + 1e-4
-    inside = dense.vertices[((dense.vertices >= low) & (dense.vertices <= high)).all(-1)]
-    there = cKDTree(dense.vertices).query(ours.vertices)[0].max()
+    share = IsosurfaceSettings().min_component
+    kept, _ = largest_pieces(dense.vertices, dense.faces, share)
+    inside = kept[((kept >= low) & (kept <= high)).all(-1)]
+    there = cKDTree(kept).query(ours.vertices)[0].max()
     back = cKDTree(ours.vertices).query(inside)[0].max() if len(inside) else np.inf
     return float(max(there, back))
 

@@ -107,7 +107,7 @@ def extract_meshes(
         values.cpu().numpy(), grid.origin.tolist(), grid.edge.tolist(), strict=True
     ):
         vertices, faces = triangulate(block)
-        vertices, faces = _largest_pieces(vertices, faces, settings.min_component)
+        vertices, faces = largest_pieces(vertices, faces, settings.min_component)
         metres = (np.asarray(origin) + edge * vertices).astype(np.float32)
         meshes.append(TriangleMesh(metres, faces))
     return meshes
@@ -211,10 +211,16 @@ def _sign_changes(values: Tensor) -> Tensor:
     return changes
 
 
-def _largest_pieces(
+def largest_pieces(
     vertices: NDArray[np.float64], faces: NDArray[np.int32], min_share: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """The surface without its small unconnected pieces, which a learned function strews about."""
+    """The surface without its small unconnected pieces, which a learned function strews about.
+
+    Args:
+        vertices: (V, 3).
+        faces: (F, 3).
+        min_share: least area of a piece that is kept, as a share of the largest piece's.
+    """
     if len(faces) == 0:
         return vertices, faces
     count = len(vertices)
