@@ -16,12 +16,15 @@ _INTRODUCTION = """\
 This page is written by the command below it; run it to get the page for your machine.
 
 The rows named `baseline_…` restate, in our words, how the released code of the paper's authors is
-built (`crisp_ros/evaluation/baselines.py` says what that is): the same decoder, the same objects
-and the same amount of work, timed in turns with ours in one run. They are not that code itself.
+built (`crisp_ros/evaluation/baselines.py` says what that is): the same decoder, the same objects,
+timed in turns with ours in one run, to the end of what each does. They are not that code itself.
+
 Objects are library shapes seen from one random side, half visible, with {depth:.0f} mm of depth
 noise, {pnc:.0f} mm of noise on the network's coordinates, {outliers:.0f} % outliers, and
-coordinates that are shrunk by {shrink:.0f} %; every library shape takes part.
-A row's time is for all its objects together.
+coordinates shrunk by {shrink:.0f} %. Pose rows know the true shape; shape rows know the true pose
+and start from another shape's code. Both projected gradients take the paper's step. Meshes are
+compared without the small loose pieces that ours leaves out. A row's time is for all its objects
+together; the memory is the process's, baselines included.
 """
 
 
