@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from crisp_ros.adaptation.reference import ReferenceSet, load_reference, reference_path
 from crisp_ros.adaptation.samples import Sample
 from crisp_ros.network.checkpoint import Model, load_model
+from crisp_ros.observation.frame import Camera, Frame
 from crisp_ros.share import share_directory
 
 CPU = torch.device("cpu")
@@ -77,3 +79,18 @@ def viewed_from(direction: Sequence[float], key: str = "a", certified: bool = Tr
         T,
         torch.zeros(5),
     )
+
+
+def scene(rows=(0, 7, 14, 21)):
+    """Reference objects side by side, each with its depth: what a camera could have seen."""
+    reference, side = shipped_reference(), 96
+    camera = Camera(500.0, 500.0, 0.0, 0.0, side * len(rows), side)
+    shape = (side, side * len(rows))
+    rgb, depth = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.float32)
+    labels = np.zeros(shape, np.int32)
+    for i, row in enumerate(rows):
+        place = slice(i * side, (i + 1) * side)
+        rgb[:, place] = reference.crops[row].permute(1, 2, 0).numpy()
+        depth[:, place] = float(reference.points[row, :, 2].median())
+        labels[8:88, place][:, 8:88] = i + 1
+    return Frame(rgb, depth, labels, camera)

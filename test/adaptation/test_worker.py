@@ -1,38 +1,21 @@
 import threading
 import time
 
-import numpy as np
 import pytest
 import torch
-from adaptation_samples import CHECKPOINT, shipped_model, shipped_reference, small_reference
+from adaptation_samples import CHECKPOINT, scene, shipped_model, small_reference
 
 from crisp_ros.adaptation.learner import LearnerSettings
 from crisp_ros.adaptation.samples import samples_of
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
 from crisp_ros.adaptation.worker import SelfTrainingWorker, WorkerSettings
 from crisp_ros.network.checkpoint import Model, load_model
-from crisp_ros.observation.frame import Camera, Frame
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 
 LEARNING = SelfTrainingSettings(
     learner=LearnerSettings(pnc_scale=1e3, code_scale=0.05), steps_per_candidate=2
 )
 SETTINGS = WorkerSettings(LEARNING, max_duty=1.0)
-
-
-def scene(rows=(0, 7, 14, 21)):
-    """Reference objects side by side, each with its depth: what a camera could have seen."""
-    reference, side = shipped_reference(), 96
-    camera = Camera(500.0, 500.0, 0.0, 0.0, side * len(rows), side)
-    shape = (side, side * len(rows))
-    rgb, depth = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.float32)
-    labels = np.zeros(shape, np.int32)
-    for i, row in enumerate(rows):
-        place = slice(i * side, (i + 1) * side)
-        rgb[:, place] = reference.crops[row].permute(1, 2, 0).numpy()
-        depth[:, place] = float(reference.points[row, :, 2].median())
-        labels[8:88, place][:, 8:88] = i + 1
-    return Frame(rgb, depth, labels, camera)
 
 
 @pytest.fixture(scope="module")

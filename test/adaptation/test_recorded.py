@@ -1,0 +1,76 @@
+import json
+
+import pytest
+import torch
+from adaptation_samples import CHECKPOINT, scene, shipped_model, small_reference
+
+from crisp_ros.adaptation.learner import LearnerSettings
+from crisp_ros.adaptation.recorded import STATE_NAME, ProgressError, RecordedSelfTraining
+from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
+from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.pipeline import EstimatorSettings
+
+LEARNING = SelfTrainingSettings(
+    learner=LearnerSettings(pnc_scale=1e3, code_scale=0.05), replay=3.0, steps_per_candidate=4
+)
+# Everything is certified: here it is the bookkeeping that is tested.
+ESTIMATING = EstimatorSettings(
+    corrector=None, visibility=None, certificate=CertificateSettings(0.5, 1.0, minimum_coverage=0)
+)
+FRAMES = [scene((0, 7)), scene((14, 21)), scene((28, 35))]
+
+
+class Stopped(Exception):
+    pass
+
+
+def training(folder):
+    return RecordedSelfTraining(
+        load_model(CHECKPOINT), small_reference(), LEARNING, ESTIMATING, folder
+    )
+
+
+def test_all_frames_in_all_passes_and_the_state_can_be_continued(tmp_path):
+    done = []
+    first = training(tmp_path)
+    first.run(lambda: FRAMES, 3, 1, lambda i, total: done.append((i, total)))
+    assert done == [(1, 3), (2, 3), (3, 3)]
+    status = first.status
+    assert status.steps > 0 and status.swaps + status.refused >= 1
+    learned = load_model(tmp_path / STATE_NAME)
+    for name, value in first.model().network.state_dict().items():
+        assert torch.equal(learned.network.state_dict()[name], value)
+
+    again = training(tmp_path)
+    again.run(lambda: pytest.fail("there is nothing left to do"), 3, 1)
+    assert again.frames_done == 3 and again.status.buffered == status.buffered
+    again.run(lambda: FRAMES, 3, 2, lambda i, total: done.append((i, total)))
+    assert done[3:] == [(4, 6), (5, 6), (6, 6)]
+
+
+def test_a_run_that_is_ended_goes_on_from_its_last_state(tmp_path):
+    def stop(done, total):
+        if done == 2:
+            raise Stopped
+
+    first = training(tmp_path)
+    with pytest.raises(Stopped):
+        first.run(lambda: FRAMES, 3, 2, stop)
+    first.save()
+    seen = []
+
+    def frames():
+        for index, frame in enumerate(FRAMES):
+            seen.append(index)
+            yield frame
+
+    training(tmp_path).run(frames, 3, 1)
+    assert json.loads((tmp_path / "progress.json").read_text()) == {"frames_done": 3}
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    (tmp_path / "progress.json").write_text('{"frames_done": "many"}')
+    with pytest.raises(ProgressError, match="name a new folder"):
+        training(tmp_path)
+    assert shipped_model().library is not None
