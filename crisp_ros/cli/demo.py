@@ -80,6 +80,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", type=_device, default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
     )
     parser.add_argument(
+        "--smoothing",
+        type=_smoothing,
+        default=0.0,
+        metavar="SECONDS",
+        help="time constant of the node's filter of poses, up to 10 (default: 0, none)",
+    )
+    parser.add_argument(
         "--timeout",
         type=_seconds,
         default=120.0,
@@ -100,6 +107,7 @@ def run(args: argparse.Namespace) -> None:
             "checkpoint": str(checkpoint.resolve()),
             "device": args.device,
             "fixed_frame": source.fixed_frame,
+            "pose_smoothing": args.smoothing,
         },
         "crisp_player": {
             **source.parameters,
@@ -299,6 +307,16 @@ def _topic(text: str) -> tuple[str, str]:
             f"{text!r}: expected ROLE=NAME with a role of {', '.join(Topics._fields)}"
         )
     return role, name
+
+
+def _smoothing(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds <= 10.0:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds from 0 to 10")
+    return seconds
 
 
 def _seconds(text: str) -> float:

@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 from crisp_ros.data.bop import BopModel
 from crisp_ros.data.meshes import MeshError, surface_samples
 from crisp_ros.evaluation.metrics import add_s, auc, rotation_error, translation_error
+from crisp_ros.tracking.jitter import Jitter, jitter
 
 ADD_S_THRESHOLDS_M = {"1cm": 0.01, "2cm": 0.02, "3cm": 0.03}
 HALF_VISIBLE = 0.5
@@ -90,6 +91,8 @@ class ObjectScore:
         name: of the true object; where no truth is known the estimate's, or made from the label.
         visible_share: of its silhouette, NaN where unknown.
         T_camera_object: (4, 4) as estimated, None where nothing was.
+        T_world_object: (4, 4) the same in the frame in which the recording's camera moves, None
+            where it is not known.
         add_s_m, rotation_error_rad, translation_error_m: infinite where nothing was estimated, NaN
             where no truth is known.
         certified, reason: the certificate, and why it was withheld.
@@ -102,6 +105,7 @@ class ObjectScore:
     name: str
     visible_share: float = math.nan
     T_camera_object: NDArray[np.float64] | None = None
+    T_world_object: NDArray[np.float64] | None = None
     add_s_m: float = math.nan
     rotation_error_rad: float = math.nan
     translation_error_m: float = math.nan
@@ -154,6 +158,8 @@ def frame_score(entry: Mapping[str, Any], shapes: Mapping[str, TrueShape]) -> Fr
         if estimate is not None:
             T = np.asarray(estimate["T_camera_object"], np.float64)
             fields |= {"T_camera_object": T, "certified": bool(estimate["certified"])}
+            if entry.get("T_world_camera") is not None:
+                fields["T_world_object"] = np.asarray(entry["T_world_camera"]) @ T
             fields |= {"id": estimate["id"], "mesh_version": int(estimate["mesh_version"])}
             fields |= {"reason": estimate["reason"], "residual_m": _known(estimate["residual"])}
         if truth is not None:
@@ -239,6 +245,16 @@ class RecordingScore:
         return float(np.mean(np.asarray(errors) < 0.02)) if errors else math.nan
 
     @property
+    def jitter(self) -> dict[str, Jitter]:
+        """Of each object's certified poses in the world, by its id: of one at rest, all of it is
+        trembling."""
+        poses: dict[str, list[NDArray[np.float64]]] = {}
+        for o in (o for f in self.frames for o in f.objects):
+            if o.certified and o.T_world_object is not None:
+                poses.setdefault(o.id, []).append(o.T_world_object)
+        return {id: jitter(track) for id, track in poses.items() if len(track) > 2}
+
+    @property
     def stage_ms(self) -> dict[str, list[float]]:
         """Milliseconds of each stage, one an answered frame; the first frame, which warms the
         caches, is left out where there are others."""
@@ -263,6 +279,12 @@ class RecordingScore:
             "round_trip_ms": _spread(self.round_trip_ms),
             "stages_ms": {name: _spread(values) for name, values in self.stage_ms.items()},
         }
+        if self.jitter:
+            report["jitter"] = {
+                "median_step_m": median(j.step_m for j in self.jitter.values()),
+                "median_step_deg": math.degrees(median(j.step_rad for j in self.jitter.values())),
+                "objects": {id: j._asdict() for id, j in self.jitter.items()},
+            }
         if self.has_truth:
             report |= {
                 "median_add_s_m": _finite(self.median_add_s_m),

@@ -41,8 +41,8 @@ class TrackShapesSettings:
         solves_per_frame: most tracks whose shape is solved for in one frame; the others wait for
             the next.
         alternatives: other library shapes are tried on a track's views: do these fix the
-            shape: on the first one, whenever they have doubled, and on another shape. None leaves
-            that out.
+            shape: on the first one, on three times as many as last time, and on another shape. None
+            leaves that out.
         checks_per_frame: most tracks on which they are tried in one frame.
         conflict_frames: the frame's own certified shape replaces the track's, and its views, when
             the track's has failed in so many frames in a row.
@@ -179,14 +179,14 @@ class TrackShapes:
             track.smallest_eigenvalue = eigenvalues[i]
 
     def check(self, tracks: Iterable[Track], certificate: CertificateSettings) -> None:
-        """Tries other library shapes on the views of tracks that have twice as many as last time.
+        """Tries other library shapes on tracks that have three times the views of last time.
 
         Args:
             tracks: those seen in this frame.
             certificate: of the estimator; what another shape would have to get.
         """
         settings = self._settings.alternatives
-        due = [t for t in tracks if t.views and len(t.views) >= max(1, 2 * t.views_checked)]
+        due = [t for t in tracks if t.views and len(t.views) >= max(1, 3 * t.views_checked)]
         due = due[: self._settings.checks_per_frame]
         if settings is None or self._library is None or not due:
             return

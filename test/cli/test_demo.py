@@ -204,6 +204,7 @@ def test_what_the_node_says_is_passed_on(
         (["--bop", ".", "--bag", "."], 2, "not allowed with"),
         (["--checkpoint", "nowhere"], 1, "nowhere: there is no such file"),
         (["--frames", "0"], 2, "expected a number from 1 on"),
+        (["--smoothing", "-1"], 2, "expected seconds from 0 to 10"),
         (["--timeout", "soon"], 2, "expected seconds, more than 0"),
         (["--device", "tpu"], 2, "'tpu' is not a device"),
         (["--output", "mine"], 1, "mine/results is not of an earlier demo"),

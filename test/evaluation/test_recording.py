@@ -171,3 +171,19 @@ def test_figures_in_words() -> None:
         "1.3", "–", "99.7", "–",
     )  # fmt: skip
     assert median([1.0, math.nan, 3.0, 4.0]) == 3.0 and math.isnan(median([math.nan]))
+
+
+def test_an_object_at_rest_trembles_by_the_errors_of_its_poses_not_by_the_cameras_motion() -> None:
+    frames = []
+    for i in range(6):
+        camera = moved(5.0 * i, x=0.3 * i)
+        found = np.linalg.inv(camera) @ moved(1.0 if i % 2 else 0.0, x=0.002 * (i % 2))
+        entry = note(i, [estimate(1, found), estimate(2, found, certified=False)], [])
+        frames.append(frame_score(entry | {"T_world_camera": camera.tolist()}, SHAPES))
+    (found,) = RecordingScore(tuple(frames)).jitter.values()
+    assert found.step_m == pytest.approx(0.002) and found.step_rad == pytest.approx(np.radians(1.0))
+    report = RecordingScore(tuple(frames)).to_json()["jitter"]
+    assert report["median_step_m"] == pytest.approx(0.002)
+    assert report["median_step_deg"] == pytest.approx(1.0)
+    still = [frame_score(note(i, [estimate(1, moved())], []), SHAPES) for i in range(4)]
+    assert "jitter" not in RecordingScore(tuple(still)).to_json()  # where is the camera?
