@@ -36,7 +36,7 @@ class LibraryCheckSettings:
     """
 
     share: float = 0.95
-    inlier_share: float = 0.3
+    inlier_share: float = 0.4
     points: int = 192
     fits: ActiveShapeSettings = field(
         default_factory=lambda: ActiveShapeSettings(

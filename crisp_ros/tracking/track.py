@@ -126,8 +126,13 @@ class Track:
         """Where the middle of its box should be now, (3,) fixed frame, metres."""
         return self.centre + self.velocity * min(stamp_s - self.last_seen_s, _EXTRAPOLATED_S)
 
-    def move(self, T_fixed_object: NDArray[np.float64], stamp_s: float) -> None:
-        """Takes the pose of a new sighting."""
+    def move(self, T_fixed_object: NDArray[np.float64], stamp_s: float, trusted: bool) -> None:
+        """Takes the pose of a new sighting; one that is not trusted says nothing of where it will
+        be expected next."""
+        if not trusted:
+            self.T_fixed_object, self.last_seen_s = T_fixed_object, stamp_s
+            self.sightings += 1
+            return
         middle = (self.shape.lower + self.shape.upper) / 2.0
         centre = T_fixed_object[:3, :3] @ middle + T_fixed_object[:3, 3]
         elapsed = stamp_s - self.last_seen_s

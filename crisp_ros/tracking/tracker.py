@@ -312,10 +312,12 @@ class Tracker:
             estimate = posed(estimate, invert(T_fixed_camera) @ smooth)
             T = smooth
         age = self._stamp_s - track.reference_s
-        if estimate.certified or not track.reference_certified or age > self.settings.reference_s:
+        trusted = estimate.certified or not track.reference_certified
+        trusted |= age > self.settings.reference_s
+        if trusted:
             track.reference, track.reference_s = T, self._stamp_s
             track.reference_certified = estimate.certified
-        track.move(T, self._stamp_s)
+        track.move(T, self._stamp_s, trusted)
         track.estimate = estimate
         track.confirmed |= estimate.certified or track.sightings >= self.settings.birth_sightings
         state = TrackState.VISIBLE if track.confirmed else TrackState.TENTATIVE

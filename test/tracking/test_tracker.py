@@ -320,3 +320,12 @@ def test_the_longest_unseen_tracks_end_when_there_are_too_many():
 def test_an_empty_frame_is_fine():
     frame = tracker().update(0.0, [])
     assert frame == ((), (), (), (), False)
+
+
+def test_a_wrong_pose_without_certificate_does_not_lose_the_object():
+    tracked = tracker()
+    for i in range(3):
+        tracked.update(i / 4, [estimate(1, pose((0.0, 0.0, 1.0)))])
+    wrong = estimate(1, pose((0.12, 0.05, 1.0)), certified=False)  # at 0.5 m/s it would go on
+    assert ids(tracked.update(0.75, [wrong])) == ["object_1"]
+    assert ids(tracked.update(1.0, [estimate(1, pose((-0.05, 0.0, 1.0)))])) == ["object_1"]
