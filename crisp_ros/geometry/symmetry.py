@@ -18,7 +18,8 @@ def rotational_symmetries(
 
     Candidate axes are the principal axes of the surface through its box's centre. A turn counts
     where the mean distance of the turned points to the surface is at most `tolerance_m`. An axis
-    about which every turn counts is continuous and is sampled every 10 degrees.
+    about which every turn counts is continuous and is sampled every 10 degrees. A ball, which has
+    two of them and so all, gets the 60 turns of the icosahedron.
 
     Args:
         points: (N, 3) evenly spread surface samples, metres, object frame.
@@ -39,11 +40,16 @@ def rotational_symmetries(
 
     group = [np.eye(3)]
     found: list[NDArray[np.float64]] = []
+    continuous = 0
     for axis in _candidate_axes(centred):
         if any(abs(axis @ other) > np.cos(np.deg2rad(10.0)) for other in found):
             continue  # the same axis once more, only less exact
         if fits(_turn(axis, 2.0 * np.pi * 0.137)) and fits(_turn(axis, 2.0 * np.pi * 0.291)):
             steps = _CONTINUOUS_STEPS
+            continuous += 1
+            if continuous == 2:
+                group = list(_ball())
+                break
         else:
             orders = [n for n in range(max_order, 1, -1) if fits(_turn(axis, 2.0 * np.pi / n))]
             steps = orders[0] if orders else 1
@@ -64,6 +70,12 @@ def _candidate_axes(centred: NDArray[np.float64]) -> NDArray[np.float64]:
     axes = list(np.eye(3)[::-1])
     axes += [a for a in principal if max(abs(a)) < np.cos(np.deg2rad(1.0))]
     return np.array(axes)
+
+
+def _ball() -> NDArray[np.float64]:
+    """The icosahedron's rotations (60, 3, 3), identity first."""
+    turns = Rotation.create_group("I").as_matrix()
+    return turns[np.argsort(-np.trace(turns, axis1=1, axis2=2), kind="stable")]
 
 
 def _turn(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:

@@ -47,3 +47,14 @@ def test_a_shape_without_symmetry_has_the_identity_alone():
     knob.apply_translation([0.035, 0.05, 0.06])
     group = rotational_symmetries(samples(trimesh.util.concatenate([block, knob])), 0.0015)
     assert len(group) == 1
+
+
+def test_a_ball_gets_a_finite_group_that_contains_its_products():
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=0.04)
+    points = trimesh.sample.sample_surface(ball, 4000, seed=0)[0] + (0.1, 0.0, -0.02)
+    group = rotational_symmetries(points, 0.0015)
+    assert len(group) == 60 and np.allclose(group[0], np.eye(4))
+    products = (group[:, None] @ group).reshape(-1, 1, 4, 4)
+    assert np.abs(products - group).max(axis=(2, 3)).min(axis=1).max() < 1e-6
+    moved = trimesh.transform_points(points, group[17])
+    assert abs(np.linalg.norm(moved - (0.1, 0.0, -0.02), axis=1) - 0.04).max() < 2e-3
