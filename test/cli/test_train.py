@@ -1,79 +1,92 @@
-import dataclasses
-import json
+"""`crisp train`: killed at any moment it is continued; logs; bad input is one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-import torch
 import trimesh
+from tiny_bop import primitives
 
 from crisp_ros.cli.main import main
-from crisp_ros.network.checkpoint import Model, load_model, save_model
-from crisp_ros.network.library import ShapeLibrary
-from crisp_ros.network.model import CrispNetwork, network_config
-from crisp_ros.synthesis import crop_set
-
-pytest.importorskip("moderngl")
+from crisp_ros.cli.train import _figures_log
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.synthesis.renderer import Renderer
+from crisp_ros.training.processes import Processes
 
 RECIPE = """
-shards: 1
-training: {steps: 2, batch: 4, held_out_crops: 8, evaluate_every: 2, save_every: 1, warmup: 1,
-           bfloat16: false}
+shards: 2
+shard_crops: 16
+stored_px: 48
+shape_codes: {steps: 10}
+training: {steps: 8, batch: 4, crop_px: 32, held_out_crops: 4, evaluate_every: 8, save_every: 1}
 """
 
 
-@pytest.fixture(scope="module")
-def meshes(tmp_path_factory):
-    """Two objects, a box and a ball."""
-    folder = tmp_path_factory.mktemp("meshes")
-    trimesh.creation.box((0.1, 0.06, 0.04)).export(folder / "box.ply")
-    trimesh.creation.icosphere(3, radius=0.04).export(folder / "globe.ply")
-    return folder
+@pytest.fixture
+def options(tmp_path: Path) -> list[str]:
+    (tmp_path / "meshes").mkdir()
+    primitives()[1].export(tmp_path / "meshes" / "box.ply")
+    primitives()[2].export(tmp_path / "meshes" / "can.obj")
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return ["train", "--models", str(tmp_path / "meshes"), "--recipe",
+            str(tmp_path / "recipe.yaml"), "--run", str(tmp_path / "run"), "--threads", "1",
+            "--output", str(tmp_path / "model.safetensors")]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def initial(tmp_path_factory):
-    """A small untrained model of both objects."""
-    torch.manual_seed(0)
-    config = dataclasses.replace(network_config("compact"), decoder_hidden=8, decoder_layers=2)
-    network = CrispNetwork(config)
-    half = torch.full((2, 3), 0.06)
-    codes = torch.randn(2, network.decoder.code_dim)
-    path = tmp_path_factory.mktemp("model") / "initial.safetensors"
-    library = ShapeLibrary(("box", "globe"), codes, -half, half)
-    save_model(path, Model(network, library, {"version": "1"}))
-    return path
+@pytest.mark.slow
+def test_a_killed_run_is_continued(options: list[str], tmp_path: Path) -> None:
+    try:
+        Renderer([trimesh.creation.box((0.1, 0.1, 0.1))], 8, 8).release()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    run = tmp_path / "run"
+    for sign in ("crops/shard_0000.json", "shape_codes.pt", "network/state.pt"):
+        process = subprocess.Popen([sys.executable, "-m", "crisp_ros.cli", *options])
+        while not (run / sign).exists():
+            assert process.poll() is None, f"ended before {sign}"
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "model.safetensors").exists()
+    kept = (run / "shape_codes.pt").stat().st_mtime_ns
+    subprocess.run([sys.executable, "-m", "crisp_ros.cli", *options], check=True)
+    assert (run / "shape_codes.pt").stat().st_mtime_ns == kept
+    assert load_model(tmp_path / "model.safetensors").library.names == ("box", "can")
+    assert "# model.safetensors" in (tmp_path / "model.md").read_text()
 
 
-@pytest.fixture(autouse=True)
-def _small_shards(monkeypatch):
-    monkeypatch.setattr(crop_set, "SHARD_CROPS", 32)
+def test_figures_go_to_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    args = SimpleNamespace(tensorboard=True, run=tmp_path)
+    log = _figures_log(args, Processes())
+    log("network", {"step": 50, "pnc_loss": 0.25})
+    log("network", {"step": 100, "pnc_loss": 0.125})
+    read = EventAccumulator(str(tmp_path / "tensorboard"))
+    read.Reload()
+    events = read.Scalars("network/pnc_loss")
+    assert [(event.step, event.value) for event in events] == [(50, 0.25), (100, 0.125)]
 
 
-def train(meshes, folder, initial, *more):
-    (folder / "recipe.yaml").write_text(RECIPE)
-    return main([
-        "train", "--models", str(meshes), "--recipe", str(folder / "recipe.yaml"),
-        "--run", str(folder / "run"), "--from", str(initial), "--model-version", "2",
-        "--output", str(folder / "model.safetensors"), "--json", str(folder / "report.json"), *more,
-    ])  # fmt: skip
-
-
-def test_a_model_is_trained_further_and_keeps_its_shapes(meshes, initial, tmp_path):
-    assert train(meshes, tmp_path, initial) == 0
-    before, after = load_model(initial), load_model(tmp_path / "model.safetensors")
-    assert after.library.names == ("box", "globe")
-    assert torch.equal(after.library.codes, before.library.codes)
-    decoders = before.network.decoder.state_dict(), after.network.decoder.state_dict()
-    assert all(torch.equal(decoders[0][name], decoders[1][name]) for name in decoders[0])
-    heads = before.network.pnc_head.state_dict(), after.network.pnc_head.state_dict()
-    assert not all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
-    assert after.header["version"] == "2"
-    assert after.header["initial"]["version"] == "1"
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["header"]["data"]["crops"] == 32
-
-
-def test_a_model_of_other_objects_is_refused(meshes, initial, tmp_path, capsys):
-    (tmp_path / "other").mkdir()
-    trimesh.creation.box((0.1, 0.06, 0.04)).export(tmp_path / "other" / "crate.ply")
-    assert train(tmp_path / "other", tmp_path, initial) == 1
-    assert "knows the objects ('box', 'globe')" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "extra, complaint",
+    [
+        (["--recipe", "absent.yaml"], "absent.yaml"),
+        (["--models", "nowhere"], "nowhere"),
+        (["--from", "absent.safetensors"], "absent.safetensors"),
+    ],
+)
+def test_bad_input_is_one_line(
+    options: list[str], capsys: pytest.CaptureFixture[str], extra: list[str], complaint: str
+) -> None:
+    assert main([*options, *extra]) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if "crisp train" in line]
+    assert len(errors) == 1 and complaint in errors[0]
