@@ -30,7 +30,7 @@ _NEEDED = ("cv2", "numpy", "roma", "rosbags", "safetensors", "scipy", "trimesh",
 _OPTIONAL = {
     "moderngl": ("render", "render recordings and training images"),
     "igl": ("train", "train models and add shapes to a library"),
-    "matplotlib": ("figures", "draw figures"),
+    "matplotlib": ("figures", "draw figures and reports"),
     "rerun": ("view", "watch without RViz"),
 }
 

@@ -25,7 +25,7 @@ def pins(name: str) -> dict[str, str]:
 def wanted() -> list[Requirement]:
     """Every requirement string of pyproject.toml: of the build, of running and of the extras."""
     text = (ROOT / "pyproject.toml").read_text()
-    keys = "requires|dependencies|ros|render|report|figure|train|test"
+    keys = "requires|dependencies|ros|render|figures|train|test"
     lists = re.findall(rf"^(?:{keys}) = \[(.*?)\]$", text, re.DOTALL | re.MULTILINE)
     return [Requirement(entry) for part in lists for entry in re.findall(r'"([^"]+)"', part)]
 
