@@ -332,6 +332,9 @@ class CrispNode(LifecycleNode):
         ended = self._known.ended(tracked.ended)
         self._outputs.publish_ends(ended, parameters)
         start = time.perf_counter()
+        self._tracking.finish()
+        stage_ms["views"] = 1e3 * (time.perf_counter() - start)
+        start = time.perf_counter()
         self._publish_shapes()
         scene = SceneFrame(
             self._tracking.fixed_header(header), self._tracking.T_fixed_camera, frame

@@ -121,3 +121,7 @@ class Tracking:
         stamp_s = Time.from_msg(header.stamp).nanoseconds / 1e9
         depth = depth_points(trace, frame)
         return tracker.update(stamp_s, trace.estimate.objects, T, names, depth)
+
+    def finish(self) -> None:
+        """Solves for shapes, which may change from the next frame on; after the frame's answer."""
+        self._tracker.finish()

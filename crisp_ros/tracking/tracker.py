@@ -108,8 +108,9 @@ class Tracker:
     4. The pose is smoothed, where that is asked for. The certificate's residual then grows by the
        farthest that the shape's box was moved, which bounds it, as a signed distance changes by no
        more than the way.
-    5. Certified views from new sides are kept, and the shape is solved for from all of them; a
-       shape that changed applies from the next frame on.
+    5. Certified views from new sides are kept. The shape is solved for from all of them by
+       `finish`, once the answer is on its way, or else when the next frame comes; a shape that
+       changed applies from the next frame on.
 
     An object that is not seen rests where it was, in the fixed frame: a moment later it is hidden,
     after some seconds its track ends.
@@ -139,6 +140,7 @@ class Tracker:
         self.visibility = visibility
         self._decoder, self._library, self._device = decoder, library, torch.device(device)
         self._tracks: list[Track] = []
+        self._unfinished: list[Track] = []
         self._count = 0
         self.restart(settings or TrackerSettings())
 
@@ -184,6 +186,7 @@ class Tracker:
             ValueError: the stamp or the camera's pose is not finite, or that is no rigid motion.
         """
         T_fixed_camera = _checked(stamp_s, T_fixed_camera)
+        self.finish()
         restarted = stamp_s < self._stamp_s - self.settings.time_jump_s
         ended = self.reset() if restarted else ()
         self._stamp_s = stamp_s = max(stamp_s, self._stamp_s)
@@ -207,9 +210,20 @@ class Tracker:
         unseen = tuple(
             self._held(track, T_fixed_camera) for track in self._tracks if track.id not in seen
         )
+        self._unfinished = tracks
+        return TrackedFrame(objects, unseen, ended + self._surplus(), rejected, restarted)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Does what of the last frame applies from the next one on: shapes from all views.
+
+        To be called once the frame's answer is on its way. `update` does it where it was not.
+        """
+        tracks, self._unfinished = self._unfinished, []
+        alive = {track.id for track in self._tracks}
+        tracks = [track for track in tracks if track.id in alive]
         self._shapes.solve(tracks)
         self._shapes.check(tracks, self.certificate)
-        return TrackedFrame(objects, unseen, ended + self._surplus(), rejected, restarted)
 
     def _dead(self, stamp_s: float) -> tuple[str, ...]:
         """Ends the tracks that were not seen for too long."""

@@ -169,6 +169,20 @@ def test_only_new_sides_are_solved_for_and_few_a_frame(monkeypatch):
     assert used == [[1, 1, 1]] * 4 + [[2, 2, 1], [2, 2, 2]]
 
 
+def test_it_is_the_same_whether_a_frame_is_finished_at_once_or_before_the_next():
+    told = []
+    for at_once in (True, False):
+        tracked = tracker()
+        for i, direction in enumerate((*HANDLE_HIDDEN, *HANDLE_SEEN)):
+            found = shown(tracked, i / 10, direction, CUP_ID if i < 3 else MUG_ID)
+            if at_once:
+                tracked.finish()
+            told.append((at_once, found.mesh_version, int(found.shape.code.argmax())))
+    half = len(told) // 2
+    assert [t[1:] for t in told[:half]] == [t[1:] for t in told[half:]]
+    assert told[-1][1] == 2
+
+
 def test_joint_refinement_poses_the_views_for_the_new_shape(monkeypatch):
     """The views touch the large ball; once the small one is found, they are posed for it."""
     from crisp_ros.tracking import track_shapes
@@ -200,6 +214,7 @@ def test_joint_refinement_poses_the_views_for_the_new_shape(monkeypatch):
             wrong[2, 3] += 0.012  # the larger ball that touches the seen side lies deeper
             seen = estimate(1, wrong, 0, spheres)
             tracked.update(i / 10, [seen], np.linalg.inv(T), depth=points)
+        tracked.finish()
         (track,) = tracked._tracks
         assert track.shape.code.argmax() == 1
         pooled = track.views.pooled()
