@@ -92,6 +92,15 @@ class TrackedFrame(NamedTuple):
         )
 
 
+class _Unfinished(NamedTuple):
+    """What `Tracker.finish` needs of a frame."""
+
+    sightings: Sequence[Sighting]
+    final: Sequence[ObjectEstimate]
+    depth: DepthPoints | None
+    stamp_s: float
+
+
 class Tracker:
     """Associates estimates with tracks; not to be used by several threads at once.
 
@@ -108,9 +117,9 @@ class Tracker:
     4. The pose is smoothed, where that is asked for. The certificate's residual then grows by the
        farthest that the shape's box was moved, which bounds it, as a signed distance changes by no
        more than the way.
-    5. Certified views from new sides are kept. The shape is solved for from all of them by
-       `finish`, once the answer is on its way, or else when the next frame comes; a shape that
-       changed applies from the next frame on.
+    5. `finish`, once the answer is on its way, or else when the next frame comes: certified views
+       from new sides are kept, and the shape is solved for from all of them. A shape that changed
+       applies from the next frame on.
 
     An object that is not seen rests where it was, in the fixed frame: a moment later it is hidden,
     after some seconds its track ends.
@@ -140,7 +149,7 @@ class Tracker:
         self.visibility = visibility
         self._decoder, self._library, self._device = decoder, library, torch.device(device)
         self._tracks: list[Track] = []
-        self._unfinished: list[Track] = []
+        self._unfinished: _Unfinished | None = None
         self._count = 0
         self.restart(settings or TrackerSettings())
 
@@ -160,6 +169,7 @@ class Tracker:
         """Ends all tracks and returns their ids, which are not given again."""
         ended = tuple(track.id for track in self._tracks)
         self._tracks.clear()
+        self._unfinished = None
         self._stamp_s = -math.inf
         return ended
 
@@ -201,7 +211,6 @@ class Tracker:
             for track, estimate in zip(tracks, sound, strict=True)
         ]
         final = self._shapes.settled(sightings, depth, self.certificate, self.visibility)
-        self._shapes.keep_views(sightings, final, depth, stamp_s)
         objects = tuple(
             self._seen(sighting.track, estimate, T_fixed_camera)
             for sighting, estimate in zip(sightings, final, strict=True)
@@ -210,18 +219,24 @@ class Tracker:
         unseen = tuple(
             self._held(track, T_fixed_camera) for track in self._tracks if track.id not in seen
         )
-        self._unfinished = tracks
+        self._unfinished = _Unfinished(sightings, final, depth, stamp_s)
         return TrackedFrame(objects, unseen, ended + self._surplus(), rejected, restarted)
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Does what of the last frame applies from the next one on: shapes from all views.
+        """Does what of the last frame applies from the next one on: views, and shapes from them.
 
         To be called once the frame's answer is on its way. `update` does it where it was not.
         """
-        tracks, self._unfinished = self._unfinished, []
+        last, self._unfinished = self._unfinished, None
+        if last is None:
+            return
         alive = {track.id for track in self._tracks}
-        tracks = [track for track in tracks if track.id in alive]
+        rows = [i for i, sighting in enumerate(last.sightings) if sighting.track.id in alive]
+        sightings = [last.sightings[i] for i in rows]
+        final = [last.final[i] for i in rows]
+        self._shapes.keep_views(sightings, final, last.depth, last.stamp_s)
+        tracks = [sighting.track for sighting in sightings]
         self._shapes.solve(tracks)
         self._shapes.check(tracks, self.certificate)
 

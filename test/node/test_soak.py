@@ -17,6 +17,7 @@ from node.faulty_camera import QUIET_S, RATE_HZ, TOPICS
 from node.peer import Peer, node_process
 from ros_graph import isolated_node, spin_until
 
+from crisp_ros import __version__
 from crisp_ros.share import share_directory
 
 HERE = Path(__file__).parent
@@ -124,6 +125,8 @@ def test_faulty_input(seconds: float, tmp_path: Path, monkeypatch: pytest.Monkey
     final = [mb for t, mb in watch.memory if end - 0.2 * seconds < t < end]
     growth_mb = float(np.median(final) - np.median(settled))
     report = {
+        "command": f"CRISP_SOAK_S={seconds:g} make soak",
+        "version": __version__,
         "seconds": round(end - start, 1),
         "frames": len(frames),
         "rate_hz": round(len(frames) / (end - start), 1),

@@ -38,7 +38,7 @@ def tracker(**settings) -> Tracker:
     return Tracker(AnalyticDecoder(SHAPES), library(SHAPES, GROUPS), TrackerSettings(shapes=shapes))
 
 
-def shown(tracked, stamp, direction, named, shape=MUG, label=1, turn=0.0, **kwargs):
+def shown(tracked, stamp, direction, named, shape=MUG, label=1, turn=0.0, finished=True, **kwargs):
     """The object after it was seen from a side and estimated as the `named`-th shape.
 
     The camera flies about the object, which rests at the origin of the fixed frame.
@@ -49,6 +49,8 @@ def shown(tracked, stamp, direction, named, shape=MUG, label=1, turn=0.0, **kwar
     spin[:3, :3] = Rotation.from_rotvec([0, 0, turn]).as_matrix()
     seen = estimate(label, T @ spin, named, SHAPES, **kwargs)
     (found,) = tracked.update(stamp, [seen], np.linalg.inv(T), depth=points).objects
+    if finished:
+        tracked.finish()
     return found
 
 
@@ -174,9 +176,8 @@ def test_it_is_the_same_whether_a_frame_is_finished_at_once_or_before_the_next()
     for at_once in (True, False):
         tracked = tracker()
         for i, direction in enumerate((*HANDLE_HIDDEN, *HANDLE_SEEN)):
-            found = shown(tracked, i / 10, direction, CUP_ID if i < 3 else MUG_ID)
-            if at_once:
-                tracked.finish()
+            named = CUP_ID if i < 3 else MUG_ID
+            found = shown(tracked, i / 10, direction, named, finished=at_once)
             told.append((at_once, found.mesh_version, int(found.shape.code.argmax())))
     half = len(told) // 2
     assert [t[1:] for t in told[:half]] == [t[1:] for t in told[half:]]
