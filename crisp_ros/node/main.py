@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -20,8 +21,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(CrispNode, arguments)
 
 
-def run(make_node: Callable[[], CrispNode], arguments: Sequence[str] | None = None) -> int:
-    """Runs a node that `make_node` makes once ROS is up.
+class ClosableNode(Protocol):
+    """A node that has something to end before it is destroyed."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+
+def run(
+    make_node: Callable[[], ClosableNode],
+    arguments: Sequence[str] | None = None,
+    name: str = "crisp_node",
+    refusals: tuple[type[Exception], ...] = (ParameterException,),
+) -> int:
+    """Runs a node that `make_node` makes once ROS is up; 0, or 1 where that is refused.
+
+    Args:
+        make_node: makes it.
+        arguments: of the process, those of ROS among them.
+        name: of the executable, before what it says of a refusal.
+        refusals: errors of `make_node` that are told in one line.
 
     One thread serves all callbacks: they only take messages in, and more threads make rclpy slower.
     The estimation has a thread of its own.
@@ -29,8 +48,8 @@ def run(make_node: Callable[[], CrispNode], arguments: Sequence[str] | None = No
     rclpy.init(args=arguments)
     try:
         node = make_node()
-    except ParameterException as error:
-        print(f"crisp_node: {error}", file=sys.stderr)
+    except refusals as error:
+        print(f"{name}: {error}", file=sys.stderr)
         try_shutdown()
         return 1
     executor = SingleThreadedExecutor()

@@ -10,16 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import CameraInfo, Image
 
 from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
 from crisp_ros.node.inputs import IMAGE_TOPICS, TOPICS
+from crisp_ros.node.main import run
 from crisp_ros.node.rerun_scene import RerunScene, ViewerError
 
 _LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -59,25 +57,7 @@ class Viewer(Node):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Shows until interrupted; 0, or 1 where that is impossible."""
-    rclpy.init(args=arguments)
-    try:
-        viewer = Viewer()
-    except ViewerError as error:
-        print(f"crisp_viewer: {error}", file=sys.stderr)
-        try_shutdown()
-        return 1
-    executor = SingleThreadedExecutor()
-    executor.add_node(viewer)
-    try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        viewer.close()
-        executor.shutdown()
-        viewer.destroy_node()
-        try_shutdown()
-    return 0
+    return run(Viewer, arguments, "crisp_viewer", (ViewerError,))
 
 
 if __name__ == "__main__":
