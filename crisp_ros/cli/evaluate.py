@@ -34,11 +34,12 @@ from crisp_ros.evaluation.data_tables import (
     spe3r_caption,
     spe3r_report,
 )
-from crisp_ros.evaluation.nocs import NocsEvaluation, NocsEvaluationSettings, evaluate_nocs
+from crisp_ros.evaluation.estimates import SampledEvaluationSettings
+from crisp_ros.evaluation.nocs import NocsEvaluation, evaluate_nocs
 from crisp_ros.evaluation.pictures import PictureSample
 from crisp_ros.evaluation.report import provenance, write_json
 from crisp_ros.evaluation.report_parts import DataReport
-from crisp_ros.evaluation.spe3r import Spe3rEvaluation, Spe3rEvaluationSettings, evaluate_spe3r
+from crisp_ros.evaluation.spe3r import Spe3rEvaluation, evaluate_spe3r
 from crisp_ros.evaluation.tables import instance_table, report_table, summary_table
 from crisp_ros.geometry.registration import RegistrationSettings
 from crisp_ros.network.checkpoint import load_model
@@ -162,7 +163,7 @@ def _evaluate_spe3r(args: argparse.Namespace, pictures: PictureSample) -> _Evalu
         evaluation = evaluate_spe3r(
             estimator,
             dataset,
-            Spe3rEvaluationSettings(every=args.every, seed=args.seed),
+            SampledEvaluationSettings(every=args.every, seed=args.seed),
             on_frame,
             lambda estimated, errors: pictures.add(estimated, spe3r_caption(errors)),
         )
@@ -180,7 +181,7 @@ def _evaluate_nocs(args: argparse.Namespace, pictures: PictureSample) -> _Evalua
         evaluation = evaluate_nocs(
             estimator,
             dataset,
-            NocsEvaluationSettings(every=args.every, seed=args.seed),
+            SampledEvaluationSettings(every=args.every, seed=args.seed),
             args.detections,
             on_frame,
             lambda estimated, errors: pictures.add(estimated, nocs_caption(errors)),

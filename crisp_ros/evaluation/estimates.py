@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -14,6 +15,21 @@ from crisp_ros.observation.frame import Camera, Frame
 if TYPE_CHECKING:
     from crisp_ros.geometry.isosurface import TriangleMesh
     from crisp_ros.pipeline import FrameEstimate, ObjectEstimate
+
+
+@dataclass(frozen=True)
+class SampledEvaluationSettings:
+    """How errors are measured on a data set's images.
+
+    Attributes:
+        samples: points drawn on the true and on the reconstructed surface.
+        every: of the images only each so-manieth is taken; 1 takes all.
+        seed: of the drawn points.
+    """
+
+    samples: int = 2_500
+    every: int = 1
+    seed: int = 0
 
 
 class FrameEstimator(Protocol):

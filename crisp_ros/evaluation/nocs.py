@@ -17,7 +17,12 @@ from crisp_ros.data.meshes import surface_samples
 from crisp_ros.data.nocs import CLASSES, NocsDataset, NocsFrame, NocsImage, NocsInstance
 from crisp_ros.data.nocs_truth import read_detections
 from crisp_ros.evaluation.chamfers import squared_chamfer
-from crisp_ros.evaluation.estimates import Estimated, FrameEstimator, estimate_frame
+from crisp_ros.evaluation.estimates import (
+    Estimated,
+    FrameEstimator,
+    SampledEvaluationSettings,
+    estimate_frame,
+)
 from crisp_ros.evaluation.nocs_metrics import (
     Box,
     ImageBoxes,
@@ -27,21 +32,6 @@ from crisp_ros.evaluation.nocs_metrics import (
     pose_difference,
     published_box_iou,
 )
-
-
-@dataclass(frozen=True)
-class NocsEvaluationSettings:
-    """How errors are measured.
-
-    Attributes:
-        samples: points drawn on the true and on the reconstructed surface.
-        every: of the images only each so-manieth is taken; 1 takes all.
-        seed: of the drawn points.
-    """
-
-    samples: int = 2_500
-    every: int = 1
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,7 +115,7 @@ class NocsEvaluation:
 def evaluate_nocs(
     estimator: FrameEstimator,
     dataset: NocsDataset,
-    settings: NocsEvaluationSettings | None = None,
+    settings: SampledEvaluationSettings | None = None,
     detections: Path | None = None,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
     on_instance: Callable[[Estimated, NocsErrors], None] = lambda estimated, errors: None,
@@ -142,7 +132,7 @@ def evaluate_nocs(
         DatasetError: no instance to measure, or a file is missing or malformed.
         crisp_ros.data.meshes.MeshError: a mesh cannot be read.
     """
-    settings = settings or NocsEvaluationSettings()
+    settings = settings or SampledEvaluationSettings()
     chosen = dataset.images[:: settings.every]
     images: list[ImageBoxes] = []
     measured: list[NocsErrors] = []
@@ -249,7 +239,7 @@ def _errors(
     estimated: Estimated,
     box: Box,
     truth: NDArray[np.float64],
-    settings: NocsEvaluationSettings,
+    settings: SampledEvaluationSettings,
 ) -> NocsErrors:
     surface = trimesh.Trimesh(estimated.mesh.vertices, estimated.mesh.faces, process=False)
     rng = np.random.default_rng([settings.seed, 1])  # drawn apart from the truth

@@ -14,23 +14,13 @@ from crisp_ros.data.files import DatasetError
 from crisp_ros.data.meshes import surface_samples
 from crisp_ros.data.spe3r import Spe3rDataset, Spe3rImage
 from crisp_ros.evaluation.chamfers import l1_chamfer
-from crisp_ros.evaluation.estimates import Estimated, FrameEstimator, estimate_frame
+from crisp_ros.evaluation.estimates import (
+    Estimated,
+    FrameEstimator,
+    SampledEvaluationSettings,
+    estimate_frame,
+)
 from crisp_ros.evaluation.metrics import add_s, rotation_error, translation_error
-
-
-@dataclass(frozen=True)
-class Spe3rEvaluationSettings:
-    """How errors are measured.
-
-    Attributes:
-        samples: points drawn on the true and on the reconstructed surface.
-        every: of the images only each so-manieth is taken; 1 takes all.
-        seed: of the drawn points.
-    """
-
-    samples: int = 2_500
-    every: int = 1
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,7 @@ class Spe3rEvaluation:
 def evaluate_spe3r(
     estimator: FrameEstimator,
     dataset: Spe3rDataset,
-    settings: Spe3rEvaluationSettings | None = None,
+    settings: SampledEvaluationSettings | None = None,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
     on_image: Callable[[Estimated, SatelliteErrors], None] = lambda estimated, errors: None,
 ) -> Spe3rEvaluation:
@@ -119,7 +109,7 @@ def evaluate_spe3r(
         DatasetError: no image, or a file is missing or malformed.
         crisp_ros.data.meshes.MeshError: a mesh cannot be read.
     """
-    settings = settings or Spe3rEvaluationSettings()
+    settings = settings or SampledEvaluationSettings()
     chosen = dataset.images[:: settings.every]
     if not chosen:
         raise DatasetError(f"{dataset.folder}: no image in split {dataset.split}")
@@ -148,7 +138,7 @@ def _errors(
     estimated: Estimated,
     points: np.ndarray,
     T_truth: np.ndarray,
-    settings: Spe3rEvaluationSettings,
+    settings: SampledEvaluationSettings,
 ) -> SatelliteErrors:
     T, mesh = estimated.T_camera_object, estimated.mesh
     e_shape = math.inf

@@ -18,9 +18,10 @@ from crisp_ros.data.files import DatasetError
 from crisp_ros.data.meshes import surface_samples
 from crisp_ros.data.nocs import NocsDataset
 from crisp_ros.evaluation.data_tables import nocs_caption, nocs_report
-from crisp_ros.evaluation.nocs import NocsEvaluationSettings, evaluate_nocs
+from crisp_ros.evaluation.estimates import SampledEvaluationSettings
+from crisp_ros.evaluation.nocs import evaluate_nocs
 
-FEW = NocsEvaluationSettings(samples=600)
+FEW = SampledEvaluationSettings(samples=600)
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,11 @@ from truthful import Truthful, shifted
 
 from crisp_ros.data.spe3r import Spe3rDataset
 from crisp_ros.evaluation.data_tables import spe3r_caption, spe3r_report
-from crisp_ros.evaluation.spe3r import Spe3rEvaluationSettings, evaluate_spe3r
+from crisp_ros.evaluation.estimates import SampledEvaluationSettings
+from crisp_ros.evaluation.spe3r import evaluate_spe3r
 from crisp_ros.synthesis.spe3r_maps import write_maps
 
-FEW = Spe3rEvaluationSettings(samples=800)
+FEW = SampledEvaluationSettings(samples=800)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_every_second_image_and_an_empty_mesh(dataset: Spe3rDataset) -> None:
     evaluation = evaluate_spe3r(
         truthful(dataset, meshless),
         dataset,
-        Spe3rEvaluationSettings(samples=100, every=2),
+        SampledEvaluationSettings(samples=100, every=2),
         lambda *call: calls.append(call),
     )
     assert calls == [(1, 3), (2, 3), (3, 3)]
