@@ -84,7 +84,8 @@ def test_shape_stays_in_the_hull_and_ours_ends_no_higher(known, views: DecodedVi
     found = baseline_h(known.decoder, z, start, library)
     c = torch.linalg.lstsq(library.T, found.T).solution
     assert c.min() > -1e-3 and torch.allclose(c.sum(0), torch.ones(len(SHAPES)), atol=1e-3)
-    assert distance(known, z, found).mean() < distance(known, z, start).mean()
+    # Here it stays where it starts, but for rounding: equal steps in all coefficients cancel.
+    assert torch.allclose(distance(known, z, found), distance(known, z, start), atol=1e-6)
     ours = projected_gradient(known.decoder, z, views.valid, start, library).codes
     assert distance(known, z, ours).median() <= distance(known, z, found).median() * 1.02
 
