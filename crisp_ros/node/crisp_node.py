@@ -25,10 +25,11 @@ from crisp_ros.node.diagnostics import Diagnostics, ModelStatus
 from crisp_ros.node.estimated_frame import EstimatedFrame
 from crisp_ros.node.fixed_frame import FixedFrameError
 from crisp_ros.node.inputs import TOPICS, Inputs, Received
-from crisp_ros.node.monitor import Monitor
+from crisp_ros.node.monitor import LeftOut, Monitor
 from crisp_ros.node.objects import KnownObjects
 from crisp_ros.node.parameter_server import ParameterServer
 from crisp_ros.node.parameters import Parameters, label_names
+from crisp_ros.node.partners import stamp_ns
 from crisp_ros.node.publishers import Outputs
 from crisp_ros.node.self_training import SelfTraining
 from crisp_ros.node.services import Services
@@ -183,7 +184,7 @@ class CrispNode(LifecycleNode):
 
     def _stop(self) -> None:
         self._inputs.unsubscribe()
-        self._worker.stop()
+        self._leave_out(self._worker.stop(), LeftOut.STOPPED)
         self._self_training.stop()
         self._offered.stop()
         if self._outputs is not None:
@@ -274,8 +275,17 @@ class CrispNode(LifecycleNode):
 
     def _frame_came(self, received: Received) -> None:
         number = self._offered.frame_came()
-        if number is not None:
-            self._worker.submit(_Numbered(number, received))
+        if number is None:
+            self._leave_out(_Numbered(0, received), LeftOut.SWITCHED_OFF)
+            return
+        numbered = _Numbered(number, received)
+        instead = self._worker.submit(numbered)
+        self._leave_out(instead, LeftOut.STOPPED if instead is numbered else LeftOut.DROPPED)
+
+    def _leave_out(self, numbered: _Numbered | None, cause: LeftOut) -> None:
+        """Notes that a frame, if there is one, is not estimated."""
+        if numbered is not None:
+            self._inputs.leave_out(stamp_ns(numbered.received.messages.rgb), cause)
 
     def _report_stream(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         if self.enabled:
@@ -287,9 +297,18 @@ class CrispNode(LifecycleNode):
     # The worker's thread
 
     def _process(self, numbered: _Numbered) -> None:
-        self._number, received = numbered
+        self._number = numbered.number
+        left_out: LeftOut | None = LeftOut.FAILED
+        try:
+            left_out = self._estimated(numbered.received)
+        finally:
+            if left_out is not None:
+                self._leave_out(numbered, left_out)
+
+    def _estimated(self, received: Received) -> LeftOut | None:
+        """Estimates a frame and publishes all about it; why not, where it could not."""
         if received.run != self._inputs.run:
-            return  # time jumped back while it waited
+            return LeftOut.JUMPED  # while it waited
         parameters = self._parameters_set.values
         messages, header = received.messages, received.messages.rgb.header
         names = {**self._inputs.label_names, **label_names(parameters.label_names)}
@@ -302,7 +321,7 @@ class CrispNode(LifecycleNode):
                 f"{error.input}: {error}", throttle_duration_sec=5.0, skip_first=False
             )
             self._offered.frame_failed(self._number, f"{error.input}: {error}")
-            return
+            return LeftOut.REFUSED
         self._monitor.accepted(warnings)
         stage_ms = {"convert": 1e3 * (time.perf_counter() - start)}
         with_covariance = self._outputs.want_covariance or self._offered.is_awaited
@@ -313,14 +332,14 @@ class CrispNode(LifecycleNode):
         stage_ms.update(trace.estimate.stage_ms)
         self._diagnostics.model.values["version"] = trace.estimate.model_version
         if received.run != self._inputs.run:
-            return  # time jumped back meanwhile
+            return LeftOut.JUMPED  # meanwhile
         start = time.perf_counter()
         try:
             tracked = self._tracking.update(header, frame, trace, names, parameters)
         except FixedFrameError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=5.0, skip_first=False)
             self._offered.frame_failed(self._number, str(error))
-            return
+            return LeftOut.PLACELESS
         stage_ms["tracking"] = 1e3 * (time.perf_counter() - start)
         self._self_training.offer(trace, {o.estimate.label: o.id for o in tracked.objects})
         estimate = tracked.estimate_of(trace.estimate)
@@ -342,8 +361,6 @@ class CrispNode(LifecycleNode):
         self._outputs.publish_scene(scene, known, ended, self._estimator, parameters)
         self._outputs.publish_overlay(header, frame, known, self._estimator, parameters)
         stage_ms["shapes"] = 1e3 * (time.perf_counter() - start)
-        with self._monitor.lock:
-            self._monitor.work.dropped = self._worker.dropped
         ids = tuple(o.id for o in tracked.objects)
         self._monitor.estimated(estimate, ids, stage_ms, delay.nanoseconds / 1e9)
         estimated = EstimatedFrame(
@@ -359,6 +376,7 @@ class CrispNode(LifecycleNode):
             parameters,
         )
         self._offered.frame_estimated(self._number, estimated)
+        return None
 
     def _publish_shapes(self) -> None:
         self._outputs.publish_shapes(self._known, self._estimator, self._parameters_set.values)

@@ -21,7 +21,7 @@ from crisp_ros.node.input_diagnosis import (
     input_summary,
     synchronisation_summary,
 )
-from crisp_ros.node.monitor import Fit, Monitor
+from crisp_ros.node.monitor import Fit, LeftOut, Monitor
 from crisp_ros.node.parameters import Parameters, resolved_device
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -69,6 +69,7 @@ class Diagnostics:
         for name in monitor.inputs:
             updater.add(f"input {name}", partial(self._input, name))
         updater.add("synchronisation", self._synchronisation)
+        updater.add("frames", self._frames)
         updater.add("clock", self._clock)
         updater.add("estimates", self._estimates)
         updater.add("tracks", self._tracks)
@@ -120,6 +121,7 @@ class Diagnostics:
                     "refused": record.faults,
                     "odd": record.oddities,
                     "out of order": record.out_of_order,
+                    "from the past": record.from_the_past,
                     "lost in transport": record.lost,
                 },
             )
@@ -143,13 +145,28 @@ class Diagnostics:
                 {
                     "sets": work.sets,
                     "stamp spread (s)": f"{max(stamps) - min(stamps):.3f}",
-                    "dropped for newer": work.dropped,
-                    "out of order": work.out_of_order,
                     "time jumps": work.time_jumps,
                 },
             )
             for name, record in images.items():
-                stat.add(f"{name} without partners", str(record.handed_on - work.sets))
+                stat.add(f"{name} without partners", str(record.lonely))
+                stat.add(f"{name} forgotten", str(record.forgotten))
+                stat.add(f"{name} waiting", str(record.waiting(work.sets)))
+        return stat
+
+    def _frames(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        with self._monitor.lock:
+            work = self._monitor.work
+            left_out = work.left_out
+            text = f"{work.frames} frames estimated, {left_out.total()} left out"
+            if left_out:
+                (cause, count), *_ = left_out.most_common(1)
+                text += f", most of them {cause.value}: {count}"
+            stat.summary(OK, text)
+            counts = {"estimated": work.frames}
+            counts |= {cause.value: left_out[cause] for cause in LeftOut}
+            counts |= {"repeated with a new calibration": work.repeated, "in work": work.in_work}
+        _add_all(stat, counts)
         return stat
 
     def _clock(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
@@ -178,7 +195,6 @@ class Diagnostics:
                 )
             else:
                 stat.summary(OK, f"{len(objects)} objects, all certified")
-            _add_all(stat, {"frames": work.frames, "failed frames": work.errors})
             for id, reason in withheld.items():
                 stat.add(f"withheld {id}", reason)
             for label, reason in rejected:
@@ -211,7 +227,6 @@ class Diagnostics:
         with self._monitor.lock:
             work = self._monitor.work
             stages, latencies = work.stage_times(), list(work.latencies)
-            dropped = work.dropped
         if not latencies:
             stat.summary(OK, "no frame yet")
             return stat
@@ -219,7 +234,6 @@ class Diagnostics:
         stat.summary(OK, f"{median:.3f} s from stamp to publication")
         stat.add("median latency (s)", f"{median:.3f}")
         stat.add("p95 latency (s)", f"{p95:.3f}")
-        stat.add("dropped for newer", str(dropped))
         for name, stage in stages.items():
             stat.add(f"median {name} (ms)", f"{stage.median_ms:.1f}")
             stat.add(f"p95 {name} (ms)", f"{stage.p95_ms:.1f}")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from message_filters import ApproximateTimeSynchronizer, SimpleFilter, TimeSynchronizer
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
@@ -19,7 +17,6 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
@@ -27,8 +24,9 @@ from crisp_ros.data import image_messages
 from crisp_ros.node import segmentation
 from crisp_ros.node.camera_info import calibration
 from crisp_ros.node.frames import FrameMessages
-from crisp_ros.node.monitor import Awaited, Monitor
+from crisp_ros.node.monitor import Awaited, LeftOut, Monitor
 from crisp_ros.node.parameters import Parameters
+from crisp_ros.node.partners import Partners, stamp_ns, stamp_text
 
 IMAGE_TOPICS = {
     "rgb": "rgb/image_rect_color",
@@ -71,7 +69,7 @@ class Inputs:
         self._on_frame = on_frame
         self._on_jump = on_jump
         self._subscriptions: list[Subscription] = []
-        self._entrances: dict[str, SimpleFilter] = {}
+        self._partners = self._new_partners(Parameters())
         self._newest: dict[str, int] = {}
         self._from_the_past: list[tuple[str, Any]] = []
         self._last_frame = -1
@@ -87,9 +85,8 @@ class Inputs:
             rclpy.qos_overriding_options.InvalidQosOverridesError, RuntimeError: a QoS override
                 makes no sense.
         """
-        self._slop_s = parameters.sync_slop
-        self._queue_size = parameters.sync_queue_size
         self._begin_run()
+        self._partners = self._new_partners(parameters)
         topics = self._topics(parameters)
         self._monitor.await_inputs(
             {name: Awaited(topic, type_name(kind)) for name, (kind, topic) in topics.items()}
@@ -176,7 +173,7 @@ class Inputs:
                 image_messages.check(message, _KINDS[name])
         except image_messages.ImageError as error:
             # Here already: it must not take the place of a good one.
-            self._monitor.refused(name, str(error))
+            self._monitor.unreadable(name, str(error))
             self._node.get_logger().warning(f"{name}: {error}", throttle_duration_sec=5.0)
             return
         newest = self._newest.get(name, stamp)
@@ -186,19 +183,17 @@ class Inputs:
         with self._monitor.lock:
             self._monitor.inputs[name].out_of_order += stamp < newest
         self._newest[name] = max(stamp, newest)
+        self._set_aside([(n, m) for n, m in self._from_the_past if n == name])
         self._from_the_past = [(n, m) for n, m in self._from_the_past if n != name]
-        self._synchronise(name, message)
+        self._partners.add(name, message)
 
     def _past_received(self, name: str, message: Any, back_ns: int) -> None:
         """Time jumped back, or one stamp is wrong: a second message in a row tells."""
         self._from_the_past.append((name, message))
         if len(self._from_the_past) < 2:
-            with self._monitor.lock:
-                self._monitor.inputs[name].out_of_order += 1
             return
         first_again, self._from_the_past = self._from_the_past, []
         with self._monitor.lock:
-            self._monitor.inputs[first_again[0][0]].out_of_order -= 1
             self._monitor.work.time_jumps += 1
         self._node.get_logger().warning(
             f"time jumped back by {back_ns / 1e9:.1f} s: starting afresh"
@@ -206,13 +201,20 @@ class Inputs:
         self._begin_run()
         self._on_jump()
         for name, message in first_again:
-            self._newest[name] = _stamp(message)
-            self._synchronise(name, message)
+            self._newest[name] = stamp_ns(message)
+            self._partners.add(name, message)
 
-    def _synchronise(self, name: str, message: Any) -> None:
-        with self._monitor.lock:
-            self._monitor.inputs[name].handed_on += 1
-        self._entrances[name].signalMessage(message)
+    def _set_aside(self, messages: list[tuple[str, Any]]) -> None:
+        for name, message in messages:
+            self._monitor.from_the_past(name)
+            self._tell_left(name, stamp_ns(message), "from the past")
+
+    def _lonely(self, name: str, stamp: int) -> None:
+        self._monitor.lonely(name)
+        self._tell_left(name, stamp, "without partners")
+
+    def _tell_left(self, name: str, stamp: int, cause: str) -> None:
+        self._node.get_logger().debug(f"{name} {stamp_text(stamp)} left out: {cause}")
 
     def _camera_info_received(self, message: CameraInfo) -> None:
         stamp = self._note("camera_info", message)
@@ -222,6 +224,7 @@ class Inputs:
         # A new calibration may come a bit later than its images: they are handed on once more.
         is_new = before is None or calibration(before) != calibration(message)
         if is_new and (before is None or stamp <= self._last_frame):
+            self._monitor.repeated()
             self._hand_on(*self._together)
 
     def _label_info_received(self, message: LabelInfo) -> None:
@@ -235,56 +238,59 @@ class Inputs:
             encoding, size = "boxes", str(len(message.detections))
         else:
             encoding, size = image_messages.description(message)
-        stamp = _stamp(message)
+        stamp = stamp_ns(message)
         delay = (self._node.get_clock().now().nanoseconds - stamp) / 1e9
         frame_id = message.header.frame_id
         self._monitor.received(name, stamp / 1e9, delay, frame_id, encoding, size)
         return stamp
 
     def _begin_run(self) -> None:
-        """Forgets all images.
-
-        message_filters cannot be emptied, and would wait for partners of the old run for ever: new
-        filters take their place.
-        """
+        """Forgets all images."""
         self.run += 1
+        for name, stamp in self._partners.forget():
+            self._monitor.forgotten(name)
+            self._tell_left(name, stamp, "forgotten")
+        self._set_aside(self._from_the_past)
         self._newest.clear()
         self._from_the_past.clear()
         self._last_frame = -1
         self._together = None
-        self._entrances = {name: SimpleFilter() for name in IMAGE_TOPICS}
-        entrances = list(self._entrances.values())
-        synchronizer = (
-            ApproximateTimeSynchronizer(entrances, self._queue_size, self._slop_s)
-            if self._slop_s > 0  # stamps have to be less than the slop apart: at 0 none would do
-            else TimeSynchronizer(entrances, self._queue_size)
+
+    def _new_partners(self, parameters: Parameters) -> Partners:
+        return Partners(
+            tuple(IMAGE_TOPICS),
+            parameters.sync_slop,
+            parameters.sync_queue_size,
+            self._put_together,
+            self._lonely,
         )
-        synchronizer.registerCallback(self._put_together)
 
     def _put_together(self, rgb: Any, depth: Any, segmentation: Any) -> None:
-        stamp = _stamp(rgb)
-        with self._monitor.lock:
-            work = self._monitor.work
-            work.sets += 1
-            work.set_times.append(time.monotonic())
-            if stamp < self._last_frame:
-                work.out_of_order += 1
-                return
+        stamp, *others = map(stamp_ns, (rgb, depth, segmentation))
+        if others != [stamp, stamp]:
+            told = " and ".join(map(stamp_text, others))
+            self._node.get_logger().debug(f"frame {stamp_text(stamp)} with {told}")
+        self._monitor.put_together()
+        if stamp < self._last_frame:
+            self.leave_out(stamp, LeftOut.LATE)
+            return
         self._last_frame = stamp
         self._together = (rgb, depth, segmentation)
-        self._hand_on(*self._together)
+        if self._camera_info is None:
+            self.leave_out(stamp, LeftOut.UNCALIBRATED)
+        else:
+            self._hand_on(*self._together)
 
     def _hand_on(self, rgb: Any, depth: Any, segmentation: Any) -> None:
-        if self._camera_info is not None:
-            messages = FrameMessages(rgb, depth, segmentation, self._camera_info)
-            self._on_frame(Received(messages, self.run))
+        messages = FrameMessages(rgb, depth, segmentation, self._camera_info)
+        self._on_frame(Received(messages, self.run))
+
+    def leave_out(self, stamp: int, cause: LeftOut) -> None:
+        """Notes a frame, by its colour image's stamp in nanoseconds, that is not estimated."""
+        self._monitor.left_out(cause)
+        self._tell_left("frame", stamp, cause.value)
 
 
 def type_name(message_type: type) -> str:
     """As the graph names it, such as sensor_msgs/msg/Image."""
     return f"{message_type.__module__.split('.')[0]}/msg/{message_type.__name__}"
-
-
-def _stamp(message: Any) -> int:
-    """Nanoseconds."""
-    return Time.from_msg(message.header.stamp).nanoseconds

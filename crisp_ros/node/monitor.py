@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,20 @@ _WINDOW_S = 5.0  # over which rates are measured
 _FRAMES = 100  # over which medians are taken
 _DELAYS = 30  # of which the median is taken
 _FITS = 30  # frames that tell whether objects fail together
+
+
+class LeftOut(Enum):
+    """Why a frame, all of whose images came, was not estimated."""
+
+    LATE = "older than the last"
+    UNCALIBRATED = "without camera_info"
+    SWITCHED_OFF = "switched off"
+    DROPPED = "dropped for newer"
+    JUMPED = "from before a time jump"
+    REFUSED = "refused"
+    FAILED = "failed"
+    PLACELESS = "without the camera's place"
+    STOPPED = "deactivated"
 
 
 class Awaited(NamedTuple):
@@ -44,12 +59,15 @@ class InputRecord:
         frame_id: of the latest.
         incompatible_qos: policy because of which a publisher could not be joined, or "".
         fault: why the latest could not be used, or "".
-        faults: how many could not.
+        faults: how many could not, or made a frame unusable.
+        unreadable: how many of these could not be read at all.
         warning: what is odd about the latest, or "".
         oddities: how many were odd.
         out_of_order: how many were older than one that came before.
+        from_the_past: how many of these were so old that they were set aside.
         lost: how many the middleware lost.
-        handed_on: how many could be put together with others.
+        lonely: how many were given up without having found partners.
+        forgotten: how many waited for partners when time jumped back or the node stopped.
     """
 
     topic: str
@@ -65,11 +83,19 @@ class InputRecord:
     incompatible_qos: str = ""
     fault: str = ""
     faults: int = 0
+    unreadable: int = 0
     warning: str = ""
     oddities: int = 0
     out_of_order: int = 0
+    from_the_past: int = 0
     lost: int = 0
-    handed_on: int = 0
+    lonely: int = 0
+    forgotten: int = 0
+
+    def waiting(self, sets: int) -> int:
+        """How many wait for partners, of which so many sets were found."""
+        gone = self.unreadable + self.from_the_past + self.lonely + self.forgotten
+        return self.count - gone - sets
 
     def rate(self, now: float) -> float:
         """Messages a second over the last seconds."""
@@ -110,11 +136,10 @@ class WorkRecord:
     Attributes:
         sets: times that messages of all inputs came together.
         set_times: monotonic times of the latest, seconds.
+        repeated: frames that were handed on again, as their calibration came later.
         frames: estimated so far.
-        dropped: replaced by a newer one before their turn.
-        out_of_order: older than one that came before.
+        left_out: frames that were not, by the cause.
         time_jumps: times that the stamps jumped back.
-        errors: frames that failed within the node.
         last_error: why the latest failed, "" if it did not.
         estimate: the latest, or None.
         ids: of its objects.
@@ -126,11 +151,10 @@ class WorkRecord:
 
     sets: int = 0
     set_times: deque[float] = field(default_factory=lambda: deque(maxlen=500))
+    repeated: int = 0
     frames: int = 0
-    dropped: int = 0
-    out_of_order: int = 0
+    left_out: Counter[LeftOut] = field(default_factory=Counter)
     time_jumps: int = 0
-    errors: int = 0
     last_error: str = ""
     estimate: FrameEstimate | None = None
     ids: tuple[str, ...] = ()
@@ -138,6 +162,11 @@ class WorkRecord:
     fits: deque[tuple[Fit, ...]] = field(default_factory=lambda: deque(maxlen=_FITS))
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_FRAMES))
     stages: dict[str, deque[float]] = field(default_factory=dict)
+
+    @property
+    def in_work(self) -> int:
+        """Frames whose fate is open."""
+        return self.sets + self.repeated - self.frames - self.left_out.total()
 
     def stage_times(self) -> dict[str, StageTime]:
         """Of every stage, in order."""
@@ -174,11 +203,49 @@ class Monitor:
         with self.lock:
             self.inputs[name].lost = total
 
+    def unreadable(self, name: str, reason: str) -> None:
+        """Notes that a message cannot be read."""
+        with self.lock:
+            self.inputs[name].unreadable += 1
+            self.refused(name, reason)
+
     def refused(self, name: str, reason: str) -> None:
         """Notes that a message, or a frame because of it, cannot be used."""
         with self.lock:
             self.inputs[name].fault = reason
             self.inputs[name].faults += 1
+
+    def from_the_past(self, name: str) -> None:
+        """Notes a message that was set aside, being too old."""
+        with self.lock:
+            self.inputs[name].out_of_order += 1
+            self.inputs[name].from_the_past += 1
+
+    def lonely(self, name: str) -> None:
+        """Notes a message that goes without having found partners."""
+        with self.lock:
+            self.inputs[name].lonely += 1
+
+    def forgotten(self, name: str) -> None:
+        """Notes a message that still waited for partners when all were forgotten."""
+        with self.lock:
+            self.inputs[name].forgotten += 1
+
+    def put_together(self) -> None:
+        """Notes that messages of all inputs came together."""
+        with self.lock:
+            self.work.sets += 1
+            self.work.set_times.append(time.monotonic())
+
+    def repeated(self) -> None:
+        """Notes that a frame is handed on once more."""
+        with self.lock:
+            self.work.repeated += 1
+
+    def left_out(self, cause: LeftOut) -> None:
+        """Notes a frame that is not estimated."""
+        with self.lock:
+            self.work.left_out[cause] += 1
 
     def accepted(self, warnings: Mapping[str, str]) -> None:
         """Notes that a frame can be used, and what is odd about it by the input's name."""
@@ -213,9 +280,8 @@ class Monitor:
             self.work.tracks = tracks
 
     def failed(self, reason: str) -> None:
-        """Notes a frame that failed within the node."""
+        """Notes why work failed within the node."""
         with self.lock:
-            self.work.errors += 1
             self.work.last_error = reason
 
     def await_inputs(self, awaited: Mapping[str, Awaited] | None) -> None:

@@ -35,12 +35,6 @@ class NewestItemWorker(Generic[Item]):
         self._tasks: deque[Callable[[], None]] = deque()
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._dropped = 0
-
-    @property
-    def dropped(self) -> int:
-        """Number of items that were replaced by newer ones before their turn."""
-        return self._dropped
 
     def start(self) -> None:
         """Starts the thread.
@@ -54,14 +48,19 @@ class NewestItemWorker(Generic[Item]):
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
-    def submit(self, item: Item) -> None:
-        """Puts an item in line, in place of one that waits there; ignored unless running."""
+    def submit(self, item: Item) -> Item | None:
+        """Puts an item in line, in place of one that waits there; ignored unless running.
+
+        Returns:
+            The item that will not be processed: the one in whose place it is put, None where there
+            is none, or itself unless running.
+        """
         with self._changed:
             if self._thread is None or self._stopping:
-                return
-            self._dropped += self._pending is not None
-            self._pending = item
+                return item
+            before, self._pending = self._pending, item
             self._changed.notify()
+            return before
 
     def call(self, task: Callable[[], None]) -> None:
         """Has a task run in the thread before the next item; ignored unless running."""
@@ -70,18 +69,19 @@ class NewestItemWorker(Generic[Item]):
                 self._tasks.append(task)
                 self._changed.notify()
 
-    def stop(self) -> None:
-        """Ends the thread after what it works on now; what waits is let go."""
+    def stop(self) -> Item | None:
+        """Ends the thread after what it works on now; the item that waits is let go: it, if any."""
         thread = self._thread
         if thread is None:
-            return
+            return None
         with self._changed:
             self._stopping = True
-            self._pending = None
+            waiting, self._pending = self._pending, None
             self._tasks.clear()
             self._changed.notify()
         thread.join()
         self._thread = None
+        return waiting
 
     def _run(self) -> None:
         while True:

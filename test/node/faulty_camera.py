@@ -111,6 +111,11 @@ def one_from_the_past(rng: np.random.Generator, messages: Messages) -> None:
     message.header = _shifted(message.header, -30.0)
 
 
+def jump_back(rng: np.random.Generator, messages: Messages) -> None:
+    for sent in messages.values():
+        sent[0].header = _shifted(sent[0].header, -30.0)
+
+
 def missing(rng: np.random.Generator, messages: Messages) -> None:
     messages[str(rng.choice(list(TOPICS)))] = []
 
@@ -132,6 +137,7 @@ FAULTS: dict[str, Fault] = {
         uncalibrated,
         out_of_order,
         one_from_the_past,
+        jump_back,
         missing,
         failing_estimator,
     )

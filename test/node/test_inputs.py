@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
 from crisp_ros.node.inputs import TOPICS, Inputs, Received
-from crisp_ros.node.monitor import Monitor
+from crisp_ros.node.monitor import InputRecord, LeftOut, Monitor
 from crisp_ros.node.parameters import Parameters
 
 SECOND = 10**9
@@ -57,6 +57,11 @@ class Bench:
         return [s.sec + s.nanosec / SECOND for s in stamps]
 
 
+def images_of(bench: Bench) -> list[InputRecord]:
+    """The records of colour, depth and segmentation."""
+    return [bench.monitor.inputs[name] for name in ENCODINGS]
+
+
 @pytest.fixture
 def bench() -> Iterator[Bench]:
     with isolated_node() as node:
@@ -88,8 +93,10 @@ def test_late_segmentation_finds_its_images(bench: Bench) -> None:
 def test_the_first_calibration_may_come_after_the_images(bench: Bench) -> None:
     bench.images(SECOND)
     assert bench.frames == []
+    assert bench.monitor.work.left_out == {LeftOut.UNCALIBRATED: 1}
     bench.deliver("camera_info", SECOND)
     assert bench.stamps() == [1.0]
+    assert bench.monitor.work.repeated == 1
 
 
 def test_a_calibration_that_changes_is_used_for_the_images_it_came_with(bench: Bench) -> None:
@@ -111,7 +118,7 @@ def test_frames_older_than_the_last_are_dropped_and_counted(bench: Bench) -> Non
     bench.images(5 * SECOND)
     bench.images(5 * SECOND - SECOND // 2)
     assert bench.stamps() == [5.0]
-    assert bench.monitor.work.out_of_order == 1 and bench.jumps == 0
+    assert bench.monitor.work.left_out == {LeftOut.LATE: 1} and bench.jumps == 0
 
 
 def test_a_jump_back_forgets_what_waits(bench: Bench) -> None:
@@ -124,6 +131,8 @@ def test_a_jump_back_forgets_what_waits(bench: Bench) -> None:
     bench.images(SECOND)
     assert bench.stamps() == [1.0]
     assert bench.jumps == 1 and bench.monitor.work.time_jumps == 1
+    for record in images_of(bench):
+        assert (record.lonely, record.forgotten, record.waiting(sets=1)) == (10, 20, 0)
     assert bench.frames[0].run == bench.inputs.run != run
 
 
@@ -135,7 +144,9 @@ def test_one_stamp_from_the_past_is_no_jump(bench: Bench) -> None:
     bench.deliver("depth", 3 * SECOND)
     bench.images(102 * SECOND)
     assert bench.stamps() == [100.0, 101.0, 102.0] and bench.jumps == 0
-    assert [bench.monitor.inputs[name].out_of_order for name in ENCODINGS] == [1, 1, 0]
+    assert [r.out_of_order for r in images_of(bench)] == [1, 1, 0]
+    assert [r.from_the_past for r in images_of(bench)] == [1, 1, 0]
+    assert [r.waiting(sets=3) for r in images_of(bench)] == [0, 0, 0]
 
 
 def test_a_bag_that_loops_loses_no_frame(bench: Bench) -> None:
@@ -145,7 +156,7 @@ def test_a_bag_that_loops_loses_no_frame(bench: Bench) -> None:
             bench.images(second * SECOND)
     assert bench.stamps() == [10.0, 11.0, 12.0, 13.0] * 3
     assert bench.jumps == 2 and bench.monitor.work.time_jumps == 2
-    assert sum(r.out_of_order for r in bench.monitor.inputs.values()) == 0
+    assert sum(r.out_of_order + r.from_the_past for r in images_of(bench)) == 0
 
 
 def test_an_image_that_cannot_be_read_is_counted_and_displaces_none(bench: Bench) -> None:
@@ -156,6 +167,7 @@ def test_an_image_that_cannot_be_read_is_counted_and_displaces_none(bench: Bench
     assert bench.stamps() == [1.0]
     assert bench.monitor.inputs["rgb"].faults == 0  # one row may lack its padding
     assert bench.monitor.inputs["depth"].faults == 1
+    assert [r.waiting(sets=1) for r in images_of(bench)] == [0, 0, 0]
     bench.deliver("rgb", 2 * SECOND, data=[])
     assert "truncated: 0 bytes" in bench.monitor.inputs["rgb"].fault
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,7 @@ from node.peer import Peer, node_process
 from ros_graph import isolated_node, spin_until
 
 from crisp_ros import __version__
+from crisp_ros.node.monitor import LeftOut
 from crisp_ros.share import share_directory
 
 HERE = Path(__file__).parent
@@ -25,8 +27,16 @@ FULL_S = float(os.environ.get("CRISP_SOAK_S", "600"))
 RECOVERY_S = 1.0  # beside one inference
 GROWTH_MB = 20.0
 QUEUES_MB = 60.0  # what waits for partners, which grows until the queues are full
-REFUSED = ("truncated", "empty", "corrupt_encoding", "corrupt_step", "too_much_data")
+UNREADABLE = ("truncated", "empty", "corrupt_encoding", "corrupt_step", "too_much_data")
+OF_DEPTH = ("oversized", "nan_depth")
+LOOKED_AT = (LeftOut.REFUSED.value, LeftOut.FAILED.value)
+WITHOUT_PARTNERS = ("without partners", "forgotten", "waiting")
+INPUTS = [f"input {name}" for name in (*TOPICS, "camera_info")]
 
+NODE_ARGUMENTS = [
+    *("--log-level", "crisp:=debug"),  # each frame and image that is left out, with its stamp
+    *("-p", "diagnostic_updater.period:=0.5"),
+]
 RELIABLE = [
     argument
     for topic in (*TOPICS.values(), "rgb/camera_info")
@@ -69,6 +79,27 @@ class Watch:
         return int(self.status[status][key])
 
 
+def left_out(log: str) -> dict[tuple[str, int], str]:
+    """Why what was left out was: by "frame" or the input, and the stamp in nanoseconds."""
+    told = re.findall(r"(\w+) (\d+)\.(\d{9}) left out: ([^\n\x1b]+)", log)
+    return {(what, int(s + ns)): cause for what, s, ns, cause in told}
+
+
+def turns(frames: list[dict], log: str) -> Counter[str]:
+    """How many frames of each fault were looked at: found partners, and were not left out."""
+    gone = left_out(log)
+    mixed = re.findall(r"frame (\d+)\.(\d{9}) with (\d+)\.(\d{9}) and", log)
+    frame_of_depth = {int(s + ns): int(rgb_s + rgb_ns) for rgb_s, rgb_ns, s, ns in mixed}
+    found: Counter[str] = Counter()
+    for frame in frames:
+        name, stamp = "rgb", frame["stamp_ns"]
+        if frame["fault"] in OF_DEPTH:
+            name, stamp = "depth", frame_of_depth.get(stamp, stamp)
+        met = (name, frame["stamp_ns"]) not in gone
+        found[frame["fault"]] += met and gone.get(("frame", stamp), "") in ("", *LOOKED_AT)
+    return found
+
+
 def recoveries(frames: list[dict], answers: dict[int, float]) -> list[float]:
     """Seconds from the first good frame after each bad one to the first answer from it on."""
     stamps = np.array(sorted(answers))
@@ -91,7 +122,7 @@ def test_faulty_input(seconds: float, tmp_path: Path, monkeypatch: pytest.Monkey
     profile = share_directory() / "config" / "fastdds_shm.xml"
     monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
     frames_log, node_log = tmp_path / "frames.jsonl", tmp_path / "node.log"
-    arguments = ["--ros-args", "-p", "diagnostic_updater.period:=0.5", *RELIABLE]
+    arguments = ["--ros-args", *NODE_ARGUMENTS, *RELIABLE]
     with isolated_node("peer") as node:
         domain = node.context.get_domain_id()
         with node_process(domain, HERE / "fake_node.py", arguments, node_log) as process:
@@ -105,19 +136,23 @@ def test_faulty_input(seconds: float, tmp_path: Path, monkeypatch: pytest.Monkey
                 assert ended and camera.returncode == 0
             assert process.poll() is None, node_log.read_text()[-3000:]
             watch.status.clear()
-            peer.wait(lambda: {"synchronisation", "estimates", "input rgb"} <= set(watch.status))
+            peer.wait(lambda: {"synchronisation", "frames", *INPUTS} <= set(watch.status))
         assert process.returncode == 0
 
     frames = [json.loads(line) for line in frames_log.read_text().splitlines()]
     faults = Counter(frame["fault"] for frame in frames if frame["fault"])
     sent_messages = sum((Counter(frame["messages"]) for frame in frames), Counter())
     images = {name: watch.status[f"input {name}"] for name in TOPICS}
+    counts = {name: int(count) for name, count in watch.status["frames"].items()}
+    waiting = {
+        name: {key: watch.count("synchronisation", f"{name} {key}") for key in WITHOUT_PARTNERS}
+        for name in TOPICS
+    }
+    gone = left_out(node_log.read_text())
     in_transit = sum(sent_messages[name] - int(images[name]["messages"]) for name in TOPICS)
-    dropped = watch.count("synchronisation", "dropped for newer")
     jumps = watch.count("synchronisation", "time jumps")
     refused = sum(int(values["refused"]) for values in images.values())
     disordered = sum(int(values["out of order"]) for values in images.values())
-    lonely = sum(watch.count("synchronisation", f"{name} without partners") for name in TOPICS)
     recovery = recoveries(frames, watch.answers)
     inference_s = float(np.median(watch.inference_s))
     start, end = frames[0]["sent"], frames[-1]["sent"]
@@ -134,10 +169,10 @@ def test_faulty_input(seconds: float, tmp_path: Path, monkeypatch: pytest.Monkey
         "faults": dict(sorted(faults.items())),
         "refused": refused,
         "odd": watch.count("input depth", "odd"),
+        "refused_camera_info": watch.count("input camera_info", "refused"),
         "out_of_order": disordered,
-        "without_partners": lonely,
-        "failed": watch.count("estimates", "failed frames"),
-        "dropped_for_newer": dropped,
+        "frames_by_fate": counts,
+        "images_without_partners": waiting,
         "lost_in_transport": in_transit,
         "time_jumps": jumps,
         "inference_median_s": round(inference_s, 4),
@@ -158,14 +193,22 @@ def test_faulty_input(seconds: float, tmp_path: Path, monkeypatch: pytest.Monkey
     last_good = [frame for frame in frames if frame["sent"] > end - QUIET_S / 2]
     assert any(frame["stamp_ns"] in watch.answers for frame in last_good)
     assert growth_mb < (GROWTH_MB if seconds > 100 else QUEUES_MB)
-    # Every fault is counted; a frame that made way for a newer one was not looked at.
-    unseen = dropped + in_transit
-    assert refused >= sum(faults[name] for name in REFUSED) + faults["oversized"] - unseen
-    assert refused <= sum(faults[name] for name in REFUSED) + faults["oversized"]
-    assert report["odd"] >= faults["nan_depth"] - unseen
-    assert watch.count("input camera_info", "refused") >= faults["uncalibrated"] - unseen
-    assert report["failed"] >= faults["failing_estimator"] - unseen
-    old = faults["one_from_the_past"] + 3 * faults["out_of_order"]
-    assert old - unseen - 2 * jumps <= disordered <= old
-    assert lonely >= 2 * faults["missing"] - in_transit
-    assert unseen < 0.1 * 3 * len(frames)
+    # Every frame and every image has one fate.
+    assert in_transit == 0
+    assert counts["in work"] == 0
+    assert counts["estimated"] == len(watch.answers)
+    frames_left_out = Counter(cause for (what, _), cause in gone.items() if what == "frame")
+    assert frames_left_out == {c.value: counts[c.value] for c in LeftOut if counts[c.value]}
+    for name in TOPICS:
+        told = sum(what == name for what, _ in gone) + waiting[name]["waiting"]
+        assert told == int(images[name]["from the past"]) + sum(waiting[name].values())
+    # Every fault is counted; what is wrong with a whole frame is found where its turn comes.
+    looked_at = turns(frames, node_log.read_text())
+    unreadable = sum(faults[name] for name in UNREADABLE)
+    assert refused == unreadable + looked_at["oversized"]
+    assert report["odd"] == looked_at["nan_depth"]
+    assert counts["failed"] == looked_at["failing_estimator"]
+    assert report["refused_camera_info"] == looked_at["uncalibrated"]
+    assert counts["refused"] == looked_at["oversized"] + looked_at["uncalibrated"]
+    assert disordered <= faults["one_from_the_past"] + 3 * faults["out_of_order"]
+    assert jumps >= faults["jump_back"]

@@ -54,11 +54,18 @@ def bench():
 def test_of_items_that_arrive_meanwhile_only_the_newest_is_processed(bench: Bench) -> None:
     bench.worker.submit(1)
     assert bench.begun.acquire(timeout=PATIENCE_S)
-    for item in (2, 3, 4):
-        bench.worker.submit(item)
+    assert [bench.worker.submit(item) for item in (2, 3, 4)] == [None, 2, 3]
     bench.work_off(2)
     assert bench.done == [1, 4]
-    assert bench.worker.dropped == 2
+
+
+def test_what_waits_at_the_end_is_handed_back(bench: Bench) -> None:
+    bench.worker.submit(1)
+    assert bench.begun.acquire(timeout=PATIENCE_S)
+    bench.worker.submit(2)
+    bench.go.release()
+    assert bench.worker.stop() in (2, None) and bench.worker.stop() is None
+    assert bench.worker.submit(3) == 3  # nobody is there to process it
 
 
 def test_submit_does_not_wait(bench: Bench) -> None:
