@@ -240,6 +240,10 @@ class Estimator:
         self._meshes: OrderedDict[tuple[bytes, float], TriangleMesh] = OrderedDict()
         self._mesh_lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles as what it was made of, for another process to estimate with."""
+        return type(self), (self.model, self.settings, self.device)
+
     @property
     def decoder(self) -> ShapeDecoder:
         """The model's shape decoder, on the estimator's device."""

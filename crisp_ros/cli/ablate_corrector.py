@@ -14,6 +14,7 @@ from crisp_ros.cli.options import (
     OptionError,
     add_checkpoint_option,
     add_json_option,
+    add_models_option,
     checkpoint_path,
     count,
     device,
@@ -46,13 +47,7 @@ _SHAPE_POINTS = 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--models",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="models of the library's objects in the BOP layout: models_info.json, obj_NNNNNN.ply",
-    )
+    add_models_option(parser)
     parser.add_argument(
         "--bop", type=Path, metavar="DIR", help="data set whose real images are measured as well"
     )

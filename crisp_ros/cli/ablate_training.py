@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from crisp_ros.cli.options import (
     OptionError,
     add_checkpoint_option,
     add_json_option,
+    add_models_option,
     checkpoint_path,
     count,
     progress,
@@ -27,11 +29,12 @@ from crisp_ros.evaluation.training_ablation import (
     OFF_SURFACE,
     ROWS,
     TRAININGS,
+    Row,
     TrainingAblation,
     fitted_shapes,
     measured,
 )
-from crisp_ros.network.checkpoint import load_model
+from crisp_ros.network.checkpoint import Model, load_model
 from crisp_ros.synthesis.crop_set import CropSet
 from crisp_ros.synthesis.table_frames import TableFrameSettings, table_frames
 from crisp_ros.training.objects import TrainingObject, symmetries, training_objects
@@ -40,13 +43,7 @@ from crisp_ros.training.run import TrainingRun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--models",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="object models in the BOP layout: models_info.json and obj_NNNNNN.ply",
-    )
+    add_models_option(parser)
     parser.add_argument(
         "--recipe", type=Path, required=True, metavar="YAML", help="of every training"
     )
@@ -75,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="of --bop (default: test)")
     parser.add_argument(
         "--scenes", type=count, default=8, help="rendered tables, two images each (default: 8)"
+    )
+    parser.add_argument(
+        "--passes",
+        type=count,
+        default=3,
+        help="of self-training over the images that are measured on (default: 3)",
     )
     parser.add_argument(
         "--work",
@@ -121,8 +124,17 @@ def run(args: argparse.Namespace) -> None:
         CropSet(args.work / "shared" / "crops"),
         args.imagenet,
         args.work,
+        args.passes,
     )
-    made_from = (recipe, names, known.header["sha256"], str(dataset.folder), dataset.split)
+    made_from = (
+        recipe,
+        names,
+        known.header["sha256"],
+        str(dataset.folder),
+        dataset.split,
+        len(dataset.images),
+        args.passes,
+    )
     kept = KeptParts(args.work / "parts", made_from)
     rows = _rows(study, dataset, kept)
     shapes = {}
@@ -143,6 +155,7 @@ def run(args: argparse.Namespace) -> None:
             "images": len(dataset.images),
             "rows": rows,
             "off_surface_term": shapes,
+            "self_training_passes": args.passes,
             "recipe": dataclasses.asdict(recipe),
         }
         write_json(args.json, {**provenance(args.command_line), **figures})
@@ -163,30 +176,39 @@ def _dataset(args: argparse.Namespace, objects: tuple[TrainingObject, ...]) -> B
 
 
 def _rows(study: TrainingAblation, dataset: BopDataset, kept: KeptParts) -> list[dict[str, Any]]:
-    """All rows, training by training; what is measured already is not trained again."""
-    figures: dict[str, dict[str, Any]] = {}
+    """All rows, training by training; what is measured already is not made again."""
+    made: dict[str, dict[str, Any]] = {}
     for training in TRAININGS:
 
-        def made(training: str = training) -> dict[str, Any]:
+        @cache
+        def trained(training: str = training) -> tuple[Model, dict[str, float]]:
             with progress(f"training, {training}") as on_step:
-                model, held_out = study.trained(training, on_step)
-            results = {}
-            for row in (r for r in ROWS if r.model == training):
-                key = repr(row.corrector)
-                if key not in results:
-                    with progress(f"measuring, {row.part}: {row.name}") as on_frame:
-                        results[key] = measured(row, model, dataset, on_frame)
-            return {"held_out": held_out, "results": results}
+                return study.trained(training, on_step)
 
-        figures[training] = kept.part(training.replace(" ", "_"), made)
+        for row in (r for r in ROWS if r.training == training):
+
+            def figures(row: Row = row, trained: Any = trained) -> dict[str, Any]:
+                model, held_out = trained()
+                counts = {}
+                if row.self_trained:
+                    with progress(f"self-training, {row.part}: {row.name}") as on_frame:
+                        model, learned = study.self_trained(row, model, dataset, on_frame)
+                    counts = {"self_training": learned}
+                with progress(f"measuring, {row.part}: {row.name}") as on_frame:
+                    return {
+                        **measured(row, model, dataset, on_frame),
+                        **counts,
+                        "held_out": held_out,
+                    }
+
+            made[row.key] = kept.part(row.key, figures)
     return [
         {
             "part": row.part,
             "name": row.name,
             "paper": row.paper,
-            "training": row.model,
-            **figures[row.model]["results"][repr(row.corrector)],
-            "held_out": figures[row.model]["held_out"],
+            "training": row.training,
+            **made[row.key],
         }
         for row in ROWS
     ]

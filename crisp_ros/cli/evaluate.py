@@ -13,6 +13,7 @@ from rich.table import Table
 
 from crisp_ros.cli.options import (
     OptionError,
+    add_cluster_option,
     add_json_option,
     add_model_options,
     checkpoint_path,
@@ -20,6 +21,7 @@ from crisp_ros.cli.options import (
     output_file,
     progress,
 )
+from crisp_ros.cluster import mapping
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.nocs import SUBSETS, NocsDataset
 from crisp_ros.data.spe3r import Spe3rDataset, Split
@@ -104,6 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="DIR",
             help="also write a page with tables, curves and pictures",
         )
+        add_cluster_option(kind)
         add_model_options(kind)
         add_json_option(kind)
 
@@ -141,13 +144,14 @@ def _evaluate_bop(args: argparse.Namespace, pictures: PictureSample) -> _Evaluat
         config = {"results": str(args.results), **provenance(args.command_line)}
     else:
         estimator, config = _estimator(args)
-    with progress("images") as on_frame:
+    with mapping(args.cluster) as mapped, progress("images") as on_frame:
         evaluation = evaluate_bop(
             estimator,
             dataset,
             BopEvaluationSettings(seed=args.seed),
             on_frame,
             lambda estimated, errors: pictures.add(estimated, bop_caption(errors, names)),
+            mapped,
         )
     evaluation = replace(evaluation, config={**evaluation.config, **config})
     if args.csv:
@@ -159,13 +163,14 @@ def _evaluate_bop(args: argparse.Namespace, pictures: PictureSample) -> _Evaluat
 def _evaluate_spe3r(args: argparse.Namespace, pictures: PictureSample) -> _Evaluated:
     dataset = Spe3rDataset(args.folder, args.split)
     estimator, config = _estimator(args)
-    with progress("images") as on_frame:
+    with mapping(args.cluster) as mapped, progress("images") as on_frame:
         evaluation = evaluate_spe3r(
             estimator,
             dataset,
             SampledEvaluationSettings(every=args.every, seed=args.seed),
             on_frame,
             lambda estimated, errors: pictures.add(estimated, spe3r_caption(errors)),
+            mapped,
         )
     evaluation = replace(evaluation, config={**evaluation.config, **config})
     report = spe3r_report(evaluation, pictures.pictures)
@@ -177,7 +182,7 @@ def _evaluate_nocs(args: argparse.Namespace, pictures: PictureSample) -> _Evalua
     if args.detections and not args.detections.is_dir():
         raise OptionError(f"{args.detections}: no such folder; expected results_*.pkl in it")
     estimator, config = _estimator(args)
-    with progress("images") as on_frame:
+    with mapping(args.cluster) as mapped, progress("images") as on_frame:
         evaluation = evaluate_nocs(
             estimator,
             dataset,
@@ -185,6 +190,7 @@ def _evaluate_nocs(args: argparse.Namespace, pictures: PictureSample) -> _Evalua
             args.detections,
             on_frame,
             lambda estimated, errors: pictures.add(estimated, nocs_caption(errors)),
+            mapped,
         )
     evaluation = replace(evaluation, config={**evaluation.config, **config})
     report = nocs_report(evaluation, pictures.pictures)

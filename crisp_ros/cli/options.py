@@ -48,6 +48,27 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_models_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --models DIR, the objects in the BOP layout."""
+    parser.add_argument(
+        "--models",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="object models in the BOP layout: models_info.json and obj_NNNNNN.ply",
+    )
+
+
+def add_cluster_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --cluster ADDRESS; open it by `crisp_ros.cluster.mapping`."""
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="share the work among a Dask cluster: local:N processes here, or a scheduler's address"
+        " such as tcp://host:8786",
+    )
+
+
 def device(text: str) -> str:
     """Checks that a device exists."""
     try:

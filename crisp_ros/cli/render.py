@@ -10,8 +10,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from crisp_ros.cli.options import OptionError, count, progress
+from crisp_ros.cli.options import (
+    OptionError,
+    add_cluster_option,
+    add_models_option,
+    count,
+    progress,
+)
 from crisp_ros.cli.render_scattered import add_kinds
+from crisp_ros.cluster import mapping
 from crisp_ros.data.bop import BopModel, read_models
 from crisp_ros.data.bop_writer import write_frames
 from crisp_ros.data.recording_writer import write_recording
@@ -27,13 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recording = kinds.add_parser(
         "recording", help="a rosbag2 of a camera that moves around a table with objects on it"
     )
-    recording.add_argument(
-        "--models",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="object models in the BOP layout: models_info.json and obj_NNNNNN.ply",
-    )
+    add_models_option(recording)
     recording.add_argument(
         "--output",
         type=Path,
@@ -55,13 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tables = kinds.add_parser(
         "tables", help="annotated images of objects on tables, in the BOP layout"
     )
-    tables.add_argument(
-        "--models",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="object models in the BOP layout: models_info.json and obj_NNNNNN.ply",
-    )
+    add_models_option(tables)
     tables.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="data set folder to write"
     )
@@ -70,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tables.add_argument("--views", type=count, default=3, help="images of each (default: 3)")
     tables.add_argument("--objects", type=count, default=6, help="on one table (default: 6)")
     tables.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    add_cluster_option(tables)
     tables.set_defaults(make=_tables)
     add_kinds(kinds)
 
@@ -84,8 +80,9 @@ def _tables(args: argparse.Namespace) -> None:
         raise OptionError(f"{args.output / args.split}: is there already; name another folder")
     settings = TableFrameSettings(args.scenes, args.views, args.objects)
     meshes = {obj_id: model.mesh for obj_id, model in models.items()}
-    with progress("images") as on_frame:
-        write_frames(args.output, table_frames(meshes, settings, args.seed, on_frame), args.split)
+    with mapping(args.cluster) as mapped, progress("images") as on_frame:
+        frames = table_frames(meshes, settings, args.seed, on_frame, mapped)
+        write_frames(args.output, frames, args.split)
     copied = args.output / "models"
     if not copied.exists():
         shutil.copytree(args.models, copied)

@@ -14,10 +14,13 @@ from crisp_ros.adaptation.reference import reference_crops, reference_path, save
 from crisp_ros.cli.options import (
     OptionError,
     add_checkpoint_option,
+    add_cluster_option,
+    add_models_option,
     checkpoint_path,
     count,
     progress,
 )
+from crisp_ros.cluster import mapping
 from crisp_ros.data.bop import read_models
 from crisp_ros.data.bop_writer import write_frames
 from crisp_ros.network.checkpoint import load_model
@@ -41,6 +44,7 @@ def add_kinds(kinds: argparse._SubParsersAction) -> None:
     )
     scattered.add_argument("--frames", type=count, default=40, help="number (default: 40)")
     scattered.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    add_cluster_option(scattered)
     scattered.set_defaults(make=_scattered)
 
     reference = kinds.add_parser(
@@ -56,13 +60,7 @@ def add_kinds(kinds: argparse._SubParsersAction) -> None:
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--models",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="object models in the BOP layout: models_info.json and obj_NNNNNN.ply",
-    )
+    add_models_option(parser)
     parser.add_argument(
         "--observed-poses",
         type=Path,
@@ -75,7 +73,7 @@ def _scattered(args: argparse.Namespace) -> None:
     if (args.output / "test").exists():
         raise OptionError(f"{args.output / 'test'}: is there already; name another folder")
     meshes = {obj_id: model.mesh for obj_id, model in read_models(args.models).items()}
-    with progress("frames") as on_frame:
+    with mapping(args.cluster) as mapped, progress("frames") as on_frame:
         frames = scattered_frames(
             meshes,
             _viewpoints(args, meshes),
@@ -83,6 +81,7 @@ def _scattered(args: argparse.Namespace) -> None:
             args.frames,
             args.seed,
             on_frame,
+            mapped,
         )
         write_frames(args.output, frames)
     copied = args.output / "models"

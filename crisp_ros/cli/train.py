@@ -11,7 +11,14 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from crisp_ros.cli.options import add_json_option, device, output_file, progress
+from crisp_ros.cli.options import (
+    add_cluster_option,
+    add_json_option,
+    device,
+    output_file,
+    progress,
+)
+from crisp_ros.cluster import MapFunction, mapping
 from crisp_ros.data.object_mesh import UNITS_M
 from crisp_ros.evaluation.report import provenance, write_json
 from crisp_ros.evaluation.shape_library import check_library
@@ -78,13 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", type=device, default="cpu", help="cpu or cuda (default: cpu); see torchrun"
     )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="0: all cores")
-    parser.add_argument(
-        "--only-crops",
-        nargs=2,
-        type=int,
-        metavar=("I", "N"),
-        help="only render every N-th shard from the I-th, to share the work among processes",
-    )
+    add_cluster_option(parser)
     parser.add_argument(
         "--tensorboard",
         action="store_true",
@@ -104,11 +105,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
-    with training_processes(args.device) as processes:
-        _train(args, processes)
+    with mapping(args.cluster) as mapped, training_processes(args.device) as processes:
+        _train(args, processes, mapped)
 
 
-def _train(args: argparse.Namespace, processes: Processes) -> None:
+def _train(args: argparse.Namespace, processes: Processes, mapped: MapFunction) -> None:
     console, warnings = Console(quiet=not processes.is_first), Console(stderr=True)
     recipe = load_recipe(args.recipe) if args.recipe else Recipe()
     with progress("meshes") as on_object:
@@ -139,10 +140,8 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
         args.initial,
         processes,
         report,
+        mapped=mapped,
     )
-    if args.only_crops:
-        training.render_crops(*args.only_crops)
-        return
     origin = provenance(args.command_line, str(processes.device))
     about = {"command": origin["command"], "machine": origin["machine"]}
     with _stages(training.expected_seconds(), console) as on_progress:

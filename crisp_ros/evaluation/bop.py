@@ -11,6 +11,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from crisp_ros.cluster import MapFunction
 from crisp_ros.data.bop import BopDataset, BopFrame, BopImage, BopInstance, DatasetError
 from crisp_ros.data.meshes import surface_samples
 from crisp_ros.evaluation.bop_csv import BopResult
@@ -158,12 +159,49 @@ class _TrueModel(NamedTuple):
     diameter_m: float
 
 
+class _Measure:
+    """What is found in an image, and its errors."""
+
+    def __init__(
+        self,
+        estimator: FrameEstimator | BopResults,
+        dataset: BopDataset,
+        settings: BopEvaluationSettings,
+    ) -> None:
+        self._estimator, self._dataset, self._settings = estimator, dataset, settings
+        self._models: dict[int, _TrueModel] = {}
+
+    def __call__(self, image: BopImage) -> list[tuple[InstanceErrors, Estimated | None]]:
+        dataset, settings = self._dataset, self._settings
+        frame = dataset.frame(image)
+        if isinstance(self._estimator, BopResults):
+            found, time_s = self._estimator.estimates(frame)
+        else:
+            found, time_s = estimate_frame(
+                self._estimator, frame.rgb, frame.depth, frame.labels, frame.intrinsics
+            )
+        measured = []
+        for instance in frame.instances:
+            share = instance.visible_share
+            if share is not None and share < settings.min_visible_share:
+                continue
+            if not dataset.is_target(image, instance.obj_id):
+                continue
+            if instance.obj_id not in self._models:
+                self._models[instance.obj_id] = _true_model(dataset, instance.obj_id, settings)
+            truth, estimated = self._models[instance.obj_id], found.get(instance.label)
+            errors = _errors(frame, instance, truth, estimated, time_s, settings)
+            measured.append((errors, estimated))
+        return measured
+
+
 def evaluate_bop(
     estimator: FrameEstimator | BopResults,
     dataset: BopDataset,
     settings: BopEvaluationSettings | None = None,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
     on_instance: Callable[[Estimated, InstanceErrors], None] = lambda estimated, errors: None,
+    mapped: MapFunction = map,
 ) -> BopEvaluation:
     """Runs an estimator over a data set and measures every annotated instance.
 
@@ -175,31 +213,16 @@ def evaluate_bop(
     Args:
         on_frame: called after each image with the number done and the total.
         on_instance: called with each estimate and its errors.
+        mapped: does the images; see `crisp_ros.cluster.mapping`.
 
     Raises:
         DatasetError: no instance to measure, or a model or an image is missing.
     """
     settings = settings or BopEvaluationSettings()
-    models: dict[int, _TrueModel] = {}
     measured: list[InstanceErrors] = []
-    for done, frame in enumerate(dataset.frames(), start=1):
-        if isinstance(estimator, BopResults):
-            found, time_s = estimator.estimates(frame)
-        else:
-            found, time_s = estimate_frame(
-                estimator, frame.rgb, frame.depth, frame.labels, frame.intrinsics
-            )
-        for instance in frame.instances:
-            share = instance.visible_share
-            if share is not None and share < settings.min_visible_share:
-                continue
-            if not dataset.is_target(BopImage(frame.scene_id, frame.image_id), instance.obj_id):
-                continue
-            if instance.obj_id not in models:
-                models[instance.obj_id] = _true_model(dataset, instance.obj_id, settings)
-            truth = models[instance.obj_id]
-            estimated = found.get(instance.label)
-            errors = _errors(frame, instance, truth, estimated, time_s, settings)
+    images = mapped(_Measure(estimator, dataset, settings), dataset.images)
+    for done, image in enumerate(images, start=1):
+        for errors, estimated in image:
             measured.append(errors)
             if estimated is not None:
                 on_instance(estimated, errors)

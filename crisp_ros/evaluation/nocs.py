@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from crisp_ros.cluster import MapFunction
 from crisp_ros.data.files import DatasetError
 from crisp_ros.data.meshes import surface_samples
 from crisp_ros.data.nocs import CLASSES, NocsDataset, NocsFrame, NocsImage, NocsInstance
@@ -112,6 +113,55 @@ class NocsEvaluation:
         }
 
 
+class _Measured(NamedTuple):
+    """boxes: of the image. instances: errors of each, with its estimate."""
+
+    boxes: ImageBoxes
+    instances: list[tuple[NocsErrors, Estimated | None]]
+
+
+class _Measure:
+    """What is found in an image, and its errors."""
+
+    def __init__(
+        self,
+        estimator: FrameEstimator,
+        dataset: NocsDataset,
+        settings: SampledEvaluationSettings,
+        detections: Path | None,
+    ) -> None:
+        self._estimator, self._dataset = estimator, dataset
+        self._settings, self._detections = settings, detections
+        self._truths: dict[tuple[str, float], NDArray[np.float64]] = {}
+
+    def __call__(self, image: NocsImage) -> _Measured:
+        settings = self._settings
+        frame = self._dataset.frame(image)
+        labels, given = _segmentation(self._dataset, frame, self._detections)
+        found, _ = estimate_frame(self._estimator, frame.rgb, frame.depth, labels, frame.intrinsics)
+        boxes = {
+            label: _box(estimated, *given[label])
+            for label, estimated in found.items()
+            if len(estimated.mesh.faces) > 0
+        }
+        measured = _Measured(
+            ImageBoxes([_true_box(i) for i in frame.instances], list(boxes.values())), []
+        )
+        for instance in frame.instances:
+            errors, estimated = NocsErrors(image, instance.label, instance.category), None
+            label = _answering(instance, frame, labels, given, found)
+            if label in boxes:
+                key = (instance.model.name, instance.diagonal_m)
+                if key not in self._truths:
+                    rng = np.random.default_rng(settings.seed)
+                    mesh = instance.mesh
+                    self._truths[key] = surface_samples(mesh, settings.samples, rng).points
+                estimated, truth = found[label], self._truths[key]
+                errors = _errors(image, instance, estimated, boxes[label], truth, settings)
+            measured.instances.append((errors, estimated))
+        return measured
+
+
 def evaluate_nocs(
     estimator: FrameEstimator,
     dataset: NocsDataset,
@@ -119,6 +169,7 @@ def evaluate_nocs(
     detections: Path | None = None,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
     on_instance: Callable[[Estimated, NocsErrors], None] = lambda estimated, errors: None,
+    mapped: MapFunction = map,
 ) -> NocsEvaluation:
     """Runs an estimator over the images of a subset.
 
@@ -127,6 +178,7 @@ def evaluate_nocs(
             classes and scores are used; None takes the true masks and classes, with score 1.
         on_frame: called after each image with the number done and the total.
         on_instance: called with each estimate of a true instance and its errors.
+        mapped: does the images; see `crisp_ros.cluster.mapping`.
 
     Raises:
         DatasetError: no instance to measure, or a file is missing or malformed.
@@ -136,29 +188,13 @@ def evaluate_nocs(
     chosen = dataset.images[:: settings.every]
     images: list[ImageBoxes] = []
     measured: list[NocsErrors] = []
-    truths: dict[tuple[str, float], NDArray[np.float64]] = {}
-    for done, image in enumerate(chosen, start=1):
-        frame = dataset.frame(image)
-        labels, given = _segmentation(dataset, frame, detections)
-        found, _ = estimate_frame(estimator, frame.rgb, frame.depth, labels, frame.intrinsics)
-        boxes = {
-            label: _box(estimated, *given[label])
-            for label, estimated in found.items()
-            if len(estimated.mesh.faces) > 0
-        }
-        images.append(ImageBoxes([_true_box(i) for i in frame.instances], list(boxes.values())))
-        for instance in frame.instances:
-            errors = NocsErrors(image, instance.label, instance.category)
-            label = _answering(instance, frame, labels, given, found)
-            if label in boxes:
-                key = (instance.model.name, instance.diagonal_m)
-                if key not in truths:
-                    rng = np.random.default_rng(settings.seed)
-                    mesh = instance.mesh
-                    truths[key] = surface_samples(mesh, settings.samples, rng).points
-                errors = _errors(image, instance, found[label], boxes[label], truths[key], settings)
-                on_instance(found[label], errors)
+    found = mapped(_Measure(estimator, dataset, settings, detections), chosen)
+    for done, (boxes, instances) in enumerate(found, start=1):
+        images.append(boxes)
+        for errors, estimated in instances:
             measured.append(errors)
+            if estimated is not None:
+                on_instance(estimated, errors)
         on_frame(done, len(chosen))
     if not measured:
         raise DatasetError(f"{dataset.images_folder}: no annotated instance to measure")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import trimesh
 
+from crisp_ros.cluster import MapFunction
 from crisp_ros.data.files import DatasetError
 from crisp_ros.data.meshes import surface_samples
 from crisp_ros.data.spe3r import Spe3rDataset, Spe3rImage
@@ -92,18 +93,44 @@ class Spe3rEvaluation:
         }
 
 
+class _Measure:
+    """What is found in an image, and its errors."""
+
+    def __init__(
+        self, estimator: FrameEstimator, dataset: Spe3rDataset, settings: SampledEvaluationSettings
+    ) -> None:
+        self._estimator, self._dataset, self._settings = estimator, dataset, settings
+        self._truths: dict[str, np.ndarray] = {}
+
+    def __call__(self, image: Spe3rImage) -> tuple[SatelliteErrors, Estimated | None]:
+        frame, settings = self._dataset.frame(image), self._settings
+        if image.satellite not in self._truths:
+            mesh = self._dataset.satellites[image.satellite].mesh
+            rng = np.random.default_rng(settings.seed)
+            self._truths[image.satellite] = surface_samples(mesh, settings.samples, rng).points
+        found, _ = estimate_frame(
+            self._estimator, frame.rgb, frame.depth, frame.labels, frame.intrinsics
+        )
+        if 1 not in found:
+            return SatelliteErrors(image), None
+        points = self._truths[image.satellite]
+        return _errors(image, found[1], points, frame.T_camera_object, settings), found[1]
+
+
 def evaluate_spe3r(
     estimator: FrameEstimator,
     dataset: Spe3rDataset,
     settings: SampledEvaluationSettings | None = None,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
     on_image: Callable[[Estimated, SatelliteErrors], None] = lambda estimated, errors: None,
+    mapped: MapFunction = map,
 ) -> Spe3rEvaluation:
     """Runs an estimator over the images of a split, each with its mask and its derived depth.
 
     Args:
         on_frame: called after each image with the number done and the total.
         on_image: called with each estimate and its errors.
+        mapped: does the images; see `crisp_ros.cluster.mapping`.
 
     Raises:
         DatasetError: no image, or a file is missing or malformed.
@@ -114,20 +141,11 @@ def evaluate_spe3r(
     if not chosen:
         raise DatasetError(f"{dataset.folder}: no image in split {dataset.split}")
     measured = []
-    truths: dict[str, np.ndarray] = {}
-    for done, image in enumerate(chosen, start=1):
-        frame = dataset.frame(image)
-        if image.satellite not in truths:
-            mesh = dataset.satellites[image.satellite].mesh
-            rng = np.random.default_rng(settings.seed)
-            truths[image.satellite] = surface_samples(mesh, settings.samples, rng).points
-        found, _ = estimate_frame(estimator, frame.rgb, frame.depth, frame.labels, frame.intrinsics)
-        errors = SatelliteErrors(image)
-        if 1 in found:
-            points = truths[image.satellite]
-            errors = _errors(image, found[1], points, frame.T_camera_object, settings)
-            on_image(found[1], errors)
+    images = mapped(_Measure(estimator, dataset, settings), chosen)
+    for done, (errors, estimated) in enumerate(images, start=1):
         measured.append(errors)
+        if estimated is not None:
+            on_image(estimated, errors)
         on_frame(done, len(chosen))
     config = {"dataset": str(dataset.folder), "split": dataset.split}
     return Spe3rEvaluation(tuple(measured), {**config, "evaluation": asdict(settings)})

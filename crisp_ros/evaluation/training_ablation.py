@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +15,39 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crisp_ros.adaptation.guard import measured as guarded
+from crisp_ros.adaptation.recorded import RecordedSelfTraining
+from crisp_ros.adaptation.reference import (
+    ReferenceSet,
+    load_reference,
+    reference_crops,
+    reference_path,
+    save_reference,
+)
+from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
 from crisp_ros.correction.active_shape import ActiveShapeSettings
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.data.bop import BopDataset
+from crisp_ros.data.recorded_frame import bop_frames
 from crisp_ros.evaluation.bop import BopEvaluationSettings, evaluate_bop
+from crisp_ros.evaluation.corrector_study import (
+    ALGORITHM_1,
+    ALGORITHM_2,
+    NO_CORRECTOR,
+    SECOND_ORDER,
+    SETTINGS,
+)
+from crisp_ros.evaluation.self_training import plain_frame
 from crisp_ros.evaluation.shape_library import fit_error
-from crisp_ros.network.checkpoint import Model
+from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import CrispNetwork, network_config
 from crisp_ros.observation.objects import Observations
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.synthesis.crop_set import Crops, CropSet
+from crisp_ros.synthesis.scattered_frames import DOMAINS, scattered_frames
 from crisp_ros.training.losses import SdfLossWeights
 from crisp_ros.training.objects import TrainingObject
 from crisp_ros.training.pretrained import load_imagenet_trunk
@@ -35,6 +57,10 @@ from crisp_ros.training.shape_codes import fit_shape_codes, neutral_codes
 from crisp_ros.training.supervised import SupervisedTrainer
 
 _PAIRS = 2000
+_MODEL_NAME = "model.safetensors"
+_REFERENCE_FRAMES = 240  # at most
+_REFERENCE_SEED = 2026
+_COUNTS = ("steps", "swaps", "refused", "rollbacks")
 _NORMALISED_ZETA = 0.1  # coordinates over the diagonal are about ten times as large as in metres
 
 
@@ -43,15 +69,24 @@ class Row(NamedTuple):
 
     Attributes:
         part: what is compared; name: this line of it; paper: which of the paper's tables asks.
-        model: which training it uses, see `TRAININGS`.
+        training: which training it uses, see `TRAININGS`.
         corrector: settings of the corrector.
+        self_trained: measured after self-training with the same corrector.
     """
 
     part: str
     name: str
     paper: str
-    model: str
+    training: str
     corrector: CorrectorSettings | None
+    self_trained: bool = False
+
+    @property
+    def key(self) -> str:
+        """Names what is measured: the same for rows that show the same figures."""
+        corrector = hashlib.sha256(repr(self.corrector).encode()).hexdigest()[:8]
+        kind = "self_trained_" if self.self_trained else ""
+        return f"{kind}{self.training.replace(' ', '_')}_{corrector}"
 
 
 def _combined(**changes: Any) -> CorrectorSettings:
@@ -60,19 +95,33 @@ def _combined(**changes: Any) -> CorrectorSettings:
 
 
 TRAININGS = ("reference", "normalised", "random backbone", "no symmetries")
+_NODE = CorrectorSettings()
+_FULL, _NO_CODE, _NO_D = (
+    _combined(),
+    _combined(own_code=False),
+    _combined(diameter_weights=False),
+)
+_OWN_SHAPE = CorrectorSettings(shape="none")
 ROWS = (
-    Row("coordinates", "PNC", "Table 11", "reference", CorrectorSettings()),
-    Row("coordinates", "NOCS", "Table 11", "normalised", CorrectorSettings()),
+    Row("coordinates", "PNC", "Table 11", "reference", _NODE),
+    Row("coordinates", "NOCS", "Table 11", "normalised", _NODE),
     Row("coordinates", "PNC, no corrector", "Table 11", "reference", None),
     Row("coordinates", "NOCS, no corrector", "Table 11", "normalised", None),
-    Row("backbone", "pretrained", "Table 12", "reference", CorrectorSettings()),
-    Row("backbone", "random", "Table 12", "random backbone", CorrectorSettings()),
-    Row("code column", "with h = f_e(I)", "Table 13", "reference", _combined()),
-    Row("code column", "without", "Table 13", "reference", _combined(own_code=False)),
-    Row("diameters", "with D", "Table 14", "reference", _combined()),
-    Row("diameters", "without", "Table 14", "reference", _combined(diameter_weights=False)),
-    Row("symmetries", "loss knows them", "", "reference", CorrectorSettings()),
-    Row("symmetries", "loss does not", "", "no symmetries", CorrectorSettings()),
+    Row("backbone", "pretrained", "Table 12", "reference", _NODE),
+    Row("backbone", "random", "Table 12", "random backbone", _NODE),
+    Row("symmetries", "loss knows them", "", "reference", _NODE),
+    Row("symmetries", "loss does not", "", "no symmetries", _NODE),
+    Row("corrector", NO_CORRECTOR, "Table 10", "reference", None),
+    Row("corrector", ALGORITHM_1, "Table 10", "reference", SETTINGS[ALGORITHM_1]),
+    Row("corrector", ALGORITHM_2, "Table 10", "reference", SETTINGS[ALGORITHM_2]),
+    Row("corrector", SECOND_ORDER, "Table 10", "reference", SETTINGS[SECOND_ORDER]),
+    Row("corrector", "second order, the network's shape", "", "reference", _OWN_SHAPE),
+    Row("self-training", "before", "", "reference", _FULL),
+    Row("self-training", "after", "", "reference", _FULL, True),
+    Row("code column", "with h = f_e(I)", "Table 13", "reference", _FULL, True),
+    Row("code column", "without", "Table 13", "reference", _NO_CODE, True),
+    Row("diameters", "with D", "Table 14", "reference", _FULL, True),
+    Row("diameters", "without", "Table 14", "reference", _NO_D, True),
 )
 OFF_SURFACE = {
     "left out": SdfLossWeights(off_surface=0.0, eikonal_stride=5),
@@ -142,6 +191,7 @@ class TrainingAblation:
         crops: of the training.
         imagenet: folder of the backbone's weights.
         folder: where the trainings' states are kept.
+        passes: of self-training over the data set that is measured on.
     """
 
     recipe: Recipe
@@ -152,6 +202,7 @@ class TrainingAblation:
     crops: CropSet
     imagenet: Path
     folder: Path
+    passes: int
 
     def trained(
         self, training: str, on_step: Callable[[int, int], None] = lambda done, total: None
@@ -187,14 +238,9 @@ class TrainingAblation:
             for group, diagonal in zip(groups, diagonals, strict=True):
                 group[:, :3, 3] /= diagonal
             settings = dataclasses.replace(settings, pnc_zeta_m=_NORMALISED_ZETA)
+        folder = self._folder(training)
         trainer = SupervisedTrainer(
-            network,
-            self.codes,
-            groups,
-            crops,
-            settings,
-            self.folder / training.replace(" ", "_"),
-            recipe.seed,
+            network, self.codes, groups, crops, settings, folder, recipe.seed
         )
         trainer.run(on_step=on_step)
         figures = trainer.evaluate()
@@ -203,7 +249,53 @@ class TrainingAblation:
         boxes = shape_boxes(self.decoder, self.codes)
         names = tuple(o.name for o in self.objects)
         library = ShapeLibrary(names, self.codes, boxes.lower, boxes.upper, tuple(self.groups))
-        return Model(network.eval(), library, {"version": training}), figures
+        save_model(folder / _MODEL_NAME, Model(network, library, {"version": training}))
+        return load_model(folder / _MODEL_NAME), figures
+
+    def self_trained(
+        self,
+        row: Row,
+        model: Model,
+        dataset: BopDataset,
+        on_frame: Callable[[int, int], None] = lambda done, total: None,
+    ) -> tuple[Model, dict[str, int]]:
+        """What the row's model makes of the data set's images without their labels, as in the
+        paper, and the counts of the self-training; one that was stopped is continued.
+        """
+        learned = RecordedSelfTraining(
+            copy.deepcopy(model),
+            self._reference_set(row.training, model),
+            SelfTrainingSettings(seed=self.recipe.seed),
+            EstimatorSettings(corrector=row.corrector),
+            self.folder / "self_trained" / row.key,
+        )
+        learned.run(
+            lambda: (plain_frame(frame) for frame in bop_frames(dataset)),
+            len(dataset.images),
+            self.passes,
+            on_frame,
+        )
+        after = learned.model()
+        counted = after.header["self_training"]
+        return after, {name: counted[name] for name in _COUNTS}
+
+    def _reference_set(self, training: str, model: Model) -> ReferenceSet:
+        """The guard's crops of these objects, kept beside the model."""
+        path = reference_path(self._folder(training) / _MODEL_NAME)
+        if not path.exists():
+            names = {i: o.name for i, o in enumerate(self.objects, start=1)}
+            frames = scattered_frames(
+                {i: o.look for i, o in enumerate(self.objects, start=1)},
+                [o.views for o in self.objects],
+                DOMAINS["day"],
+                _REFERENCE_FRAMES,
+                _REFERENCE_SEED,
+            )
+            save_reference(path, guarded(model, reference_crops(model, frames, names)))
+        return load_reference(path, model)
+
+    def _folder(self, training: str) -> Path:
+        return self.folder / training.replace(" ", "_")
 
 
 def measured(
@@ -213,7 +305,7 @@ def measured(
     on_frame: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Figures of one row on a data set, as JSON values."""
-    kind = NormalisedEstimator if row.model == "normalised" else Estimator
+    kind = NormalisedEstimator if row.training == "normalised" else Estimator
     estimator = kind(model, EstimatorSettings(corrector=row.corrector))
     evaluation = evaluate_bop(estimator, dataset, BopEvaluationSettings(), on_frame)
     errors = [i.add_s_m for i in evaluation.instances]

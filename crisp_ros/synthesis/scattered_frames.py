@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from crisp_ros.cluster import MapFunction
 from crisp_ros.data.bop import BopFrame, BopInstance
 
 from .backgrounds import background
@@ -19,6 +21,7 @@ from .sensor import ColourSensor, DepthSensor, linear_light, sensed_colour, sens
 
 _FRAME_PX = (640, 480)
 _MIN_VISIBLE_PX = 900
+_BLOCK = 8  # frames for which the meshes go to the renderer once
 _WALL_M = (1.6, 2.4)  # behind the objects
 
 
@@ -62,6 +65,7 @@ def scattered_frames(
     frames: int,
     seed: int,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
+    mapped: MapFunction = map,
 ) -> Iterator[BopFrame]:
     """Renders frames one after the other; each depends on the seed and its number alone.
 
@@ -69,22 +73,38 @@ def scattered_frames(
         models: textured meshes by object id, metres.
         viewpoints: of the models, in their order.
         on_frame: called after each frame with the number done and the total.
+        mapped: renders blocks of frames; see `crisp_ros.cluster.mapping`.
 
     Raises:
         RendererError: where nothing can be drawn.
     """
-    ids = list(models)
+    block = partial(_block, dict(models), tuple(viewpoints), settings, seed)
+    blocks = [range(i, min(i + _BLOCK, frames)) for i in range(0, frames, _BLOCK)]
+    for rendered in mapped(block, blocks):
+        for frame in rendered:
+            yield frame
+            on_frame(frame.image_id + 1, frames)
+
+
+def _block(
+    models: Mapping[int, trimesh.Trimesh],
+    viewpoints: Sequence[Viewpoints],
+    settings: DomainSettings,
+    seed: int,
+    indices: range,
+) -> list[BopFrame]:
     width, height = _FRAME_PX
     renderer = Renderer(list(models.values()), width, height)
+    frames = []
     try:
-        for index in range(frames):
+        for index in indices:
             rng = np.random.default_rng([seed, index])
             scene = scattered_scene(viewpoints, width, height, settings.scatter, rng)
             scene = _lit_from_the_side(scene, settings.side_light, rng)
-            yield _frame(renderer, scene, ids, settings, index, rng)
-            on_frame(index + 1, frames)
+            frames.append(_frame(renderer, scene, list(models), settings, index, rng))
     finally:
         renderer.release()
+    return frames
 
 
 def _lit_from_the_side(scene: Scene, share: float, rng: np.random.Generator) -> Scene:

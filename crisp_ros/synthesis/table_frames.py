@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import trimesh
 
+from crisp_ros.cluster import MapFunction
 from crisp_ros.data.bop import BopFrame, BopInstance
 from crisp_ros.data.recorded_frame import RecordedFrame
 
@@ -35,33 +38,57 @@ def table_frames(
     settings: TableFrameSettings,
     seed: int,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
+    mapped: MapFunction = map,
 ) -> Iterator[BopFrame]:
-    """Renders the images one after the other, scenes numbered from 1; objects take turns.
+    """Renders the images table by table, scenes numbered from 1; objects take turns.
 
     Args:
         models: textured meshes by object id, metres, z up.
         settings: see `TableFrameSettings`.
         seed: of everything.
         on_frame: called after each image with the number done and the total.
+        mapped: renders the tables; see `crisp_ros.cluster.mapping`.
 
     Raises:
         RecordingError: the objects do not fit on a table.
     """
+    table = partial(_images, dict(models), replace(settings.recording, frames=settings.views))
+    total, done = settings.scenes * settings.views, 0
+    for images in mapped(table, _tables(list(models), settings, seed)):
+        for image in images:
+            yield image
+            done += 1
+            on_frame(done, total)
+
+
+class _Table(NamedTuple):
+    """scene: its number. chosen: ids of the objects on it. seed: of everything else."""
+
+    scene: int
+    chosen: tuple[int, ...]
+    seed: int
+
+
+def _tables(ids: list[int], settings: TableFrameSettings, seed: int) -> list[_Table]:
     rng = np.random.default_rng(seed)
     waiting: list[int] = []
-    recording = replace(settings.recording, frames=settings.views)
-    total = settings.scenes * settings.views
-    for scene in range(settings.scenes):
+    tables = []
+    for scene in range(1, settings.scenes + 1):
         chosen: list[int] = []
-        while len(chosen) < min(settings.objects, len(models)):
-            waiting = waiting or [int(i) for i in rng.permutation(list(models))]
+        while len(chosen) < min(settings.objects, len(ids)):
+            waiting = waiting or [int(i) for i in rng.permutation(ids)]
             chosen.append(next(i for i in waiting if i not in chosen))
             waiting.remove(chosen[-1])
-        named = {str(i): models[i] for i in chosen}
-        frames = table_recording(named, recording, int(rng.integers(2**31)))
-        for index, frame in enumerate(frames):
-            yield _bop_frame(frame, scene + 1, index)
-            on_frame(scene * settings.views + index + 1, total)
+        tables.append(_Table(scene, tuple(chosen), int(rng.integers(2**31))))
+    return tables
+
+
+def _images(
+    models: Mapping[int, trimesh.Trimesh], settings: RecordingSettings, table: _Table
+) -> list[BopFrame]:
+    named = {str(i): models[i] for i in table.chosen}
+    frames = table_recording(named, settings, table.seed)
+    return [_bop_frame(frame, table.scene, index) for index, frame in enumerate(frames)]
 
 
 def _bop_frame(frame: RecordedFrame, scene: int, image: int) -> BopFrame:

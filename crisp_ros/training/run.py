@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,28 +13,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crisp_ros.cluster import MapFunction
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import CrispNetwork, network_config
-from crisp_ros.synthesis.crop_set import CropSet, write_shard
-from crisp_ros.synthesis.renderer import Renderer
+from crisp_ros.synthesis.crop_set import CropSet
 
 from .objects import TrainingObject, symmetries
 from .photographs import photograph_source, write_photograph_shards
 from .pretrained import load_imagenet_trunk
 from .processes import Processes
 from .recipe import Recipe, RecipeError
+from .rendered_crops import render_crops
 from .sdf_samples import SdfSamples
 from .sdf_samples import sdf_samples as samples_around
 from .shape_codes import neutral_codes
 from .shape_head_fit import fit_shape_head
 from .shape_stage import fitted_codes, mean_crop_codes, save_state
+from .stage_times import StageTimes, write_atomically
 from .supervised import SupervisedTrainer
 
-_FRAME_PX = (640, 480)
 _SAMPLES_PER_SHAPE = 150_000
 _SAMPLES = 20_000_000  # of all shapes together, at most
-_TIMES_EVERY_S = 5.0
 _SPLIT_SHARDS = 2000  # room for the shards of one split of photographs
 # Seconds on two cores with the compact network; only how they compare matters.
 _SHARD_CROP_S = 0.022
@@ -63,6 +62,7 @@ class TrainingRun:
         report: called with a stage's name and its figures.
         on_progress: called with a stage's name, the number of its steps done and their total; a
             stage's first call says where it stands.
+        mapped: renders the crops; see `crisp_ros.cluster.mapping`.
 
     Raises:
         CheckpointError: the initial model cannot be read.
@@ -81,12 +81,14 @@ class TrainingRun:
         processes: Processes | None = None,
         report: Report = lambda stage, figures: None,
         on_progress: OnProgress = lambda stage, done, total: None,
+        mapped: MapFunction = map,
     ) -> None:
         self.recipe, self.objects, self.folder = recipe, tuple(objects), folder
         self.names = tuple(o.name for o in objects)
         self._photographs, self._imagenet = photographs, imagenet
         self._processes = processes or Processes()
-        self._report, self.on_progress = report, on_progress
+        self._report, self.on_progress, self._mapped = report, on_progress, mapped
+        self._times = StageTimes(folder / "seconds.json")
         if recipe.symmetric != "auto":
             missing = sorted(set(recipe.symmetric) - set(self.names))
             if missing:
@@ -118,35 +120,19 @@ class TrainingRun:
             expected["shape head"] = _HEAD_STEP_S * recipe.shape_head_steps
         return expected
 
-    def render_crops(self, first: int = 0, step: int = 1) -> None:
-        """Renders every `step`-th missing shard from `first`; several processes can share it."""
-        recipe = self.recipe
-        if recipe.shards == 0:
+    def render_crops(self) -> None:
+        """Renders the missing shards of crops; processes that train together share them."""
+        if self.recipe.shards == 0:
             return
-        numbers = range(first, recipe.shards, step)
-        folder = self.folder / "crops"
-        done = sum((folder / f"shard_{number:04d}.json").exists() for number in numbers)
-        self.on_progress("crops", done, len(numbers))
-        if done == len(numbers):
-            return
-        looks = [o.look for o in self.objects]
-        views = [o.views for o in self.objects]
-        renderer = Renderer(looks, *_FRAME_PX)
-        for number in numbers:
-            rendered = write_shard(
-                folder,
-                number,
-                looks,
-                views,
-                recipe.scatter,
-                recipe.seed,
-                renderer,
-                recipe.shard_crops,
-                recipe.stored_px,
-            )
-            done += rendered
-            self.on_progress("crops", done, len(numbers))
-        renderer.release()
+        rank, count = self._processes.rank, self._processes.count
+        render_crops(
+            self.folder / "crops",
+            range(rank, self.recipe.shards, count),
+            self.objects,
+            self.recipe,
+            lambda done, total: self.on_progress("crops", done, total),
+            self._mapped,
+        )
 
     def cut_photographs(self) -> None:
         """Cuts the recipe's photographs into shards of crops; the first process alone."""
@@ -166,7 +152,7 @@ class TrainingRun:
         recipe, processes = self.recipe, self._processes
         torch.manual_seed(recipe.seed)
         with self._timed("crops"):
-            self.render_crops(processes.rank, processes.count)
+            self.render_crops()
             if processes.is_first:
                 self.cut_photographs()
             processes.wait()
@@ -259,7 +245,7 @@ class TrainingRun:
                 ],
             },
             "figures": figures,
-            "seconds": json.loads(self._times_path.read_text()),
+            "seconds": self._times.to_json(),
         }
         if self._initial is not None:
             before = ("version", "sha256", "recipe", "data")
@@ -361,50 +347,21 @@ class TrainingRun:
                 " name another folder, or remove it"
             )
 
-    @property
-    def _times_path(self) -> Path:
-        return self.folder / "seconds.json"
-
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
-        """Adds the stage's wall and processor time to those of earlier runs in this folder.
-
-        Written now and then, so that a killed run's work counts as well.
-        """
-        path = self._times_path
-        times = json.loads(path.read_text()) if path.exists() else {}
-        before = times.get(stage, {"wall": 0.0, "processor": 0.0})
-        wall, cpu, written = time.monotonic(), time.process_time(), 0.0
-
-        def write() -> None:
-            nonlocal written
-            written = time.monotonic()
-            times[stage] = {
-                "wall": before["wall"] + written - wall,
-                "processor": before["processor"] + time.process_time() - cpu,
-            }
-            write_atomically(path, json.dumps(times))
-
-        tell = self.on_progress
-
-        def told(stage: str, done: int, total: int) -> None:
-            tell(stage, done, total)
-            if time.monotonic() - written > _TIMES_EVERY_S:
-                write()
-
+        """Keeps the time that the first process takes for a stage."""
         if not self._processes.is_first:
             yield
             return
-        self.on_progress = told
-        try:
-            yield
-        finally:
-            self.on_progress = tell
-            write()
+        tell = self.on_progress
+        with self._times.timed(stage) as still_at_it:
 
+            def told(stage: str, done: int, total: int) -> None:
+                tell(stage, done, total)
+                still_at_it()
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file of which a reader sees nothing or all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+            self.on_progress = told
+            try:
+                yield
+            finally:
+                self.on_progress = tell

@@ -16,10 +16,14 @@ from crisp_ros.synthesis.crop_set import Crops
 
 
 def test_every_training_has_a_row_and_every_part_is_compared_with_something():
-    assert {row.model for row in ROWS} == set(TRAININGS)
+    assert {row.training for row in ROWS} == set(TRAININGS)
     for part in {row.part for row in ROWS}:
         rows = [row for row in ROWS if row.part == part]
-        assert len({(row.model, repr(row.corrector)) for row in rows}) == len(rows) > 1
+        assert len({row.key for row in rows}) == len(rows) > 1
+    (with_code, with_d) = (
+        row for row in ROWS if row.part in ("code column", "diameters") and "with " in row.name
+    )
+    assert with_code.self_trained and with_code.key == with_d.key
 
 
 def test_normalised_crops_are_those_divided_by_the_diagonal_of_their_mesh():

@@ -9,9 +9,10 @@ import pytest
 from crisp_ros.share import share_directory
 
 PACKAGE = share_directory() / "crisp_ros"
-# In the order in which they may import one another; share stands outside and serves all.
+# In the order in which they may import one another; share and cluster stand outside and serve all.
 ROOMS = [
     "share",
+    "cluster",
     "geometry",
     "data",
     "observation",

@@ -1,0 +1,59 @@
+"""How long the stages of a run took, over all the runs that it was continued by."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_EVERY_S = 5.0
+
+
+class StageTimes:
+    """Wall and processor seconds by stage, kept in a JSON file."""
+
+    def __init__(self, path: Path) -> None:
+        """Names the file, which need not exist."""
+        self._path = path
+
+    def to_json(self) -> dict[str, Any]:
+        """Seconds by stage: wall and processor."""
+        return json.loads(self._path.read_text()) if self._path.exists() else {}
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[Callable[[], None]]:
+        """Adds a stage's time to what is kept.
+
+        Yields a function to call now and then, so that a killed run's work counts as well.
+        """
+        times = self.to_json()
+        before = times.get(stage, {"wall": 0.0, "processor": 0.0})
+        wall, processor, written = time.monotonic(), time.process_time(), 0.0
+
+        def write() -> None:
+            nonlocal written
+            written = time.monotonic()
+            times[stage] = {
+                "wall": before["wall"] + written - wall,
+                "processor": before["processor"] + time.process_time() - processor,
+            }
+            write_atomically(self._path, json.dumps(times))
+
+        def now_and_then() -> None:
+            if time.monotonic() - written > _EVERY_S:
+                write()
+
+        try:
+            yield now_and_then
+        finally:
+            write()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file of which a reader sees nothing or all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
