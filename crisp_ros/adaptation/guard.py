@@ -25,16 +25,24 @@ _ADD_S_M = 0.02
 _SURFACE_POINTS = 256
 _CROPS = 12  # at once
 
+LIMITS = ("pose", "shape", "live")  # accuracies on the reference set, score on held-back frames
+
 
 class Verdict(NamedTuple):
-    """accepted; reason: why not, "" if so; accuracy: on the reference set; live: score of the
-    candidate on the held-back samples, and live_before: of the heads in use; NaN without any."""
+    """broken: the limits that it broke, of `LIMITS`; reason: how, in words, "" where none is;
+    accuracy: on the reference set; live: score of the candidate on the held-back samples, and
+    live_before: of the heads in use; NaN without any."""
 
-    accepted: bool
+    broken: tuple[str, ...]
     reason: str
     accuracy: Accuracy
     live: float
     live_before: float
+
+    @property
+    def accepted(self) -> bool:
+        """No limit is broken."""
+        return not self.broken
 
 
 class _Answer(NamedTuple):
@@ -119,13 +127,14 @@ class Guard:
         if held_back:
             batch = cache.batch(held_back)
             live, before = self.live_score(candidate, batch), self.live_score(current, batch)
-        reason = ""
-        for name, now, then in zip(Accuracy._fields, accuracy, original, strict=True):
-            if not now >= then - limits.accuracy_loss:
-                reason = f"{name} accuracy on the reference set fell from {then:.3f} to {now:.3f}"
+        broken = {
+            name: f"{name} accuracy on the reference set fell from {then:.3f} to {now:.3f}"
+            for name, now, then in zip(Accuracy._fields, accuracy, original, strict=True)
+            if not now >= then - limits.accuracy_loss
+        }
         if held_back and not live >= before - limits.live_loss:
-            reason = f"score on held-back frames fell from {before:.3f} to {live:.3f}"
-        return Verdict(reason == "", reason, accuracy, live, before)
+            broken["live"] = f"score on held-back frames fell from {before:.3f} to {live:.3f}"
+        return Verdict(tuple(broken), ", ".join(broken.values()), accuracy, live, before)
 
     def _answer(
         self, learner: Learner, features: BackboneFeatures, grid: Tensor, points: Tensor

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from crisp_ros.adaptation.buffer import BufferError, SampleBuffer, load_samples, save_samples
-from crisp_ros.adaptation.guard import Guard, Verdict
+from crisp_ros.adaptation.guard import LIMITS, Guard, Verdict
 from crisp_ros.adaptation.learner import (
     Learner,
     LearnerSettings,
@@ -28,6 +28,8 @@ from crisp_ros.adaptation.versions import ShareWatch, Version, VersionHistory, W
 from crisp_ros.network.checkpoint import Model, save_model
 from crisp_ros.network.model import CrispNetwork
 from crisp_ros.pipeline import model_version
+
+_COUNTS = ("steps", "swaps", "refused", "rollbacks")
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +70,8 @@ class SelfTrainingSettings:
 
 
 class Status(NamedTuple):
-    """version: in use. steps, swaps, refused, rollbacks: counts. buffered, held_back: samples now.
+    """version: in use. steps, swaps, refused, rollbacks: counts. broken: how many of the refused
+    broke which of the guard's `LIMITS`, some of them several. buffered, held_back: samples now.
     nbytes: their memory. losses: of the latest step, None before it. verdict: the latest, None
     before it. event: the latest swap, refusal or rollback in words. share: of live estimates that
     are certified."""
@@ -78,6 +81,7 @@ class Status(NamedTuple):
     swaps: int
     refused: int
     rollbacks: int
+    broken: dict[str, int]
     buffered: int
     held_back: int
     nbytes: int
@@ -122,14 +126,16 @@ class SelfTrainer:
         self._cache = FeatureCache(model.network, device)
         self._buffer = SampleBuffer(settings.buffer)
         self._held_back: deque[Sample] = deque(maxlen=settings.held_back)
-        number = int(model.header.get("self_training", {}).get("number", 0))
+        earlier = model.header.get("self_training", {})
         first = Version(model_version(model), self._current.weights)
-        self._history = VersionHistory(first, number)
+        self._history = VersionHistory(first, int(earlier.get("number", 0)))
         self._watch = ShareWatch(settings.watch)
         self._rng = np.random.default_rng(settings.seed)
         self._turn: Counter[str] = Counter()
         self._credit, self._since_verdict = 0.0, 0
-        self._counts: Counter[str] = Counter()
+        # Of all runs since the original model, as the version's number is.
+        self._counts = Counter({name: int(earlier.get(name, 0)) for name in _COUNTS})
+        self._counts.update(earlier.get("broken", {}))
         self._losses: Losses | None = None
         self._verdict: Verdict | None = None
         self._event = ""
@@ -140,7 +146,8 @@ class SelfTrainer:
         count, buffer = self._counts, self._buffer
         return Status(
             self._history.current.name,
-            *(count[name] for name in ("steps", "swaps", "refused", "rollbacks")),
+            *(count[name] for name in _COUNTS),
+            {name: count[name] for name in LIMITS},
             len(buffer),
             len(self._held_back),
             buffer.nbytes + self._cache.nbytes,
@@ -209,7 +216,7 @@ class SelfTrainer:
         )
         self._verdict = verdict
         if not verdict.accepted:
-            self._counts["refused"] += 1
+            self._counts.update(["refused", *verdict.broken])
             self._start_from_current()
             self._say(f"candidate refused: {verdict.reason}")
             return
@@ -258,7 +265,8 @@ class SelfTrainer:
             "original": original_of(self._model),
             "number": self._history.number,
             "settings": dataclasses.asdict(self.settings),
-            **{name: self._counts[name] for name in ("steps", "swaps", "refused", "rollbacks")},
+            **{name: self._counts[name] for name in _COUNTS},
+            "broken": {name: self._counts[name] for name in LIMITS},
         }
         return Model(network.eval(), library, header)
 

@@ -29,8 +29,16 @@ from crisp_ros.data.recorded_frame import RecordedFrame, bop_frames
 from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.recording import SHAPES_NAME, ModelShapes, TrueShape, load_shapes
 from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.evaluation.self_training import ObjectResult, Results, measure, page, plain_frame
-from crisp_ros.network.checkpoint import load_model, save_model
+from crisp_ros.evaluation.self_training import (
+    Comparison,
+    Results,
+    load_results,
+    measure,
+    page,
+    plain_frame,
+    save_results,
+)
+from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.observation.objects import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 
@@ -46,6 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--bop", type=Path, metavar="DIR", help="a folder in the BOP layout")
     source.add_argument("--bag", type=Path, metavar="PATH", help="a rosbag2 of an RGB-D camera")
     parser.add_argument("--split", default="test", help="of the BOP folder (default: test)")
+    parser.add_argument(
+        "--check",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder in the BOP layout, measured on before and after and never learned from;"
+        " may be given several times",
+    )
     parser.add_argument(
         "--algorithm",
         choices=CORRECTORS,
@@ -72,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class _Source:
     """Frames that can be read again, and the true shapes by name as far as known."""
 
+    name: str
     frames: Callable[[], Iterator[RecordedFrame]]
     count: int
     shapes: Any
@@ -79,6 +97,10 @@ class _Source:
 
 def run(args: argparse.Namespace) -> None:
     source = _source(args)
+    checks = [_bop(folder, "test") for folder in args.check]
+    names = [one.name for one in checks]
+    if len({source.name, *names}) <= len(names):
+        raise OptionError(f"--check: the folders need different names, not {', '.join(names)}")
     path = checkpoint_path(args.checkpoint)
     model = load_model(path, args.device)
     reference = load_reference(reference_path(path), model)
@@ -87,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
     )
     args.run.mkdir(parents=True, exist_ok=True)
     _check_same_run(args, path)
-    before = _kept(args.run / "before.json", lambda: _measured("before", model, settings, source))
+    before = [_measured("before", model, settings, one, args.run) for one in (source, *checks)]
     training = RecordedSelfTraining(
         load_model(path, args.device),
         reference,
@@ -103,17 +125,18 @@ def run(args: argparse.Namespace) -> None:
     with progress("learning") as on_frame:
         training.run(frames, source.count, args.passes, on_frame)
     learned = training.model()
-    after = _measured("after", learned, settings, source)
+    when = f"after {args.passes} passes"
+    after = [_measured(when, learned, settings, one, args.run) for one in (source, *checks)]
     if args.output:
         save_model(args.output, learned)
-    _report(args, before, after, learned.header)
+    compared = [Comparison(*pair) for pair in zip(before, after, strict=True)]
+    held_out = dict(zip(names, compared[1:], strict=True))
+    _report(args, compared[0], held_out, learned.header)
 
 
 def _source(args: argparse.Namespace) -> _Source:
     if args.bop:
-        dataset = BopDataset(args.bop, args.split)
-        shapes = ModelShapes(dataset.models.values(), _TRUTH_POINTS)
-        return _Source(lambda: bop_frames(dataset), len(dataset.images), shapes)
+        return _bop(args.bop, args.split)
     recording = Recording(args.bag)
     total = sum(1 for _ in recording.frames())
     if total == 0:
@@ -122,7 +145,13 @@ def _source(args: argparse.Namespace) -> _Source:
     folder = args.bag if args.bag.is_dir() else args.bag.parent
     if (folder / SHAPES_NAME).is_file():
         shapes = load_shapes(folder / SHAPES_NAME)
-    return _Source(recording.frames, total, shapes)
+    return _Source(args.bag.name, recording.frames, total, shapes)
+
+
+def _bop(folder: Path, split: str) -> _Source:
+    dataset = BopDataset(folder, split)
+    shapes = ModelShapes(dataset.models.values(), _TRUTH_POINTS)
+    return _Source(folder.name, lambda: bop_frames(dataset), len(dataset.images), shapes)
 
 
 def _check_same_run(args: argparse.Namespace, checkpoint: Path) -> None:
@@ -139,53 +168,56 @@ def _check_same_run(args: argparse.Namespace, checkpoint: Path) -> None:
     write_json(path, settings)
 
 
-def _kept(path: Path, make: Callable[[], Results]) -> Results:
-    """Results from a file, made and written where it is not there."""
-    if not path.is_file():
-        made = make()
-        rows = [[o.name, o.certified, str(o.add_s_m), str(o.chamfer_m)] for o in made.objects]
-        write_json(path, {"objects": rows})
-    rows = json.loads(path.read_text())["objects"]
-    return Results(tuple(ObjectResult(n, c, float(a), float(d)) for n, c, a, d in rows))
-
-
-def _measured(when: str, model: Any, settings: EstimatorSettings, source: _Source) -> Results:
+def _measured(
+    when: str, model: Model, settings: EstimatorSettings, source: _Source, run: Path
+) -> Results:
+    """Results from the run's folder, made and written where they are not there."""
+    path = run / f"{when.replace(' ', '_')}.{source.name}.json"
+    if path.is_file():
+        return load_results(path)
     estimator = Estimator(model, settings, model.library.codes.device)
     done = 0
-    with progress(f"measuring {when}") as on_frame:
+    with progress(f"measuring {when}, {source.name}") as on_frame:
 
         def on_one() -> None:
             nonlocal done
             done += 1
             on_frame(done, source.count)
 
-        return measure(estimator, source.frames(), source.shapes, on_one)
+        results = measure(estimator, source.frames(), source.shapes, on_one)
+    save_results(path, results)
+    return results
 
 
 def _report(
-    args: argparse.Namespace, before: Results, after: Results, header: dict[str, Any]
+    args: argparse.Namespace,
+    compared: Comparison,
+    held_out: dict[str, Comparison],
+    header: dict[str, Any],
 ) -> None:
     learned = header["self_training"]
+    broken = ", ".join(f"{name} {n}" for name, n in learned["broken"].items())
     told = (
-        f"certified {100 * before.certified_share:.1f} % -> {100 * after.certified_share:.1f} %, "
-        f"ADD-S AUC (2 cm) {before.auc_add_s:.3f} -> {after.auc_add_s:.3f}; "
-        f"{learned['steps']} steps, {learned['swaps']} swaps, {learned['refused']} refused"
+        f"{compared.told}; {learned['steps']} steps, {learned['swaps']} swaps, "
+        f"{learned['refused']} refused ({broken})"
     )
-    Console().print(told, highlight=False, soft_wrap=True)
+    console = Console()
+    console.print(told, highlight=False, soft_wrap=True)
+    for name, one in held_out.items():
+        console.print(f"not learned from, {name}: {one.told}", highlight=False, soft_wrap=True)
     origin = provenance(args.command_line, args.device)
     if args.html:
         lead = f"Algorithm {args.algorithm}, {args.passes} passes: {told}."
         footer = f"{origin['command']}, version {origin['version']}, {origin['machine']['cpu']}"
         args.html.parent.mkdir(parents=True, exist_ok=True)
-        args.html.write_text(page("Self-training", lead, footer, before, after))
+        args.html.write_text(page("Self-training", lead, footer, compared, held_out))
     if args.json:
         figures = {
-            "before": before.to_json(),
-            "after": after.to_json(),
-            "per_object": {
-                name: {"before": before.of(name).to_json(), "after": after.of(name).to_json()}
-                for name in before.names
-            },
+            "algorithm": args.algorithm,
+            "passes": args.passes,
+            **compared.to_json(),
+            "per_object": {name: compared.of(name).to_json() for name in compared.before.names},
+            "held_out": {name: one.to_json() for name, one in held_out.items()},
             "self_training": learned,
             "model_version": header["version"],
             **origin,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import trimesh
@@ -16,6 +18,7 @@ from crisp_ros.data.recorded_frame import RecordedFrame
 from crisp_ros.evaluation.charts import Axis, Mark, legend, line_chart
 from crisp_ros.evaluation.metrics import add_s, auc, chamfer
 from crisp_ros.evaluation.recording import TrueShape, percent
+from crisp_ros.evaluation.report import write_json
 from crisp_ros.observation.frame import Camera, Frame
 from crisp_ros.pipeline import Estimator
 
@@ -91,6 +94,42 @@ class Results:
         return {k: v if math.isfinite(v) else None for k, v in figures.items()}
 
 
+class Comparison(NamedTuple):
+    """The same frames before and after."""
+
+    before: Results
+    after: Results
+
+    @property
+    def told(self) -> str:
+        """Certified share and ADD-S AUC in words."""
+        then, now = self
+        words = f"certified {100 * then.certified_share:.1f} % -> {100 * now.certified_share:.1f} %"
+        if math.isfinite(then.auc_add_s):
+            words += f", ADD-S AUC (2 cm) {then.auc_add_s:.3f} -> {now.auc_add_s:.3f}"
+        return words
+
+    def of(self, name: str) -> Comparison:
+        """Of one object."""
+        return Comparison(self.before.of(name), self.after.of(name))
+
+    def to_json(self) -> dict[str, Any]:
+        """Both sides' figures."""
+        return {"before": self.before.to_json(), "after": self.after.to_json()}
+
+
+def save_results(path: Path, results: Results) -> None:
+    """Writes results as JSON; distances as text, as JSON knows no infinity."""
+    rows = [[o.name, o.certified, str(o.add_s_m), str(o.chamfer_m)] for o in results.objects]
+    write_json(path, {"objects": rows})
+
+
+def load_results(path: Path) -> Results:
+    """Reads what `save_results` wrote."""
+    rows = json.loads(path.read_text())["objects"]
+    return Results(tuple(ObjectResult(n, c, float(a), float(d)) for n, c, a, d in rows))
+
+
 def plain_frame(recorded: RecordedFrame) -> Frame:
     """What the estimator may see of a recorded frame.
 
@@ -149,9 +188,19 @@ def _chamfer(mesh: Any, shape: TrueShape) -> float:
     return chamfer(surface_samples(surface, _CHAMFER_POINTS, rng).points, shape.points)
 
 
-def page(title: str, lead: str, footer: str, before: Results, after: Results) -> str:
-    """An HTML page of figures, curves and a table an object; it needs no other file."""
-    parts = [f"<h1>{escape(title)}</h1><p>{escape(lead)}</p>", _table(before, after)]
+def page(
+    title: str, lead: str, footer: str, compared: Comparison, held_out: Mapping[str, Comparison]
+) -> str:
+    """An HTML page of figures, curves and a table an object; it needs no other file.
+
+    Args:
+        compared: on the frames that were learned from.
+        held_out: on others, by name.
+    """
+    before, after = compared
+    rows = {"all": compared} | {name: compared.of(name) for name in before.names}
+    parts = [f"<h1>{escape(title)}</h1><p>{escape(lead)}</p>"]
+    parts += ["<h2>Frames that were learned from</h2>", _table(rows)]
     for name, limit, values in (
         ("ADD-S", 0.03, lambda r: [o.add_s_m for o in r.objects]),
         ("Chamfer distance", CHAMFER_M, lambda r: [o.chamfer_m for o in r.objects]),
@@ -159,6 +208,8 @@ def page(title: str, lead: str, footer: str, before: Results, after: Results) ->
         curves = {"before": values(before), "after": values(after)}
         if not any(math.isnan(v) for curve in curves.values() for v in curve):
             parts.append(_distribution(name, limit, curves))
+    if held_out:
+        parts += ["<h2>Other frames</h2>", _table(held_out)]
     content = "".join(parts)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -178,12 +229,10 @@ def _distribution(name: str, limit: float, curves: Mapping[str, Sequence[float]]
     return f"<figure><figcaption>{name}</figcaption>{legend(list(series))}{chart}</figure>"
 
 
-def _table(before: Results, after: Results) -> str:
-    head = "<tr><th>object<th>seen<th colspan=3>ADD-S AUC (2 cm), %<th colspan=3>certified, %</tr>"
+def _table(rows: Mapping[str, Comparison]) -> str:
+    head = "<tr><th><th>seen<th colspan=3>ADD-S AUC (2 cm), %<th colspan=3>certified, %</tr>"
     head += "<tr><th><th><th>before<th>after<th><th>before<th>after<th></tr>"
-    rows = [_row("all", before, after)]
-    rows += [_row(name, before.of(name), after.of(name)) for name in before.names]
-    return f"<table>{head}{''.join(rows)}</table>"
+    return f"<table>{head}{''.join(_row(name, *row) for name, row in rows.items())}</table>"
 
 
 def _row(name: str, before: Results, after: Results) -> str:

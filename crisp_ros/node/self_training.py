@@ -140,6 +140,7 @@ def _values(status: Status) -> dict[str, str]:
         "swaps": str(status.swaps),
         "candidates refused": str(status.refused),
         "rollbacks": str(status.rollbacks),
+        "limits broken": ", ".join(f"{name} {n}" for name, n in status.broken.items()),
         "certified samples": str(status.buffered),
         "held-back samples": str(status.held_back),
         "memory of samples (MB)": f"{status.nbytes / 1e6:.1f}",

@@ -86,6 +86,7 @@ def test_what_loses_accuracy_is_dropped_and_what_led_to_it_forgotten():
     status = tested.status
     assert published == [] and status.refused == 1 and status.version == VERSION
     assert "accuracy on the reference set fell" in status.event
+    assert status.broken["pose"] == 1 and status.broken["live"] == 0
     assert status.buffered == 0
     original = dict(shipped_model().network.named_parameters())
     for name, value in tested.weights.items():
@@ -106,6 +107,7 @@ def test_held_back_samples_alone_can_refuse():
     tested.observe(samples(range(0, 60, 2), offset=offset), VERSION)
     busy(tested)
     assert tested.status.refused == 1 and "held-back frames fell" in tested.status.event
+    assert tested.status.broken == {"pose": 0, "shape": 0, "live": 1}
 
 
 def test_a_fallen_certified_share_rolls_back_by_itself():
@@ -150,7 +152,7 @@ def test_saved_weights_go_on_where_they_were(tmp_path):
     again = trainer(model=learned)
     assert again.restore_samples(samples_path(path)) == ""
     assert again.status.buffered == tested.status.buffered
-    assert "+1-" in again.status.version
+    assert "+1-" in again.status.version and again.status.steps == tested.status.steps
     again.observe(samples(range(0, 60, 2)), again.status.version)
     busy(again, 4)
     assert again.status.version.endswith("+2")

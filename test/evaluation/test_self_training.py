@@ -3,7 +3,14 @@ import math
 import numpy as np
 import pytest
 
-from crisp_ros.evaluation.self_training import ObjectResult, Results, page
+from crisp_ros.evaluation.self_training import (
+    Comparison,
+    ObjectResult,
+    Results,
+    load_results,
+    page,
+    save_results,
+)
 
 
 def results(*errors, certified=True):
@@ -29,13 +36,24 @@ def test_figures_are_those_of_the_metrics():
 def test_the_page_shows_what_got_better_and_worse_and_escapes_names():
     before = Results((ObjectResult("<mug>", True, 0.01, 0.01), ObjectResult("cup", True, 0.0, 0.0)))
     after = Results((ObjectResult("<mug>", True, 0.0, 0.01), ObjectResult("cup", False, 0.02, 0.0)))
-    text = page("Self-training", "lead", "footer", before, after)
+    elsewhere = {"elsewhere": Comparison(after, before)}
+    text = page("Self-training", "lead", "footer", Comparison(before, after), elsewhere)
     assert "&lt;mug&gt;" in text and "<mug>" not in text
     assert '<td class="better">+50.0' in text and '<td class="worse">-100.0' in text
+    assert "Other frames" in text and '<td class="better">+50.0' in text.split("elsewhere")[1]
     assert text.count("<svg") == 2 and "http" not in text.replace("http://www.w3.org", "")
 
 
 def test_without_truth_there_are_no_curves():
     unknown = Results((ObjectResult("a", True),))
-    text = page("t", "l", "f", unknown, unknown)
+    text = page("t", "l", "f", Comparison(unknown, unknown), {})
+    assert "Other frames" not in text and "AUC" not in Comparison(unknown, unknown).told
     assert "<svg" not in text and "100" in text
+
+
+def test_results_come_back_from_their_file_whatever_is_unknown_or_infinite(tmp_path):
+    rows = (ObjectResult("a", True, 0.0123, math.inf), ObjectResult("b", False))
+    save_results(tmp_path / "results.json", Results(rows))
+    first, second = load_results(tmp_path / "results.json").objects
+    assert first == rows[0] and second.name == "b" and not second.certified
+    assert math.isnan(second.add_s_m) and math.isnan(second.chamfer_m)
