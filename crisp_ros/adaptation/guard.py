@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -71,24 +72,10 @@ class Guard:
         spare = surfaces.points[torch.arange(len(first), device=device), first]
         self._surfaces = torch.where(surfaces.valid[..., None], surfaces.points, spare[:, None])
 
-    @torch.no_grad()
     def accuracy(self, learner: Learner) -> Accuracy:
         """How well heads do on the reference set."""
-        reference, errors, right = self._reference, [], []
-        for rows in torch.arange(len(reference)).split(_CROPS):
-            crops = reference.crops[rows].to(self._device).float().div_(255.0)
-            points = reference.points[rows].to(self._device)
-            grid = reference.grid[rows].to(self._device)
-            shape = reference.shape[rows].to(self._device)
-            answer = self._answer(learner, self._network.features(crops), grid, points)
-            truth = invert(reference.T_object_camera[rows].to(self._device))
-            surface = self._surfaces[shape]
-            at_truth = transform(truth, surface)
-            at_answer = transform(invert(answer.T_object_camera), surface)
-            errors.append(torch.cdist(at_truth, at_answer).amin(-1).mean(-1))
-            right.append(answer.named == shape)
-        inside = (1.0 - torch.cat(errors) / _ADD_S_M).clamp_min(0.0)
-        return Accuracy(inside.mean().item(), torch.cat(right).float().mean().item())
+        inside, right = zip(*map(partial(self._right, learner), self._parts), strict=True)
+        return Accuracy(torch.cat(inside).mean().item(), torch.cat(right).mean().item())
 
     @torch.no_grad()
     def live_score(self, learner: Learner, batch: Batch) -> float:
@@ -115,26 +102,68 @@ class Guard:
         current: Learner,
         held_back: Sequence[Sample],
         cache: FeatureCache,
-    ) -> Verdict:
-        """Whether a candidate may replace the heads in use.
+    ) -> Iterator[Verdict | None]:
+        """Whether a candidate may replace the heads in use: in parts, the verdict at last.
 
         It must keep the accuracy of the original model on the reference set, but for the frozen
-        limit, and must not fit the held-back live samples worse than the heads in use.
+        limit, and must not fit the held-back live samples worse than the heads in use. A part takes
+        about as long as a step, so that no estimation waits for long.
+
+        Yields:
+            None after each part but the last, then the verdict.
         """
-        limits, original = self._reference.limits, self._reference.original
-        accuracy = self.accuracy(candidate)
-        live = before = float("nan")
+        inside, right, live, before = [], [], [], []
+        for rows in self._parts:
+            for kept, part in zip((inside, right), self._right(candidate, rows), strict=True):
+                kept.append(part)
+            yield None
+        for start in range(0, len(held_back), _CROPS):
+            samples = held_back[start : start + _CROPS]
+            for learner, scores in ((candidate, live), (current, before)):
+                score = self.live_score(learner, cache.batch(samples))
+                scores.append(len(samples) / len(held_back) * score)
+                yield None
+        accuracy = Accuracy(torch.cat(inside).mean().item(), torch.cat(right).mean().item())
         if held_back:
-            batch = cache.batch(held_back)
-            live, before = self.live_score(candidate, batch), self.live_score(current, batch)
+            yield self._verdict(accuracy, sum(live), sum(before))
+        else:
+            yield self._verdict(accuracy)
+
+    def _verdict(
+        self, accuracy: Accuracy, live: float | None = None, before: float | None = None
+    ) -> Verdict:
+        limits, original = self._reference.limits, self._reference.original
         broken = {
             name: f"{name} accuracy on the reference set fell from {then:.3f} to {now:.3f}"
             for name, now, then in zip(Accuracy._fields, accuracy, original, strict=True)
             if not now >= then - limits.accuracy_loss
         }
-        if held_back and not live >= before - limits.live_loss:
+        if live is None or before is None:
+            live = before = float("nan")
+        elif not live >= before - limits.live_loss:
             broken["live"] = f"score on held-back frames fell from {before:.3f} to {live:.3f}"
         return Verdict(tuple(broken), ", ".join(broken.values()), accuracy, live, before)
+
+    @property
+    def _parts(self) -> Sequence[Tensor]:
+        """Rows of the reference set."""
+        return torch.arange(len(self._reference)).split(_CROPS)
+
+    @torch.no_grad()
+    def _right(self, learner: Learner, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Of rows (B,) of the reference set 1 - ADD-S / 2 cm, at least 0; 1 for a right shape."""
+        reference = self._reference
+        crops = reference.crops[rows].to(self._device).float().div_(255.0)
+        points = reference.points[rows].to(self._device)
+        grid = reference.grid[rows].to(self._device)
+        shape = reference.shape[rows].to(self._device)
+        answer = self._answer(learner, self._network.features(crops), grid, points)
+        surface = self._surfaces[shape]
+        truth = invert(reference.T_object_camera[rows].to(self._device))
+        at_truth = transform(truth, surface)
+        at_answer = transform(invert(answer.T_object_camera), surface)
+        errors = torch.cdist(at_truth, at_answer).amin(-1).mean(-1)
+        return (1.0 - errors / _ADD_S_M).clamp_min(0.0), (answer.named == shape).float()
 
     def _answer(
         self, learner: Learner, features: BackboneFeatures, grid: Tensor, points: Tensor

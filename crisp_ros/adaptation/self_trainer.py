@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from crisp_ros.network.checkpoint import Model, save_model
 from crisp_ros.network.model import CrispNetwork
 from crisp_ros.pipeline import model_version
 
-_COUNTS = ("steps", "swaps", "refused", "rollbacks")
+_COUNTS = ("steps", "swaps", "halved", "refused", "rollbacks")
 
 _log = logging.getLogger(__name__)
 
@@ -70,15 +70,16 @@ class SelfTrainingSettings:
 
 
 class Status(NamedTuple):
-    """version: in use. steps, swaps, refused, rollbacks: counts. broken: how many of the refused
-    broke which of the guard's `LIMITS`, some of them several. buffered, held_back: samples now.
-    nbytes: their memory. losses: of the latest step, None before it. verdict: the latest, None
-    before it. event: the latest swap, refusal or rollback in words. share: of live estimates that
-    are certified."""
+    """version: in use. steps, swaps, refused, rollbacks: counts. halved: swaps that went halfway to
+    a refused candidate. broken: how many of the refused broke which of the guard's `LIMITS`.
+    buffered, held_back: samples now. nbytes: their memory. losses: of the latest step, None before
+    it. verdict: the latest, None before it. event: the latest swap, refusal or rollback in words.
+    share: of live estimates that are certified."""
 
     version: str
     steps: int
     swaps: int
+    halved: int
     refused: int
     rollbacks: int
     broken: dict[str, int]
@@ -133,6 +134,8 @@ class SelfTrainer:
         self._rng = np.random.default_rng(settings.seed)
         self._turn: Counter[str] = Counter()
         self._credit, self._since_verdict = 0.0, 0
+        self._judging: Iterator[Verdict | None] | None = None
+        self._halved = False
         # Of all runs since the original model, as the version's number is.
         self._counts = Counter({name: int(earlier.get(name, 0)) for name in _COUNTS})
         self._counts.update(earlier.get("broken", {}))
@@ -189,7 +192,10 @@ class SelfTrainer:
             self.roll_back(fall)
 
     def work(self) -> bool:
-        """Does what is next, a step or the question to the guard; False where nothing is."""
+        """Does what is next, a step or a part of the guard's check; False where nothing is."""
+        if self._judging is not None:
+            self._go_on_judging()
+            return True
         if self._since_verdict >= self.settings.steps_per_candidate:
             self._ask_guard()
             return True
@@ -203,26 +209,47 @@ class SelfTrainer:
         return True
 
     def finish(self) -> None:
-        """Asks the guard about the steps since it was last asked."""
-        if self._since_verdict > 0:
+        """Asks the guard about the steps since it was last asked, and waits for the verdict."""
+        if self._judging is None and self._since_verdict > 0:
             self._ask_guard()
+        while self._judging is not None:
+            self._go_on_judging()
 
     def _ask_guard(self) -> None:
         self._since_verdict = 0
-        weights = self._learner.weights
+        self._propose(self._learner.weights)
+
+    def _propose(self, weights: Weights, halved: bool = False) -> None:
         self._candidate.load(weights)
-        verdict = self._guard.judge(
+        self._halved = halved
+        self._judging = self._guard.judge(
             self._candidate, self._current, list(self._held_back), self._cache
         )
-        self._verdict = verdict
-        if not verdict.accepted:
-            self._counts.update(["refused", *verdict.broken])
+
+    def _go_on_judging(self) -> None:
+        verdict = next(self._judging)
+        if verdict is None:
+            return
+        self._judging, self._verdict = None, verdict
+        weights = self._candidate.weights
+        if verdict.accepted:
+            self._counts["swaps"] += 1
+            if self._halved:
+                self._counts["halved"] += 1
+                self._learner.load(weights)
+            self._use(self._history.swap(weights))
+            self._say(f"swapped to {self._history.current.name}")
+            return
+        self._counts.update(["refused", *verdict.broken])
+        if self._halved:
             self._start_from_current()
             self._say(f"candidate refused: {verdict.reason}")
             return
-        self._counts["swaps"] += 1
-        self._use(self._history.swap(weights))
-        self._say(f"swapped to {self._history.current.name}")
+        # Half the way often keeps most of what was learned and loses little of what was known.
+        current = self._history.current.weights
+        halfway = {name: torch.lerp(current[name], value, 0.5) for name, value in weights.items()}
+        self._propose(halfway, halved=True)
+        self._say(f"candidate refused, halfway to it is asked about: {verdict.reason}")
 
     def roll_back(self, reason: str) -> bool:
         """Goes back to the heads before the latest swap; False where these are the original."""
@@ -246,6 +273,7 @@ class SelfTrainer:
         self._buffer.clear()
         self._cache.keep_only(self._held_back)
         self._credit, self._since_verdict = 0.0, 0
+        self._judging = None
 
     def _say(self, event: str) -> None:
         self._event = event

@@ -7,6 +7,10 @@ from importlib import import_module
 
 # Each kind is a module beside this one that offers `add_arguments(parser)` and `run(args)`.
 KINDS = {
+    "coordinates": (
+        "crisp_ros.cli.ablate_coordinates",
+        "metric and normalised coordinates under the same self-training",
+    ),
     "corrector": ("crisp_ros.cli.ablate_corrector", "pose and shape by each solver and without"),
     "training": (
         "crisp_ros.cli.ablate_training",

@@ -138,6 +138,7 @@ def _values(status: Status) -> dict[str, str]:
         "model version": status.version,
         "steps": str(status.steps),
         "swaps": str(status.swaps),
+        "swaps halfway to a candidate": str(status.halved),
         "candidates refused": str(status.refused),
         "rollbacks": str(status.rollbacks),
         "limits broken": ", ".join(f"{name} {n}" for name, n in status.broken.items()),

@@ -5,8 +5,9 @@ import torch
 from adaptation_samples import CPU, samples, shipped_model, small_reference
 
 from crisp_ros.adaptation.buffer import load_samples
+from crisp_ros.adaptation.guard import Verdict
 from crisp_ros.adaptation.learner import LearnerSettings
-from crisp_ros.adaptation.reference import load_reference, original_of, save_reference
+from crisp_ros.adaptation.reference import Accuracy, load_reference, original_of, save_reference
 from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings, samples_path
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.pipeline import model_version
@@ -38,6 +39,15 @@ def busy(tested, most=1000):
     return done
 
 
+def until_judged(tested):
+    def judged():
+        return tested.status.swaps + tested.status.refused
+
+    before = judged()
+    while judged() == before:
+        assert tested.work()
+
+
 VERSION = model_version(shipped_model())
 
 
@@ -63,7 +73,7 @@ def test_what_the_guard_accepts_is_published_and_bumps_the_version():
     published = Published()
     tested = trainer(published=published)
     tested.observe(samples(range(0, 60, 2)), VERSION)
-    busy(tested, 4)
+    until_judged(tested)
     (weights, version), status = published[0], tested.status
     assert status.swaps == 1 and status.refused == 0 and status.verdict.accepted
     assert version == status.version == f"{VERSION}+1"
@@ -84,13 +94,53 @@ def test_what_loses_accuracy_is_dropped_and_what_led_to_it_forgotten():
     tested.observe(samples(range(0, 60, 2), offset=offset), VERSION)
     busy(tested)
     status = tested.status
-    assert published == [] and status.refused == 1 and status.version == VERSION
+    # The candidate, and halfway to it.
+    assert published == [] and status.refused == 2 and status.version == VERSION
     assert "accuracy on the reference set fell" in status.event
-    assert status.broken["pose"] == 1 and status.broken["live"] == 0
+    assert status.broken["pose"] == 2 and status.broken["live"] == 0
     assert status.buffered == 0
     original = dict(shipped_model().network.named_parameters())
     for name, value in tested.weights.items():
         assert torch.equal(value, original[name])
+
+
+def test_halfway_to_a_refused_candidate_is_taken_where_the_guard_accepts_it(monkeypatch):
+    published = Published()
+    tested = trainer(published=published)
+    original, asked = tested.weights, []
+
+    def judge(candidate, *_):
+        asked.append(candidate.weights)
+        yield None
+        broken = () if len(asked) == 2 else ("pose",)
+        yield Verdict(broken, "too far", Accuracy(1.0, 1.0), 0.5, 0.5)
+
+    monkeypatch.setattr(tested._guard, "judge", judge)
+    tested.observe(samples(range(0, 60, 2)), VERSION)
+    until_judged(tested)
+    assert published == [] and "halfway" in tested.status.event
+    until_judged(tested)
+    status, buffered = tested.status, tested.status.buffered
+    assert status.swaps == status.halved == status.refused == 1 and buffered > 0
+    for name, value in published[0][0].items():
+        torch.testing.assert_close(value, (original[name] + asked[0][name]) / 2)
+    # Learning goes on from there.
+    for name, value in tested._learner.weights.items():
+        assert torch.equal(value, published[0][0][name])
+
+
+def test_a_rollback_ends_the_check_of_a_candidate():
+    tested = trainer()
+    tested.observe(samples(range(0, 60, 2)), VERSION)
+    until_judged(tested)
+    assert tested.status.swaps == 1
+    while tested._judging is None:
+        tested.observe(samples(range(0, 60, 2)), tested.status.version)
+        tested.work()
+    assert tested.work() and tested.roll_back("asked for")
+    assert tested._judging is None and not tested.work()
+    tested.finish()
+    assert tested.status.swaps == 1 and tested.status.refused == 0
 
 
 def test_held_back_samples_alone_can_refuse():
@@ -106,8 +156,8 @@ def test_held_back_samples_alone_can_refuse():
         tested.observe(samples(range(0, 30, 6), certified=False), VERSION)
     tested.observe(samples(range(0, 60, 2), offset=offset), VERSION)
     busy(tested)
-    assert tested.status.refused == 1 and "held-back frames fell" in tested.status.event
-    assert tested.status.broken == {"pose": 0, "shape": 0, "live": 1}
+    assert tested.status.refused == 2 and "held-back frames fell" in tested.status.event
+    assert tested.status.broken == {"pose": 0, "shape": 0, "live": 2}
 
 
 def test_a_fallen_certified_share_rolls_back_by_itself():
@@ -115,7 +165,7 @@ def test_a_fallen_certified_share_rolls_back_by_itself():
     tested = trainer(published=published)
     for _ in range(3):
         tested.observe(samples(range(0, 60, 2)), VERSION)
-    busy(tested, 4)
+    until_judged(tested)
     version = tested.status.version
     assert tested.status.swaps == 1
     # Frames still estimated by the heads before the swap say nothing about those after it.
@@ -136,7 +186,7 @@ def test_a_fallen_certified_share_rolls_back_by_itself():
 def test_saved_weights_go_on_where_they_were(tmp_path):
     tested = trainer()
     tested.observe(samples(range(0, 60, 2)), VERSION)
-    busy(tested, 4)
+    until_judged(tested)
     path = tmp_path / "learned.safetensors"
     assert tested.save(path) == tested.status.version
     learned = load_model(path)
@@ -154,7 +204,7 @@ def test_saved_weights_go_on_where_they_were(tmp_path):
     assert again.status.buffered == tested.status.buffered
     assert "+1-" in again.status.version and again.status.steps == tested.status.steps
     again.observe(samples(range(0, 60, 2)), again.status.version)
-    busy(again, 4)
+    until_judged(again)
     assert again.status.version.endswith("+2")
     assert "missing" in trainer().restore_samples(tmp_path / "missing")
 
