@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures what self-training beside the estimation does to how long a frame takes.
 
-    scripts/self_training_latency.py [--seconds S] [--rate HZ] [--json FILE]
+    scripts/self_training_latency.py [--frames N] [--rate HZ] [--json FILE]
 
 Frames of the bundled recording are estimated one after the other, as the node does it, while the
 self-training worker is stopped and runs in turn, for ten frames each. It learns at the node's
@@ -39,9 +39,9 @@ _STEPS_PER_CANDIDATE = 10
 
 
 def measured(
-    frames: list[Frame], seconds: float, period_s: float, device: str, threads: int
+    frames: list[Frame], count: int, period_s: float, device: str, threads: int
 ) -> dict[str, Any]:
-    """Figures of frames that come every `period_s`, or when the one before is done."""
+    """Figures of so many frames that come every `period_s`, or when the one before is done."""
     torch.set_num_threads(threads)
     path = checkpoint_path(None)
     model = load_model(path, device)
@@ -53,21 +53,19 @@ def measured(
     )
     took: dict[bool, list[float]] = {False: [], True: []}
     memory: list[float] = []
-    end, count = time.perf_counter() + seconds, -_WARM_UP
-    while time.perf_counter() < end:
-        on = (count // _BLOCK) % 2 == 1
+    for number in range(-_WARM_UP, count):
+        on = (number // _BLOCK) % 2 == 1
         (worker.start if on else worker.stop)()
-        frame = frames[count % len(frames)]
+        frame = frames[number % len(frames)]
         start = time.perf_counter()
         with worker.estimating() if on else contextlib.nullcontext():
             trace = estimator.trace(frame)
         spent = time.perf_counter() - start
-        if count >= 0:
+        if number >= 0:
             took[on].append(1e3 * spent)
         if on:
             worker.offer(trace, {e.label: str(e.label) for e in trace.estimate.objects})
         memory.append(_resident_mb())
-        count += 1
         time.sleep(max(period_s - spent, 0.0))
     worker.stop()
     status = worker.status
@@ -96,15 +94,17 @@ def _resident_mb() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=110.0)
+    parser.add_argument("--frames", type=int, default=160, help=f"at least {2 * _BLOCK}")
     parser.add_argument("--rate", type=float, default=1.5, help="frames a second, at most")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.frames < 2 * _BLOCK:
+        parser.error(f"--frames {args.frames}: expected at least {2 * _BLOCK}")
     bags = sorted((ROOT / "recordings").rglob("*.mcap"))
     frames = [plain_frame(frame) for frame in Recording(bags[0].parent).frames()]
-    figures = measured(frames, args.seconds, 1.0 / args.rate, args.device, args.threads)
+    figures = measured(frames, args.frames, 1.0 / args.rate, args.device, args.threads)
     for name in ("off", "on"):
         row = figures[name]
         print(

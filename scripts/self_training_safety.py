@@ -1,10 +1,11 @@
 """What self-training does to a model that it feeds on wrong data: the guard's proof.
 
-    scripts/self_training_safety.py KIND --models DIR --json FILE
+    scripts/self_training_safety.py --models DIR --work DIR --json FILE
 
-KIND: black, black images; masks, boxes in place of masks; objects, shapes that are not in the
-library (everything counts as certified in these three: the worst that a certificate could do);
-poisoned, the certificate's threshold ten times as large.
+Four kinds of frames. black, black images; masks, boxes in place of masks; objects, shapes that are
+not in the library (in these three everything counts as certified: the
+worst that a certificate can do); poisoned, the certificate's threshold ten times as large. A run
+that was ended goes on with the next kind.
 """
 
 from __future__ import annotations
@@ -13,22 +14,25 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import trimesh
 
-from crisp_ros.adaptation.guard import Guard
+from crisp_ros.adaptation.guard import Guard, Verdict
 from crisp_ros.adaptation.learner import Learner, learner_settings
-from crisp_ros.adaptation.reference import load_reference, reference_path
+from crisp_ros.adaptation.reference import ReferenceSet, load_reference, reference_path
 from crisp_ros.adaptation.samples import Sample, samples_of
 from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings
-from crisp_ros.cli.options import checkpoint_path
+from crisp_ros.cli.options import checkpoint_path, progress
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.data.bop import BopFrame, read_models
 from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.network.checkpoint import load_model
+from crisp_ros.evaluation.resumable import KeptParts
+from crisp_ros.network.checkpoint import Model, load_model
 from crisp_ros.observation.frame import Camera, Frame
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.synthesis.scattered_frames import DOMAINS, scattered_frames
@@ -80,72 +84,89 @@ def spoiled(kind: str, frame: BopFrame, rng: np.random.Generator) -> Frame:
     return Frame(rgb, frame.depth, labels, Camera.from_matrix(frame.intrinsics, width, height))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--models", type=Path, required=True, help="in the BOP layout")
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--frames", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, required=True)
-    args = parser.parse_args()
-    path = checkpoint_path(None)
-    model = load_model(path)
-    reference = load_reference(reference_path(path), model)
-    certificate = CertificateSettings()
-    visibility = EstimatorSettings().visibility
-    if args.kind == "poisoned":
+def fed(kind: str, model: Model, reference: ReferenceSet, args: argparse.Namespace) -> Any:
+    """Figures of a self-training that saw nothing but these frames, JSON values."""
+    certificate, visibility = CertificateSettings(), EstimatorSettings().visibility
+    if kind == "poisoned":
         certificate = replace(certificate, threshold_m=10 * certificate.threshold_m)
         visibility = None
     settings = EstimatorSettings(certificate=certificate, visibility=visibility)
     estimator = Estimator(model, settings)
     seen: list[list[Sample]] = []
-    for frame in frames(args.kind, args.models, args.frames, args.seed):
+    for frame in frames(kind, args.models, args.frames, args.seed):
         trace = estimator.trace(frame)
         keys = {e.label: str(e.label) for e in trace.estimate.objects}
         found = samples_of(trace.solutions, keys)
-        if args.kind != "poisoned":
+        if kind != "poisoned":
             found = [replace(sample, certified=True) for sample in found]
         seen.append(found)
     certified = [s.certified for samples in seen for s in samples]
 
     device = torch.device("cpu")
-    watched = SelfTrainer(model, reference, SelfTrainingSettings(), device, lambda *_: None)
-    guard = Guard(model, reference, device)
-    free = Learner(model.network, learner_settings(model.network.config.design))
-    history = []
+    tested = SelfTrainer(model, reference, SelfTrainingSettings(), device, lambda *_: None)
+    verdicts: list[tuple[int, Verdict]] = []
     turn = 0
-    while watched.status.steps < args.steps:
-        # As if estimated by the heads in use: the watch must not be what saves them.
-        watched.observe(seen[turn % len(seen)], watched.status.version)
-        turn += 1
-        while watched.status.steps < args.steps and watched.work():
-            status = watched.status
-            if status.verdict is not None and status.verdict not in [v for _, v in history]:
-                history.append((status.steps, status.verdict))
-                print(status.steps, status.event, status.verdict.accuracy, flush=True)
-    watched.finish()
-    free.load(watched.weights)
-    final = guard.accuracy(free)
-    status = watched.status
-    write_json(
-        args.json,
-        {
-            "kind": args.kind,
-            "objects": len(certified),
-            "certified": sum(certified),
-            "steps": status.steps,
-            "swaps": status.swaps,
-            "refused": status.refused,
-            "accuracy_before": reference.original._asdict(),
-            "accuracy_after": final._asdict(),
-            "candidates": [
-                {"step": step, "accepted": v.accepted, "reason": v.reason, **v.accuracy._asdict()}
-                for step, v in history
-            ],
-            **provenance(" ".join(sys.argv)),
-        },
+    with progress(f"steps, {kind}") as on_step:
+        while tested.status.steps < args.steps:
+            # As if estimated by the heads in use: the watch must not be what saves them.
+            tested.observe(seen[turn % len(seen)], tested.status.version)
+            turn += 1
+            steps = tested.status.steps
+            while steps < args.steps and tested.work():
+                if tested.status.steps > steps:
+                    steps = tested.status.steps
+                    on_step(steps, args.steps)
+                verdict = tested.status.verdict
+                if verdict is not None and (not verdicts or verdict is not verdicts[-1][1]):
+                    verdicts.append((steps, verdict))
+        tested.finish()
+    learner = Learner(model.network, learner_settings(model.network.config.design))
+    learner.load(tested.weights)
+    accuracy = Guard(model, reference, device).accuracy(learner)
+    status = tested.status
+    return {
+        "objects": len(certified),
+        "counted_as_certified": sum(certified),
+        "steps": status.steps,
+        "swaps": status.swaps,
+        "swaps_halfway": status.halved,
+        "refused": status.refused,
+        "broken": status.broken,
+        "accuracy_before": reference.original._asdict(),
+        "accuracy_after": accuracy._asdict(),
+        "candidates": [
+            {"step": step, "accepted": v.accepted, "reason": v.reason, **v.accuracy._asdict()}
+            for step, v in verdicts
+        ],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=Path, required=True, help="in the BOP layout")
+    parser.add_argument("--only", choices=KINDS, nargs="+", default=KINDS, help="of these frames")
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--work", type=Path, required=True, help="folder that keeps what is done, to go on later"
     )
+    parser.add_argument("--json", type=Path, required=True)
+    args = parser.parse_args()
+    path = checkpoint_path(None)
+    model = load_model(path)
+    reference = load_reference(reference_path(path), model)
+    kept = KeptParts(args.work, (model.header["sha256"], args.steps, args.frames, args.seed))
+    kinds = {
+        kind: kept.part(kind, partial(fed, kind, model, reference, args))
+        for kind in KINDS
+        if kind in args.only
+    }
+    for kind, found in kinds.items():
+        before, after = found["accuracy_before"], found["accuracy_after"]
+        told = ", ".join(f"{name} {before[name]:.3f} -> {after[name]:.3f}" for name in before)
+        print(f"{kind}: {found['steps']} steps, {found['swaps']} swaps; reference set: {told}")
+    write_json(args.json, {"kinds": kinds, **provenance(" ".join(["python", *sys.argv]))})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""docs/results/self_training.json from the reports of `crisp self-train` and of the safety script.
+"""docs/results/self_training.json from the reports of `crisp self-train`.
 
-    scripts/self_training_summary.py --gap REPORT... --safety REPORT... --json FILE
+    scripts/self_training_summary.py --gap REPORT... --json FILE
 
 Each report keeps its own command, machine and version.
 """
@@ -22,27 +22,41 @@ FIGURES = ("auc_add_s_2cm", "auc_chamfer_5cm", "certified_share", "certified_wit
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gap", type=Path, nargs="+", required=True)
-    parser.add_argument("--safety", type=Path, nargs="*", default=[])
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
     runs = [_run(json.loads(path.read_text())) for path in args.gap]
     changes = {}
     for algorithm in sorted({run["algorithm"] for run in runs}):
         mine = [run for run in runs if run["algorithm"] == algorithm]
+        seen = {"learned_from": mine}
+        for name in mine[0]["held_out"]:
+            seen[name] = [run["held_out"][name] for run in mine]
         changes[f"algorithm_{algorithm}"] = {"runs": len(mine)} | {
-            name: _spread([run["after"][name] - run["before"][name] for run in mine])
-            for name in FIGURES
+            name: _changes(compared) for name, compared in seen.items()
         }
-    safety = [json.loads(path.read_text()) for path in args.safety]
-    write_json(args.json, {"change": changes, "runs": runs, "safety": safety})
+    write_json(args.json, {"change": changes, "runs": runs})
+
+
+def _changes(compared: list[dict[str, Any]]) -> dict[str, Any]:
+    """By figure before, after and change of several runs."""
+    found: dict[str, Any] = {"objects": [one["before"]["objects"] for one in compared]}
+    for name in FIGURES:
+        pairs = [(one["before"][name], one["after"][name]) for one in compared]
+        found[name] = {
+            "before": float(np.mean([before for before, _ in pairs])),
+            "after": float(np.mean([after for _, after in pairs])),
+            "change": _spread([after - before for before, after in pairs]),
+        }
+    return found
 
 
 def _run(report: dict[str, Any]) -> dict[str, Any]:
-    words = report["command"].split()
-    kept = ("before", "after", "model_version", "command", "version", "machine")
-    counts = {k: report["self_training"][k] for k in ("steps", "swaps", "refused", "rollbacks")}
-    chosen = words[words.index("--algorithm") + 1] if "--algorithm" in words else "2"
-    return {"algorithm": chosen, **counts, **{name: report[name] for name in kept}}
+    kept = ("algorithm", "passes", "before", "after", "held_out", "model_version", "command")
+    counts = ("steps", "swaps", "halved", "refused", "broken", "rollbacks")
+    return {
+        **{name: report[name] for name in (*kept, "version", "machine")},
+        **{name: report["self_training"][name] for name in counts},
+    }
 
 
 def _spread(values: list[float]) -> dict[str, float]:

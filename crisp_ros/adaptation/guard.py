@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from crisp_ros.adaptation.learner import Learner
+from crisp_ros.adaptation.learner import Learner, exhausted
 from crisp_ros.adaptation.reference import Accuracy, ReferenceSet
-from crisp_ros.adaptation.samples import Batch, FeatureCache, Sample, read_maps
+from crisp_ros.adaptation.samples import PART, Batch, FeatureCache, Sample, read_maps
 from crisp_ros.correction.certificate import quantile_residual
 from crisp_ros.correction.surface import library_surfaces
 from crisp_ros.geometry.registration import RegistrationSettings, register
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.checkpoint import Model
-from crisp_ros.network.features import BackboneFeatures
 
 # Constants, not parameters: what the guard measures must not move with a node's settings.
 _REGISTRATION = RegistrationSettings(triples=256, hypotheses=32, scored_points=128)
 _ADD_S_M = 0.02
 _SURFACE_POINTS = 256
-_CROPS = 12  # at once
+_CROPS = 12  # of the reference set, registered at once
 
 LIMITS = ("pose", "shape", "live")  # accuracies on the reference set, score on held-back frames
 
@@ -74,8 +72,7 @@ class Guard:
 
     def accuracy(self, learner: Learner) -> Accuracy:
         """How well heads do on the reference set."""
-        inside, right = zip(*map(partial(self._right, learner), self._parts), strict=True)
-        return Accuracy(torch.cat(inside).mean().item(), torch.cat(right).mean().item())
+        return exhausted(self._accuracy_in_parts(learner))
 
     @torch.no_grad()
     def live_score(self, learner: Learner, batch: Batch) -> float:
@@ -85,7 +82,8 @@ class Guard:
         shape, posed by registration alone: 1 for a perfect fit, 1/2 just certified, 0 at twice eps.
         """
         limits = self._reference.limits
-        answer = self._answer(learner, batch.features, batch.grid, batch.points)
+        output = learner.answer(batch.features)
+        answer = self._answer(read_maps(output.pnc, batch.grid), output.code, batch.points)
         residual = quantile_residual(
             self._network.decoder,
             batch.points,
@@ -102,32 +100,25 @@ class Guard:
         current: Learner,
         held_back: Sequence[Sample],
         cache: FeatureCache,
-    ) -> Iterator[Verdict | None]:
-        """Whether a candidate may replace the heads in use: in parts, the verdict at last.
+    ) -> Generator[None, None, Verdict]:
+        """Whether a candidate may replace the heads in use; in parts of a few samples.
 
         It must keep the accuracy of the original model on the reference set, but for the frozen
-        limit, and must not fit the held-back live samples worse than the heads in use. A part takes
-        about as long as a step, so that no estimation waits for long.
-
-        Yields:
-            None after each part but the last, then the verdict.
+        limit, and must not fit the held-back live samples worse than the heads in use.
         """
-        inside, right, live, before = [], [], [], []
-        for rows in self._parts:
-            for kept, part in zip((inside, right), self._right(candidate, rows), strict=True):
-                kept.append(part)
-            yield None
-        for start in range(0, len(held_back), _CROPS):
-            samples = held_back[start : start + _CROPS]
-            for learner, scores in ((candidate, live), (current, before)):
-                score = self.live_score(learner, cache.batch(samples))
-                scores.append(len(samples) / len(held_back) * score)
-                yield None
-        accuracy = Accuracy(torch.cat(inside).mean().item(), torch.cat(right).mean().item())
-        if held_back:
-            yield self._verdict(accuracy, sum(live), sum(before))
-        else:
-            yield self._verdict(accuracy)
+        accuracy = yield from self._accuracy_in_parts(candidate)
+        if not held_back:
+            return self._verdict(accuracy)
+        yield from cache.prepare(held_back)
+        live, before = 0.0, 0.0
+        for start in range(0, len(held_back), PART):
+            samples = held_back[start : start + PART]
+            share = len(samples) / len(held_back)
+            live += share * self.live_score(candidate, cache.batch(samples))
+            yield
+            before += share * self.live_score(current, cache.batch(samples))
+            yield
+        return self._verdict(accuracy, live, before)
 
     def _verdict(
         self, accuracy: Accuracy, live: float | None = None, before: float | None = None
@@ -144,37 +135,42 @@ class Guard:
             broken["live"] = f"score on held-back frames fell from {before:.3f} to {live:.3f}"
         return Verdict(tuple(broken), ", ".join(broken.values()), accuracy, live, before)
 
-    @property
-    def _parts(self) -> Sequence[Tensor]:
-        """Rows of the reference set."""
-        return torch.arange(len(self._reference)).split(_CROPS)
+    def _accuracy_in_parts(self, learner: Learner) -> Generator[None, None, Accuracy]:
+        reference, inside, right = self._reference, [], []
+        for rows in torch.arange(len(reference)).split(_CROPS):
+            points = reference.points[rows].to(self._device)
+            shape = reference.shape[rows].to(self._device)
+            pnc, codes = [], []
+            for part in rows.split(PART):
+                said = self._said(learner, part)
+                pnc.append(said[0])
+                codes.append(said[1])
+                yield
+            answer = self._answer(torch.cat(pnc), torch.cat(codes), points)
+            surface = self._surfaces[shape]
+            truth = invert(reference.T_object_camera[rows].to(self._device))
+            at_truth = transform(truth, surface)
+            at_answer = transform(invert(answer.T_object_camera), surface)
+            errors = torch.cdist(at_truth, at_answer).amin(-1).mean(-1)
+            inside.append((1.0 - errors / _ADD_S_M).clamp_min(0.0))
+            right.append((answer.named == shape).float())
+            yield
+        return Accuracy(torch.cat(inside).mean().item(), torch.cat(right).mean().item())
 
     @torch.no_grad()
-    def _right(self, learner: Learner, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Of rows (B,) of the reference set 1 - ADD-S / 2 cm, at least 0; 1 for a right shape."""
-        reference = self._reference
-        crops = reference.crops[rows].to(self._device).float().div_(255.0)
-        points = reference.points[rows].to(self._device)
-        grid = reference.grid[rows].to(self._device)
-        shape = reference.shape[rows].to(self._device)
-        answer = self._answer(learner, self._network.features(crops), grid, points)
-        surface = self._surfaces[shape]
-        truth = invert(reference.T_object_camera[rows].to(self._device))
-        at_truth = transform(truth, surface)
-        at_answer = transform(invert(answer.T_object_camera), surface)
-        errors = torch.cdist(at_truth, at_answer).amin(-1).mean(-1)
-        return (1.0 - errors / _ADD_S_M).clamp_min(0.0), (answer.named == shape).float()
+    def _said(self, learner: Learner, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates (B, N, 3) and codes (B, C) for crops of the reference set."""
+        crops = self._reference.crops[rows].to(self._device).float().div_(255.0)
+        output = learner.answer(self._network.features(crops))
+        return read_maps(output.pnc, self._reference.grid[rows].to(self._device)), output.code
 
-    def _answer(
-        self, learner: Learner, features: BackboneFeatures, grid: Tensor, points: Tensor
-    ) -> _Answer:
-        output = learner.answer(features)
+    @torch.no_grad()
+    def _answer(self, pnc: Tensor, codes: Tensor, points: Tensor) -> _Answer:
         valid = torch.ones_like(points[..., 0], dtype=torch.bool)
-        registration = register(points, read_maps(output.pnc, grid), valid, _REGISTRATION)
-        distances = torch.cdist(output.code, self._library.codes)
+        registration = register(points, pnc, valid, _REGISTRATION)
         # Heads that answer nonsense name nothing.
-        named = distances.nan_to_num(torch.inf).argmin(-1)
-        return _Answer(registration.T_object_camera, named)
+        distances = torch.cdist(codes, self._library.codes).nan_to_num(torch.inf)
+        return _Answer(registration.T_object_camera, distances.argmin(-1))
 
 
 def measured(model: Model, reference: ReferenceSet) -> ReferenceSet:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from crisp_ros.adaptation.samples import Batch, read_maps
+from crisp_ros.adaptation.samples import PART, Batch, read_maps
 from crisp_ros.network.features import BackboneFeatures
 from crisp_ros.network.model import CrispNetwork, NetworkOutput
 
 Weights = Mapping[str, Tensor]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,15 @@ class Losses(NamedTuple):
     code: float
 
 
+def exhausted(parts: Generator[None, None, Result]) -> Result:
+    """What a computation in parts returns, all parts at once."""
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            return end.value
+
+
 class Learner:
     """Trains its own copy of a network's heads; backbone and decoder stay as they are."""
 
@@ -109,19 +120,30 @@ class Learner:
 
     def step(self, batch: Batch) -> Losses:
         """One step of both optimisers; nothing is changed where a loss is not finite."""
-        settings = self.settings
-        output = self.answer(batch.features)
-        square = (read_maps(output.pnc, batch.grid) - batch.z).square().sum(-1)
+        return exhausted(self.step_in_parts(batch))
+
+    def step_in_parts(self, batch: Batch) -> Generator[None, None, Losses]:
+        """The same step in parts of a few samples; nothing is changed before the last of them."""
+        settings, total = self.settings, len(batch.codes)
+        squares, codes = [], []
+        for start in range(0, total, PART):
+            part = batch.rows(start, start + PART)
+            output = self.answer(part.features)
+            squares.append((read_maps(output.pnc, part.grid) - part.z).square().sum(-1))
+            codes.append((output.code - part.codes).square().sum(-1))
+            yield
+        limit = torch.inf
         if settings.clamp_quantile < 1.0:
-            limit = square.detach().flatten().quantile(settings.clamp_quantile)
-            square = torch.minimum(square, limit)
-        pnc = square.mean()
-        code = (output.code - batch.codes).square().sum(-1).mean()
-        losses = Losses(pnc.item(), code.item())
-        if not (torch.isfinite(pnc) and torch.isfinite(code)):
+            limit = torch.cat(squares).detach().flatten().quantile(settings.clamp_quantile)
+        squares = [square.clamp_max(limit) for square in squares]
+        losses = Losses(*(torch.cat(part).detach().mean().item() for part in (squares, codes)))
+        if not all(map(math.isfinite, losses)):
             return losses
         self.heads.zero_grad(set_to_none=True)
-        (settings.pnc_scale * pnc + settings.code_scale * code).backward()
+        for square, code in zip(squares, codes, strict=True):
+            pnc = settings.pnc_scale * square.mean(-1).sum()
+            ((pnc + settings.code_scale * code.sum()) / total).backward()
+            yield
         for head in self.heads.values():
             nn.utils.clip_grad_norm_(head.parameters(), settings.largest_gradient)
         for optimiser in self._optimisers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from crisp_ros.network.model import CrispNetwork
 from crisp_ros.pipeline import Solution
 
 POINTS = 256  # kept of an object; the gradient of the loss hardly changes beyond
+PART = 3  # samples that are worked on at once, so that no estimation waits for long
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +106,15 @@ class Batch(NamedTuple):
     z: Tensor
     codes: Tensor
 
+    def rows(self, start: int, end: int) -> Batch:
+        """Some of the samples."""
+        features = BackboneFeatures(
+            tuple(level[start:end] for level in self.features.levels),
+            tuple(token[start:end] for token in self.features.class_tokens),
+            self.features.pooled[start:end],
+        )
+        return Batch(features, *(part[start:end] for part in self[1:]))
+
 
 class FeatureCache:
     """Backbone features of samples; the backbone is frozen, so they are computed once.
@@ -116,6 +126,13 @@ class FeatureCache:
     def __init__(self, network: CrispNetwork, device: torch.device) -> None:
         self._network, self._device = network, device
         self._kept: dict[int, tuple[Sample, BackboneFeatures]] = {}
+
+    def prepare(self, samples: Sequence[Sample]) -> Iterator[None]:
+        """Computes the features that are not there yet, in parts of a few samples."""
+        new = [sample for sample in samples if id(sample) not in self._kept]
+        for start in range(0, len(new), PART):
+            self._complete(new[start : start + PART])
+            yield
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Samples as a batch on the device."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from crisp_ros.adaptation.learner import (
     LearnerSettings,
     Losses,
     Weights,
+    exhausted,
     learner_settings,
 )
 from crisp_ros.adaptation.reference import ReferenceSet, original_of
@@ -134,8 +135,7 @@ class SelfTrainer:
         self._rng = np.random.default_rng(settings.seed)
         self._turn: Counter[str] = Counter()
         self._credit, self._since_verdict = 0.0, 0
-        self._judging: Iterator[Verdict | None] | None = None
-        self._halved = False
+        self._job: Generator[None, None, None] | None = None  # in parts
         # Of all runs since the original model, as the version's number is.
         self._counts = Counter({name: int(earlier.get(name, 0)) for name in _COUNTS})
         self._counts.update(earlier.get("broken", {}))
@@ -192,64 +192,63 @@ class SelfTrainer:
             self.roll_back(fall)
 
     def work(self) -> bool:
-        """Does what is next, a step or a part of the guard's check; False where nothing is."""
-        if self._judging is not None:
-            self._go_on_judging()
-            return True
-        if self._since_verdict >= self.settings.steps_per_candidate:
-            self._ask_guard()
-            return True
-        if self._credit < 1.0 or len(self._buffer) < self._batch:
-            return False
-        chosen = self._buffer.draw(self._batch, self._rng)
-        self._losses = self._learner.step(self._cache.batch(chosen))
-        self._credit -= 1.0
-        self._since_verdict += 1
-        self._counts["steps"] += 1
+        """Does a part of what is next, a step or the guard's check; False where nothing is.
+
+        A part takes a few hundredths of a second, so that no estimation waits for long.
+        """
+        if self._job is None:
+            if self._since_verdict >= self.settings.steps_per_candidate:
+                self._job = self._asking_the_guard()
+            elif self._credit >= 1.0 and len(self._buffer) >= self._batch:
+                self._job = self._stepping()
+            else:
+                return False
+        try:
+            next(self._job)
+        except StopIteration:
+            self._job = None
         return True
 
     def finish(self) -> None:
-        """Asks the guard about the steps since it was last asked, and waits for the verdict."""
-        if self._judging is None and self._since_verdict > 0:
-            self._ask_guard()
-        while self._judging is not None:
-            self._go_on_judging()
+        """Ends what was begun, then asks the guard about the steps since it was last asked."""
+        if self._job is not None:
+            exhausted(self._job)
+        if self._since_verdict > 0:
+            exhausted(self._asking_the_guard())
+        self._job = None
 
-    def _ask_guard(self) -> None:
+    def _stepping(self) -> Generator[None, None, None]:
+        self._credit -= 1.0
+        chosen = self._buffer.draw(self._batch, self._rng)
+        yield from self._cache.prepare(chosen)
+        self._losses = yield from self._learner.step_in_parts(self._cache.batch(chosen))
+        self._since_verdict += 1
+        self._counts["steps"] += 1
+
+    def _asking_the_guard(self) -> Generator[None, None, None]:
+        """Halfway to a refused candidate is asked about, too: that often keeps most of what was
+        learned, and loses little of what was known."""
         self._since_verdict = 0
-        self._propose(self._learner.weights)
-
-    def _propose(self, weights: Weights, halved: bool = False) -> None:
-        self._candidate.load(weights)
-        self._halved = halved
-        self._judging = self._guard.judge(
-            self._candidate, self._current, list(self._held_back), self._cache
-        )
-
-    def _go_on_judging(self) -> None:
-        verdict = next(self._judging)
-        if verdict is None:
-            return
-        self._judging, self._verdict = None, verdict
-        weights = self._candidate.weights
-        if verdict.accepted:
-            self._counts["swaps"] += 1
-            if self._halved:
-                self._counts["halved"] += 1
-                self._learner.load(weights)
-            self._use(self._history.swap(weights))
-            self._say(f"swapped to {self._history.current.name}")
-            return
-        self._counts.update(["refused", *verdict.broken])
-        if self._halved:
-            self._start_from_current()
+        learned, current = self._learner.weights, self._history.current.weights
+        for share in (1.0, 0.5):
+            weights = {k: torch.lerp(current[k], value, share) for k, value in learned.items()}
+            self._candidate.load(weights)
+            held_back = list(self._held_back)
+            verdict = yield from self._guard.judge(
+                self._candidate, self._current, held_back, self._cache
+            )
+            self._verdict = verdict
+            if verdict.accepted:
+                self._counts["swaps"] += 1
+                if share < 1.0:
+                    self._counts["halved"] += 1
+                    self._learner.load(weights)
+                self._use(self._history.swap(weights))
+                self._say(f"swapped to {self._history.current.name}")
+                return
+            self._counts.update(["refused", *verdict.broken])
             self._say(f"candidate refused: {verdict.reason}")
-            return
-        # Half the way often keeps most of what was learned and loses little of what was known.
-        current = self._history.current.weights
-        halfway = {name: torch.lerp(current[name], value, 0.5) for name, value in weights.items()}
-        self._propose(halfway, halved=True)
-        self._say(f"candidate refused, halfway to it is asked about: {verdict.reason}")
+        self._start_from_current()
 
     def roll_back(self, reason: str) -> bool:
         """Goes back to the heads before the latest swap; False where these are the original."""
@@ -273,7 +272,7 @@ class SelfTrainer:
         self._buffer.clear()
         self._cache.keep_only(self._held_back)
         self._credit, self._since_verdict = 0.0, 0
-        self._judging = None
+        self._job = None
 
     def _say(self, event: str) -> None:
         self._event = event
