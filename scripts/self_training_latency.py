@@ -56,7 +56,8 @@ def measured(
     for number in range(-_WARM_UP, count):
         on = (number // _BLOCK) % 2 == 1
         (worker.start if on else worker.stop)()
-        frame = frames[number % len(frames)]
+        pair, place = divmod(number, 2 * _BLOCK)  # the same frames with and without
+        frame = frames[(pair * _BLOCK + place % _BLOCK) % len(frames)]
         start = time.perf_counter()
         with worker.estimating() if on else contextlib.nullcontext():
             trace = estimator.trace(frame)

@@ -212,9 +212,7 @@ def test_training_crops_rendered_by_two_workers_are_the_same(
     recipe = Recipe(shards=3, shard_crops=6, stored_px=32)
     told: list[tuple[int, int]] = []
     render_crops(tmp_path / "here", range(3), objects, recipe)
-    render_crops(
-        tmp_path / "there", range(3), objects, recipe, lambda *at: told.append(at), mapped
-    )
+    render_crops(tmp_path / "there", range(3), objects, recipe, lambda *at: told.append(at), mapped)
     here, there = CropSet(tmp_path / "here"), CropSet(tmp_path / "there")
     for mine, theirs in zip(here.batch(np.arange(18)), there.batch(np.arange(18)), strict=True):
         assert np.array_equal(mine, theirs, equal_nan=mine.dtype.kind == "f")

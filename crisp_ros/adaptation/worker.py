@@ -172,7 +172,8 @@ class SelfTrainingWorker:
         try:
             with self._apart():
                 while not self._stopping:
-                    start = time.perf_counter()
+                    self._idle.wait(self.settings.patience_s)
+                    start = time.perf_counter()  # what it waited is no work
                     worked = self._turn()
                     if worked:
                         spent = time.perf_counter() - start
@@ -186,7 +187,6 @@ class SelfTrainingWorker:
 
     def _turn(self) -> bool:
         """One piece of work; False where there is none."""
-        self._idle.wait(self.settings.patience_s)
         try:
             seen = self._seen.popleft()
         except IndexError:
