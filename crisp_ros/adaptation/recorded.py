@@ -90,24 +90,40 @@ class RecordedSelfTraining:
     ) -> None:
         """Goes over the frames until all passes are done, from wherever the folder's state stands.
 
+        An interruption from the keyboard is saved.
+
         Args:
             frames: reads them anew, the same ones in the same order.
             count: how many these are.
             passes: how often, earlier runs included.
             on_frame: called after each frame with the number done and the total.
         """
-        while self.frames_done < passes * count:
-            skipped = self.frames_done % count
-            for index, frame in enumerate(frames()):
-                if index < skipped:
-                    continue
-                self._learn_from(self.estimator.trace(frame))
-                self.frames_done += 1
-                if self.frames_done == passes * count:
-                    self._trainer.finish()
-                if self.frames_done % _SAVE_EVERY == 0 or self.frames_done == passes * count:
-                    self.save()
-                on_frame(self.frames_done, passes * count)
+        try:
+            while self.frames_done < passes * count:
+                self._one_pass(frames, count, passes * count, on_frame)
+        except KeyboardInterrupt:
+            if self.frames_done > 0:
+                self.save()
+            raise
+
+    def _one_pass(
+        self,
+        frames: Callable[[], Iterable[Frame]],
+        count: int,
+        total: int,
+        on_frame: Callable[[int, int], None],
+    ) -> None:
+        skipped = self.frames_done % count
+        for index, frame in enumerate(frames()):
+            if index < skipped:
+                continue
+            self._learn_from(self.estimator.trace(frame))
+            self.frames_done += 1
+            if self.frames_done == total:
+                self._trainer.finish()
+            if self.frames_done % _SAVE_EVERY == 0 or self.frames_done == total:
+                self.save()
+            on_frame(self.frames_done, total)
 
     def save(self) -> None:
         """Writes the state; a kill at any moment leaves one that can be continued from."""

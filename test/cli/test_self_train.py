@@ -1,6 +1,11 @@
+import json
+import shutil
+
 import pytest
+from tiny_bop import write_tiny_bop
 
 from crisp_ros.cli.main import main
+from crisp_ros.cli.options import checkpoint_path
 
 
 def refused(capsys, *arguments):
@@ -28,3 +33,47 @@ def test_bad_options_are_told_in_one_line(capsys, tmp_path, monkeypatch, argumen
     monkeypatch.chdir(tmp_path)
     assert words in refused(capsys, *arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A set to learn from and another one to look at."""
+    monkeypatch.chdir(tmp_path)
+    write_tiny_bop(tmp_path / "seen")
+    shutil.copytree("seen", "others")
+    return tmp_path
+
+
+SEEN = ["--bop", "seen", "--run", "run", "--passes", "1"]
+
+
+def test_a_run_reports_what_it_learned_from_and_what_not_and_is_continued(folder, capsys):
+    files = ["--json", "a.json", "--html", "page.html", "--output", "own.safetensors"]
+    assert main(["self-train", *SEEN, "--check", "others", *files]) == 0
+    told = capsys.readouterr()
+    assert "learning: 3/3" in told.err and "not learned from, others: certified" in told.out
+    report = json.loads((folder / "a.json").read_text())
+    assert report["before"]["objects"] == 7 == report["held_out"]["others"]["after"]["objects"]
+    assert report["self_training"]["broken"] == {"pose": 0, "shape": 0, "live": 0}
+    assert set(report["per_object"]) == {"box", "can", "ball"}
+    assert "Other frames" in (folder / "page.html").read_text()
+
+    assert main(["self-train", *SEEN, "--check", "others", "--json", "b.json"]) == 0
+    assert "measuring" not in capsys.readouterr().err, "it is all there"
+    again = json.loads((folder / "b.json").read_text())
+    for name in ("before", "after", "held_out", "self_training", "model_version"):
+        assert again[name] == report[name]
+    assert main(["self-train", "--bop", "seen", "--run", "run", "--passes", "2"]) == 0
+    assert "learning: 6/6" in capsys.readouterr().err
+
+    told = refused(capsys, *SEEN, "--seed", "7")
+    assert "run holds a run with other options: name another folder" in told
+    shutil.copytree("seen", "deeper/others")
+    told = refused(capsys, *SEEN, "--check", "others", "--check", "deeper/others")
+    assert "need different names" in told
+
+
+def test_without_a_reference_set_it_says_how_to_make_one(folder, capsys):
+    shutil.copy(checkpoint_path(None), "bare.safetensors")
+    told = refused(capsys, *SEEN, "--checkpoint", "bare.safetensors")
+    assert "crisp render reference" in told and not (folder / "run").exists()
