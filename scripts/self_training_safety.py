@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """What self-training does to a model that it feeds on wrong data: the guard's proof.
 
     scripts/self_training_safety.py --models DIR --work DIR --json FILE

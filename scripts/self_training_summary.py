@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """docs/results/self_training.json from the reports of `crisp self-train`.
 
     scripts/self_training_summary.py --gap REPORT... --json FILE

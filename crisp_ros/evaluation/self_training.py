@@ -17,19 +17,18 @@ from crisp_ros.data.meshes import surface_samples
 from crisp_ros.data.recorded_frame import RecordedFrame
 from crisp_ros.evaluation.charts import Axis, Mark, legend, line_chart
 from crisp_ros.evaluation.metrics import add_s, auc, chamfer
-from crisp_ros.evaluation.recording import TrueShape, percent
+from crisp_ros.evaluation.recording import TrueShape
 from crisp_ros.evaluation.report import write_json
 from crisp_ros.observation.frame import Camera, Frame
 from crisp_ros.pipeline import Estimator
 
 ADD_S_M, CHAMFER_M = 0.02, 0.05
 _CHAMFER_POINTS = 2000
+_PAGE_STYLE = Path(__file__).parent / "page" / "page.css"
 _STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:1320px;margin:2em auto;padding:0 1em;"
-    "color:#222}table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:right;"
-    "border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}"
-    "figure{display:inline-block;margin:0 1em 1em 0}svg{max-width:100%}"
-    ".better{color:#1a7f4b}.worse{color:#b3261e}"
+    "tr:first-child th[colspan]{text-align:center}td:last-child,"
+    "th:last-child{text-align:right}.better{color:var(--good)}.worse{color:#c8506d}"
+    "tr.all td{font-weight:650}.charts{margin-top:12px}"
 )
 
 
@@ -199,21 +198,25 @@ def page(
     """
     before, after = compared
     rows = {"all": compared} | {name: compared.of(name) for name in before.names}
-    parts = [f"<h1>{escape(title)}</h1><p>{escape(lead)}</p>"]
-    parts += ["<h2>Frames that were learned from</h2>", _table(rows)]
+    charts = []
     for name, limit, values in (
         ("ADD-S", 0.03, lambda r: [o.add_s_m for o in r.objects]),
         ("Chamfer distance", CHAMFER_M, lambda r: [o.chamfer_m for o in r.objects]),
     ):
         curves = {"before": values(before), "after": values(after)}
         if not any(math.isnan(v) for curve in curves.values() for v in curve):
-            parts.append(_distribution(name, limit, curves))
+            charts.append(_distribution(name, limit, curves))
+    parts = [f'<h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>']
+    if charts:
+        parts.append(f'<div class="charts">{"".join(charts)}</div>')
+    parts += ["<h2>Frames that were learned from</h2>", _table(rows)]
     if held_out:
         parts += ["<h2>Other frames</h2>", _table(held_out)]
-    content = "".join(parts)
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style><body>{content}<p><small>{escape(footer)}</small></p></body></html>"
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title><style>{_PAGE_STYLE.read_text()}{_STYLE}</style>"
+        f"<main>{''.join(parts)}<footer>{escape(footer)}</footer></main></html>"
     )
 
 
@@ -230,9 +233,10 @@ def _distribution(name: str, limit: float, curves: Mapping[str, Sequence[float]]
 
 
 def _table(rows: Mapping[str, Comparison]) -> str:
-    head = "<tr><th><th>seen<th colspan=3>ADD-S AUC (2 cm), %<th colspan=3>certified, %</tr>"
-    head += "<tr><th><th><th>before<th>after<th><th>before<th>after<th></tr>"
-    return f"<table>{head}{''.join(_row(name, *row) for name, row in rows.items())}</table>"
+    head = "<tr><th><th><th colspan=3>ADD-S AUC (2 cm), %<th colspan=3>certified, %</tr>"
+    head += "<tr><th><th>seen" + "<th>before<th>after<th>change" * 2 + "</tr>"
+    body = "".join(_row(name, *row) for name, row in rows.items())
+    return f'<div class="wide"><table>{head}{body}</table></div>'
 
 
 def _row(name: str, before: Results, after: Results) -> str:
@@ -244,8 +248,13 @@ def _row(name: str, before: Results, after: Results) -> str:
         change = now - then
         kind = "better" if change > 0.005 else "worse" if change < -0.005 else ""
         told = f"{100 * change:+.1f}" if math.isfinite(change) else ""
-        cells.append(f'<td>{percent(then)}<td>{percent(now)}<td class="{kind}">{told}')
-    return f"<tr>{''.join(cells)}</tr>"
+        cells.append(f'<td>{_percent(then)}<td>{_percent(now)}<td class="{kind}">{told}')
+    mark = ' class="all"' if name == "all" else ""
+    return f"<tr{mark}>{''.join(cells)}</tr>"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}" if math.isfinite(share) else "–"
 
 
 def _mean(values: Sequence[bool]) -> float:
