@@ -23,7 +23,9 @@ from crisp_ros.data.bop import BopModel, read_models
 from crisp_ros.data.bop_writer import write_frames
 from crisp_ros.data.recording_writer import write_recording
 from crisp_ros.evaluation.recording import SHAPES_NAME, ModelShapes, save_shapes
+from crisp_ros.synthesis.cycles import CyclesSettings
 from crisp_ros.synthesis.recording import RecordingSettings, table_recording
+from crisp_ros.synthesis.renderers import RENDERERS
 from crisp_ros.synthesis.table_frames import TableFrameSettings, table_frames
 
 _SHAPE_POINTS = 1500
@@ -51,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     recording.add_argument("--frames", type=count, default=40, help="number (default: 40)")
     recording.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    _add_renderer(recording)
     recording.set_defaults(make=_recording)
 
     tables = kinds.add_parser(
@@ -65,9 +68,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tables.add_argument("--views", type=count, default=3, help="images of each (default: 3)")
     tables.add_argument("--objects", type=count, default=6, help="on one table (default: 6)")
     tables.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    _add_renderer(tables)
     add_cluster_option(tables)
     tables.set_defaults(make=_tables)
     add_kinds(kinds)
+
+
+def _add_renderer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--renderer",
+        choices=RENDERERS,
+        default="fast",
+        help="cycles: path-traced, which needs crisp_ros[cycles] (default: fast)",
+    )
+    parser.add_argument(
+        "--samples", type=count, default=32, help="paths a pixel of cycles (default: 32)"
+    )
+
+
+def _camera_settings(args: argparse.Namespace) -> RecordingSettings:
+    return RecordingSettings(renderer=args.renderer, cycles=CyclesSettings(samples=args.samples))
 
 
 def run(args: argparse.Namespace) -> None:
@@ -78,7 +98,7 @@ def _tables(args: argparse.Namespace) -> None:
     models = read_models(args.models)
     if (args.output / args.split).exists():
         raise OptionError(f"{args.output / args.split}: is there already; name another folder")
-    settings = TableFrameSettings(args.scenes, args.views, args.objects)
+    settings = TableFrameSettings(args.scenes, args.views, args.objects, _camera_settings(args))
     meshes = {obj_id: model.mesh for obj_id, model in models.items()}
     with mapping(args.cluster) as mapped, progress("images") as on_frame:
         frames = table_frames(meshes, settings, args.seed, on_frame, mapped)
@@ -94,7 +114,7 @@ def _recording(args: argparse.Namespace) -> None:
     models = read_models(args.models)
     chosen = [_chosen(models, obj_id, args.models) for obj_id in args.objects]
     chosen = [replace(model, name=_plain_name(model.name)) for model in chosen]
-    settings = RecordingSettings(frames=args.frames)
+    settings = replace(_camera_settings(args), frames=args.frames)
     with progress("frames") as on_frame:
         meshes = {model.name: model.mesh for model in chosen}
         frames = table_recording(meshes, settings, args.seed, on_frame)

@@ -14,7 +14,8 @@ import trimesh
 from numpy.typing import NDArray
 
 from .backgrounds import background
-from .renderer import Renderer, Rendering
+from .renderer import Rendering
+from .renderers import SceneRenderer
 from .scenes import ScatterSettings, Viewpoints, scattered_scene
 
 CROP_PX = 128  # unless a recipe wants more
@@ -91,7 +92,7 @@ def write_shard(
     viewpoints_by_mesh: Sequence[Viewpoints],
     settings: ScatterSettings,
     seed: int,
-    renderer: Renderer,
+    renderer: SceneRenderer,
     crops: int = SHARD_CROPS,
     crop_px: int = CROP_PX,
 ) -> bool:

@@ -18,6 +18,8 @@ _MAP_PX = 512
 _DISTANCE_M = 8.0  # far enough for a pinhole camera to be nearly orthographic
 _LIFT_M = 0.003  # points are tested this far off their surface, so that it does not shade itself
 _BIAS_M = 0.002
+_WINDOW_DEG, _LAMP_DEG = 14.0, 9.0  # from the middle of each to its rim
+WIDTHS_RAD = tuple(np.deg2rad([2.0 * _WINDOW_DEG, 2.0 * _LAMP_DEG]).tolist())
 
 
 class Lamps(NamedTuple):
@@ -27,10 +29,15 @@ class Lamps(NamedTuple):
     direction: Array
     irradiance: Array
 
+    def above(self) -> Array:
+        """(3,) what arrives at a surface that faces up."""
+        return np.clip(self.direction[:, 2], 0.0, None) @ self.irradiance
+
 
 class IndoorLight(NamedTuple):
     """all: a window, a lamp and the light of the walls, each split into many lights that together
-    give soft shadows; brightest: window and lamp as one light each, for highlights."""
+    give soft shadows; brightest: window and lamp as one light each, which fill the angles
+    `WIDTHS_RAD`."""
 
     all: Lamps
     brightest: Lamps
@@ -44,8 +51,8 @@ def indoor_light(
     window_colour = 1.25 * np.array([0.96, 1.0, 1.06])
     lamp_colour = 0.55 * np.array([1.12, 0.98, 0.78])
     groups = [
-        (_disc(azimuth, 38.0, 14.0, window, rng), window_colour),
-        (_disc(azimuth + 2.5, 58.0, 9.0, lamp, rng), lamp_colour),
+        (_disc(azimuth, 38.0, _WINDOW_DEG, window, rng), window_colour),
+        (_disc(azimuth + 2.5, 58.0, _LAMP_DEG, lamp, rng), lamp_colour),
         (_hemisphere(walls), 1.1 * np.array([1.0, 0.985, 0.95])),
     ]
     direction = np.concatenate([d for d, _ in groups])

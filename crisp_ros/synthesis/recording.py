@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError, TrueObject
 
+from .cycles import CyclesSettings
 from .lighting import Lamps, Lighting, indoor_light
 from .materials import sampled
 from .renderer import Light, PinholeCamera, Placement, Renderer, Scene
+from .renderers import RendererName
 from .room import Room, RoomView, furnished_room
 from .scenes import Viewpoints, look_at, table_layout
 from .sensor import ColourSensor, DepthSensor, linear_light, sensed_colour, sensed_depth
+from .traced_tables import TracedPainter
+from .visible_shares import VisibleShares
 
 FRAME_ID = "camera_color_optical_frame"
 _LIGHTMAP_PX = 640
@@ -39,6 +43,8 @@ class RecordingSettings:
         spread_m: objects stand within this distance of the table's middle.
         distance_m, elevation_deg: range that the camera goes through; sweep_deg is how far it
             turns around the table.
+        renderer: fast, or cycles for path-traced images; the scenes of a seed are the same.
+        cycles: settings of the latter.
     """
 
     frames: int = 40
@@ -50,6 +56,8 @@ class RecordingSettings:
     distance_m: tuple[float, float] = (0.95, 1.12)
     elevation_deg: tuple[float, float] = (26.0, 50.0)
     sweep_deg: float = 210.0
+    renderer: RendererName = "fast"
+    cycles: CyclesSettings = field(default_factory=CyclesSettings)
     depth_sensor: DepthSensor = field(default_factory=DepthSensor)
     colour_sensor: ColourSensor = field(default_factory=ColourSensor)
 
@@ -90,12 +98,6 @@ def _frames(
     names, meshes = list(models), list(models.values())
     room = furnished_room(rng)
     light = indoor_light(rng)
-    fine = [_fine(mesh) for mesh in meshes]
-    lighting = Lighting(fine, T_world_object, light.all, radius_m=settings.spread_m + 0.25)
-    lightmap = _Lightmap(lighting, room)
-    lit = [
-        _painted(mesh, T, lighting, lightmap) for mesh, T in zip(fine, T_world_object, strict=True)
-    ]
     gloss = rng.uniform(0.02, 0.12, len(meshes))
     camera = PinholeCamera(
         settings.focal_px,
@@ -105,7 +107,19 @@ def _frames(
         settings.width,
         settings.height,
     )
-    painter = _Painter(meshes, lit, light.brightest, lightmap, room, gloss, camera)
+    shares = VisibleShares(meshes, _scaled(camera, 0.5))
+    painter: _Painter | TracedPainter
+    if settings.renderer == "cycles":
+        painter = TracedPainter(meshes, light, room, gloss, camera, settings.cycles)
+    else:
+        fine = [_fine(mesh) for mesh in meshes]
+        lighting = Lighting(fine, T_world_object, light.all, radius_m=settings.spread_m + 0.25)
+        lightmap = _Lightmap(lighting, room)
+        lit = [
+            _painted(mesh, T, lighting, lightmap)
+            for mesh, T in zip(fine, T_world_object, strict=True)
+        ]
+        painter = _Painter(meshes, lit, light.brightest, lightmap, room, gloss, camera)
     try:
         path = _orbit(settings, np.random.default_rng([seed, 1]))
         for index, T_camera_world in enumerate(path):
@@ -113,7 +127,7 @@ def _frames(
             image, depth, instances = painter.frame(T_camera_world, poses)
             truth = tuple(
                 TrueObject(i + 1, names[i], poses[i], share)
-                for i, share in enumerate(painter.visible_shares(poses))
+                for i, share in enumerate(shares.of(poses))
                 if share > 0.0
             )
             sensed = sensed_depth(depth, camera, settings.depth_sensor, rng)
@@ -131,6 +145,7 @@ def _frames(
             on_frame(index + 1, settings.frames)
     finally:
         painter.release()
+        shares.release()
 
 
 def _standing(
@@ -229,15 +244,12 @@ class _Painter:
     ) -> None:
         # Pixel u of the frame lies at k u of the drawing, so that depth and labels are exact.
         self._camera = _scaled(camera, _SUPERSAMPLING)
-        self._small = _scaled(camera, 0.5)
         self._renderer = Renderer([*meshes, *lit], self._camera.width, self._camera.height)
-        self._counter = Renderer(meshes, self._small.width, self._small.height)
         self._count = len(meshes)
         self._brightest, self._lightmap, self._room, self._gloss = brightest, lightmap, room, gloss
 
     def release(self) -> None:
         self._renderer.release()
-        self._counter.release()
 
     def frame(
         self, T_camera_world: NDArray[np.float64], poses: Sequence[NDArray[np.float64]]
@@ -257,19 +269,6 @@ class _Painter:
         light = cv2.GaussianBlur(light, (0, 0), 0.5 * k)[::k, ::k]
         depth = np.where(is_object, flat.depth, view.depth)[::k, ::k]
         return light, depth, np.where(is_object, flat.instances, 0)[::k, ::k]
-
-    def visible_shares(self, poses: Sequence[NDArray[np.float64]]) -> list[float]:
-        """Visible pixels of each object over those it would have with nothing before it."""
-        together = tuple(Placement(i, T) for i, T in enumerate(poses))
-        seen = np.bincount(
-            self._counter.render(Scene(self._small, together)).instances.ravel(),
-            minlength=len(poses) + 1,
-        )
-        whole = [
-            np.count_nonzero(self._counter.render(Scene(self._small, (placement,))).instances)
-            for placement in together
-        ]
-        return [float(seen[i + 1] / max(size, 1)) for i, size in enumerate(whole)]
 
     def _object_light(
         self,

@@ -96,10 +96,14 @@ class PinholeCamera:
 
 @dataclass(frozen=True)
 class Light:
-    """A distant light: `direction` points from the scene to the light (camera frame, unit)."""
+    """A distant light: `direction` points from the scene to the light (camera frame, unit).
+
+    width_rad: angle that it fills, for renderers that draw soft shadows; here it is a point.
+    """
 
     direction: tuple[float, float, float]
     colour: tuple[float, float, float]
+    width_rad: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -224,7 +228,7 @@ class Renderer:
         return Rendering(rgba[..., :3].copy(), depth.astype(np.float32), instances, pnc.copy())
 
     def _upload(self, mesh: trimesh.Trimesh) -> tuple[moderngl.VertexArray, moderngl.Texture]:
-        pixels, uv, paint = _albedo(mesh)
+        pixels, uv, paint = albedo(mesh)
         height, width = pixels.shape[:2]
         texture = self._context.texture((width, height), 3, np.ascontiguousarray(pixels).tobytes())
         texture.build_mipmaps()
@@ -247,7 +251,7 @@ class Renderer:
         return array, texture
 
 
-class _Albedo(NamedTuple):
+class Albedo(NamedTuple):
     """Texture pixels (rows, columns, 3), first row at v = 0; texture coordinates uv (V, 2) and
     paint (V, 3), 0 to 1, of the vertices. What is seen is their product."""
 
@@ -256,7 +260,8 @@ class _Albedo(NamedTuple):
     paint: NDArray[np.float64]
 
 
-def _albedo(mesh: trimesh.Trimesh) -> _Albedo:
+def albedo(mesh: trimesh.Trimesh) -> Albedo:
+    """The colours of a mesh: its texture, or those of its vertices."""
     visual = mesh.visual
     material = getattr(visual, "material", None)
     image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
@@ -266,10 +271,10 @@ def _albedo(mesh: trimesh.Trimesh) -> _Albedo:
         scale = min(1.0, _MAX_TEXTURE_PX / max(image.size))
         if scale < 1.0:
             image = image.resize([max(1, round(s * scale)) for s in image.size])
-        return _Albedo(np.asarray(image)[::-1], np.asarray(uv), np.ones_like(mesh.vertices))
+        return Albedo(np.asarray(image)[::-1], np.asarray(uv), np.ones_like(mesh.vertices))
     colours = visual.to_color() if visual.kind == "texture" else visual
     paint = np.asarray(colours.vertex_colors)[:, :3] / 255.0
-    return _Albedo(np.full((1, 1, 3), 255, np.uint8), np.zeros((len(paint), 2)), paint)
+    return Albedo(np.full((1, 1, 3), 255, np.uint8), np.zeros((len(paint), 2)), paint)
 
 
 def _projection(camera: PinholeCamera) -> NDArray[np.float64]:

@@ -8,10 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .cycles import TexturedQuad
 from .materials import Material, cloth, plaster, spectral_noise, tiles, wood
 from .renderer import PinholeCamera
 
 Array = NDArray[np.float32]
+
+_TABLE_PX_M, _ROOM_PX_M = 1500.0, 300.0  # of the textures of `quads`
 
 
 class RoomView(NamedTuple):
@@ -65,6 +68,51 @@ class Room:
         on_table = hits & (axis == 2) & (normal[..., 2] > 0)
         reflectance = self._reflectance(point, axis, hits, on_table)
         return RoomView(distance, point, normal.astype(np.float32), reflectance, on_table)
+
+    def quads(self) -> list[TexturedQuad]:
+        """Table and room for a renderer of meshes; light passes through walls and ceiling."""
+        x, y, below = *self.table_half, -self.table_thickness
+        (x0, y0, z0), (x1, y1, z1) = self.lower, self.upper
+        table = [
+            self._quad((-x, -y, 0.0), (2.0 * x, 0.0, 0.0), (0.0, 2.0 * y, 0.0), 2, True),
+            *(
+                self._quad((-x, side, below), (2.0 * x, 0.0, 0.0), (0.0, 0.0, -below), 1, True)
+                for side in (-y, y)
+            ),
+            *(
+                self._quad((side, -y, below), (0.0, 2.0 * y, 0.0), (0.0, 0.0, -below), 0, True)
+                for side in (-x, x)
+            ),
+        ]
+        along_x, along_y, up = (x1 - x0, 0.0, 0.0), (0.0, y1 - y0, 0.0), (0.0, 0.0, z1 - z0)
+        return [
+            *table,
+            *(self._quad((x0, y0, z), along_x, along_y, 2, False) for z in (z0, z1)),
+            *(self._quad((x0, y, z0), along_x, up, 1, False) for y in (y0, y1)),
+            *(self._quad((x, y0, z0), along_y, up, 0, False) for x in (x0, x1)),
+        ]
+
+    def _quad(
+        self,
+        corner: tuple[float, float, float],
+        along: tuple[float, float, float],
+        across: tuple[float, float, float],
+        axis: int,
+        of_table: bool,
+    ) -> TexturedQuad:
+        """The parallelogram from a corner, with the reflectance that `view` sees on it."""
+        start, first, second = (np.array(v) for v in (corner, along, across))
+        density = _TABLE_PX_M if of_table else _ROOM_PX_M
+        columns, rows = (max(2, round(density * np.linalg.norm(v))) for v in (first, second))
+        u = ((np.arange(columns) + 0.5) / columns)[None, :, None]
+        v = ((np.arange(rows) + 0.5) / rows)[:, None, None]
+        point = (start + u * first + v * second).astype(np.float32)
+        shape = point.shape[:2]
+        here, on_top = np.full(shape, of_table), np.full(shape, of_table and axis == 2)
+        reflectance = self._reflectance(point, np.full(shape, axis), here, on_top)
+        corners = np.array([start, start + first, start + first + second, start + second])
+        is_floor = axis == 2 and corner[2] < 0.0
+        return TexturedQuad(corners, reflectance.astype(np.float32), of_table or is_floor)
 
     def _reflectance(
         self, point: Array, axis: NDArray, of_table: NDArray, on_table: NDArray

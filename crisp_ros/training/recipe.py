@@ -11,6 +11,7 @@ import yaml
 
 from crisp_ros.network.model import network_names
 from crisp_ros.synthesis.crop_set import CROP_PX, SHARD_CROPS
+from crisp_ros.synthesis.renderers import RENDERERS, RendererName
 from crisp_ros.synthesis.scenes import ScatterSettings
 
 from .augment import AugmentSettings
@@ -32,6 +33,7 @@ class Recipe:
         shards: shards of crops that are rendered; 0 where photographs serve.
         shard_crops: crops of each.
         stored_px: side of the stored crops, whose margin is larger than the network's.
+        renderer: of the crops: fast, or cycles for path-traced ones.
         photographs: splits of the data set whose images are cut into crops, such as train_real.
         layout: of the data set.
         first_layer_gain: raises the decoder's first layer; narrow decoders learn detail sooner.
@@ -49,6 +51,7 @@ class Recipe:
     shards: int = 14
     shard_crops: int = SHARD_CROPS
     stored_px: int = CROP_PX
+    renderer: RendererName = "fast"
     photographs: tuple[str, ...] = ()
     layout: Literal["bop", "spe3r", "nocs"] = "bop"
     seed: int = 1
@@ -66,6 +69,8 @@ class Recipe:
             raise ValueError(f"network {self.network!r}: expected one of {network_names()}")
         if isinstance(self.symmetric, str) and self.symmetric != "auto":
             raise ValueError(f"symmetric {self.symmetric!r}: expected a list of names, or auto")
+        if self.renderer not in RENDERERS:
+            raise ValueError(f"renderer {self.renderer!r}: expected one of {RENDERERS}")
         if self.layout not in ("bop", "spe3r", "nocs"):
             raise ValueError(f"layout {self.layout!r}: expected bop, spe3r or nocs")
         if self.shards + len(self.photographs) < 1 or self.shard_crops < 1 or self.stored_px < 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from crisp_ros.cluster import ClusterError, MapFunction
 from crisp_ros.synthesis.crop_set import write_shard
-from crisp_ros.synthesis.renderer import Renderer
+from crisp_ros.synthesis.renderers import open_renderer
 
 from .objects import TrainingObject
 from .recipe import Recipe
@@ -59,7 +59,7 @@ def _path(folder: Path, number: int) -> Path:
 
 
 def _rendered(folder: Path, looks: list, views: list, recipe: Recipe, number: int) -> int:
-    renderer = Renderer(looks, *_FRAME_PX)
+    renderer = open_renderer(recipe.renderer, looks, *_FRAME_PX)
     try:
         write_shard(
             folder,

@@ -35,6 +35,7 @@ from .supervised import SupervisedTrainer
 
 _SAMPLES_PER_SHAPE = 150_000
 _SAMPLES = 20_000_000  # of all shapes together, at most
+_FOLDER_FIELDS = ("network", "seed", "scatter", "shape_codes", "renderer")
 _SPLIT_SHARDS = 2000  # room for the shards of one split of photographs
 # Seconds on two cores with the compact network; only how they compare matters.
 _SHARD_CROP_S = 0.022
@@ -331,7 +332,7 @@ class TrainingRun:
         recipe = dataclasses.asdict(self.recipe)
         own = {
             "objects": {o.name: o.digest for o in self.objects},
-            **{key: recipe[key] for key in ("network", "seed", "scatter", "shape_codes")},
+            **{key: recipe[key] for key in _FOLDER_FIELDS},
             "initial": self._initial.header.get("sha256") if self._initial else None,
         }
         own = json.loads(json.dumps(own))
@@ -339,7 +340,7 @@ class TrainingRun:
         if not path.exists():
             write_atomically(path, json.dumps(own, indent=1) + "\n")
             return
-        there = json.loads(path.read_text())
+        there = {"renderer": "fast", **json.loads(path.read_text())}  # older runs do not say
         differing = sorted(key for key in own if own[key] != there.get(key))
         if differing:
             raise RecipeError(
