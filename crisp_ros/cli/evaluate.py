@@ -74,6 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="measure poses in the form of the BOP benchmark in place of a model's",
     )
+    bop.add_argument(
+        "--vsd",
+        action="store_true",
+        help="also measure the visible surface discrepancy, for which each model is rendered",
+    )
     bop.set_defaults(evaluate=_evaluate_bop)
 
     spe3r = kinds.add_parser("spe3r", help="SPE3R with its derived maps (see crisp data maps)")
@@ -148,7 +153,7 @@ def _evaluate_bop(args: argparse.Namespace, pictures: PictureSample) -> _Evaluat
         evaluation = evaluate_bop(
             estimator,
             dataset,
-            BopEvaluationSettings(seed=args.seed),
+            BopEvaluationSettings(seed=args.seed, vsd=args.vsd),
             on_frame,
             lambda estimated, errors: pictures.add(estimated, bop_caption(errors, names)),
             mapped,

@@ -1,7 +1,6 @@
-"""The pose errors of the BOP benchmark that need no rendering, and its average recall.
+"""The pose errors of the BOP benchmark and its average recall.
 
-Hodan et al., BOP Challenge 2020 on 6D Object Localization, section 2.2. The third error of the
-benchmark, VSD, is not computed.
+Hodan et al., BOP Challenge 2020 on 6D Object Localization, section 2.2.
 """
 
 from __future__ import annotations
@@ -16,6 +15,10 @@ SYMMETRY_STEPS = 315  # of a full turn: none moves a point by more than 1 % of t
 MSSD_THRESHOLDS = np.arange(0.05, 0.51, 0.05)  # shares of the object's diameter
 MSPD_THRESHOLDS_PX = np.arange(5.0, 51.0, 5.0)  # in an image of 640 pixels width
 
+VSD_TOLERANCES = np.arange(0.05, 0.51, 0.05)  # shares of the object's diameter
+VSD_THRESHOLDS = np.arange(0.05, 0.51, 0.05)  # shares of the visible pixels
+VSD_DELTA_M = 0.015  # how far behind the measured surface still counts as visible
+
 _CHUNK = 2_000_000  # numbers in memory at a time
 
 
@@ -23,12 +26,14 @@ class PoseError(NamedTuple):
     """Errors of one instance, infinite where nothing was estimated.
 
     mssd_m: metres. mspd_px: pixels. diameter_m: of the object. width_px: of the image.
+    vsd: one for each of VSD_TOLERANCES, 0 to 1; None where it was not asked for.
     """
 
     mssd_m: float
     mspd_px: float
     diameter_m: float
     width_px: int
+    vsd: tuple[float, ...] | None = None
 
 
 def mssd(
@@ -81,10 +86,52 @@ def mspd(
     return least if np.isfinite(least) else float("inf")
 
 
+def vsd(
+    depth_estimate: ArrayLike,
+    depth_truth: ArrayLike,
+    depth_measured: ArrayLike,
+    intrinsics: ArrayLike,
+    diameter_m: float,
+) -> tuple[float, ...]:
+    """Visible surface discrepancy, 0 to 1, for each of VSD_TOLERANCES.
+
+    Of the pixels where the object is visible at either pose, the share where it is not visible at
+    both or where the two surfaces are apart by the tolerance or more. A surface is visible where
+    it is at most VSD_DELTA_M farther from the camera than what was measured, or nothing was; the
+    estimated one also where the true one is visible.
+
+    Args:
+        depth_estimate, depth_truth: (H, W) of the model rendered at both poses, metres, 0 where it
+            is not.
+        depth_measured: (H, W) metres, 0 where unknown.
+        intrinsics: (3, 3) pixels.
+    """
+    images = [np.asarray(d, np.float64) for d in (depth_estimate, depth_truth, depth_measured)]
+    height, width = images[0].shape
+    u, v = np.meshgrid(np.arange(width), np.arange(height))
+    rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(np.asarray(intrinsics)).T
+    # Distances from the camera, not along its axis.
+    estimate, truth, measured = (d * np.linalg.norm(rays, axis=-1) for d in images)
+    visible_truth = _visible(truth, measured)
+    visible_estimate = _visible(estimate, measured) | (visible_truth & (estimate > 0.0))
+    both = visible_truth & visible_estimate
+    either = np.count_nonzero(visible_truth | visible_estimate)
+    if either == 0:
+        return (1.0,) * len(VSD_TOLERANCES)
+    apart = np.abs(estimate - truth)[both] / diameter_m
+    far = (apart[:, None] >= VSD_TOLERANCES).sum(axis=0)
+    return tuple(((far + either - np.count_nonzero(both)) / either).tolist())
+
+
+def _visible(model: NDArray[np.float64], measured: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return (model > 0.0) & ((measured == 0.0) | (model - measured <= VSD_DELTA_M))
+
+
 def average_recall(errors: Sequence[PoseError]) -> dict[str, float]:
     """Of each error the share of instances below a threshold, mean over its ten thresholds.
 
-    MSSD: 5 % to 50 % of the diameter; MSPD: 5 to 50 pixels where the image is 640 wide.
+    MSSD: 5 % to 50 % of the diameter; MSPD: 5 to 50 pixels where the image is 640 wide; VSD, where
+    all instances have it: 5 % to 50 % of the pixels, and mean over its tolerances, too.
 
     Raises:
         ValueError: no instance.
@@ -93,10 +140,14 @@ def average_recall(errors: Sequence[PoseError]) -> dict[str, float]:
         raise ValueError("expected at least one instance")
     surface = np.array([e.mssd_m / e.diameter_m for e in errors])
     projection = np.array([e.mspd_px * 640.0 / e.width_px for e in errors])
-    return {
+    recall = {
         "mssd": float(np.mean(surface[:, None] < MSSD_THRESHOLDS)),
         "mspd": float(np.mean(projection[:, None] < MSPD_THRESHOLDS_PX)),
     }
+    if all(e.vsd is not None for e in errors):
+        visible = np.array([e.vsd for e in errors])
+        recall["vsd"] = float(np.mean(visible[..., None] < VSD_THRESHOLDS))
+    return recall
 
 
 def _applied(motions: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:

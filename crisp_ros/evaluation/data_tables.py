@@ -61,8 +61,8 @@ def bop_report(
     benchmark = _table(
         "BOP average recall",
         "Mean over ten thresholds, as in the BOP challenge; true masks and object ids were given,"
-        " so that the figures are not those of the challenge's full task. VSD is not computed.",
-        ("MSSD", "MSPD"),
+        " so that the figures are not those of the challenge's full task. --vsd measures VSD.",
+        tuple(name.upper() for name in recall),
         [(_OURS, recall.values())],
         (),
     )

@@ -73,7 +73,7 @@ class NocsErrors:
 class NocsEvaluation:
     """Errors on a subset; `config` states what was run on what.
 
-    precision: with boxes along the camera's axes. published: as the published script has them.
+    precision: with boxes as they stand. published: as the published script has them.
     """
 
     instances: tuple[NocsErrors, ...]

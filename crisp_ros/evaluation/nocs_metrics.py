@@ -4,9 +4,10 @@
     that its authors published and all tables since are made with.
 
 Bottle, bowl and can turn freely about their y axis, and so does a mug whose handle is out of sight.
-Boxes are compared by the boxes around them along the camera's axes. The published script takes the
-extents over the coordinates of each corner in place of over the corners, so that a box far from the
-camera overlaps with anything beside it; `published_box_iou` does as it does, for comparison.
+Boxes are compared as they stand, by the exact volume that they share. The published script compares
+the boxes around them along the camera's axes, and takes their extents over the coordinates of each
+corner in place of over the corners, so that a box far from the camera overlaps with anything beside
+it; `published_box_iou` does as it does, for comparison.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import ConvexHull, QhullError
 
 from crisp_ros.data.nocs import CLASSES
 
@@ -26,6 +28,9 @@ POSE_THRESHOLDS = ((5.0, 5.0), (5.0, 10.0), (10.0, 5.0), (10.0, 10.0))  # degree
 TURNS = 20  # of a free axis, when boxes are compared
 POSE_IOU = 0.1  # boxes that overlap less are not compared in pose
 _CORNERS = np.array(list(product((0.0, 1.0), repeat=3)))
+_FLUSH = 1e-9  # of an edge: faces this near to one another lie in one plane
+_NEXT = (4, 2, 1)  # the corners beside the first one, along x, y and z
+_EDGES = tuple((i, i | bit) for i in range(8) for bit in (4, 2, 1) if not i & bit)
 _TURNING = ("bottle", "bowl", "can")
 
 Array = NDArray[np.float64]
@@ -88,10 +93,14 @@ class NocsPrecision:
 
 
 def box_iou(corners_a: Array, corners_b: Array) -> float:
-    """Intersection over union of the boxes along the axes around two sets of corners (8, 3)."""
-    return _interval_iou(
-        corners_a.min(axis=0), corners_a.max(axis=0), corners_b.min(axis=0), corners_b.max(axis=0)
-    )
+    """Intersection over union of two boxes, however they stand to one another.
+
+    Args:
+        corners_a, corners_b: (8, 3), in the order of `Box.corners`.
+    """
+    common = _common_volume(corners_a, corners_b)
+    either = _volume(corners_a) + _volume(corners_b) - common
+    return common / either if either > 0.0 else 0.0
 
 
 def published_box_iou(corners_a: Array, corners_b: Array) -> float:
@@ -217,6 +226,50 @@ def _matches(cost: Array, allowed: NDArray[np.bool_]) -> list[int]:
             free[column] = False
         matched.append(column)
     return matched
+
+
+def _volume(corners: Array) -> float:
+    return float(abs(np.linalg.det(corners[list(_NEXT)] - corners[0])))
+
+
+def _common_volume(corners_a: Array, corners_b: Array) -> float:
+    """Of two boxes: the hull of the parts of the edges of each that lie in the other.
+
+    Every corner of the common body is an end of such a part.
+    """
+    if (corners_a.min(0) >= corners_b.max(0)).any() or (corners_b.min(0) >= corners_a.max(0)).any():
+        return 0.0
+    if min(_volume(corners_a), _volume(corners_b)) <= 0.0:
+        return 0.0
+    points = np.concatenate(
+        [_edges_within(corners_a, corners_b), _edges_within(corners_b, corners_a)]
+    )
+    if len(points) < 4:
+        return 0.0
+    try:
+        return float(ConvexHull(points).volume)
+    except QhullError:
+        return 0.0  # they share a face, an edge or a corner
+
+
+def _edges_within(corners: Array, others: Array) -> Array:
+    """(N, 3) ends of the parts of a box's edges that lie in another box."""
+    to_unit = np.linalg.inv((others[list(_NEXT)] - others[0]).T)
+    start, end = (
+        (corners[list(side)] - others[0]) @ to_unit.T for side in zip(*_EDGES, strict=True)
+    )
+    along, low, high = end - start, -_FLUSH, 1.0 + _FLUSH
+    # Where each edge passes the two planes of each axis, as a share of the edge.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = np.sort(np.stack([(low - start) / along, (high - start) / along]), axis=0)
+    beside = np.abs(along) < 1e-12
+    within = beside & (start >= low) & (start <= high)
+    enter = np.where(beside, np.where(within, -np.inf, np.inf), at[0]).max(axis=1).clip(0.0)
+    leave = np.where(beside, np.inf, at[1]).min(axis=1).clip(max=1.0)
+    some = enter <= leave
+    shares = np.concatenate([enter[some], leave[some]])[:, None]
+    first, last = (corners[list(side)][some] for side in zip(*_EDGES, strict=True))
+    return (1.0 - shares) * np.tile(first, (2, 1)) + shares * np.tile(last, (2, 1))
 
 
 def _interval_iou(lower_a: Array, upper_a: Array, lower_b: Array, upper_b: Array) -> float:

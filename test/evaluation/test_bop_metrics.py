@@ -12,10 +12,12 @@ from crisp_ros.evaluation.bop_metrics import (
     MSPD_THRESHOLDS_PX,
     MSSD_THRESHOLDS,
     SYMMETRY_STEPS,
+    VSD_TOLERANCES,
     PoseError,
     average_recall,
     mspd,
     mssd,
+    vsd,
 )
 
 POINTS = np.random.default_rng(0).normal(0, 0.05, (60, 3))
@@ -102,3 +104,50 @@ def test_recall_is_the_mean_over_ten_thresholds() -> None:
     assert average_recall([one, missed]) == pytest.approx({"mssd": 0.4, "mspd": 0.3})
     with pytest.raises(ValueError, match="at least one"):
         average_recall([])
+
+
+def naive_vsd(
+    estimate: np.ndarray, truth: np.ndarray, measured: np.ndarray, diameter: float, tolerance: float
+) -> float:
+    """The rule pixel by pixel."""
+    inverse, cost, either = np.linalg.inv(INTRINSICS), 0, 0
+    for v, u in np.ndindex(estimate.shape):
+        length = np.linalg.norm(inverse @ [u, v, 1])
+        e, t, m = (length * image[v, u] for image in (estimate, truth, measured))
+        t_seen = t > 0 and (m == 0 or t - m <= 0.015)
+        e_seen = e > 0 and (m == 0 or e - m <= 0.015 or t_seen)
+        if t_seen and e_seen:
+            either, cost = either + 1, cost + (abs(e - t) >= tolerance * diameter)
+        elif t_seen or e_seen:
+            either, cost = either + 1, cost + 1
+    return cost / either
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_vsd_is_the_naive_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (12, 15)
+
+    def image(spread: float, missing: float) -> np.ndarray:
+        depth = 0.6 + spread * rng.standard_normal(shape)
+        return np.where(rng.random(shape) < missing, 0.0, depth)
+
+    images = image(0.02, 0.4), image(0.02, 0.4), image(0.02, 0.2)
+    found = vsd(*images, INTRINSICS, 0.1)
+    expected = [naive_vsd(*images, 0.1, tolerance) for tolerance in VSD_TOLERANCES]
+    assert found == pytest.approx(expected) and 0.0 < min(found) < max(found)
+
+
+def test_vsd_of_what_is_nowhere_visible_is_one() -> None:
+    nothing, wall, behind = (np.full((4, 4), d) for d in (0.0, 0.5, 0.8))
+    assert set(vsd(nothing, nothing, wall, INTRINSICS, 0.1)) == {1.0}
+    assert set(vsd(behind, behind, wall, INTRINSICS, 0.1)) == {1.0}
+    assert set(vsd(wall, wall, wall, INTRINSICS, 0.1)) == {0.0}
+
+
+def test_recall_of_vsd_by_hand() -> None:
+    one = PoseError(0.024, 22.0, 0.2, 640, (0.6, 0.32) + (0.0,) * 8)
+    assert average_recall([one])["vsd"] == pytest.approx((0.0 + 0.4 + 8.0) / 10)
+    missed = PoseError(np.inf, np.inf, 0.2, 640, (np.inf,) * 10)
+    assert average_recall([one, missed])["vsd"] == pytest.approx(0.42)
+    assert "vsd" not in average_recall([one, PoseError(0.024, 22.0, 0.2, 640)])

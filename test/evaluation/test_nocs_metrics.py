@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -45,6 +45,51 @@ def test_overlap_is_the_share_of_a_grid_of_points() -> None:
     grid = np.stack(np.meshgrid(ticks, ticks, ticks + 1), axis=-1).reshape(-1, 3)
     in_a, in_b = (((grid > c.min(axis=0)) & (grid < c.max(axis=0))).all(axis=1) for c in (a, b))
     assert box_iou(a, b) == pytest.approx((in_a & in_b).sum() / (in_a | in_b).sum(), abs=0.02)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    distance=st.floats(0.0, 0.3),
+    thin=st.floats(0.02, 1.0),
+)
+@settings(deadline=None, max_examples=40)
+def test_overlap_of_turned_boxes_is_the_share_of_random_points(
+    seed: int, distance: float, thin: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    boxes = [
+        box(
+            turn=Rotation.random(random_state=rng.integers(2**31)),
+            place=tuple(np.array([0.0, 0.0, 1.0]) + shift),
+            edges=tuple(rng.uniform(0.05, 0.4, 3) * [1.0, 1.0, thin]),
+        )
+        for shift in (np.zeros(3), distance * rng.uniform(-1.0, 1.0, 3))
+    ]
+    a, b = boxes
+    # Points drawn in the one box, and the share of them that lie in the other.
+    drawn = rng.uniform(a.lower, a.upper, (40_000, 3)) @ a.T_camera_object[:3, :3].T
+    T = np.linalg.inv(b.T_camera_object)
+    inside = (drawn + a.T_camera_object[:3, 3]) @ T[:3, :3].T + T[:3, 3]
+    share = ((inside > b.lower) & (inside < b.upper)).all(axis=1).mean()
+    common = share * np.prod(a.upper - a.lower)
+    either = np.prod(a.upper - a.lower) + np.prod(b.upper - b.lower) - common
+    found = box_iou(a.corners(), b.corners())
+    assert found == pytest.approx(common / either, abs=0.012)
+    assert box_iou(b.corners(), a.corners()) == pytest.approx(found, abs=1e-9)
+
+
+def test_overlap_by_hand() -> None:
+    cube = box().corners()
+    assert box_iou(cube, cube) == pytest.approx(1.0)
+    # Turned by 45 degrees the common body is a regular octagon's prism.
+    octagon = 2.0 * (np.sqrt(2.0) - 1.0)
+    turned = box(turn=about("y", 45)).corners()
+    assert box_iou(cube, turned) == pytest.approx(octagon / (2.0 - octagon))
+    assert box_iou(cube, box(place=(0.1, 0.0, 1.0)).corners()) == pytest.approx(0.0, abs=1e-9)
+    assert box_iou(cube, box(place=(0.5, 0.0, 1.0)).corners()) == 0.0
+    inside = box(edges=(0.05, 0.05, 0.05), turn=about("x", 30)).corners()
+    assert box_iou(cube, inside) == pytest.approx(1.0 / 8.0)
+    assert box_iou(cube, box(edges=(0.1, 0.1, 0.0)).corners()) == 0.0
 
 
 def test_half_an_edge_apart_is_a_third_wherever_the_camera_is() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,14 +63,18 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> BopDataset:
     return BopDataset(folder)
 
 
-def evaluated(dataset: BopDataset, *change: object) -> BopEvaluation:
+def evaluated(
+    dataset: BopDataset,
+    change: Callable = lambda estimate: estimate,
+    settings: BopEvaluationSettings = FEW,
+) -> BopEvaluation:
     known = (
         (f.rgb, {
             i.label: (i.T_camera_object, dataset.models[i.obj_id].mesh) for i in f.instances
         })
         for f in dataset.frames()
     )  # fmt: skip
-    return evaluate_bop(Truthful(known, *change), dataset, FEW)
+    return evaluate_bop(Truthful(known, change), dataset, settings)
 
 
 def test_the_ground_truth_has_no_error(dataset: BopDataset) -> None:
@@ -94,6 +98,22 @@ def test_a_shift_of_a_centimetre_is_an_add_of_a_centimetre(dataset: BopDataset) 
         assert errors.chamfer_m < 0.004
     box = next(errors for errors in evaluation.instances if errors.obj_id == 1)
     assert box.bop.mssd_m == pytest.approx(0.01, abs=1e-12)
+
+
+def test_vsd_is_zero_at_the_truth_and_grows_with_a_shift(dataset: BopDataset) -> None:
+    settings = replace(FEW, vsd=True)
+    recalls = []
+    for away in (0.0, 0.02, 1.0):
+        evaluation = evaluated(dataset, shifted(0.0, 0.0, away), settings)
+        recalls.append(evaluation.average_recall["vsd"])
+        for errors in evaluation.instances:
+            assert len(errors.bop.vsd) == 10
+            if away == 0.0:
+                # Depth is stored in steps; nothing else differs.
+                assert max(errors.bop.vsd) < 1e-3
+    assert recalls[0] == 1.0 and recalls[0] > recalls[1] > recalls[2]
+    missed = evaluated(dataset, lambda estimate: None, settings)
+    assert missed.average_recall["vsd"] == 0.0
 
 
 def test_poses_written_are_those_read_again(dataset: BopDataset, tmp_path: Path) -> None:
