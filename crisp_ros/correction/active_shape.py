@@ -11,6 +11,7 @@ from torch import Tensor
 from crisp_ros.correction.h_step import ShapeStep
 from crisp_ros.correction.residuals import (
     MoveSettings,
+    contradiction,
     evenly_chosen,
     geman_mcclure,
     surface_objective,
@@ -61,11 +62,14 @@ class LibraryFits(NamedTuple):
 
     T_object_camera: (B, K, 4, 4). objective: (B, K) square metres, `surface_objective` over the
     points chosen. tried: (B, K) bool, the shapes whose pose was refined further than coarsely.
+    contradiction: (B, K) how much the correspondences speak against the way from the pose given to
+    that of the shape, see `residuals.contradiction`.
     """
 
     T_object_camera: Tensor
     objective: Tensor
     tried: Tensor
+    contradiction: Tensor
 
 
 def distance_matrix(decoder: ShapeDecoder, points: Tensor, codes: Tensor) -> Tensor:
@@ -202,7 +206,8 @@ def library_fits(
     batch, count = len(points), len(library)
     everything = torch.arange(count, device=points.device).expand(batch, count)
     T = T_object_camera.to(points.dtype)[:, None].expand(-1, count, -1, -1)
-    # Shapes are compared at their best, whatever the coordinates say.
+    # Each shape is fitted at its best, whatever the coordinates say of the way there.
+    against = pose_settings.move
     pose_settings = replace(pose_settings, move=settings.fit_move)
     coarse = replace(pose_settings, evaluations=settings.coarse_evaluations)
     few = observed.thinned(settings.coarse_points)
@@ -212,12 +217,15 @@ def library_fits(
     fine = replace(pose_settings, evaluations=settings.fit_evaluations, points=settings.fit_points)
     thinned = observed.thinned(settings.points)
     T[rows, best], _ = _fitted(decoder, thinned, library, best, T[rows, best], fine)
-    sdf = decoder.sdf(transform(T, thinned.points[:, None]), library.codes)
+    z = transform(T, thinned.points[:, None])
+    sdf = decoder.sdf(z, library.codes)
+    start = transform(T_object_camera.to(points.dtype), thinned.points)
     scale = sdf.new_tensor(settings.robust_scale_m)
     objective = surface_objective(sdf, thinned.valid[:, None], scale)
     tried = torch.zeros_like(objective, dtype=torch.bool)
     tried[rows, best] = True
-    return LibraryFits(T, objective, tried)
+    contradicted = contradiction(start, z, thinned.pnc, thinned.weights, against)
+    return LibraryFits(T, objective, tried, contradicted)
 
 
 class _Observed(NamedTuple):

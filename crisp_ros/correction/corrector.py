@@ -11,11 +11,12 @@ from torch import Tensor
 
 from crisp_ros.correction.active_shape import (
     ActiveShapeSettings,
+    LibraryFits,
     least_squares,
     library_fits,
 )
 from crisp_ros.correction.h_step import ProjectedGradientSettings, projected_gradient
-from crisp_ros.correction.residuals import ANY_FALL, clearly_better, usable
+from crisp_ros.correction.residuals import ANY_FALL, clearly_better, contradiction, usable
 from crisp_ros.correction.second_order import SecondOrderSettings, refine
 from crisp_ros.correction.z_step import GradientSettings, PoseStep, descend
 from crisp_ros.geometry.registration import Registration, register
@@ -56,7 +57,8 @@ class CorrectorSettings:
         shape_ratio: with "lsq", library shapes whose codes are at most this many times as far from
             the network's code as the nearest one's may explain the depth; infinity admits all.
         unexplained_above_m: where the shape found so leaves more than this root mean square
-            distance, metres, all library shapes may.
+            distance, metres, all library shapes may. What the coordinates say against the way to
+            its pose counts as distance (see `residuals.contradiction`).
         shape_significance: the library shape nearest to the network's code is kept unless another
             one's objective is lower by this share of itself plus the squared surface error.
     """
@@ -71,7 +73,7 @@ class CorrectorSettings:
     projected_gradient: ProjectedGradientSettings = field(default_factory=ProjectedGradientSettings)
     active_shape: ActiveShapeSettings = field(default_factory=ActiveShapeSettings)
     shape_ratio: float = 2.0
-    unexplained_above_m: float = 4.5e-3
+    unexplained_above_m: float = 4.3e-3
     shape_significance: float = 0.2
 
     def __post_init__(self) -> None:
@@ -238,8 +240,7 @@ def _library_start(
         fits = library_fits(
             decoder, *some, library, T[doubtful], settings.active_shape, settings.second_order
         )
-        objective = fits.objective.masked_fill(~admitted[doubtful], torch.inf)
-        found = chosen_shape(objective, chosen[doubtful], settings)
+        found = chosen_shape(fits, admitted[doubtful], chosen[doubtful], settings)
         rows = torch.arange(len(doubtful), device=codes.device)
         chosen = chosen.index_copy(0, doubtful, found)
         T = T.index_copy(0, doubtful, fits.T_object_camera[rows, found])
@@ -256,8 +257,12 @@ def _reconsidered(
     settings: CorrectorSettings,
 ) -> tuple[PoseStep, Tensor]:
     """The pose step and codes (B, C), with any other library shape where the one that the network
-    named leaves the depth unexplained and another does not: then its code was wrong."""
-    rows = (step.objective > settings.unexplained_above_m**2).nonzero().squeeze(-1)
+    named leaves the depth unexplained, or explains it only against the network's own coordinates,
+    and another does not: then its code was wrong."""
+    start, end = transform(T, objects.points), transform(step.T_object_camera, objects.points)
+    against = contradiction(start, end, objects.pnc, objects.weights, settings.second_order.move)
+    cost = _with_contradiction(step.objective, against, settings)
+    rows = (cost > settings.unexplained_above_m**2).nonzero().squeeze(-1)
     if len(rows) == 0:
         return step, codes
     some = _Objects(*(part[rows] for part in objects))
@@ -265,7 +270,7 @@ def _reconsidered(
         decoder, *some, library, T[rows], settings.active_shape, settings.second_order
     )
     named = torch.cdist(codes[rows], library.codes).argmin(-1)
-    found = chosen_shape(fits.objective, named, settings)
+    found = chosen_shape(fits, torch.ones_like(fits.tried), named, settings)
     other = found != named
     if not other.any():
         return step, codes
@@ -283,21 +288,33 @@ def _reconsidered(
     return step, codes.index_copy(0, rows, library.codes[found[taken]])
 
 
-def chosen_shape(objective: Tensor, named: Tensor, settings: CorrectorSettings) -> Tensor:
+def chosen_shape(
+    fits: LibraryFits, admitted: Tensor, named: Tensor, settings: CorrectorSettings
+) -> Tensor:
     """The library index (B,) of each object's shape.
 
+    A shape that explains the depth only where the correspondences do not have it counts as that
+    much worse: from one side many shapes fit, if they may be moved.
+
     Args:
-        objective: (B, K) square metres, of `library_fits`; infinite for shapes not considered.
+        fits: of the K library shapes.
+        admitted: (B, K) bool, the shapes to choose from.
         named: (B,) index of the library shape that the network named.
         settings: see `CorrectorSettings`.
     """
-    best = objective.argmin(-1)
-    before = objective.gather(-1, named[:, None]).squeeze(-1)
-    after = objective.gather(-1, best[:, None]).squeeze(-1)
-    better = clearly_better(
-        before, after, settings.shape_significance, settings.second_order.move.surface_error_m
-    )
+    floor_m = settings.second_order.move.surface_error_m
+    cost = _with_contradiction(fits.objective, fits.contradiction, settings)
+    cost = cost.masked_fill(~admitted, torch.inf)
+    best = cost.argmin(-1)
+    before = cost.gather(-1, named[:, None]).squeeze(-1)
+    after = cost.gather(-1, best[:, None]).squeeze(-1)
+    better = clearly_better(before, after, settings.shape_significance, floor_m)
     return torch.where(better, best, named)
+
+
+def _with_contradiction(objective: Tensor, against: Tensor, settings: CorrectorSettings) -> Tensor:
+    floor_m = settings.second_order.move.surface_error_m
+    return objective + against * (objective + floor_m**2)
 
 
 def _check(

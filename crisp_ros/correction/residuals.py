@@ -104,14 +104,31 @@ def worth_moving(
     """Whether poses (B,) should move: the objective fell by more than can be by chance.
 
     The decoder's own surface error bends the objective: its lowest point is not the true pose, and
-    a pose that is already good should not follow it. How good it is the correspondences tell. A
-    network's errors are alike in neighbouring points; so the standard error of the coordinates'
-    mean is taken from the mean errors of eight parts of the object, which noise that is independent
-    from point to point hardly moves.
+    a pose that is already good should not follow it. How good it is the correspondences tell.
 
     Args:
         before, after: (B,) objectives, square metres.
         start, end: (B, N, 3) the points at either pose, object frame, metres.
+        pnc: (B, N, 3) their predicted object coordinates, metres.
+        weights: (B, N) of the correspondences, zero for outliers.
+        settings: see `MoveSettings`.
+    """
+    needed = settings.significance + contradiction(start, end, pnc, weights, settings)
+    return before - after > needed * (after + settings.surface_error_m**2)
+
+
+def contradiction(
+    start: Tensor, end: Tensor, pnc: Tensor, weights: Tensor, settings: MoveSettings
+) -> Tensor:
+    """How much the correspondences speak against motions (...), as a share of the objective.
+
+    A network's errors are alike in neighbouring points; so the standard error of the coordinates'
+    mean is taken from the mean errors of eight parts of the object, which noise that is independent
+    from point to point hardly moves.
+
+    Args:
+        start: (B, N, 3) the points before, object frame, metres.
+        end: (B, ..., N, 3) and after the motion.
         pnc: (B, N, 3) their predicted object coordinates, metres.
         weights: (B, N) of the correspondences, zero for outliers.
         settings: see `MoveSettings`.
@@ -123,11 +140,11 @@ def worth_moving(
     octant = ((start > middle) * bits).sum(-1, keepdim=True).expand_as(start)
     error = torch.where(used[..., None], share * (start - pnc), 0.0)
     parts = error.new_zeros(len(start), 8, 3).scatter_add(1, octant, error)
-    variance = parts.square().sum((-1, -2))
-    way = (torch.where(used[..., None], share, 0.0) * (end - start).square()).sum((-1, -2))
-    doubt = settings.contradiction * way / variance.clamp_min(1e-12)
-    needed = settings.significance + doubt.clamp_max(settings.contradiction_limit)
-    return before - after > needed * (after + settings.surface_error_m**2)
+    over = (len(start), *[1] * (end.ndim - 3))
+    variance = parts.square().sum((-1, -2)).clamp_min(1e-12).view(over)
+    start, share = (part.view(*over, *part.shape[1:]) for part in (start, share))
+    way = (torch.where(share > 0, share, 0.0) * (end - start).square()).sum((-1, -2))
+    return (settings.contradiction * way / variance).clamp_max(settings.contradiction_limit)
 
 
 def clearly_better(before: Tensor, after: Tensor, share: float, floor_m: float) -> Tensor:

@@ -107,10 +107,11 @@ def must_hold(parts: CorrectorParts) -> list[Verdict]:
         verdicts.append(_at_most(what, z["second_order_m"], z["before_m"] + _SAME_M))
     verdicts += [
         _at_least("LSQ finds the shape at the true pose", parts.shapes["lsq"], 0.95),
+        _at_least("pose and shape together find it", parts.shapes["corrector"], 0.95),
         _at_least(
             f"second order no worse than {parts.solvers['gradient_steps']} gradient steps",
             parts.solvers["no_worse"],
-            0.95,
+            1.0,
         ),
     ]
     return verdicts

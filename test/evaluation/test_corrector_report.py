@@ -102,6 +102,7 @@ def test_all_holds_where_all_is_well() -> None:
         ),
         ({"solvers": {"gradient_steps": 200, "no_worse": 0.9}}, "200 gradient steps"),
         ({"shapes": {"lsq": 0.9, "corrector": 1.0}}, "LSQ finds the shape"),
+        ({"shapes": {"lsq": 1.0, "corrector": 0.9}}, "pose and shape together"),
         (
             {
                 "z_steps": [
