@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -12,7 +14,10 @@ _PROBES = 1500
 
 
 def rotational_symmetries(
-    points: NDArray[np.float64], tolerance_m: float, max_order: int = 4
+    points: NDArray[np.float64],
+    tolerance_m: float,
+    max_order: int = 4,
+    distance: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
 ) -> NDArray[np.float64]:
     """The rotations that map a surface onto itself, identity first.
 
@@ -25,6 +30,8 @@ def rotational_symmetries(
         points: (N, 3) evenly spread surface samples, metres, object frame.
         tolerance_m: largest mean distance that still counts as the same shape.
         max_order: highest order of a discrete axis that is looked for.
+        distance: of points (M, 3), object frame, to the surface, (M,) metres; left out, that to the
+            nearest of `points`, which then must be dense.
 
     Returns:
         (S, 4, 4) object-frame transforms, a group up to the tolerance.
@@ -32,18 +39,19 @@ def rotational_symmetries(
     points = np.asarray(points, np.float64)
     centre = (points.min(0) + points.max(0)) / 2.0
     centred = points - centre
-    tree = cKDTree(centred)
+    if distance is None:
+        tree = cKDTree(points)
+        distance = lambda moved: tree.query(moved)[0]  # noqa: E731
     probes = centred[:: max(1, len(centred) // _PROBES)]
 
     def fits(rotation: NDArray[np.float64]) -> bool:
-        return bool(tree.query(probes @ rotation.T)[0].mean() <= tolerance_m)
+        return bool(distance(probes @ rotation.T + centre).mean() <= tolerance_m)
 
     group = [np.eye(3)]
-    found: list[NDArray[np.float64]] = []
     continuous = 0
     for axis in _candidate_axes(centred):
-        if any(abs(axis @ other) > np.cos(np.deg2rad(10.0)) for other in found):
-            continue  # the same axis once more, only less exact
+        if (np.abs(_axes(group) @ axis) > np.cos(np.deg2rad(10.0))).any():
+            continue  # an axis of the group once more, only less exact
         if fits(_turn(axis, 2.0 * np.pi * 0.137)) and fits(_turn(axis, 2.0 * np.pi * 0.291)):
             steps = _CONTINUOUS_STEPS
             continuous += 1
@@ -53,8 +61,6 @@ def rotational_symmetries(
         else:
             orders = [n for n in range(max_order, 1, -1) if fits(_turn(axis, 2.0 * np.pi / n))]
             steps = orders[0] if orders else 1
-        if steps > 1:
-            found.append(axis)
         turns = [_turn(axis, 2.0 * np.pi * i / steps) for i in range(steps)]
         group = _distinct([a @ b for a in turns for b in group])
     transforms = np.tile(np.eye(4), (len(group), 1, 1))
@@ -80,6 +86,13 @@ def _ball() -> NDArray[np.float64]:
 
 def _turn(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
     return Rotation.from_rotvec(axis * angle).as_matrix()
+
+
+def _axes(rotations: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Unit axes (A, 3) of those that turn."""
+    turns = Rotation.from_matrix(np.array(rotations)).as_rotvec()
+    angles = np.linalg.norm(turns, axis=1)
+    return turns[angles > 1e-3] / angles[angles > 1e-3, None]
 
 
 def _distinct(rotations: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
