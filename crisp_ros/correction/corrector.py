@@ -49,7 +49,8 @@ class CorrectorSettings:
         shape: "none" keeps the codes; "projected_gradient" is the h step of Algorithm 1; "lsq" is
             Algorithm 2, with the pose of the promising library shapes refined before they are
             compared.
-        rounds: alternations of pose and shape.
+        rounds: alternations of pose and shape, at most; an object stops before
+        round_tolerance: ... where one lowered its objective by no more than this share.
         restarts: the second-order solver starts anew, at most so often, from where it ended, for
             objects that it got nearer to their shape but not to
         restart_above_m: ... within this root mean square distance, metres.
@@ -66,6 +67,7 @@ class CorrectorSettings:
     solver: Literal["gradient", "second_order"] = "second_order"
     shape: Literal["none", "projected_gradient", "lsq"] = "lsq"
     rounds: int = 1
+    round_tolerance: float = 1e-3
     restarts: int = 2
     restart_above_m: float = 2.2e-3
     gradient: GradientSettings = field(default_factory=GradientSettings)
@@ -143,31 +145,49 @@ def correct(
         return Correction(T, codes, torch.zeros_like(points), points.new_zeros(0), iterations)
     if settings.shape == "lsq":
         T, codes = _library_start(decoder, objects, codes, library, T, settings)
+    objective = points.new_full((len(points),), torch.inf)
+    active = torch.arange(len(points), device=points.device)
     for turn in range(settings.rounds):
-        step = _pose_step(decoder, objects, codes, T, settings, turn)
+        some = _Objects(*(part[active] for part in objects))
+        step = _pose_step(decoder, some, codes[active], T[active], settings, turn)
         if turn == 0 and settings.shape == "lsq" and math.isfinite(settings.shape_ratio):
-            step, codes = _reconsidered(decoder, objects, codes, library, T, step, settings)
-        T, objective = step.T_object_camera, step.objective
-        iterations = iterations + step.iterations
-        if settings.shape == "projected_gradient":
-            shape = projected_gradient(
-                decoder,
-                transform(T, objects.points),
-                valid,
-                codes,
-                library.codes,
-                settings.projected_gradient,
-            )
-            codes, objective = shape.codes, shape.objective
-        elif settings.shape == "lsq" and not settings.active_shape.one_hot:
-            shape = least_squares(
-                decoder, transform(T, objects.points), valid, codes, library, settings.active_shape
-            )
-            better = shape.objective < objective
-            codes = torch.where(better[:, None], shape.codes, codes)
-            objective = torch.minimum(shape.objective, objective)
+            step, codes = _reconsidered(decoder, some, codes, library, T, step, settings)
+        iterations = iterations.index_add(0, active, step.iterations)
+        found, after = _shape_step(decoder, some, codes[active], library, step, settings)
+        T = T.index_copy(0, active, step.T_object_camera)
+        codes = codes.index_copy(0, active, found)
+        going = objective[active] - after > settings.round_tolerance * after
+        objective = objective.index_copy(0, active, after)
+        active = active[going]
+        if len(active) == 0:
+            break
     z = torch.where(valid[..., None], transform(T, objects.points), 0.0)
     return Correction(T, codes, z, objective, iterations)
+
+
+def _shape_step(
+    decoder: ShapeDecoder,
+    objects: _Objects,
+    codes: Tensor,
+    library: ShapeLibrary | None,
+    step: PoseStep,
+    settings: CorrectorSettings,
+) -> tuple[Tensor, Tensor]:
+    """Codes (B, C) and objectives (B,) of the objects after the shape's turn at their new poses."""
+    if settings.shape == "none" or (settings.shape == "lsq" and settings.active_shape.one_hot):
+        return codes, step.objective
+    z = transform(step.T_object_camera, objects.points)
+    if settings.shape == "projected_gradient":
+        shape = projected_gradient(
+            decoder, z, objects.valid, codes, library.codes, settings.projected_gradient
+        )
+        return shape.codes, shape.objective
+    shape = least_squares(decoder, z, objects.valid, codes, library, settings.active_shape)
+    better = shape.objective < step.objective
+    return (
+        torch.where(better[:, None], shape.codes, codes),
+        torch.minimum(shape.objective, step.objective),
+    )
 
 
 def _pose_step(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.pipeline import ObjectEstimate
 from crisp_ros.tracking.pose_filter import PoseFilter
+from crisp_ros.tracking.turn_votes import TurnVotes
 from crisp_ros.tracking.view_buffer import ViewBuffer
 
 _VELOCITY_TIME_S = 0.2  # over which the velocity is smoothed
@@ -86,6 +87,7 @@ class Track:
         shape_certified, shape_score: the best that a frame said of it.
         reference: (4, 4) the pose that symmetric poses keep near to, and whether it is certified
             and when it was taken.
+        votes: of the frames, which of the look-alike poses it has.
         views: of it, from the first one on.
         views_used, smallest_eigenvalue: at the last solve.
         degenerate: when other shapes were last tried on its views, and
@@ -106,6 +108,7 @@ class Track:
     shape_certified: bool
     shape_score: float
     pose_filter: PoseFilter | None
+    votes: TurnVotes
     velocity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
     sightings: int = 0
     confirmed: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -92,6 +92,7 @@ class TrackShapes:
         depth: DepthPoints | None,
         certificate: CertificateSettings,
         visibility: VisibilitySettings | None,
+        turned: Mapping[int, ObjectEstimate] | None = None,
     ) -> list[ObjectEstimate]:
         """The estimates, fitted to the shapes of their tracks; some tracks take other shapes.
 
@@ -99,7 +100,10 @@ class TrackShapes:
             sightings: of one frame.
             depth: its points; an estimate without any keeps its own shape.
             certificate, visibility: of the estimator.
+            turned: estimates of some sightings, by index, at another pose that looks alike; fitted
+                there, and kept where they are certified there too.
         """
+        turned = turned or {}
         final = [sighting.estimate for sighting in sightings]
         other = []
         for i in self._of_other_shape(sightings):
@@ -109,9 +113,14 @@ class TrackShapes:
             else:
                 other.append(i)
         chosen = [sightings[i] for i in other]
+        chosen += [Sighting(sightings[i].track, estimate) for i, estimate in turned.items()]
         fitted = reposed(self._decoder, chosen, depth, certificate, visibility, self._settings.pose)
+        for i, estimate in zip(turned, fitted[len(other) :], strict=True):
+            if estimate is not None and estimate.certified:
+                final[i] = estimate
         conflicts = set()
-        for i, (track, own), estimate in zip(other, chosen, fitted, strict=True):
+        for i, estimate in zip(other, fitted[: len(other)], strict=True):
+            track, own = sightings[i]
             if estimate is not None:
                 final[i] = estimate
             if own.certified and not (estimate is not None and estimate.certified):

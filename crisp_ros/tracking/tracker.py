@@ -23,10 +23,13 @@ from crisp_ros.tracking.association import AssociationSettings, Candidates, assi
 from crisp_ros.tracking.depth_points import DepthPoints
 from crisp_ros.tracking.equivalent_poses import box_corners, nearest_equivalent
 from crisp_ros.tracking.known_shapes import KnownShapes
+from crisp_ros.tracking.look_alikes import LookAlikes
 from crisp_ros.tracking.pose_filter import PoseFilter, PoseFilterSettings, largest_motion
 from crisp_ros.tracking.ranges import check_ranges, ranged
+from crisp_ros.tracking.steady_turns import SteadyTurns
 from crisp_ros.tracking.track import Sighting, Track, TrackedObject, TrackState, invert, posed
 from crisp_ros.tracking.track_shapes import TrackShapes, TrackShapesSettings
+from crisp_ros.tracking.turn_votes import TurnVotes
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class TrackerSettings:
         symmetry_tolerance: see `KnownShapes`.
         reference_s: an uncertified pose becomes the one that symmetric poses keep near to only when
             the last certified one is older than this.
+        turn_votes: so many certified frames decide which of the poses that look alike to depth a
+            track has; 1 follows every frame.
         max_tracks: the longest unseen end when there are more.
     """
 
@@ -58,6 +63,7 @@ class TrackerSettings:
     time_jump_s: float = ranged(0.1, 0.0, 60.0)
     symmetry_tolerance: float = ranged(0.25, 0.0, 1.0)
     reference_s: float = ranged(1.0, 0.0, 60.0)
+    turn_votes: int = ranged(25, 1, 1000)
     max_tracks: int = ranged(100, 1, 10000)
 
     def __post_init__(self) -> None:
@@ -110,7 +116,8 @@ class Tracker:
        shape (`costs`, `assignment`). Those left over become new tracks.
     2. Of a symmetric shape's equivalent poses, the one nearest to the track's last certified pose
        is taken. The symmetries of the frame's own shape count: a mug that looks like a cup while
-       its handle is hidden has a cup's ambiguity.
+       its handle is hidden has a cup's ambiguity. Where only the print tells poses apart, the last
+       frames vote (`TurnVotes`), and an outvoted frame's points are fitted anew.
     3. Where the frame's shape is not the track's, the frame's points are fitted to the track's, and
        the certificate is tested again. A track keeps its shape: without a certified view the best
        score decides, with one the views together (5), and else only a lasting conflict.
@@ -148,6 +155,7 @@ class Tracker:
         self.certificate = certificate or CertificateSettings()
         self.visibility = visibility
         self._decoder, self._library, self._device = decoder, library, torch.device(device)
+        self._turns = SteadyTurns(LookAlikes(decoder, library)) if library is not None else None
         self._tracks: list[Track] = []
         self._unfinished: _Unfinished | None = None
         self._count = 0
@@ -210,7 +218,10 @@ class Tracker:
             Sighting(track, self._steadied(track, estimate, T_fixed_camera))
             for track, estimate in zip(tracks, sound, strict=True)
         ]
-        final = self._shapes.settled(sightings, depth, self.certificate, self.visibility)
+        turned = {}
+        if self._turns is not None:
+            turned = self._turns.outvoted(sightings, self._known, T_fixed_camera)
+        final = self._shapes.settled(sightings, depth, self.certificate, self.visibility, turned)
         objects = tuple(
             self._seen(sighting.track, estimate, T_fixed_camera)
             for sighting, estimate in zip(sightings, final, strict=True)
@@ -239,6 +250,8 @@ class Tracker:
         tracks = [sighting.track for sighting in sightings]
         self._shapes.solve(tracks)
         self._shapes.check(tracks, self.certificate)
+        if self._turns is not None:
+            self._turns.prepare(tracks, self._known)
 
     def _dead(self, stamp_s: float) -> tuple[str, ...]:
         """Ends the tracks that were not seen for too long."""
@@ -309,6 +322,7 @@ class Tracker:
             shape_certified=estimate.certified,
             shape_score=estimate.score,
             pose_filter=PoseFilter(smoothing) if smoothing is not None else None,
+            votes=TurnVotes(self.settings.turn_votes),
         )
         self._tracks.append(track)
         return track

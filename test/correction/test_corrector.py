@@ -206,3 +206,23 @@ def test_errors_say_what_to_do(known) -> None:
         CorrectorSettings(shape="cvxpy")
     with pytest.raises(ValueError, match="at least 1"):
         CorrectorSettings(rounds=0)
+
+
+def test_an_object_stops_alternating_where_nothing_is_gained(known) -> None:
+    seen = observe(known.named(*NAMES), Noise(0.001, 0.0, 0.003), seed=9, count=150)
+    mixing = CorrectorSettings(solver="gradient", shape="projected_gradient", rounds=1)
+
+    def corrected(rounds, tolerance, rows=slice(None)):
+        chosen = dataclasses.replace(mixing, rounds=rounds, round_tolerance=tolerance)
+        parts = [part[rows] for part in seen[:3]]
+        return correct(known.decoder, *parts, known.codes(*NAMES)[rows], known.library, chosen)
+
+    always = corrected(5, -1.0)
+    stopping = corrected(5, 0.05)
+    assert (stopping.iterations <= always.iterations).all()
+    assert (stopping.iterations < always.iterations).any()
+    assert (stopping.objective <= corrected(1, 0.05).objective + 1e-9).all()
+    for b in range(len(NAMES)):
+        alone = corrected(5, 0.05, slice(b, b + 1))
+        assert alone.iterations[0] == stopping.iterations[b]
+        torch.testing.assert_close(alone.objective[0], stopping.objective[b], rtol=1e-3, atol=1e-9)

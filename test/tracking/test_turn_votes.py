@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from tracking.scenes import CAN, MUG, AnalyticDecoder, estimate, library, pose, random_pose, turns
+
+from crisp_ros.tracking.depth_points import DepthPoints
+from crisp_ros.tracking.equivalent_poses import symmetry_group
+from crisp_ros.tracking.look_alikes import LookAlikes
+from crisp_ros.tracking.tracker import Tracker, TrackerSettings
+from crisp_ros.tracking.turn_votes import TurnVotes
+
+HALF = symmetry_group(turns([0, 0, 1], 2))
+ROUND = symmetry_group(turns([0, 0, 1], 36))
+BOX = np.array([-0.03, -0.02, -0.05]), np.array([0.03, 0.02, 0.05])
+
+
+def turned(T, degrees):
+    return T @ pose((0, 0, 0), (0, 0, np.deg2rad(degrees)))
+
+
+def angle(a, b):
+    return np.rad2deg(Rotation.from_matrix(a[:3, :3].T @ b[:3, :3]).magnitude())
+
+
+def answers(votes, group, angles, T=None):
+    T = pose((0.1, 0.0, 0.7), (0.4, -1.0, 0.2)) if T is None else T
+    found = [votes.settled(turned(T, a), 0, group, *BOX) for a in angles]
+    return [round(angle(T, f)) for f in found]
+
+
+def test_a_frame_that_is_outvoted_does_not_turn_the_object():
+    assert answers(TurnVotes(9), HALF, [0, 0, 180, 0, 180, 180, 0, 0]) == [0] * 8
+
+
+def test_what_most_frames_say_wins_in_the_end():
+    votes = TurnVotes(9)
+    assert answers(votes, HALF, [180, 0, 0]) == [180, 180, 0]
+    # Four frames of a full window do not turn it, five do.
+    assert answers(votes, HALF, [0] * 9 + [180] * 5) == [0] * 13 + [180]
+
+
+def test_the_turn_of_a_round_shape_is_settled_to_within_forty_degrees():
+    found = answers(TurnVotes(9), ROUND, [0, 10, 20, 120, 30, 250, 20, 20])
+    assert found == [0, 10, 20, 20, 30, 30, 20, 20]
+
+
+def test_motion_is_followed_between_look_alikes():
+    votes = TurnVotes(9)
+    T = pose((0.0, 0.0, 0.8), (0.3, 0.2, 0.0))
+    for i in range(40):
+        moved = turned(T, 15.0 * i)  # over a whole turn, and upside down now and then
+        seen = turned(moved, 180.0) if i % 4 == 3 else moved
+        assert angle(votes.settled(seen, 0, HALF, *BOX), moved) < 1e-3
+
+
+def test_another_shape_begins_anew_and_a_window_of_one_follows_every_frame():
+    votes = TurnVotes(9)
+    T = pose()
+    for _ in range(5):
+        votes.settled(T, 0, HALF, *BOX)
+    assert angle(votes.settled(turned(T, 180), 1, HALF, *BOX), T) == pytest.approx(180)
+    assert answers(TurnVotes(1), HALF, [0, 180, 0, 180]) == [0, 180, 0, 180]
+
+
+def test_look_alikes_are_those_of_the_surface_not_of_the_print():
+    shapes = (CAN, MUG)
+    known = library(shapes)
+    found = LookAlikes(AnalyticDecoder(shapes), known)
+    assert found.known(0) is None
+    assert len(found.find(0).transforms) == 72 and len(found.find(0).axes) == 1
+    assert len(found.find(1).axes) == 0  # the handle
+    assert found.known(0) is found.find(0)
+
+
+@pytest.mark.parametrize("window", [1, 25])
+def test_a_misread_print_does_not_turn_a_tracked_can(window):
+    """The outvoted frame is fitted anew: it keeps its certificate, and does not move."""
+    rng = np.random.default_rng(5)
+    shapes = (CAN, MUG)
+    T = random_pose(rng, 0.1)
+    tracker = Tracker(AnalyticDecoder(shapes), library(shapes), TrackerSettings(turn_votes=window))
+    angles = rng.uniform(-np.pi, np.pi, 400)
+    heights = rng.uniform(-0.05, 0.05, 400)
+    surface = np.stack([0.033 * np.cos(angles), 0.033 * np.sin(angles), heights], axis=1)
+    points = torch.from_numpy(surface @ T[:3, :3].T + T[:3, 3]).float()[None]
+    depth = DepthPoints((1,), points, torch.ones(1, 400).bool(), torch.ones(1).bool(), None)
+    poses = []
+    for i in range(12):
+        seen = estimate(1, turned(T, 130.0 if i in (5, 9) else 3.0 * (i % 2)), 0, shapes)
+        frame = tracker.update(0.1 * i, [seen], depth=depth)
+        tracker.finish()
+        assert frame.objects[0].estimate.certified
+        poses.append(frame.objects[0].T_fixed_object)
+    off = [angle(T, p) for p in poses]
+    assert all(off[i] < 10.0 for i in range(12) if i not in (5, 9))
+    assert all((off[i] < 10.0) == (window > 1) for i in (5, 9))
+    assert max(np.linalg.norm(p[:3, 3] - T[:3, 3]) for p in poses) < 1e-3
