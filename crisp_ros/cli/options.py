@@ -11,9 +11,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-import crisp_ros
-
-CHECKPOINT_NAME = "crisp_ycbv_compact.safetensors"
+from crisp_ros.share import DEFAULT_CHECKPOINT, share_directory
 
 
 class OptionError(ValueError):
@@ -26,7 +24,7 @@ def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help=f"model file (default: models/{CHECKPOINT_NAME} of the package)",
+        help=f"model file (default: {DEFAULT_CHECKPOINT} of the package)",
     )
 
 
@@ -107,13 +105,15 @@ def checkpoint_path(given: Path | None) -> Path:
     """
     if given is not None:
         return given
-    for parent in Path(crisp_ros.__file__).resolve().parents[1:]:
-        for folder in (parent / "models", parent / "share" / "crisp_ros" / "models"):
-            if (folder / CHECKPOINT_NAME).is_file():
-                return folder / CHECKPOINT_NAME
-    raise OptionError(
-        f"models/{CHECKPOINT_NAME} did not come with this installation; name one by --checkpoint"
-    )
+    try:
+        path = share_directory() / DEFAULT_CHECKPOINT
+    except FileNotFoundError as error:
+        raise OptionError(f"{error}; or name a model file by --checkpoint") from error
+    if not path.is_file():
+        raise OptionError(
+            f"{path} did not come with this installation; name a model file by --checkpoint"
+        )
+    return path
 
 
 @contextmanager

@@ -13,9 +13,7 @@ from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.node.parameters import Parameters, resolved_device
 from crisp_ros.pipeline import Estimator, EstimatorSettings
-from crisp_ros.share import share_directory
-
-DEFAULT_CHECKPOINT = Path("models") / "crisp_ycbv_compact.safetensors"
+from crisp_ros.share import DEFAULT_CHECKPOINT, share_directory
 
 
 def make_estimator(parameters: Parameters) -> Estimator:

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import crisp_ros
-from crisp_ros.cli import options
+from crisp_ros import share
 from crisp_ros.cli.options import OptionError, checkpoint_path, device, output_file, progress
 
 
@@ -26,19 +25,22 @@ def test_a_folder_is_no_output_file(tmp_path: Path) -> None:
         output_file(str(tmp_path))
 
 
-@pytest.mark.parametrize("folder", ["models", "share/crisp_ros/models"])
+@pytest.mark.parametrize("folder", [".", "share/crisp_ros"])
 def test_the_default_model_is_found_beside_source_and_installation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
-    package = tmp_path / "lib/python3/site-packages/crisp_ros/__init__.py"
-    monkeypatch.setattr(crisp_ros, "__file__", str(package))
-    monkeypatch.setattr(options, "CHECKPOINT_NAME", "none_of_this_name.safetensors")
-    with pytest.raises(OptionError, match="--checkpoint"):
+    monkeypatch.setattr(share, "__file__", str(tmp_path / "crisp_ros" / "share.py"))
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "nowhere"))
+    with pytest.raises(OptionError, match="package.xml.*--checkpoint"):
         checkpoint_path(None)
-    place = (package.parents[1] if folder == "models" else tmp_path) / folder
-    place.mkdir(parents=True)
-    (place / options.CHECKPOINT_NAME).touch()
-    assert checkpoint_path(None) == place / options.CHECKPOINT_NAME
+    place = tmp_path / folder
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "package.xml").touch()
+    with pytest.raises(OptionError, match="did not come.*--checkpoint"):
+        checkpoint_path(None)
+    (place / share.DEFAULT_CHECKPOINT).parent.mkdir()
+    (place / share.DEFAULT_CHECKPOINT).touch()
+    assert checkpoint_path(None) == place / share.DEFAULT_CHECKPOINT
     assert checkpoint_path(Path("other")) == Path("other")
 
 
