@@ -71,6 +71,7 @@ class CrispNode(LifecycleNode):
         """
         super().__init__(name, **options)
         self._label = "unconfigured"
+        self._problem = ""  # because of which the last transition failed
         self._make_estimator = make_estimator
         self._tracking = Tracking(self)
         self._estimator: Estimator | None = None
@@ -95,6 +96,7 @@ class CrispNode(LifecycleNode):
         self.enabled = True
         self._offered = Services(self, self, self._self_training)
         self._diagnostics.add("stream", self._report_stream)
+        self._diagnostics.add("lifecycle", self._report_lifecycle)
         self._refuse_transitions_politely()
 
     # Transitions. rclpy swallows what they raise, so each reports its own errors.
@@ -114,9 +116,7 @@ class CrispNode(LifecycleNode):
         except Exception as error:  # whatever it is, the node stays, and says it
             self._release()
             self._diagnostics.model = ModelStatus({}, f"cannot configure: {error}")
-            self.get_logger().error(f"cannot configure: {error}")
-            self._diagnostics.update()
-            return FAILURE
+            return self._refused(f"cannot configure: {error}")
         self._diagnostics.model = ModelStatus(
             {
                 "version": self._estimator.model_version,
@@ -129,8 +129,7 @@ class CrispNode(LifecycleNode):
         self.get_logger().info(
             f"model {self._estimator.model_version} ready after {time.monotonic() - start:.1f} s"
         )
-        self._label = "inactive"
-        return SUCCESS
+        return self._reached("inactive")
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribes and starts to work."""
@@ -142,40 +141,44 @@ class CrispNode(LifecycleNode):
             self._inputs.unsubscribe()
             self._tracking.stop()
             super().on_deactivate(state)
-            self.get_logger().error(f"cannot activate: {error}")
-            return FAILURE
+            return self._refused(f"cannot activate: {error}")
         self._worker.start()
         self._self_training.start()
         self._outputs.publish_model(self._estimator.model_version, self._model_file())
-        self._label = "active"
-        return SUCCESS
+        return self._reached("active")
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops listening and working; the model stays."""
         self._stop()
         super().on_deactivate(state)
-        self._label = "inactive"
-        return SUCCESS
+        return self._reached("inactive")
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lets go of the model and its memory."""
         self._release()
-        self._label = "unconfigured"
-        return SUCCESS
+        return self._reached("unconfigured")
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Ends all work, whatever the state."""
         self._stop()
         self._release()
-        self._label = "finalized"
-        return SUCCESS
+        return self._reached("finalized")
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Goes back to the beginning."""
         self._stop()
         self._release()
-        self._label = "unconfigured"
+        return self._reached("unconfigured")
+
+    def _reached(self, label: str) -> TransitionCallbackReturn:
+        self._label, self._problem = label, ""
         return SUCCESS
+
+    def _refused(self, problem: str) -> TransitionCallbackReturn:
+        self._problem = problem
+        self.get_logger().error(problem)
+        self._diagnostics.update()
+        return FAILURE
 
     def close(self) -> None:
         """Ends the threads, before the node is destroyed."""
@@ -294,6 +297,13 @@ class CrispNode(LifecycleNode):
             stat.summary(DiagnosticStatus.OK, "switched off by ~/enable; ~/estimate works")
         return stat
 
+    def _report_lifecycle(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        if self._problem:
+            stat.summary(DiagnosticStatus.ERROR, f"{self._label}: {self._problem}")
+        else:
+            stat.summary(DiagnosticStatus.OK, self._label)
+        return stat
+
     # The worker's thread
 
     def _process(self, numbered: _Numbered) -> None:
@@ -340,13 +350,14 @@ class CrispNode(LifecycleNode):
             self.get_logger().warning(str(error), throttle_duration_sec=5.0, skip_first=False)
             self._offered.frame_failed(self._number, str(error))
             return LeftOut.PLACELESS
-        stage_ms["tracking"] = 1e3 * (time.perf_counter() - start)
-        self._self_training.offer(trace, {o.estimate.label: o.id for o in tracked.objects})
+        stage_ms["fits"] = tracked.fit_ms
+        stage_ms["tracking"] = 1e3 * (time.perf_counter() - start) - tracked.fit_ms
         estimate = tracked.estimate_of(trace.estimate)
-        self._monitor.tracked((*tracked.objects, *tracked.unseen))
         known = self._known.updated((*tracked.objects, *tracked.held))
         self._outputs.publish_estimate(header, known, estimate, stage_ms, parameters)
         delay = self.get_clock().now() - Time.from_msg(header.stamp)
+        self._self_training.offer(trace, {o.estimate.label: o.id for o in tracked.objects})
+        self._monitor.tracked((*tracked.objects, *tracked.unseen))
         self._outputs.publish_model(estimate.model_version, self._model_file())
         ended = self._known.ended(tracked.ended)
         self._outputs.publish_ends(ended, parameters)

@@ -39,6 +39,7 @@ LABEL_INFO_TOPIC = "label_info"
 TOPICS = {**IMAGE_TOPICS, "camera_info": CAMERA_INFO_TOPIC}
 
 _KINDS = {"rgb": "colour", "depth": "depth", "segmentation": "segmentation"}
+_CALIBRATIONS = 100  # that are kept, as many as images may wait for a slow segmentation
 _JUMP_S = 1.0  # a stamp older than the newest by more is a new run of a recording, not a late image
 
 
@@ -52,8 +53,9 @@ class Received(NamedTuple):
 class Inputs:
     """The node's subscriptions; calls `on_frame` with what belongs together.
 
-    Images wait for partners with a stamp less than `sync_slop` away. The calibration is the latest
-    that came. When stamps jump back, all that waits is forgotten and `on_jump` is called.
+    Images wait for partners with a stamp less than `sync_slop` away. The calibration is that with
+    the colour image's stamp, or else the latest that came. When stamps jump back, all that waits is
+    forgotten and `on_jump` is called.
     """
 
     def __init__(
@@ -73,7 +75,8 @@ class Inputs:
         self._newest: dict[str, int] = {}
         self._from_the_past: list[tuple[str, Any]] = []
         self._last_frame = -1
-        self._camera_info: CameraInfo | None = None
+        self._calibrations: dict[int, CameraInfo] = {}  # by stamp, in the order of their arrival
+        self._used: CameraInfo | None = None  # for the last frame
         self._together: tuple[Any, Any, Any] | None = None
         self.label_names: dict[int, str] = {}
         self.run = 0
@@ -113,7 +116,8 @@ class Inputs:
         self._subscriptions.clear()
         self._monitor.await_inputs(None)
         self._begin_run()
-        self._camera_info = None
+        self._calibrations.clear()
+        self._used = None
 
     def _topics(self, parameters: Parameters) -> dict[str, tuple[type, str]]:
         """Type and resolved topic of each input; image_transport adds to names after remapping."""
@@ -218,14 +222,22 @@ class Inputs:
 
     def _camera_info_received(self, message: CameraInfo) -> None:
         stamp = self._note("camera_info", message)
-        before, self._camera_info = self._camera_info, message
+        self._calibrations.pop(stamp, None)
+        self._calibrations[stamp] = message
+        while len(self._calibrations) > _CALIBRATIONS:
+            del self._calibrations[next(iter(self._calibrations))]
         if self._together is None:
             return
         # A new calibration may come a bit later than its images: they are handed on once more.
-        is_new = before is None or calibration(before) != calibration(message)
-        if is_new and (before is None or stamp <= self._last_frame):
+        first, other = self._used is None, self._calibration()
+        if first or (stamp <= self._last_frame and calibration(other) != calibration(self._used)):
             self._monitor.repeated()
-            self._hand_on(*self._together)
+            self._hand_on()
+
+    def _calibration(self) -> CameraInfo:
+        """Of the last frame."""
+        latest = next(reversed(self._calibrations.values()))
+        return self._calibrations.get(self._last_frame, latest)
 
     def _label_info_received(self, message: LabelInfo) -> None:
         self.label_names = {entry.class_id: entry.class_name for entry in message.class_map}
@@ -276,14 +288,14 @@ class Inputs:
             return
         self._last_frame = stamp
         self._together = (rgb, depth, segmentation)
-        if self._camera_info is None:
+        if not self._calibrations:
             self.leave_out(stamp, LeftOut.UNCALIBRATED)
         else:
-            self._hand_on(*self._together)
+            self._hand_on()
 
-    def _hand_on(self, rgb: Any, depth: Any, segmentation: Any) -> None:
-        messages = FrameMessages(rgb, depth, segmentation, self._camera_info)
-        self._on_frame(Received(messages, self.run))
+    def _hand_on(self) -> None:
+        self._used = self._calibration()
+        self._on_frame(Received(FrameMessages(*self._together, self._used), self.run))
 
     def leave_out(self, stamp: int, cause: LeftOut) -> None:
         """Notes a frame, by its colour image's stamp in nanoseconds, that is not estimated."""

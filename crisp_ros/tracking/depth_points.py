@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Trace
 
@@ -15,13 +16,17 @@ class DepthPoints(NamedTuple):
     """Depth points of B objects of one frame, on the estimator's device.
 
     labels: of the objects. points: (B, N, 3) camera frame, metres. valid: (B, N) bool.
-    registered: (B,) bool, the network's coordinates agreed on a pose. frame: the images, for the
+    predicted: (B, N, 3) where the network's coordinates lie at the estimated pose, camera frame,
+    metres. weights: (B, N) of these, zero for outliers. registered: (B,) bool, the network's
+    coordinates agreed on a pose. frame: the images, for the
     conditions of free space and silhouette; None leaves these out.
     """
 
     labels: tuple[int, ...]
     points: Tensor
     valid: Tensor
+    predicted: Tensor
+    weights: Tensor
     registered: Tensor
     frame: Frame | None
 
@@ -40,6 +45,10 @@ def depth_points(trace: Trace, frame: Frame | None = None) -> DepthPoints | None
         tuple(label for part in parts for label in part.labels.tolist()),
         torch.cat([part.points for part in parts]),
         torch.cat([part.valid for part in parts]),
+        torch.cat(
+            [transform(invert(s.correction.T_object_camera), s.pnc) for s in trace.solutions]
+        ),
+        torch.cat([s.registration.inliers.to(s.pnc.dtype) for s in trace.solutions]),
         torch.cat([s.registration.converged for s in trace.solutions]),
         frame,
     )

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import roma
 import torch
+from numpy.typing import NDArray
 
 from crisp_ros.correction.certificate import Certificate, CertificateSettings, certify, condition
+from crisp_ros.correction.covariance import pose_covariance
 from crisp_ros.correction.second_order import SecondOrderSettings, refine
 from crisp_ros.correction.surface import SurfacePoints, surface_points
 from crisp_ros.correction.visibility import VisibilitySettings, visibility_conditions
@@ -32,7 +34,8 @@ def reposed(
     """The estimate of each sighting with its track's shape; None where there are no points.
 
     The estimate's own pose is where the fit starts, and its prior. All conditions of the estimator
-    are tested again: those of free space and silhouette where the frame is at hand.
+    are tested again: those of free space and silhouette where the frame is at hand. Where the
+    estimates have a covariance, these have theirs.
 
     Args:
         decoder: f_d.
@@ -54,6 +57,7 @@ def reposed(
     T_camera_object = torch.from_numpy(np.stack([e.T_camera_object for e in estimates]))
     T = invert(T_camera_object).to(points)
     pnc = transform(T, points)
+    coordinates = transform(T, depth.predicted[rows])
     T = refine(decoder, points, pnc, valid.to(points.dtype), valid, codes, T, pose).T_object_camera
     conditions = [
         condition("registration", depth.registered[rows], depth.registered[rows], _no_pose)
@@ -70,11 +74,16 @@ def reposed(
         )
     sizes = codes.new_tensor([float(np.linalg.norm(s.upper - s.lower)) for s in shapes])
     verdict = certify(decoder, points, valid, T, codes, certificate, sizes, conditions)
+    covariances: list[NDArray[np.float64] | None] = [None] * len(known)
+    if any(e.covariance is not None for e in estimates):
+        weights = depth.weights[rows]
+        covariance = pose_covariance(decoder, points, coordinates, weights, valid, codes, T)
+        covariances = list(covariance.cpu().numpy())
     T = T.double().cpu()
     rotation = roma.special_procrustes(T[:, :3, :3])
     poses = invert(from_rotation_translation(rotation, T[:, :3, 3])).numpy()
-    for i, estimate, shape, pose_found, told in zip(
-        known, estimates, shapes, poses, _told(verdict, certificate), strict=True
+    for i, estimate, shape, pose_found, covariance_found, told in zip(
+        known, estimates, shapes, poses, covariances, _told(verdict, certificate), strict=True
     ):
         fitted[i] = dataclasses.replace(
             estimate,
@@ -82,7 +91,7 @@ def reposed(
             code=shape.code,
             lower=shape.lower,
             upper=shape.upper,
-            covariance=None,
+            covariance=covariance_found,
             **(told | _still_unknown(estimate, bool(told["certified"]))),
         )
     return fitted

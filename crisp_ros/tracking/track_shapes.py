@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -93,8 +94,10 @@ class TrackShapes:
         certificate: CertificateSettings,
         visibility: VisibilitySettings | None,
         turned: Mapping[int, ObjectEstimate] | None = None,
-    ) -> list[ObjectEstimate]:
+    ) -> tuple[list[ObjectEstimate], float]:
         """The estimates, fitted to the shapes of their tracks; some tracks take other shapes.
+
+        The second is what the fits took, milliseconds.
 
         Args:
             sightings: of one frame.
@@ -114,7 +117,9 @@ class TrackShapes:
                 other.append(i)
         chosen = [sightings[i] for i in other]
         chosen += [Sighting(sightings[i].track, estimate) for i, estimate in turned.items()]
+        start = time.perf_counter()
         fitted = reposed(self._decoder, chosen, depth, certificate, visibility, self._settings.pose)
+        fit_ms = 1e3 * (time.perf_counter() - start)
         for i, estimate in zip(turned, fitted[len(other) :], strict=True):
             if estimate is not None and estimate.certified:
                 final[i] = estimate
@@ -133,7 +138,7 @@ class TrackShapes:
             track.conflicts = track.conflicts if i in conflicts else 0
             track.shape_certified |= final[i].certified
             track.shape_score = max(track.shape_score, final[i].score)
-        return final
+        return final, fit_ms
 
     def keep_views(
         self,

@@ -75,7 +75,8 @@ class TrackedFrame(NamedTuple):
 
     objects: those seen, in the order of their estimates. unseen: the other tracks, where they are
     taken to be. ended: ids that are gone for good. rejected: estimates that cannot be tracked.
-    restarted: time had jumped back, and all earlier tracks ended.
+    restarted: time had jumped back, and all earlier tracks ended. fit_ms: milliseconds that poses
+    took which were fitted anew.
     """
 
     objects: tuple[TrackedObject, ...]
@@ -83,6 +84,7 @@ class TrackedFrame(NamedTuple):
     ended: tuple[str, ...]
     rejected: tuple[Rejected, ...]
     restarted: bool
+    fit_ms: float
 
     @property
     def held(self) -> tuple[TrackedObject, ...]:
@@ -221,7 +223,9 @@ class Tracker:
         turned = {}
         if self._turns is not None:
             turned = self._turns.outvoted(sightings, self._known, T_fixed_camera)
-        final = self._shapes.settled(sightings, depth, self.certificate, self.visibility, turned)
+        final, fit_ms = self._shapes.settled(
+            sightings, depth, self.certificate, self.visibility, turned
+        )
         objects = tuple(
             self._seen(sighting.track, estimate, T_fixed_camera)
             for sighting, estimate in zip(sightings, final, strict=True)
@@ -231,7 +235,7 @@ class Tracker:
             self._held(track, T_fixed_camera) for track in self._tracks if track.id not in seen
         )
         self._unfinished = _Unfinished(sightings, final, depth, stamp_s)
-        return TrackedFrame(objects, unseen, ended + self._surplus(), rejected, restarted)
+        return TrackedFrame(objects, unseen, ended + self._surplus(), rejected, restarted, fit_ms)
 
     @torch.no_grad()
     def finish(self) -> None:

@@ -65,7 +65,7 @@ def test_objects_and_transforms_answer_a_frame(peer: Peer) -> None:
     assert [o.certified for o in answer.estimates] == [True, True, False]
     assert answer.estimates[2].reason == REASON
     assert answer.model_version == "fake-1"
-    assert answer.stage_names == ["convert", "network", "tracking"]
+    assert answer.stage_names == ["convert", "network", "fits", "tracking"]
     found = transforms(peer, answer.header)
     assert set(found) == {"mug_1", "object_2"}  # without a certificate no transform
     for o in answer.estimates:

@@ -113,6 +113,14 @@ def test_a_calibration_that_changes_is_used_for_the_images_it_came_with(bench: B
     assert len(bench.frames) == 4
 
 
+def test_a_late_frame_gets_the_calibration_of_its_time(bench: Bench) -> None:
+    for second, width in ((1, 640), (2, 320), (3, 320)):
+        bench.deliver("camera_info", second * SECOND, width=width)
+    bench.images(SECOND)  # its segmentation took two seconds
+    bench.images(2 * SECOND)
+    assert [f.messages.camera_info.width for f in bench.frames] == [640, 320]
+
+
 def test_frames_older_than_the_last_are_dropped_and_counted(bench: Bench) -> None:
     bench.deliver("camera_info", SECOND)
     bench.images(5 * SECOND)

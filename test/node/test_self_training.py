@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from adaptation_samples import CHECKPOINT, shipped_model
+from crisp_ros.srv import SaveCheckpoint
 from diagnostic_msgs.msg import DiagnosticStatus
 from diagnostic_updater import DiagnosticStatusWrapper
 from lifecycle_msgs.msg import Transition
-from node.peer import Scene, graph
+from node.peer import LATCHED, Peer, Scene, graph
+from std_srvs.srv import Trigger
+from vision_msgs.msg import VisionInfo
 
 from crisp_ros.adaptation.reference import ReferenceError
 from crisp_ros.network.checkpoint import Model, load_model, save_model
@@ -102,3 +105,54 @@ def test_the_node_learns_beside_its_estimates_and_says_why_it_cannot(tmp_path: P
         values = {v.key: v.value for v in status.values}
         assert int(values["held-back samples"]) + int(values["certified samples"]) >= 1
         assert peer.set_parameters(self_training=False) != []
+
+
+def values_of(peer: Peer, text: str) -> dict[str, str]:
+    status = peer.diagnosis("self-training", text)
+    return {v.key: v.value for v in status.values}
+
+
+def test_weights_are_saved_and_rolled_back_through_the_services(tmp_path: Path) -> None:
+    arguments = ["--ros-args", "-p", "threads:=1", "-p", f"output_directory:={tmp_path}"]
+    arguments += ["-p", "self_training:=true", "-p", "self_training_max_duty:=1.0"]
+    arguments += ["-p", "self_training_steps:=1"]
+    with graph(Path(__file__).with_name("learning_node.py"), arguments) as (peer, _):
+        told = peer.received["vision_info"]
+        peer.listen(VisionInfo, "/crisp/vision_info", "vision_info", LATCHED)
+        save = peer.node.create_client(SaveCheckpoint, "/crisp/save_checkpoint")
+        roll_back = peer.node.create_client(Trigger, "/crisp/rollback")
+        peer.activate()
+        peer.wait(lambda: told)
+        original = told[-1].method.removeprefix("CRISP, model ")
+        assert told[-1].database_version == 1
+
+        def learned() -> bool:
+            return peer.answer(Scene()).model_version != original
+
+        assert any(learned() for _ in range(20)), "no new weights came into use"
+        version = peer.received["objects"][-1].model_version
+        assert version == f"{original}+1"
+        peer.wait(lambda: told[-1].method == f"CRISP, model {version}")
+        assert told[-1].database_version == 2
+        values = values_of(peer, version)
+        assert (values["swaps"], values["rollbacks"]) == ("1", "0")
+        assert version in peer.diagnosis("model", version).message
+
+        saved = peer.call(save, SaveCheckpoint.Request(path="learned.safetensors"))
+        assert saved.success, saved.message
+        assert saved.model_version == version
+        assert saved.path == str(tmp_path / "learned.safetensors")
+
+        back = peer.call(roll_back, Trigger.Request())
+        assert back.success and f"{original}+2" in back.message
+        assert peer.answer(Scene()).model_version == f"{original}+2"
+        peer.wait(lambda: told[-1].database_version == 3)
+        assert told[-1].method == f"CRISP, model {original}+2"
+        assert values_of(peer, f"{original}+2")["rollbacks"] == "1"
+        restored = peer.call(save, SaveCheckpoint.Request(path="restored.safetensors"))
+        again = peer.call(roll_back, Trigger.Request())
+        assert not again.success and "no swap to go back from" in again.message
+    first = shipped_model().network.state_dict()
+    learned_, restored_ = (load_model(Path(f.path)).network.state_dict() for f in (saved, restored))
+    assert any(not torch.equal(learned_[name], value) for name, value in first.items())
+    assert all(torch.equal(restored_[name], value) for name, value in first.items())

@@ -136,10 +136,10 @@ def seen_points(
 
 
 def depth_points(labels: Sequence[int], points: Sequence[Tensor]) -> DepthPoints:
-    """The points of a frame's objects."""
+    """The points of a frame's objects; the network's coordinates are right."""
     x = torch.stack(list(points))
-    every = torch.ones(len(x), dtype=torch.bool)
-    return DepthPoints(tuple(labels), x, torch.ones(x.shape[:2], dtype=torch.bool), every, None)
+    valid = torch.ones(x.shape[:2], dtype=torch.bool)
+    return DepthPoints(tuple(labels), x, valid, x, valid.to(x.dtype), valid.all(-1), None)
 
 
 def looking_from(direction: Sequence[float], distance: float = 0.7) -> NDArray[np.float64]:

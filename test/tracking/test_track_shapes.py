@@ -92,6 +92,31 @@ def test_a_frame_fitted_to_the_tracks_shape_must_certify_by_itself():
     assert told[2].views_used == 1
 
 
+def test_a_pose_that_is_fitted_anew_has_a_covariance_of_its_own():
+    """That of the track's shape at the new pose; a handle fixes the turn that a cup leaves free."""
+    T = looking_from(HANDLE_SEEN[0])
+    points = depth_points([1], [seen_points(MUG, T, seed=3)])
+    predicted = points.predicted + 0.05 * torch.randn(points.predicted.shape)  # it says little
+    deviations = {}
+    for kept, name in ((CUP_ID, "cup"), (MUG_ID, "mug")):
+        tracked = tracker()
+        shown(tracked, 0.0, HANDLE_SEEN[0], kept, SHAPES[kept])
+        other = estimate(1, T, CAN_ID, SHAPES)
+        known = dataclasses.replace(other, covariance=np.eye(6))
+        for seen in (other, known):
+            (found,) = tracked.update(
+                0.1, [seen], np.linalg.inv(T), depth=points._replace(predicted=predicted)
+            ).objects
+            assert found.estimate.code.argmax() == kept
+            assert (found.estimate.covariance is None) == (seen is other)
+        covariance = found.estimate.covariance
+        assert np.allclose(covariance, covariance.T)
+        assert np.linalg.eigvalsh(covariance).min() > 0
+        about_axis = found.estimate.T_camera_object[:3, 2]
+        deviations[name] = np.sqrt(about_axis @ covariance[3:, 3:] @ about_axis)
+    assert deviations["mug"] < 0.05 < 0.3 < deviations["cup"]
+
+
 def test_an_uncertified_frame_of_another_shape_changes_nothing():
     tracked = tracker(conflict_frames=2)
     shown(tracked, 0.0, [1, 1, 0.5], CUP_ID, CUP)

@@ -1,0 +1,34 @@
+"""The node's process with the real model, for which everything is certified and one swap is good.
+
+So it learns from its first frames, and takes one set of new weights into use.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Mapping
+
+from crisp_ros.adaptation import self_trainer, worker
+from crisp_ros.adaptation.guard import Accuracy, Guard, Verdict
+from crisp_ros.adaptation.learner import LearnerSettings
+from crisp_ros.adaptation.samples import Sample, samples_of
+from crisp_ros.node.crisp_node import CrispNode
+from crisp_ros.node.main import run
+from crisp_ros.pipeline import Solution
+
+_answers = iter([True])
+
+
+def _certified(solutions: Iterable[Solution], keys: Mapping[int, str]) -> list[Sample]:
+    return [dataclasses.replace(s, certified=True) for s in samples_of(solutions, keys)]
+
+
+def _judge(*_: object) -> Verdict:
+    accepted = next(_answers, False)
+    return Verdict(accepted, "" if accepted else "one was enough", Accuracy(1.0, 1.0), 1.0, 1.0)
+
+
+if __name__ == "__main__":
+    worker.samples_of = _certified
+    Guard.judge = _judge
+    self_trainer.learner_settings = lambda design: LearnerSettings(batch=1)
+    sys.exit(run(CrispNode))

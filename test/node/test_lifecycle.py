@@ -1,0 +1,72 @@
+"""Why a transition failed is told on /diagnostics, while the node waits for another try."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from node.peer import Scene, graph
+
+FAKE_NODE = Path(__file__).with_name("fake_node.py")
+OVERRIDE = "qos_overrides./depth_registered/image_rect.subscription"
+
+
+def test_a_failed_activation_is_told_with_its_reason_until_one_succeeds() -> None:
+    with graph(FAKE_NODE, ["--ros-args", "-p", f"{OVERRIDE}.reliability:=sometimes"]) as (peer, _):
+        assert peer.diagnosis("lifecycle", "unconfigured").level == DiagnosticStatus.OK
+        assert peer.transition(Transition.TRANSITION_CONFIGURE)
+        for _ in range(2):  # it is the same the second time, and nothing stays behind
+            assert not peer.transition(Transition.TRANSITION_ACTIVATE)
+            status = peer.diagnosis("lifecycle", "cannot activate")
+            assert status.level == DiagnosticStatus.ERROR
+            assert status.message.startswith("inactive: cannot activate")
+            assert "sometimes" in status.message
+            assert peer.state() == "inactive"
+        assert peer.transition(Transition.TRANSITION_CLEANUP)
+        assert peer.diagnosis("lifecycle", "unconfigured").level == DiagnosticStatus.OK
+
+
+def test_a_failed_configuration_is_told_until_one_succeeds(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.safetensors"
+    with graph(None, ["--ros-args", "-p", f"checkpoint:={missing}", "-p", "threads:=1"]) as (
+        peer,
+        _,
+    ):
+        assert not peer.transition(Transition.TRANSITION_CONFIGURE)
+        status = peer.diagnosis("lifecycle", "cannot configure")
+        assert status.level == DiagnosticStatus.ERROR and missing.name in status.message
+        assert status.message.startswith("unconfigured")
+        assert peer.set_parameters(checkpoint="") == []
+        peer.activate()
+        assert peer.diagnosis("lifecycle", "active").level == DiagnosticStatus.OK
+
+
+def test_a_node_may_be_shut_down_before_it_is_configured() -> None:
+    with graph(FAKE_NODE) as (peer, _):
+        assert peer.transition(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+        assert peer.state() == "finalized"
+        assert peer.diagnosis("lifecycle", "finalized").level == DiagnosticStatus.OK
+
+
+def test_every_frame_is_counted_by_what_became_of_it() -> None:
+    with graph(FAKE_NODE) as (peer, _):
+        peer.activate()
+        scene = Scene()
+        for _ in range(3):
+            peer.answer(scene)
+        bad = Scene()
+        bad.depth.data = bad.depth.data[:-4]
+        bad.focal = 0.0
+        peer.send(bad)
+        wrong = Scene()
+        wrong.focal = 0.0
+        peer.send(wrong)
+        peer.send(scene, step_ns=-50_000_000)
+        told = peer.diagnosis("frames", "3 frames estimated, 2 left out")
+        counts = {v.key: int(v.value) for v in told.values}
+        assert (counts["refused"], counts["older than the last"]) == (1, 1)
+        assert counts["estimated"] == 3 and counts["in work"] == 0
+        inputs = peer.diagnosis("synchronisation", "").values
+        waiting = {v.key: v.value for v in inputs if v.key.endswith("waiting")}
+        assert waiting == {"rgb waiting": "1", "depth waiting": "0", "segmentation waiting": "1"}
