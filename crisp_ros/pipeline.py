@@ -53,7 +53,7 @@ from crisp_ros.network.model import NetworkOutput
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.objects import Observations, ObservationSettings, Rejected, observe
 
-STAGES = ("observe", "network", "registration", "correction", "certificate", "covariance")
+STAGES = ("observe", "network", "registration", "correction", "certificate", "covariance", "answer")
 
 _BOX_POINTS = 192  # on a surface whose box is looked for; the mesher's margin covers what they miss
 
@@ -268,11 +268,13 @@ class Estimator:
         clock = _Clock(self.device)
         with clock.stage("observe"):
             observations = observe(frame, self.settings.observation, self._network.crop_size)
+            parts = list(_parts(observations, self.settings.network_batch))
         rejected = list(observations.rejected)
         solutions: list[Solution] = []
-        for part in _parts(observations, self.settings.network_batch):
+        for part in parts:
             self._solve(part, frame, clock, solutions, rejected)
-        objects = [e for solution in solutions for e in self._estimates(solution)]
+        with clock.stage("answer"):
+            objects = [e for solution in solutions for e in self._estimates(solution)]
         estimate = FrameEstimate(
             objects=tuple(sorted(objects, key=lambda e: e.label)),
             rejected=tuple(sorted(rejected)),
@@ -383,19 +385,19 @@ class Estimator:
     def _solution(
         self, observations: Observations, frame: Frame, clock: _Clock, rejected: list[Rejected]
     ) -> Solution | None:
-        observations = _on(observations, self.device)
         with clock.stage("network"):
+            observations = _on(observations, self.device)
             output = self._answer(observations.crops)
             pnc = self._coordinates(output.pnc, observations)
             usable = torch.isfinite(output.code).all(-1) & (
                 torch.isfinite(pnc).all(-1) | ~observations.valid
             ).all(-1)
-        refused = [
-            Rejected(label, "the network's output is not finite")
-            for label in observations.labels[~usable].tolist()
-        ]
-        observations = _selected(observations, usable)
-        maps, pnc, codes = output.pnc[usable], pnc[usable], output.code[usable]
+            refused = [
+                Rejected(label, "the network's output is not finite")
+                for label in observations.labels[~usable].tolist()
+            ]
+            observations = _selected(observations, usable)
+            maps, pnc, codes = output.pnc[usable], pnc[usable], output.code[usable]
         if len(codes) == 0:
             rejected.extend(refused)
             return None

@@ -5,7 +5,7 @@
 
 A camera in this process sends frames of the bundled recording, stamped when they are sent, to the
 real node in another one, slower than it works. The inference is what the node itself says its
-estimator took (the stages from observe to covariance) and its tracker, where it fits a pose anew to
+estimator took (the stages from observe to answer) and its tracker, where it fits a pose anew to
 the shape that it knows (the stage fits: the estimator's own solver and certificate). Everything
 else counts: transport, waiting for partners, conversion, tracking, the way of the transforms back;
 told also with the fits among the rest.

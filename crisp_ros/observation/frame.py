@@ -111,7 +111,9 @@ class Frame:
         labels = np.ascontiguousarray(self.labels, dtype=np.int32)
         if labels.min() < 0:
             raise FrameError(f"labels go down to {labels.min()}, expected 0 for the background")
-        depth = np.where((self.depth > 0) & (self.depth < np.inf), self.depth, np.float32(0))
+        depth = self.depth
+        if not (depth.min() >= 0 and depth.max() < np.inf):  # NaN is neither
+            depth = np.where((depth > 0) & (depth < np.inf), depth, np.float32(0))
         object.__setattr__(self, "rgb", np.ascontiguousarray(self.rgb))
         object.__setattr__(self, "depth", np.ascontiguousarray(depth, dtype=np.float32))
         object.__setattr__(self, "labels", labels)

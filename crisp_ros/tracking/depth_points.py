@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Trace
 
@@ -16,8 +15,8 @@ class DepthPoints(NamedTuple):
     """Depth points of B objects of one frame, on the estimator's device.
 
     labels: of the objects. points: (B, N, 3) camera frame, metres. valid: (B, N) bool.
-    predicted: (B, N, 3) where the network's coordinates lie at the estimated pose, camera frame,
-    metres. weights: (B, N) of these, zero for outliers. registered: (B,) bool, the network's
+    coordinates: (B, N, 3) the network's, object frame, metres. weights: (B, N) of these, zero for
+    outliers. T_object_camera: (B, 4, 4) the estimated poses. registered: (B,) bool, the network's
     coordinates agreed on a pose. frame: the images, for the
     conditions of free space and silhouette; None leaves these out.
     """
@@ -25,8 +24,9 @@ class DepthPoints(NamedTuple):
     labels: tuple[int, ...]
     points: Tensor
     valid: Tensor
-    predicted: Tensor
+    coordinates: Tensor
     weights: Tensor
+    T_object_camera: Tensor
     registered: Tensor
     frame: Frame | None
 
@@ -45,10 +45,9 @@ def depth_points(trace: Trace, frame: Frame | None = None) -> DepthPoints | None
         tuple(label for part in parts for label in part.labels.tolist()),
         torch.cat([part.points for part in parts]),
         torch.cat([part.valid for part in parts]),
-        torch.cat(
-            [transform(invert(s.correction.T_object_camera), s.pnc) for s in trace.solutions]
-        ),
+        torch.cat([s.pnc for s in trace.solutions]),
         torch.cat([s.registration.inliers.to(s.pnc.dtype) for s in trace.solutions]),
+        torch.cat([s.correction.T_object_camera for s in trace.solutions]),
         torch.cat([s.registration.converged for s in trace.solutions]),
         frame,
     )

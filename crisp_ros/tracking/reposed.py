@@ -57,7 +57,7 @@ def reposed(
     T_camera_object = torch.from_numpy(np.stack([e.T_camera_object for e in estimates]))
     T = invert(T_camera_object).to(points)
     pnc = transform(T, points)
-    coordinates = transform(T, depth.predicted[rows])
+    start = T
     T = refine(decoder, points, pnc, valid.to(points.dtype), valid, codes, T, pose).T_object_camera
     conditions = [
         condition("registration", depth.registered[rows], depth.registered[rows], _no_pose)
@@ -76,6 +76,9 @@ def reposed(
     verdict = certify(decoder, points, valid, T, codes, certificate, sizes, conditions)
     covariances: list[NDArray[np.float64] | None] = [None] * len(known)
     if any(e.covariance is not None for e in estimates):
+        # The network's coordinates are those of its own pose, which an equivalent one may replace.
+        own = invert(depth.T_object_camera[rows])
+        coordinates = transform(start, transform(own, depth.coordinates[rows]))
         weights = depth.weights[rows]
         covariance = pose_covariance(decoder, points, coordinates, weights, valid, codes, T)
         covariances = list(covariance.cpu().numpy())

@@ -211,10 +211,13 @@ class Tracker:
         ended = self.reset() if restarted else ()
         self._stamp_s = stamp_s = max(stamp_s, self._stamp_s)
         ended += self._dead(stamp_s)
-        sound = [e for e in estimates if _is_sound(e)]
-        rejected = tuple(
-            Rejected(e.label, "the estimate is not finite") for e in estimates if not _is_sound(e)
-        )
+        sound: list[ObjectEstimate] = []
+        rejected: tuple[Rejected, ...] = ()
+        for estimate in estimates:
+            if _is_sound(estimate):
+                sound.append(estimate)
+            else:
+                rejected += (Rejected(estimate.label, "the estimate is not finite"),)
         tracks = self._assigned(sound, T_fixed_camera, names or {})
         sightings = [
             Sighting(track, self._steadied(track, estimate, T_fixed_camera))

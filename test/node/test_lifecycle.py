@@ -55,13 +55,13 @@ def test_every_frame_is_counted_by_what_became_of_it() -> None:
         scene = Scene()
         for _ in range(3):
             peer.answer(scene)
-        bad = Scene()
-        bad.depth.data = bad.depth.data[:-4]
-        bad.focal = 0.0
-        peer.send(bad)
-        wrong = Scene()
-        wrong.focal = 0.0
-        peer.send(wrong)
+        unreadable, uncalibrated = Scene(), Scene()
+        unreadable.depth.data = unreadable.depth.data[:-4]
+        uncalibrated.focal = 0.0
+        peer.send(unreadable)
+        peer.diagnosis("input depth", "truncated")
+        peer.send(uncalibrated)
+        peer.diagnosis("frames", "3 frames estimated, 1 left out, most of them refused: 1")
         peer.send(scene, step_ns=-50_000_000)
         told = peer.diagnosis("frames", "3 frames estimated, 2 left out")
         counts = {v.key: int(v.value) for v in told.values}

@@ -29,7 +29,7 @@ FAKE_NODE = Path(__file__).parent / "fake_node.py"
 HEIGHT, WIDTH = 120, 160
 K = np.array([[150.0, 0, 80.5], [0, 150.0, 60.25], [0, 0, 1]])
 INTERVAL_NS = 200_000_000
-STAGES = {"convert", "network", "tracking"}
+STAGES = {"convert", "network", "fits", "tracking"}
 
 
 def pose(z: float) -> np.ndarray:

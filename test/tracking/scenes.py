@@ -136,10 +136,11 @@ def seen_points(
 
 
 def depth_points(labels: Sequence[int], points: Sequence[Tensor]) -> DepthPoints:
-    """The points of a frame's objects; the network's coordinates are right."""
+    """The points of a frame's objects, in whose frames the camera's is where it is itself."""
     x = torch.stack(list(points))
     valid = torch.ones(x.shape[:2], dtype=torch.bool)
-    return DepthPoints(tuple(labels), x, valid, x, valid.to(x.dtype), valid.all(-1), None)
+    T = torch.eye(4).expand(len(x), 4, 4)
+    return DepthPoints(tuple(labels), x, valid, x, valid.to(x.dtype), T, valid.all(-1), None)
 
 
 def looking_from(direction: Sequence[float], distance: float = 0.7) -> NDArray[np.float64]:

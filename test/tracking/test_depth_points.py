@@ -1,6 +1,7 @@
 import numpy as np
 import torch
 
+from crisp_ros.correction.corrector import Correction
 from crisp_ros.geometry.registration import Registration
 from crisp_ros.observation.objects import Observations
 from crisp_ros.pipeline import FrameEstimate, Solution, Trace
@@ -10,7 +11,7 @@ ESTIMATE = FrameEstimate((), (), {}, "test")
 
 
 def solution(labels, points) -> Solution:
-    """A solution of which only the observations and the registration matter."""
+    """A solution of which only observations, coordinates, registration and pose matter."""
     count = len(labels)
     observations = Observations(
         torch.tensor(labels),
@@ -25,8 +26,11 @@ def solution(labels, points) -> Solution:
     registration = Registration(
         torch.eye(4).expand(count, 4, 4), points[..., 2] > 0, torch.ones(count), converged
     )
-    nothing = dict.fromkeys(Solution._fields)
-    return Solution(**(nothing | {"observations": observations, "registration": registration}))
+    T = torch.eye(4).repeat(count, 1, 1)
+    T[:, 0, 3] = torch.tensor(labels).float()
+    correction = Correction(**(dict.fromkeys(Correction._fields) | {"T_object_camera": T}))
+    known = {"observations": observations, "registration": registration, "correction": correction}
+    return Solution(**(dict.fromkeys(Solution._fields) | known | {"pnc": -points}))
 
 
 def test_points_of_all_parts_of_a_trace_are_joined():
@@ -37,6 +41,9 @@ def test_points_of_all_parts_of_a_trace_are_joined():
     assert torch.equal(found.points, points)
     assert torch.equal(found.valid, points[..., 2] > 0.5)
     assert found.registered.tolist() == [True, False, True]
+    assert torch.equal(found.coordinates, -points)
+    assert torch.equal(found.weights, (points[..., 2] > 0).float())
+    assert found.T_object_camera[:, 0, 3].tolist() == [4.0, 7.0, 2.0]
     assert found.frame is None
 
 

@@ -96,7 +96,7 @@ def test_a_pose_that_is_fitted_anew_has_a_covariance_of_its_own():
     """That of the track's shape at the new pose; a handle fixes the turn that a cup leaves free."""
     T = looking_from(HANDLE_SEEN[0])
     points = depth_points([1], [seen_points(MUG, T, seed=3)])
-    predicted = points.predicted + 0.05 * torch.randn(points.predicted.shape)  # it says little
+    vague = points.coordinates + 0.05 * torch.randn(points.coordinates.shape)
     deviations = {}
     for kept, name in ((CUP_ID, "cup"), (MUG_ID, "mug")):
         tracked = tracker()
@@ -105,7 +105,7 @@ def test_a_pose_that_is_fitted_anew_has_a_covariance_of_its_own():
         known = dataclasses.replace(other, covariance=np.eye(6))
         for seen in (other, known):
             (found,) = tracked.update(
-                0.1, [seen], np.linalg.inv(T), depth=points._replace(predicted=predicted)
+                0.1, [seen], np.linalg.inv(T), depth=points._replace(coordinates=vague)
             ).objects
             assert found.estimate.code.argmax() == kept
             assert (found.estimate.covariance is None) == (seen is other)

@@ -2,9 +2,18 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from tracking.scenes import CAN, MUG, AnalyticDecoder, estimate, library, pose, random_pose, turns
+from tracking.scenes import (
+    CAN,
+    MUG,
+    AnalyticDecoder,
+    depth_points,
+    estimate,
+    library,
+    pose,
+    random_pose,
+    turns,
+)
 
-from crisp_ros.tracking.depth_points import DepthPoints
 from crisp_ros.tracking.equivalent_poses import symmetry_group
 from crisp_ros.tracking.look_alikes import LookAlikes
 from crisp_ros.tracking.tracker import Tracker, TrackerSettings
@@ -83,8 +92,8 @@ def test_a_misread_print_does_not_turn_a_tracked_can(window):
     angles = rng.uniform(-np.pi, np.pi, 400)
     heights = rng.uniform(-0.05, 0.05, 400)
     surface = np.stack([0.033 * np.cos(angles), 0.033 * np.sin(angles), heights], axis=1)
-    points = torch.from_numpy(surface @ T[:3, :3].T + T[:3, 3]).float()[None]
-    depth = DepthPoints((1,), points, torch.ones(1, 400).bool(), torch.ones(1).bool(), None)
+    points = torch.from_numpy(surface @ T[:3, :3].T + T[:3, 3]).float()
+    depth = depth_points([1], [points])
     poses = []
     for i in range(12):
         seen = estimate(1, turned(T, 130.0 if i in (5, 9) else 3.0 * (i % 2)), 0, shapes)
