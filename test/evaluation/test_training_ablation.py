@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from crisp_ros.cli import ablate_training
 from crisp_ros.cli.main import main
+from crisp_ros.evaluation.resumable import KeptParts
 from crisp_ros.evaluation.training_ablation import (
     ROWS,
     TRAININGS,
@@ -84,3 +86,47 @@ def test_bad_input_is_one_line(tmp_path, capsys, changes, complaint):
     assert main(["ablate", "training", *words]) == 1
     printed = capsys.readouterr().err
     assert complaint in printed and printed.count("\n") == 1
+
+
+class _Study:
+    """Trains nothing, and counts."""
+
+    def __init__(self) -> None:
+        self.trained_as: list[str] = []
+        self.self_trained_for: list[str] = []
+
+    def trained(self, training, on_step):
+        self.trained_as.append(training)
+        return f"model of {training}", {"held_out_pnc_mm": 1.0}
+
+    def self_trained(self, row, model, dataset, on_frame):
+        assert model == f"model of {row.training}"
+        self.self_trained_for.append(row.name)
+        return f"self-trained {row.key}", {"steps": 7}
+
+
+def test_a_table_is_filled_once_and_a_stopped_one_goes_on(tmp_path, monkeypatch):
+    seen = []
+
+    def measured(row, model, dataset, on_frame):
+        if len(seen) == stop_at:
+            raise KeyboardInterrupt
+        seen.append(row.key)
+        return {"model": model, "instances": 1}
+
+    monkeypatch.setattr(ablate_training, "measured", measured)
+    kept, stop_at = KeptParts(tmp_path, "this"), 5
+    with pytest.raises(KeyboardInterrupt):
+        ablate_training._rows(_Study(), None, kept)
+    stop_at, study = None, _Study()
+    rows = ablate_training._rows(study, None, kept)
+    assert [(row["part"], row["name"]) for row in rows] == [(r.part, r.name) for r in ROWS]
+    assert len(seen) == len(set(seen)) == len({row.key for row in ROWS})
+    for row, made in zip(ROWS, rows, strict=True):
+        own = f"self-trained {row.key}" if row.self_trained else f"model of {row.training}"
+        assert made["model"] == own and made["held_out"] == {"held_out_pnc_mm": 1.0}
+        assert made.get("self_training") == ({"steps": 7} if row.self_trained else None)
+    assert study.trained_as == list(TRAININGS) and len(study.self_trained_for) == 3
+    again = _Study()
+    assert ablate_training._rows(again, None, kept) == rows
+    assert again.trained_as == again.self_trained_for == []
