@@ -17,7 +17,7 @@ from crisp_ros.network.model import CrispNetwork
 from crisp_ros.pipeline import Solution
 
 POINTS = 256  # kept of an object; the gradient of the loss hardly changes beyond
-PART = 3  # samples that are worked on at once, so that no estimation waits for long
+PART = 2  # samples that are worked on at once, so that no estimation waits for long
 
 
 @dataclass(frozen=True, eq=False)
