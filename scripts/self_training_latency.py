@@ -35,7 +35,7 @@ from crisp_ros.pipeline import Estimator
 ROOT = Path(__file__).resolve().parents[1]
 _BLOCK = 10  # frames in a row with the worker on, or off
 _WARM_UP = 5  # frames that are not counted
-_STEPS_PER_CANDIDATE = 10
+_STEPS_PER_CANDIDATE = 4
 
 
 def measured(

@@ -7,7 +7,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -33,7 +32,7 @@ from crisp_ros.evaluation.coordinates_study import (
 )
 from crisp_ros.evaluation.report import provenance, write_json
 from crisp_ros.evaluation.resumable import KeptParts
-from crisp_ros.network.checkpoint import Model, load_model, write_atomically
+from crisp_ros.network.checkpoint import Model, load_model
 from crisp_ros.synthesis.scattered_frames import DOMAINS, scattered_frames
 from crisp_ros.synthesis.scenes import load_observed_poses, viewpoints
 
@@ -57,14 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crops",
         type=count,
-        default=16,
-        help="of each shape by day, with truth, to train the head on (default: 16)",
+        default=12,
+        help="of each shape by day, with truth, to train the head on (default: 12)",
     )
     parser.add_argument(
         "--dusk-crops",
         type=count,
-        default=6,
-        help="of each shape at dusk, to self-train on (default: 6)",
+        default=5,
+        help="of each shape at dusk, to self-train on (default: 5)",
     )
     parser.add_argument(
         "--head-steps",
@@ -83,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("out/ablate_coordinates"),
         metavar="FOLDER",
-        help="where heads and parts of the result are kept, so that a run that was ended goes on"
+        help="where each kind's result is kept, so that a run that was ended goes on with the other"
         " (default: out/ablate_coordinates)",
     )
     parser.add_argument("--png", type=output_file, metavar="FILE", help="draw the figure")
@@ -105,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
     for kind in KINDS:
 
         def made(kind: str = kind) -> dict[str, Any]:
-            return _studied(model, kind, settings, by_day, at_dusk, args.work)
+            return _studied(model, kind, settings, by_day, at_dusk)
 
         kinds[kind] = kept.part(kind, made)
     Console().print(_table(kinds))
@@ -156,19 +155,11 @@ class _Crops:
 
 
 def _studied(
-    model: Model,
-    kind: str,
-    settings: CoordinatesSettings,
-    by_day: _Crops,
-    at_dusk: _Crops,
-    work: Path,
+    model: Model, kind: str, settings: CoordinatesSettings, by_day: _Crops, at_dusk: _Crops
 ) -> dict[str, Any]:
     study = CoordinatesStudy(model, kind, settings)
     with progress(f"head, {kind}") as on_step:
         study.train_head(by_day(), on_step)
-    write_atomically(
-        work / f"{kind}.safetensors", safetensors.torch.save(dict(study.learner.weights))
-    )
     crops = at_dusk()
     named = [model.library.names[k] for k in crops.shape]
     row = named.index(_DRAWN) if _DRAWN in named else 0

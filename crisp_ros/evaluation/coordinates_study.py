@@ -49,14 +49,14 @@ class CoordinatesSettings:
         seed: of all draws.
     """
 
-    head_steps: int = 500
+    head_steps: int = 200
     head_rate: float = 3e-4
     head_batch: int = 12
     learner: LearnerSettings = field(
         default_factory=lambda: LearnerSettings(batch=10, pnc_scale=1e4, code_scale=0.0)
     )
-    steps: int = 300
-    measured_every: int = 25
+    steps: int = 120
+    measured_every: int = 20
     iterations: int = 50
     rate: float = 1e-3
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
