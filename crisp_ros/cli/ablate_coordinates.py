@@ -56,14 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crops",
         type=count,
-        default=12,
-        help="of each shape by day, with truth, to train the head on (default: 12)",
+        default=8,
+        help="of each shape by day, with truth, to train the head on (default: 8)",
     )
     parser.add_argument(
         "--dusk-crops",
         type=count,
-        default=5,
-        help="of each shape at dusk, to self-train on (default: 5)",
+        default=4,
+        help="of each shape at dusk, to self-train on (default: 4)",
     )
     parser.add_argument(
         "--head-steps",

@@ -49,13 +49,13 @@ class CoordinatesSettings:
         seed: of all draws.
     """
 
-    head_steps: int = 200
+    head_steps: int = 120
     head_rate: float = 3e-4
     head_batch: int = 12
     learner: LearnerSettings = field(
         default_factory=lambda: LearnerSettings(batch=10, pnc_scale=1e4, code_scale=0.0)
     )
-    steps: int = 120
+    steps: int = 80
     measured_every: int = 20
     iterations: int = 50
     rate: float = 1e-3
