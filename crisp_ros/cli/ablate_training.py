@@ -229,11 +229,12 @@ def _row_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _shape_table(shapes: dict[str, dict[str, float]]) -> Table:
+def _shape_table(shapes: dict[str, dict[str, float | None]]) -> Table:
     table = Table(title="Decoder fitted with the off-surface term of eq. (22), mm")
     table.add_column("term")
     for heading in next(iter(shapes.values())):
         table.add_column(heading.removesuffix("_mm"))
     for name, errors in shapes.items():
-        table.add_row(name, *(f"{value:.2f}" for value in errors.values()))
+        values = ("no surface" if v is None else f"{v:.2f}" for v in errors.values())
+        table.add_row(name, *values)
     return table

@@ -324,11 +324,11 @@ def fitted_shapes(
     samples: SdfSamples,
     weights: SdfLossWeights,
     on_step: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """How well a new decoder, fitted with these weights, has the shapes; JSON values.
 
     Mean over the objects of the mean and the 98 % quantile of |f_d| on the true surface and of the
-    Chamfer distance, mm.
+    Chamfer distance, mm; None where one of the shapes has no surface at all.
     """
     torch.manual_seed(recipe.seed)
     config = network_config(recipe.network)
@@ -351,8 +351,9 @@ def fitted_shapes(
         fit_error(decoder, code, lower, upper, o.solid, quantile, recipe.seed)
         for code, lower, upper, o in zip(codes, boxes.lower, boxes.upper, objects, strict=True)
     ]
-    return {
+    means = {
         f"{name[:-2]}_mm": float(np.mean([getattr(error, name) for error in errors])) * 1e3
         for name in errors[0]._fields
         if name.endswith("_m")
     }
+    return {name: value if np.isfinite(value) else None for name, value in means.items()}

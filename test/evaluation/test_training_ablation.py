@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from crisp_ros.cli import ablate_training
 from crisp_ros.cli.main import main
@@ -130,3 +131,9 @@ def test_a_table_is_filled_once_and_a_stopped_one_goes_on(tmp_path, monkeypatch)
     again = _Study()
     assert ablate_training._rows(again, None, kept) == rows
     assert again.trained_as == again.self_trained_for == []
+
+
+def test_shapes_without_a_surface_are_told(capsys):
+    table = ablate_training._shape_table({"everywhere": {"mean_mm": 1.25, "chamfer_mm": None}})
+    Console().print(table)
+    assert "1.25" in (printed := capsys.readouterr().out) and "no surface" in printed
