@@ -36,8 +36,8 @@ def draw_coordinates(kinds: Mapping[str, Mapping[str, Any]], path: Path) -> None
         a.plot(steps, [row["norm_m"] / first for row in history], **look)
         b.plot(steps, [row["auc_add_s_2cm"] for row in history], **look)
         c.plot(steps, [row["certified"] for row in history], **look)
-    a.set(ylabel="|Z| over that at the start", ylim=(0, 1.15))
-    b.set(ylabel="ADD-S AUC (2 cm), no corrector", ylim=(0, None))
+    a.set(ylabel="|Z| over its start", ylim=(0, 1.15))
+    b.set(ylabel="ADD-S AUC (2 cm)", ylim=(0, None))
     c.set(ylabel="certified share", ylim=(0, 1.02))
     for axes, letter in zip((a, b, c), "abc", strict=True):
         axes.set(xlabel="self-training steps", xlim=(0, None))
