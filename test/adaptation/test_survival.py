@@ -111,6 +111,11 @@ def test_ten_hours_of_frames_do_not_grow(tmp_path):
             tested.save(tmp_path / "learned.safetensors")
             sizes.append(resident_mb())
     status = tested.status
+    print(
+        f"resident {sizes[1]:.0f} MB after 6,000 frames, {sizes[-1]:.0f} MB at the end, at most "
+        f"{max(sizes):.0f} MB; samples {status.nbytes / 1e6:.1f} MB; {status.steps} steps, "
+        f"{status.swaps} swaps, {status.refused} refused, {status.rollbacks} rollbacks"
+    )
     assert status.steps > 1000 and status.buffered <= 20 and status.held_back <= 8
     assert max(sizes[2:]) - sizes[1] < 40, sizes
     assert len(tested._turn) <= 1003 and status.nbytes < 40e6
