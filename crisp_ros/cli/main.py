@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_the_users(error):
             raise
-        print(f"crisp {chosen}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"crisp {chosen}: {_told(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -92,3 +92,10 @@ def _is_the_users(error: Exception) -> bool:
     if isinstance(error, ModuleNotFoundError):
         return not (error.name or "").startswith("crisp_ros")
     return isinstance(error, OSError) or type(error).__module__.split(".")[0] == "crisp_ros"
+
+
+def _told(error: Exception) -> str:
+    """The error in one line, a file's name first."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return " ".join(str(error).split())

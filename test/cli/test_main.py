@@ -112,3 +112,9 @@ def test_the_module_runs_and_help_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.split("\n")[:2][1] == "0 False" and "crisp_ros 0" in done.stdout
+
+
+def test_a_missing_file_comes_first(pretend: Pretend, capsys: pytest.CaptureFixture[str]) -> None:
+    pretend(FileNotFoundError(2, "No such file or directory", "x.json"))
+    main(["pretend", "a.json"])
+    assert capsys.readouterr().err == "crisp pretend: x.json: no such file or directory\n"
