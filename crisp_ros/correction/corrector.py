@@ -143,6 +143,7 @@ def correct(
     iterations = torch.zeros(len(points), dtype=torch.long, device=points.device)
     if len(points) == 0:
         return Correction(T, codes, torch.zeros_like(points), points.new_zeros(0), iterations)
+    own, registered = codes, T
     if settings.shape == "lsq":
         T, codes = _library_start(decoder, objects, codes, library, T, settings)
     objective = points.new_full((len(points),), torch.inf)
@@ -152,8 +153,15 @@ def correct(
         step = _pose_step(decoder, some, codes[active], T[active], settings, turn)
         if turn == 0 and settings.shape == "lsq" and math.isfinite(settings.shape_ratio):
             step, codes = _reconsidered(decoder, some, codes, library, T, step, settings)
+        if turn == 0 and settings.shape == "lsq" and settings.active_shape.own_code:
+            other = _pose_step(decoder, some, own, registered, settings, turn)
+            better = other.objective < step.objective
+            codes = torch.where(better[:, None], own, codes)
+            step = PoseStep(*(_where(better, *pair) for pair in zip(other, step, strict=True)))
         iterations = iterations.index_add(0, active, step.iterations)
-        found, after = _shape_step(decoder, some, codes[active], library, step, settings)
+        found, after = _shape_step(
+            decoder, some, codes[active], own[active], library, step, settings
+        )
         T = T.index_copy(0, active, step.T_object_camera)
         codes = codes.index_copy(0, active, found)
         going = objective[active] - after > settings.round_tolerance * after
@@ -165,15 +173,23 @@ def correct(
     return Correction(T, codes, z, objective, iterations)
 
 
+def _where(rows: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(rows.view(-1, *[1] * (no.ndim - 1)), yes, no)
+
+
 def _shape_step(
     decoder: ShapeDecoder,
     objects: _Objects,
     codes: Tensor,
+    own: Tensor,
     library: ShapeLibrary | None,
     step: PoseStep,
     settings: CorrectorSettings,
 ) -> tuple[Tensor, Tensor]:
-    """Codes (B, C) and objectives (B,) of the objects after the shape's turn at their new poses."""
+    """Codes (B, C) and objectives (B,) of the objects after the shape's turn at their new poses.
+
+    `own` (B, C) are the network's, a column too where that is asked for.
+    """
     if settings.shape == "none" or (settings.shape == "lsq" and settings.active_shape.one_hot):
         return codes, step.objective
     z = transform(step.T_object_camera, objects.points)
@@ -182,7 +198,7 @@ def _shape_step(
             decoder, z, objects.valid, codes, library.codes, settings.projected_gradient
         )
         return shape.codes, shape.objective
-    shape = least_squares(decoder, z, objects.valid, codes, library, settings.active_shape)
+    shape = least_squares(decoder, z, objects.valid, own, library, settings.active_shape)
     better = shape.objective < step.objective
     return (
         torch.where(better[:, None], shape.codes, codes),

@@ -226,3 +226,36 @@ def test_an_object_stops_alternating_where_nothing_is_gained(known) -> None:
         alone = corrected(5, 0.05, slice(b, b + 1))
         assert alone.iterations[0] == stopping.iterations[b]
         torch.testing.assert_close(alone.objective[0], stopping.objective[b], rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("one_hot", [True, False])
+def test_the_networks_own_code_is_a_column_where_asked_for(known, one_hot) -> None:
+    """A shape that the library lacks: only the network's code explains it."""
+    names = [name for name in known.library.names if name != "bracket"]
+    rows = [known.library.names.index(name) for name in names]
+    lacking = dataclasses.replace(
+        known.library,
+        names=tuple(names),
+        codes=known.library.codes[rows],
+        lower=known.library.lower[rows],
+        upper=known.library.upper[rows],
+        symmetries=tuple(known.library.symmetries[row] for row in rows),
+    )
+    seen = observe(known.named("bracket"), Noise(0.0005, 0.0, 0.001), seed=5, count=200)
+    own = known.codes("bracket")
+    found = {
+        column: correct(
+            known.decoder,
+            *seen[:3],
+            own,
+            lacking,
+            dataclasses.replace(
+                ANY_SHAPE,
+                rounds=3,
+                active_shape=ActiveShapeSettings(one_hot=one_hot, own_code=column),
+            ),
+        )
+        for column in (False, True)
+    }
+    assert found[True].objective[0] < 0.25 * found[False].objective[0]
+    torch.testing.assert_close(found[True].codes, own, atol=0.1, rtol=0)
