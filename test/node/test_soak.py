@@ -221,7 +221,7 @@ def test_faulty_input(seconds: float, tmp_path: Path, monkeypatch: pytest.Monkey
     late = counts["repeated with a new calibration"]
     assert 0 <= report["refused_camera_info"] - looked_at["uncalibrated"] <= late
     assert disordered <= faults["one_from_the_past"] + 3 * faults["out_of_order"]
-    # Of frames from the past that follow each other, the first jumps; two single messages may seem to.
+    # Of frames from the past in a row, the first jumps; two single messages may seem to.
     before = ["", *(frame["fault"] for frame in frames)]
     back = sum(
         frame["fault"] == "jump_back" != last for frame, last in zip(frames, before, strict=False)
