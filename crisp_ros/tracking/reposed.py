@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import roma
 import torch
-from numpy.typing import NDArray
 
 from crisp_ros.correction.certificate import Certificate, CertificateSettings, certify, condition
 from crisp_ros.correction.covariance import pose_covariance
@@ -29,7 +28,7 @@ def reposed(
     depth: DepthPoints | None,
     certificate: CertificateSettings,
     visibility: VisibilitySettings | None,
-    pose: SecondOrderSettings,
+    pose: SecondOrderSettings | None,
 ) -> list[ObjectEstimate | None]:
     """The estimate of each sighting with its track's shape; None where there are no points.
 
@@ -42,7 +41,7 @@ def reposed(
         sightings: tracks with their estimates.
         depth: points of the frame.
         certificate, visibility: of the estimator.
-        pose: of the solver.
+        pose: of the solver; None leaves poses and covariances as they are.
     """
     fitted: list[ObjectEstimate | None] = [None] * len(sightings)
     known = [i for i, s in enumerate(sightings) if depth and s.estimate.label in depth.labels]
@@ -56,9 +55,10 @@ def reposed(
     codes = torch.from_numpy(np.stack([s.code for s in shapes])).to(points)
     T_camera_object = torch.from_numpy(np.stack([e.T_camera_object for e in estimates]))
     T = invert(T_camera_object).to(points)
-    pnc = transform(T, points)
     start = T
-    T = refine(decoder, points, pnc, valid.to(points.dtype), valid, codes, T, pose).T_object_camera
+    if pose is not None:
+        z, weights = transform(T, points), valid.to(points.dtype)
+        T = refine(decoder, points, z, weights, valid, codes, T, pose).T_object_camera
     conditions = [
         condition("registration", depth.registered[rows], depth.registered[rows], _no_pose)
     ]
@@ -74,8 +74,8 @@ def reposed(
         )
     sizes = codes.new_tensor([float(np.linalg.norm(s.upper - s.lower)) for s in shapes])
     verdict = certify(decoder, points, valid, T, codes, certificate, sizes, conditions)
-    covariances: list[NDArray[np.float64] | None] = [None] * len(known)
-    if any(e.covariance is not None for e in estimates):
+    covariances = [e.covariance for e in estimates]
+    if pose is not None and any(e.covariance is not None for e in estimates):
         # The network's coordinates are those of its own pose, which an equivalent one may replace.
         own = invert(depth.T_object_camera[rows])
         coordinates = transform(start, transform(own, depth.coordinates[rows]))

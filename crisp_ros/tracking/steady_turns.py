@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,7 +42,10 @@ class SteadyTurns:
             box = estimate.lower, estimate.upper
             settled = track.votes.settled(T, shape, group, *box)
             if settled is not T:
-                turned[i] = posed(estimate, invert(T_fixed_camera) @ settled)
+                found = posed(estimate, invert(T_fixed_camera) @ settled)
+                moved = found.T_camera_object[:3, 3] - estimate.T_camera_object[:3, 3]
+                covariance = about(estimate.covariance, moved)
+                turned[i] = dataclasses.replace(found, covariance=covariance)
         return turned
 
     def prepare(self, tracks: Sequence[Track], known: KnownShapes) -> None:
@@ -51,3 +55,15 @@ class SteadyTurns:
             if shape >= 0 and self._look_alikes.known(shape) is None:
                 self._look_alikes.find(shape)
                 return
+
+
+def about(
+    covariance: NDArray[np.float64] | None, moved: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """The covariance (6, 6) of a pose whose origin is moved by (3,), along the camera's axes."""
+    if covariance is None:
+        return None
+    x, y, z = moved
+    lever = np.eye(6)
+    lever[:3, 3:] = [[0.0, z, -y], [-z, 0.0, x], [y, -x, 0.0]]
+    return lever @ covariance @ lever.T

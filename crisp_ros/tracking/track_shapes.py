@@ -103,8 +103,8 @@ class TrackShapes:
             sightings: of one frame.
             depth: its points; an estimate without any keeps its own shape.
             certificate, visibility: of the estimator.
-            turned: estimates of some sightings, by index, at another pose that looks alike; fitted
-                there, and kept where they are certified there too.
+            turned: estimates of some sightings, by index, at another pose that looks alike; kept
+                where they are certified there too, if need be after they are fitted there.
         """
         turned = turned or {}
         final = [sighting.estimate for sighting in sightings]
@@ -115,12 +115,20 @@ class TrackShapes:
                 track.follow(own)
             else:
                 other.append(i)
-        chosen = [sightings[i] for i in other]
-        chosen += [Sighting(sightings[i].track, estimate) for i, estimate in turned.items()]
         start = time.perf_counter()
-        fitted = reposed(self._decoder, chosen, depth, certificate, visibility, self._settings.pose)
+        alike = {i: Sighting(sightings[i].track, estimate) for i, estimate in turned.items()}
+        seen = depth, certificate, visibility
+        # Look-alikes fit as well as what they replace, nearly always.
+        for i, estimate in zip(
+            list(alike), reposed(self._decoder, list(alike.values()), *seen, None), strict=True
+        ):
+            if estimate is not None and estimate.certified:
+                final[i] = estimate
+                del alike[i]
+        chosen = [sightings[i] for i in other] + list(alike.values())
+        fitted = reposed(self._decoder, chosen, *seen, self._settings.pose)
         fit_ms = 1e3 * (time.perf_counter() - start)
-        for i, estimate in zip(turned, fitted[len(other) :], strict=True):
+        for i, estimate in zip(alike, fitted[len(other) :], strict=True):
             if estimate is not None and estimate.certified:
                 final[i] = estimate
         conflicts = set()

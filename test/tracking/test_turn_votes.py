@@ -16,6 +16,7 @@ from tracking.scenes import (
 
 from crisp_ros.tracking.equivalent_poses import symmetry_group
 from crisp_ros.tracking.look_alikes import LookAlikes
+from crisp_ros.tracking.steady_turns import about
 from crisp_ros.tracking.tracker import Tracker, TrackerSettings
 from crisp_ros.tracking.turn_votes import TurnVotes
 
@@ -105,3 +106,17 @@ def test_a_misread_print_does_not_turn_a_tracked_can(window):
     assert all(off[i] < 10.0 for i in range(12) if i not in (5, 9))
     assert all((off[i] < 10.0) == (window > 1) for i in (5, 9))
     assert max(np.linalg.norm(p[:3, 3] - T[:3, 3]) for p in poses) < 1e-3
+
+
+def test_the_covariance_goes_along_to_the_turned_pose():
+    """Its origin may lie elsewhere: there it also moves by what the pose turns."""
+    rng = np.random.default_rng(2)
+    root = rng.normal(0, 0.01, (6, 6))
+    moved = rng.normal(0, 0.1, 3)
+    errors = rng.normal(0, 1, (200_000, 6)) @ root.T
+    there = errors.copy()
+    there[:, :3] += np.cross(errors[:, 3:], moved)
+    expected = np.cov(there.T, bias=True)
+    found = about(root @ root.T, moved)
+    assert np.allclose(found, expected, atol=2e-2 * np.abs(expected).max())
+    assert about(None, moved) is None
