@@ -10,6 +10,7 @@ import torch
 import trimesh
 
 from crisp_ros.geometry.isosurface import TriangleMesh
+from crisp_ros.network.decoder import SignedDistance
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.objects import Rejected
@@ -70,6 +71,11 @@ class FakeDecoder:
     def sdf(self, points: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """(..., N) of points (..., N, 3) and codes (..., C)."""
         return torch.linalg.norm(points, dim=-1) - 1e-3 * codes[..., None, 0]
+
+    def sdf_and_gradient(self, points: torch.Tensor, codes: torch.Tensor) -> SignedDistance:
+        """The same, and the way out from the middle."""
+        out = torch.nn.functional.normalize(points, dim=-1)
+        return SignedDistance(self.sdf(points, codes), out)
 
 
 def half_turn() -> np.ndarray:

@@ -5,7 +5,7 @@ So it learns from its first frames, and takes one set of new weights into use.
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 
 from crisp_ros.adaptation import self_trainer, worker
 from crisp_ros.adaptation.guard import Accuracy, Guard, Verdict
@@ -22,9 +22,10 @@ def _certified(solutions: Iterable[Solution], keys: Mapping[int, str]) -> list[S
     return [dataclasses.replace(s, certified=True) for s in samples_of(solutions, keys)]
 
 
-def _judge(*_: object) -> Verdict:
-    accepted = next(_answers, False)
-    return Verdict(accepted, "" if accepted else "one was enough", Accuracy(1.0, 1.0), 1.0, 1.0)
+def _judge(*_: object) -> Generator[None, None, Verdict]:
+    yield
+    broken = () if next(_answers, False) else ("live",)
+    return Verdict(broken, "one was enough" if broken else "", Accuracy(1.0, 1.0), 1.0, 1.0)
 
 
 if __name__ == "__main__":
