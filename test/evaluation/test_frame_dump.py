@@ -98,7 +98,7 @@ def test_other_files_are_refused_in_one_line(dump: FrameDump, tmp_path: Path, ca
     save_file({"x": np.zeros(3)}, older, {"format": "crisp_ros frame 1", "content": "{}"})
     for path, words in (
         (tmp_path / "none.safetensors", "no such file"),
-        (tmp_path, "Is a directory"),
+        (tmp_path, "is a directory"),
         (text, "not a dumped frame"),
         (other, "not a dumped frame"),
         (cut, "not a dumped frame"),
