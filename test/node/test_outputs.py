@@ -267,11 +267,12 @@ def test_the_version_in_vision_info_grows_with_every_model() -> None:
     estimator = FakeEstimator()
     with in_process(estimator) as running:
         heard = running.listen(VisionInfo, "/crisp/vision_info", LATCHED)
-        running.frame()
-        for version in ("trained-1", "trained-1", "trained-2"):
+        # The topic keeps the last message alone: each is awaited before the next may replace it.
+        versions = (("fake-1", 1), ("trained-1", 2), ("trained-1", 2), ("trained-2", 3))
+        for version, count in versions:
             estimator.model_version = version
             running.frame()
-        running.spin(lambda: len(heard) == 3)
+            running.spin(lambda count=count: len(heard) >= count)
         assert [m.database_version for m in heard] == [1, 2, 3]
         assert [m.method.split()[-1] for m in heard] == ["fake-1", "trained-1", "trained-2"]
         # Cleaned up and configured anew, the same model is no change.
