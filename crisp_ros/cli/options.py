@@ -57,6 +57,16 @@ def add_models_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_observed_poses_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --observed-poses NPZ; see `crisp_ros.synthesis.scenes.load_observed_poses`."""
+    parser.add_argument(
+        "--observed-poses",
+        type=Path,
+        metavar="NPZ",
+        help="poses seen in real scenes, to draw likely viewpoints from",
+    )
+
+
 def add_cluster_option(parser: argparse.ArgumentParser) -> None:
     """Adds --cluster ADDRESS; open it by `crisp_ros.cluster.mapping`."""
     parser.add_argument(

@@ -16,6 +16,7 @@ from crisp_ros.cli.options import (
     add_checkpoint_option,
     add_cluster_option,
     add_models_option,
+    add_observed_poses_option,
     checkpoint_path,
     count,
     progress,
@@ -61,12 +62,7 @@ def add_kinds(kinds: argparse._SubParsersAction) -> None:
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
     add_models_option(parser)
-    parser.add_argument(
-        "--observed-poses",
-        type=Path,
-        metavar="NPZ",
-        help="poses seen in real scenes, to draw likely viewpoints from",
-    )
+    add_observed_poses_option(parser)
 
 
 def _scattered(args: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from crisp_ros.cli.options import (
     add_cluster_option,
     add_json_option,
+    add_observed_poses_option,
     device,
     output_file,
     progress,
@@ -61,12 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", type=Path, required=True, metavar="DIR", help="where crops and states are kept"
     )
-    parser.add_argument(
-        "--observed-poses",
-        type=Path,
-        metavar="NPZ",
-        help="poses seen in real scenes, to draw likely viewpoints from",
-    )
+    add_observed_poses_option(parser)
     parser.add_argument(
         "--imagenet",
         type=Path,

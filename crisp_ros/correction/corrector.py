@@ -16,7 +16,13 @@ from crisp_ros.correction.active_shape import (
     library_fits,
 )
 from crisp_ros.correction.h_step import ProjectedGradientSettings, projected_gradient
-from crisp_ros.correction.residuals import ANY_FALL, clearly_better, contradiction, usable
+from crisp_ros.correction.residuals import (
+    ANY_FALL,
+    clearly_better,
+    contradiction,
+    usable,
+    where_rows,
+)
 from crisp_ros.correction.second_order import SecondOrderSettings, refine
 from crisp_ros.correction.z_step import GradientSettings, PoseStep, descend
 from crisp_ros.geometry.registration import Registration, register
@@ -156,8 +162,8 @@ def correct(
         if turn == 0 and settings.shape == "lsq" and settings.active_shape.own_code:
             other = _pose_step(decoder, some, own, registered, settings, turn)
             better = other.objective < step.objective
-            codes = torch.where(better[:, None], own, codes)
-            step = PoseStep(*(_where(better, *pair) for pair in zip(other, step, strict=True)))
+            codes = where_rows(better, own, codes)
+            step = PoseStep(*(where_rows(better, *pair) for pair in zip(other, step, strict=True)))
         iterations = iterations.index_add(0, active, step.iterations)
         found, after = _shape_step(
             decoder, some, codes[active], own[active], library, step, settings
@@ -171,10 +177,6 @@ def correct(
             break
     z = torch.where(valid[..., None], transform(T, objects.points), 0.0)
     return Correction(T, codes, z, objective, iterations)
-
-
-def _where(rows: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    return torch.where(rows.view(-1, *[1] * (no.ndim - 1)), yes, no)
 
 
 def _shape_step(

@@ -60,6 +60,11 @@ def usable(points: Tensor, valid: Tensor) -> Tensor:
     return valid & torch.isfinite(points).all(-1)
 
 
+def where_rows(rows: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """The rows of `yes` (B, ...) where `rows` (B,) hold, else those of `no`."""
+    return torch.where(rows.view(-1, *[1] * (no.ndim - 1)), yes, no)
+
+
 def evenly_chosen(valid: Tensor, count: int) -> Tensor:
     """Indices (B, count) that step evenly through each object's valid points.
 

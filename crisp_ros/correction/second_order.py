@@ -23,6 +23,7 @@ from crisp_ros.correction.residuals import (
     surface_objective,
     usable,
     weighted_mean,
+    where_rows,
     worth_moving,
 )
 from crisp_ros.correction.z_step import PoseStep
@@ -289,7 +290,5 @@ def _judged(
     prior = (state.prior * (state.prior_slope * step + 0.5 * step.square())).sum(-1)
     accepted = costs[1] - costs[0] + prior < 0
     damping = torch.where(accepted, 0.2 * state.damping, 8.0 * state.damping).clamp_min(1e-6)
-    mixed = []
-    for kept, fresh in zip(state, new, strict=True):
-        mixed.append(torch.where(accepted.view(-1, *[1] * (kept.ndim - 1)), fresh, kept))
+    mixed = (where_rows(accepted, *pair) for pair in zip(new, state, strict=True))
     return _State(*mixed)._replace(damping=damping), accepted

@@ -39,13 +39,11 @@ def rotational_symmetries(
     points = np.asarray(points, np.float64)
     centre = (points.min(0) + points.max(0)) / 2.0
     centred = points - centre
-    if distance is None:
-        tree = cKDTree(points)
-        distance = lambda moved: tree.query(moved)[0]  # noqa: E731
+    measured = distance or _distance_to(points)
     probes = centred[:: max(1, len(centred) // _PROBES)]
 
     def fits(rotation: NDArray[np.float64]) -> bool:
-        return bool(distance(probes @ rotation.T + centre).mean() <= tolerance_m)
+        return bool(measured(probes @ rotation.T + centre).mean() <= tolerance_m)
 
     group = [np.eye(3)]
     continuous = 0
@@ -76,6 +74,13 @@ def _candidate_axes(centred: NDArray[np.float64]) -> NDArray[np.float64]:
     axes = list(np.eye(3)[::-1])
     axes += [a for a in principal if max(abs(a)) < np.cos(np.deg2rad(1.0))]
     return np.array(axes)
+
+
+def _distance_to(
+    points: NDArray[np.float64],
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    tree = cKDTree(points)
+    return lambda moved: tree.query(moved)[0]
 
 
 def _ball() -> NDArray[np.float64]:

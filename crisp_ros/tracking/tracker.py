@@ -119,7 +119,7 @@ class Tracker:
     2. Of a symmetric shape's equivalent poses, the one nearest to the track's last certified pose
        is taken. The symmetries of the frame's own shape count: a mug that looks like a cup while
        its handle is hidden has a cup's ambiguity. Where only the print tells poses apart, the last
-       frames vote (`TurnVotes`), and an outvoted frame's points are fitted anew.
+       frames vote (`TurnVotes`), and the certificate of an outvoted frame is tested again.
     3. Where the frame's shape is not the track's, the frame's points are fitted to the track's, and
        the certificate is tested again. A track keeps its shape: without a certified view the best
        score decides, with one the views together (5), and else only a lasting conflict.

@@ -9,9 +9,9 @@ import pytest
 import torch
 from known import load_known
 from tiny_bop import write_tiny_bop
+from tiny_model import write_tiny_model
 
 from crisp_ros.network.checkpoint import Model, save_model
-from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.network.model import CrispNetwork, network_config
 
 
@@ -23,18 +23,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained network with a library of three shapes."""
-    torch.manual_seed(0)
-    config = dataclasses.replace(
-        network_config("compact"), shape_hidden=(16,), decoder_hidden=8, decoder_layers=2
-    )
-    network = CrispNetwork(config)
-    codes = torch.randn(3, network.decoder.code_dim)
-    half = torch.full((3, 3), 0.06)
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    library = ShapeLibrary(("box", "can", "ball"), codes, -half, half)
-    save_model(path, Model(network, library, {"version": "0.0.1"}))
-    return path
+    """See tiny_model."""
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="session")
