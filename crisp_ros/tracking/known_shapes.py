@@ -43,9 +43,10 @@ class KnownShapes:
         """The library shape that a code (C,) stands for, or -1."""
         if self._codes is None:
             return -1
-        distances = np.linalg.norm(self._codes - code, axis=-1)
-        nearest = int(distances.argmin())
-        return nearest if distances[nearest] <= self._reach[nearest] else -1
+        apart = self._codes - code
+        squares = np.einsum("ij,ij->i", apart, apart)
+        nearest = int(squares.argmin())
+        return nearest if squares[nearest] <= self._reach[nearest] ** 2 else -1
 
     def symmetries(self, index: int) -> SymmetryGroup | None:
         """The symmetries of a library shape; None for -1."""

@@ -82,9 +82,11 @@ def reposed(
         weights = depth.weights[rows]
         covariance = pose_covariance(decoder, points, coordinates, weights, valid, codes, T)
         covariances = list(covariance.cpu().numpy())
-    T = T.double().cpu()
-    rotation = roma.special_procrustes(T[:, :3, :3])
-    poses = invert(from_rotation_translation(rotation, T[:, :3, 3])).numpy()
+    poses = T_camera_object.numpy()
+    if pose is not None:
+        T = T.double().cpu()
+        rotation = roma.special_procrustes(T[:, :3, :3])
+        poses = invert(from_rotation_translation(rotation, T[:, :3, 3])).numpy()
     for i, estimate, shape, pose_found, covariance_found, told in zip(
         known, estimates, shapes, poses, covariances, _told(verdict, certificate), strict=True
     ):

@@ -6,7 +6,6 @@ from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from crisp_ros.tracking.equivalent_poses import SymmetryGroup, nearest_equivalent
 
@@ -56,19 +55,18 @@ class TurnVotes:
         rotations = votes[:, :3, :3]
         # The unit comes first, so that the track stays as it is where votes are even.
         candidates = np.concatenate([np.eye(3)[None], rotations])
-        apart = _angles(candidates[:, None].transpose(0, 1, 3, 2) @ rotations[None])
-        cost = np.minimum(apart, _SMALL_RAD).sum(1)
+        cost = np.minimum(_angles_between(candidates, rotations), _SMALL_RAD).sum(1)
         best = int(cost.argmin())
         if cost[best] < cost[0] - 0.5 * _SMALL_RAD:
             back = np.linalg.inv(votes[best - 1])
             self._votes.extend([vote @ back for vote in votes])
             turn = turn @ back
-        self._last = T if _angles(turn[:3, :3]) < _SMALL_RAD else T @ turn
+        angle = _angles_between(np.eye(3)[None], turn[None, :3, :3]).item()
+        self._last = T if angle < _SMALL_RAD else T @ turn
         return self._last
 
 
-def _angles(rotations: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Angles (...) of rotations (..., 3, 3), radians."""
-    return (
-        Rotation.from_matrix(rotations.reshape(-1, 3, 3)).magnitude().reshape(rotations.shape[:-2])
-    )
+def _angles_between(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Angles (A, B) between rotations (A, 3, 3) and (B, 3, 3), radians; from the trace of A^T B."""
+    cosines = (a.reshape(-1, 9) @ b.reshape(-1, 9).T - 1.0) / 2.0
+    return np.arccos(cosines.clip(-1.0, 1.0))
