@@ -115,7 +115,7 @@ def executables() -> None:
 
 def test_demo_launch_plays_a_recording_and_ends_with_it(executables: None, tmp_path: Path) -> None:
     untrained_model(tmp_path / "good.safetensors")
-    write_recording(tmp_path / "bag", (recorded_frame(i) for i in range(3)))
+    write_recording(tmp_path / "bag", (recorded_frame(i) for i in range(8)))
     arguments = {
         "recording": tmp_path / "bag", "checkpoint": tmp_path / "good.safetensors",
         "loop": "false", "rviz": "false", "device": "cpu",
