@@ -11,12 +11,13 @@ from torch import Tensor
 
 from crisp_ros.adaptation.learner import Learner, exhausted
 from crisp_ros.adaptation.reference import Accuracy, ReferenceSet
-from crisp_ros.adaptation.samples import PART, Batch, FeatureCache, Sample, read_maps
+from crisp_ros.adaptation.samples import PART, Batch, FeatureCache, Sample
 from crisp_ros.correction.certificate import quantile_residual
 from crisp_ros.correction.surface import library_surfaces
 from crisp_ros.geometry.registration import RegistrationSettings, register
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.checkpoint import Model
+from crisp_ros.network.maps import read_maps
 
 # Constants, not parameters: what the guard measures must not move with a node's settings.
 _REGISTRATION = RegistrationSettings(triples=256, hypotheses=32, scored_points=128)

@@ -11,8 +11,9 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from crisp_ros.adaptation.samples import PART, Batch, read_maps
+from crisp_ros.adaptation.samples import PART, Batch
 from crisp_ros.network.features import BackboneFeatures
+from crisp_ros.network.maps import read_maps
 from crisp_ros.network.model import CrispNetwork, NetworkOutput
 
 Weights = Mapping[str, Tensor]

@@ -13,6 +13,7 @@ from torch.nn import functional
 from crisp_ros.correction.residuals import evenly_chosen
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.features import BackboneFeatures
+from crisp_ros.network.maps import crop_grid
 from crisp_ros.network.model import CrispNetwork
 from crisp_ros.pipeline import Solution
 
@@ -80,20 +81,6 @@ def samples_of(
                 parts = (crops[i], grid[i], points[i], T[i], codes[i])
                 kept.append(Sample(keys[label], certified[i], *(part.clone() for part in parts)))
     return kept
-
-
-def crop_grid(pixels: Tensor, boxes: Tensor) -> Tensor:
-    """Image pixels (B, N, 2) as positions (B, N, 2) in [-1, 1] of crops (B, 3)."""
-    corner, side = boxes[:, None, :2], boxes[:, None, 2:]
-    return 2 * (pixels + 0.5 - corner) / side - 1
-
-
-def read_maps(maps: Tensor, grid: Tensor) -> Tensor:
-    """Values (B, N, 3) of maps (B, 3, S', S') at positions (B, N, 2)."""
-    read = functional.grid_sample(
-        maps, grid[:, None].to(maps.dtype), padding_mode="border", align_corners=False
-    )
-    return read[:, :, 0].transpose(1, 2)
 
 
 class Batch(NamedTuple):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from crisp_ros.adaptation.learner import Learner, LearnerSettings
 from crisp_ros.adaptation.reference import ReferenceSet
-from crisp_ros.adaptation.samples import Batch, FeatureCache, Sample, read_maps
+from crisp_ros.adaptation.samples import Batch, FeatureCache, Sample
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.surface import library_surfaces
 from crisp_ros.evaluation.metrics import auc
@@ -26,6 +26,7 @@ from crisp_ros.geometry.registration import RegistrationSettings, align, registe
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.maps import read_maps
 
 KINDS = ("metric", "normalised")
 ADD_S_M = 0.02

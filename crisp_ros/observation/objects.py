@@ -90,6 +90,14 @@ class Observations(NamedTuple):
     valid: Tensor
     rejected: tuple[Rejected, ...]
 
+    def rows(self, which: Tensor | slice) -> Observations:
+        """Some of the objects; nothing is said of the others."""
+        return Observations(*(part[which] for part in self[:-1]), rejected=())
+
+    def to(self, device: torch.device) -> Observations:
+        """The same on a device."""
+        return Observations(*(part.to(device) for part in self[:-1]), self.rejected)
+
 
 def observe(frame: Frame, settings: ObservationSettings, crop_size: int) -> Observations:
     """Crops and depth points of every label of a frame.

@@ -5,7 +5,8 @@ import torch
 from adaptation_samples import CPU, samples, shipped_model
 
 from crisp_ros.adaptation.learner import COMPACT, SPE3R, Learner, LearnerSettings, learner_settings
-from crisp_ros.adaptation.samples import FeatureCache, read_maps
+from crisp_ros.adaptation.samples import FeatureCache
+from crisp_ros.network.maps import read_maps
 
 PAPER = LearnerSettings()
 

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from analytic import box, bracket, cup, household, mug
+from analytic import box, bracket, cup, mug
 from analytic_scene import CAMERA, TruthfulNetwork, rendered, truthful_model
 from scipy.spatial.transform import Rotation
 
@@ -17,7 +17,7 @@ from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.objects import ObservationSettings, observe
-from crisp_ros.pipeline import STAGES, Estimator, EstimatorSettings, decoded_shapes, pnc_at_pixels
+from crisp_ros.pipeline import STAGES, Estimator, EstimatorSettings, solver
 
 BOX, MUG, BRACKET = (
     box((0.04, 0.025, 0.055)),
@@ -182,16 +182,14 @@ def test_a_network_that_breaks_altogether_rejects_everything(scene):
 
 
 def test_a_solver_that_fails_on_one_object_spares_the_others(scene, monkeypatch, caplog):
-    from crisp_ros import pipeline
-
-    real = pipeline.correct
+    real = solver.correct
 
     def failing(decoder, points, pnc, valid, codes, *rest):
         if (codes.argmax(-1) == 1).any():
             raise torch.linalg.LinAlgError("did not converge")
         return real(decoder, points, pnc, valid, codes, *rest)
 
-    monkeypatch.setattr(pipeline, "correct", failing)
+    monkeypatch.setattr(solver, "correct", failing)
     tested = estimator()
     tested._network.spoil = _named_by_extent
     result = tested.estimate(scene.frame)
@@ -364,31 +362,6 @@ def test_the_network_alone_runs_in_bfloat16(scene):
     assert solution.maps.dtype == solution.codes.dtype == torch.float32
     for e in tested.estimate(scene.frame).objects:
         assert errors(e.T_camera_object, scene.poses[e.label])[1] < 2e-3
-
-
-def test_pnc_is_read_at_the_exact_position():
-    """Maps linear in the image's coordinates, at three resolutions of the same crop."""
-    boxes = torch.tensor([[-7.0, 12.0, 96.0]])
-    pixels = torch.tensor([[[20.0, 40.0], [3.25, 77.5], [60.0, 90.0]]])
-    for size in (24, 48, 96):
-        centres = (torch.arange(size) + 0.5) / size * 96 - 0.5
-        u, v = centres - 7.0, centres + 12.0
-        maps = torch.stack(
-            (u.expand(size, size), v[:, None].expand(size, size), u + 2 * v[:, None])
-        )
-        read = pnc_at_pixels(maps[None], pixels, boxes)
-        expected = torch.cat((pixels, (pixels[..., :1] + 2 * pixels[..., 1:])), dim=-1)
-        torch.testing.assert_close(read, expected, atol=1e-3, rtol=0)
-
-
-def test_decoded_shapes_take_points_of_all_shapes_at_once():
-    shapes = household()[:3]
-    decoder = TruthfulNetwork(shapes, (0,)).decoder
-    points = torch.randn(50, 3) * 0.05
-    index = torch.tensor([0] * 20 + [2] * 30)
-    found = decoded_shapes(decoder, torch.eye(3))(points, index)
-    expected = torch.cat((shapes[0].sdf(points[:20]), shapes[2].sdf(points[20:])))
-    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("name", ["network_batch", "cached_meshes"])

@@ -1,0 +1,202 @@
+"""The road from a camera frame to certified object poses and shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crisp_ros.geometry.isosurface import TriangleMesh
+from crisp_ros.network.checkpoint import Model
+from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.observation.frame import Frame
+from crisp_ros.observation.objects import Observations, Rejected, observe
+from crisp_ros.pipeline.answer import object_estimates
+from crisp_ros.pipeline.estimates import FrameEstimate, ObjectEstimate
+from crisp_ros.pipeline.meshes import ShapeMeshes
+from crisp_ros.pipeline.settings import EstimatorSettings
+from crisp_ros.pipeline.solver import Solution, Solver
+from crisp_ros.pipeline.stage_clock import StageClock
+
+_log = logging.getLogger(__name__)
+
+
+class Trace(NamedTuple):
+    """An estimate together with what led to it; `solutions` holds each estimated object once."""
+
+    estimate: FrameEstimate
+    solutions: tuple[Solution, ...]
+
+
+class Estimator:
+    """Estimates pose and shape of every labelled object of a frame, all objects at once."""
+
+    def __init__(
+        self,
+        model: Model,
+        settings: EstimatorSettings | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Takes a model into use.
+
+        Args:
+            model: its network and library are moved to `device`.
+            settings: see `EstimatorSettings`.
+            device: where everything but the observation runs.
+        """
+        settings = settings or EstimatorSettings()
+        if model.library is None and settings.corrector is not None:
+            kept = dataclasses.replace(settings.corrector, shape="none")
+            settings = dataclasses.replace(settings, corrector=kept)
+        self.device = torch.device(device)
+        self._network = model.network.to(self.device).eval()
+        self._library = model.library.to(self.device) if model.library is not None else None
+        self._solver = Solver(self._network, self._library, settings, self.device)
+        self._meshes = ShapeMeshes(
+            self._network.decoder, settings.isosurface, settings.cached_meshes, self.device
+        )
+        self.model = model
+        self.model_version = model_version(model)
+        self._adopted: tuple[Mapping[str, Tensor], str] | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles as what it was made of, for another process to estimate with."""
+        return type(self), (self.model, self.settings, self.device)
+
+    @property
+    def settings(self) -> EstimatorSettings:
+        """May be replaced between frames; those of the meshes and of the cache stay."""
+        return self._solver.settings
+
+    @settings.setter
+    def settings(self, settings: EstimatorSettings) -> None:
+        self._solver.settings = settings
+
+    @property
+    def decoder(self) -> ShapeDecoder:
+        """The model's shape decoder, on the estimator's device."""
+        return self._network.decoder
+
+    @property
+    def library(self) -> ShapeLibrary | None:
+        """The model's known shapes, on the estimator's device; None where it has none."""
+        return self._library
+
+    def estimate(self, frame: Frame) -> FrameEstimate:
+        """Pose and shape of every labelled object.
+
+        An object that cannot be estimated is rejected with the reason, and harms no other.
+        """
+        return self.trace(frame).estimate
+
+    @torch.no_grad()
+    def trace(self, frame: Frame) -> Trace:
+        """`estimate` with all intermediate results, for debugging and for self-training."""
+        self._take_adopted()
+        clock = StageClock(self.device)
+        with clock.stage("observe"):
+            observations = observe(frame, self.settings.observation, self._network.crop_size)
+            parts = list(_parts(observations, self.settings.network_batch))
+        rejected = list(observations.rejected)
+        solutions: list[Solution] = []
+        for part in parts:
+            self._solve(part, frame, clock, solutions, rejected)
+        quantile = self.settings.certificate.quantile
+        with clock.stage("answer"):
+            objects = [e for s in solutions for e in object_estimates(s, quantile)]
+        estimate = FrameEstimate(
+            objects=tuple(sorted(objects, key=lambda e: e.label)),
+            rejected=tuple(sorted(rejected)),
+            stage_ms=clock.milliseconds,
+            model_version=self.model_version,
+        )
+        return Trace(estimate, tuple(solutions))
+
+    def adopt(self, heads: Mapping[str, Tensor], version: str) -> None:
+        """Has the next frame, and those after it, be estimated with other heads.
+
+        A frame is estimated with one set of weights from beginning to end. May be called from
+        another thread than `estimate`.
+
+        Args:
+            heads: parameters of the network's `pnc_head.` and `shape_head.`; not changed later.
+            version: becomes `model_version` with them.
+        """
+        self._adopted = (heads, version)
+
+    def _take_adopted(self) -> None:
+        adopted = self._adopted
+        if adopted is None or adopted[1] == self.model_version:
+            return
+        heads, version = adopted
+        parameters = dict(self._network.named_parameters())
+        for name, value in heads.items():
+            parameters[name].copy_(value)
+        self.model_version = version
+
+    def warm_up(self) -> None:
+        """Runs the network and the decoder once, so that the first frame is not the slow one."""
+        size = self._network.crop_size
+        with torch.no_grad():
+            output = self._solver.answer(torch.full((1, 3, size, size), 0.5, device=self.device))
+            points = torch.zeros(1, self.settings.observation.points, 3, device=self.device)
+            self._network.decoder.sdf_and_gradient(points, output.code)
+
+    def mesh(self, estimate: ObjectEstimate) -> TriangleMesh:
+        """The surface of an estimate, object frame; see `meshes`."""
+        return self.meshes([estimate])[0]
+
+    def meshes(
+        self, estimates: Sequence[ObjectEstimate], grown_m: float = 0.0
+    ) -> list[TriangleMesh]:
+        """The surfaces of estimates, object frame, metres, watertight; empty where there is none.
+
+        Made on demand, those that are new at once, and kept by shape code. May be called from
+        another thread than `estimate`.
+
+        Args:
+            estimates: of objects.
+            grown_m: the surface is where the signed distance has this value, not zero: outside the
+                shape by so much.
+        """
+        return self._meshes.of(estimates, grown_m)
+
+    def _solve(
+        self,
+        observations: Observations,
+        frame: Frame,
+        clock: StageClock,
+        solutions: list[Solution],
+        rejected: list[Rejected],
+    ) -> None:
+        """Appends the solution of a batch; where that fails, of its objects one by one."""
+        try:
+            solution = self._solver.solution(observations, frame, clock, rejected)
+        except Exception as error:  # one object's failure, whatever it is, must not be the others'
+            labels = observations.labels.tolist()
+            if len(labels) == 1:
+                _log.exception("object %d could not be estimated", labels[0])
+                reason = f"solver failed: {type(error).__name__}: {error}"
+                rejected.append(Rejected(labels[0], reason))
+                return
+            for part in _parts(observations, 1):
+                self._solve(part, frame, clock, solutions, rejected)
+            return
+        if solution is not None:
+            solutions.append(solution)
+
+
+def model_version(model: Model) -> str:
+    """The version that a model's maker gave it, with the start of its checksum."""
+    parts = (str(model.header.get("version", "")), str(model.header.get("sha256", ""))[:12])
+    return "-".join(part for part in parts if part) or "unsaved"
+
+
+def _parts(observations: Observations, size: int) -> Iterator[Observations]:
+    for start in range(0, len(observations.labels), size):
+        yield observations.rows(slice(start, start + size))
