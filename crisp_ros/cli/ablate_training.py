@@ -134,8 +134,8 @@ def run(args: argparse.Namespace) -> None:
         len(dataset.images),
         args.passes,
     )
-    kept = KeptParts(args.work / "parts", made_from)
-    rows = _rows(study, dataset, kept)
+    rows = _rows(study, dataset, KeptParts(args.work / "parts", made_from))
+    kept = KeptParts(args.work / "parts", (recipe, names))  # whatever is measured on
     shapes = {}
     for name, weights in OFF_SURFACE.items():
 
