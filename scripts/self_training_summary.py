@@ -52,7 +52,8 @@ def _changes(compared: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _run(report: dict[str, Any]) -> dict[str, Any]:
-    kept = ("algorithm", "passes", "before", "after", "held_out", "model_version", "command")
+    kept = ("algorithm", "passes", "kept_passes", "certified_share_after_passes")
+    kept += ("before", "after", "held_out", "model_version", "command")
     counts = ("steps", "swaps", "halved", "refused", "broken", "rollbacks")
     return {
         **{name: report[name] for name in (*kept, "version", "machine")},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -16,7 +17,7 @@ from crisp_ros.adaptation.self_trainer import (
     Status,
     samples_path,
 )
-from crisp_ros.network.checkpoint import Model, load_model, write_atomically
+from crisp_ros.network.checkpoint import Model, load_model, save_model, write_atomically
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator, EstimatorSettings, Trace
 
@@ -27,6 +28,16 @@ _SAVE_EVERY = 40  # frames
 
 class ProgressError(ValueError):
     """A run's folder that cannot be continued; says which and why."""
+
+
+class Kept(NamedTuple):
+    """passes: after which the kept heads were in use, 0 for those from before. model: with them.
+    shares: of the frames' objects that are certified, by the passes that they were measured after.
+    """
+
+    passes: int
+    model: Model
+    shares: dict[int, float]
 
 
 class RecordedSelfTraining:
@@ -62,7 +73,8 @@ class RecordedSelfTraining:
             ProgressError: the folder holds something that is not a run's state.
             crisp_ros.network.checkpoint.CheckpointError: its model file cannot be read.
         """
-        self._folder = folder
+        self._folder, self._device = folder, device
+        self._tolerance = reference.limits.live_loss
         folder.mkdir(parents=True, exist_ok=True)
         self.frames_done = _progress(folder)
         if self.frames_done > 0:
@@ -119,9 +131,11 @@ class RecordedSelfTraining:
                 continue
             self._learn_from(self.estimator.trace(frame))
             self.frames_done += 1
-            if self.frames_done == total:
+            if self.frames_done % count == 0:
                 self._trainer.finish()
-            if self.frames_done % _SAVE_EVERY == 0 or self.frames_done == total:
+                save_model(self._after(self.frames_done // count), self.model(), torch.float32)
+                self.save()
+            elif self.frames_done % _SAVE_EVERY == 0:
                 self.save()
             on_frame(self.frames_done, total)
 
@@ -134,6 +148,34 @@ class RecordedSelfTraining:
     def model(self) -> Model:
         """What was learned."""
         return self._trainer.model()
+
+    def kept(
+        self, start: Model, passes: int, certified_share: Callable[[Model, int], float]
+    ) -> Kept:
+        """The newest heads at a pass's end with which the certified share over all frames holds.
+
+        The guard's last check: its others see a few samples. Pass after pass is given up until the
+        share is no further below that of the beginning than the reference set's limit for live
+        frames allows; where none is left, the model is what it was.
+
+        Args:
+            start: the model from before.
+            passes: done.
+            certified_share: measures a model over the frames; told after how many passes it is.
+
+        Raises:
+            crisp_ros.network.checkpoint.CheckpointError: the model after a pass cannot be read.
+        """
+        shares = {0: certified_share(start, 0)}
+        for done in range(passes, 0, -1):
+            model = load_model(self._after(done), self._device)
+            shares[done] = certified_share(model, done)
+            if shares[done] >= shares[0] - self._tolerance:
+                return Kept(done, model, shares)
+        return Kept(0, start, shares)
+
+    def _after(self, passes: int) -> Path:
+        return self._folder / f"pass_{passes}.safetensors"
 
     def _learn_from(self, trace: Trace) -> None:
         keys = {}

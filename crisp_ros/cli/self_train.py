@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from crisp_ros.adaptation.recorded import RecordedSelfTraining
+from crisp_ros.adaptation.recorded import Kept, RecordedSelfTraining
 from crisp_ros.adaptation.reference import load_reference, reference_path
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
 from crisp_ros.cli.options import (
@@ -109,7 +109,11 @@ def run(args: argparse.Namespace) -> None:
     )
     args.run.mkdir(parents=True, exist_ok=True)
     _check_same_run(args, path)
-    before = [_measured("before", model, settings, one, args.run) for one in (source, *checks)]
+
+    def results(source: _Source, model: Model, passes: int) -> Results:
+        return _measured(passes, model, settings, source, args.run)
+
+    before = [results(one, model, 0) for one in (source, *checks)]
     training = RecordedSelfTraining(
         load_model(path, args.device),
         reference,
@@ -124,14 +128,16 @@ def run(args: argparse.Namespace) -> None:
 
     with progress("learning") as on_frame:
         training.run(frames, source.count, args.passes, on_frame)
-    learned = training.model()
-    when = f"after {args.passes} passes"
-    after = [_measured(when, learned, settings, one, args.run) for one in (source, *checks)]
+    kept = training.kept(
+        model, args.passes, lambda model, passes: results(source, model, passes).certified_share
+    )
+    after = [results(one, kept.model, kept.passes) for one in (source, *checks)]
     if args.output:
-        save_model(args.output, learned)
+        save_model(args.output, kept.model)
     compared = [Comparison(*pair) for pair in zip(before, after, strict=True)]
     held_out = dict(zip(names, compared[1:], strict=True))
-    _report(args, compared[0], held_out, learned.header)
+    learned = training.model().header["self_training"]
+    _report(args, compared[0], held_out, kept, learned)
 
 
 def _source(args: argparse.Namespace) -> _Source:
@@ -169,9 +175,10 @@ def _check_same_run(args: argparse.Namespace, checkpoint: Path) -> None:
 
 
 def _measured(
-    when: str, model: Model, settings: EstimatorSettings, source: _Source, run: Path
+    passes: int, model: Model, settings: EstimatorSettings, source: _Source, run: Path
 ) -> Results:
     """Results from the run's folder, made and written where they are not there."""
+    when = f"after {passes} passes" if passes else "before"
     path = run / f"{when.replace(' ', '_')}.{source.name}.json"
     if path.is_file():
         return load_results(path)
@@ -193,13 +200,13 @@ def _report(
     args: argparse.Namespace,
     compared: Comparison,
     held_out: dict[str, Comparison],
-    header: dict[str, Any],
+    kept: Kept,
+    learned: dict[str, Any],
 ) -> None:
-    learned = header["self_training"]
     broken = ", ".join(f"{name} {n}" for name, n in learned["broken"].items())
     told = (
         f"{compared.told}; {learned['steps']} steps, {learned['swaps']} swaps, "
-        f"{learned['refused']} refused ({broken})"
+        f"{learned['refused']} refused ({broken}){_given_up(args.passes, kept)}"
     )
     console = Console()
     console.print(told, highlight=False, soft_wrap=True)
@@ -218,8 +225,22 @@ def _report(
             **compared.to_json(),
             "per_object": {name: compared.of(name).to_json() for name in compared.before.names},
             "held_out": {name: one.to_json() for name, one in held_out.items()},
+            "kept_passes": kept.passes,
+            "certified_share_after_passes": kept.shares,
             "self_training": learned,
-            "model_version": header["version"],
+            "model_version": kept.model.header["version"],
             **origin,
         }
         write_json(args.json, figures)
+
+
+def _given_up(passes: int, kept: Kept) -> str:
+    """In words what the last check dropped; "" where it is nothing."""
+    if kept.passes == passes:
+        return ""
+    left = f"the model after {kept.passes}" if kept.passes else "the model from before"
+    measured = [f"{100 * share:.1f} % after {done}" for done, share in kept.shares.items() if done]
+    return (
+        f"; certified {', '.join(measured[: passes - kept.passes])} of {passes} passes, fewer than "
+        f"before, so {left} is kept"
+    )

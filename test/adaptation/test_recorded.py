@@ -65,6 +65,41 @@ def test_a_run_that_is_ended_goes_on_from_its_last_state(tmp_path):
     assert json.loads((tmp_path / "progress.json").read_text()) == {"frames_done": 3}
 
 
+def kept_by(tmp_path, *shares):
+    """What is kept where the share before and after 1, 2, ... passes is as given."""
+    training_, asked = training(tmp_path), []
+    passes = len(shares) - 1
+    training_.run(lambda: FRAMES, 3, passes)
+
+    def share(model, done):
+        asked.append(done)
+        return shares[done]
+
+    start = shipped_model()
+    kept = training_.kept(start, passes, share)
+    assert list(kept.shares) == asked and set(asked) >= {0, passes}
+    return training_, start, kept
+
+
+def test_heads_with_which_the_certified_share_holds_are_kept(tmp_path):
+    done, _, kept = kept_by(tmp_path, 0.700, 0.5, 0.696)
+    assert kept.passes == 2 and kept.shares == {0: 0.700, 2: 0.696}
+    for name, value in done.model().network.state_dict().items():
+        assert torch.equal(kept.model.network.state_dict()[name], value)
+
+
+def test_a_fall_of_the_certified_share_gives_up_pass_after_pass(tmp_path):
+    done, _, kept = kept_by(tmp_path, 0.70, 0.72, 0.69)
+    assert kept.passes == 1 and kept.shares == {0: 0.70, 2: 0.69, 1: 0.72}
+    assert kept.model.header["self_training"]["steps"] < done.status.steps
+    assert kept.model.header["version"] != done.model().header["version"]
+
+
+def test_where_no_pass_holds_the_share_the_model_is_what_it_was(tmp_path):
+    _, start, kept = kept_by(tmp_path, 0.70, 0.69)
+    assert kept.passes == 0 and kept.model is start and kept.shares == {0: 0.70, 1: 0.69}
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "progress.json").write_text('{"frames_done": "many"}')
     with pytest.raises(ProgressError, match="name a new folder"):

@@ -2,10 +2,14 @@ import json
 import shutil
 
 import pytest
+import torch
 from tiny_bop import write_tiny_bop
 
+from crisp_ros.cli import self_train
 from crisp_ros.cli.main import main
 from crisp_ros.cli.options import checkpoint_path
+from crisp_ros.evaluation.self_training import ObjectResult, Results
+from crisp_ros.network.checkpoint import load_model
 
 
 def refused(capsys, *arguments):
@@ -54,6 +58,7 @@ def test_a_run_reports_what_it_learned_from_and_what_not_and_is_continued(folder
     assert "learning: 3/3" in told.err and "not learned from, others: certified" in told.out
     report = json.loads((folder / "a.json").read_text())
     assert report["before"]["objects"] == 7 == report["held_out"]["others"]["after"]["objects"]
+    assert report["kept_passes"] == 1 and set(report["certified_share_after_passes"]) == {"0", "1"}
     assert report["self_training"]["broken"] == {"pose": 0, "shape": 0, "live": 0}
     assert set(report["per_object"]) == {"box", "can", "ball"}
     assert "Other frames" in (folder / "page.html").read_text()
@@ -71,6 +76,33 @@ def test_a_run_reports_what_it_learned_from_and_what_not_and_is_continued(folder
     shutil.copytree("seen", "deeper/others")
     told = refused(capsys, *SEEN, "--check", "others", "--check", "deeper/others")
     assert "need different names" in told
+
+
+def test_where_the_certified_share_falls_the_report_tells_and_the_model_is_the_old_one(
+    folder, capsys, monkeypatch
+):
+    measured = []
+
+    def fallen(estimator, frames, shapes, on_frame):
+        measured.append(estimator.model_version)
+        certified = len(measured) <= 2  # before, on both folders
+        return Results((ObjectResult("box", certified, 0.01, 0.01),))
+
+    monkeypatch.setattr(self_train, "measure", fallen)
+    files = ["--json", "a.json", "--html", "page.html", "--output", "own.safetensors"]
+    assert main(["self-train", *SEEN, "--check", "others", *files]) == 0
+    words = "certified 0.0 % after 1 of 1 passes, fewer than before, so the model from before is"
+    assert words in capsys.readouterr().out
+    assert words in (folder / "page.html").read_text()
+    report = json.loads((folder / "a.json").read_text())
+    assert report["kept_passes"] == 0
+    assert report["certified_share_after_passes"] == {"0": 1.0, "1": 0.0}
+    assert report["after"] == report["before"]
+    others = report["held_out"]["others"]
+    assert others["after"] == others["before"] and len(measured) == 3
+    old, own = load_model(checkpoint_path(None)), load_model(folder / "own.safetensors")
+    for name, value in old.network.state_dict().items():
+        assert torch.equal(own.network.state_dict()[name], value)
 
 
 def test_without_a_reference_set_it_says_how_to_make_one(folder, capsys):
