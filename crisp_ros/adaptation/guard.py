@@ -95,6 +95,31 @@ class Guard:
         )
         return (1.0 - residual / (2.0 * limits.threshold_m)).clamp_min(0.0).mean().item()
 
+    @torch.no_grad()
+    def with_library_codes(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Samples with the nearest library code for their own, where it fits their points as well.
+
+        Algorithm 1 ends in blends of library shapes, not far from what the shape head said: they
+        teach it little. Another code is only taken where the frozen certificate holds with it.
+        """
+        if not samples:
+            return []
+        limits, library = self._reference.limits, self._library.codes
+        codes, points, T = (
+            torch.stack([getattr(sample, name) for sample in samples]).to(self._device)
+            for name in ("code", "points", "T_object_camera")
+        )
+        nearest = library[torch.cdist(codes, library).argmin(-1)]
+        valid = torch.ones_like(points[..., 0], dtype=torch.bool)
+        residual = quantile_residual(
+            self._network.decoder, points, valid, T, nearest, limits.quantile
+        )
+        fits = (residual <= limits.threshold_m).tolist()
+        return [
+            replace(sample, code=code.clone()) if fit else sample
+            for sample, code, fit in zip(samples, nearest.cpu(), fits, strict=True)
+        ]
+
     def judge(
         self,
         candidate: Learner,

@@ -54,7 +54,7 @@ class SelfTrainingSettings:
     learner: LearnerSettings | None = None
     watch: WatchSettings = field(default_factory=WatchSettings)
     buffer: int = 50
-    held_back: int = 24
+    held_back: int = 48
     held_back_every: int = 5
     replay: float = 10.0
     steps_per_candidate: int = 50
@@ -172,6 +172,7 @@ class SelfTrainer:
             samples: of the frame.
             version: of the heads that estimated them.
         """
+        learned_from = []
         for sample in samples:
             if version == self._history.current.name:
                 self._watch.estimated(sample.certified)
@@ -180,8 +181,10 @@ class SelfTrainer:
             if turn % self.settings.held_back_every == self.settings.held_back_every - 1:
                 self._held_back.append(sample)
             elif sample.certified:
-                self._buffer.add(sample)
-                self._credit += self.settings.replay / self._batch
+                learned_from.append(sample)
+        for sample in self._guard.with_library_codes(learned_from):
+            self._buffer.add(sample)
+            self._credit += self.settings.replay / self._batch
         if len(self._turn) > 1000:  # objects come and go for as long as a robot runs
             self._turn.clear()
         self._cache.keep_only([*self._buffer, *self._held_back])

@@ -69,6 +69,20 @@ def test_every_sample_teaches_so_often_and_then_the_work_is_done():
     assert tested.status.held_back == 2
 
 
+def test_blends_are_learned_from_as_the_library_shapes_that_they_are_next_to(tmp_path):
+    right = samples(range(0, 60, 3))
+    other = shipped_model().library.codes.mean(0)
+    tested = trainer()
+    tested.observe(
+        [dataclasses.replace(s, code=torch.lerp(s.code, other, 0.2)) for s in right], VERSION
+    )
+    tested.save(tmp_path / "model.safetensors")
+    name = original_of(shipped_model())
+    buffered = load_samples(samples_path(tmp_path / "model.safetensors"), name)
+    assert len(buffered) == len(right)
+    assert all(torch.equal(a.code, b.code) for a, b in zip(buffered, right, strict=True))
+
+
 def test_what_the_guard_accepts_is_published_and_bumps_the_version():
     published = Published()
     tested = trainer(published=published)

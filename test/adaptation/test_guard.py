@@ -1,0 +1,48 @@
+from dataclasses import replace
+
+import torch
+from adaptation_samples import CPU, samples, shipped_model, small_reference
+
+from crisp_ros.adaptation.guard import Guard
+from crisp_ros.correction.certificate import quantile_residual
+
+LIBRARY = shipped_model().library.codes
+
+
+def guard():
+    return Guard(shipped_model(), small_reference(), CPU)
+
+
+def fits(sample, code):
+    limits, valid = small_reference().limits, torch.ones(1, len(sample.points), dtype=torch.bool)
+    residual = quantile_residual(
+        shipped_model().network.decoder,
+        sample.points[None],
+        valid,
+        sample.T_object_camera[None],
+        code[None],
+        limits.quantile,
+    )
+    return residual.item() <= limits.threshold_m
+
+
+def test_the_library_code_next_to_a_blend_is_taken_where_it_fits_the_points():
+    right = samples(range(0, 126, 9))
+    blends = [replace(s, code=torch.lerp(s.code, LIBRARY.mean(0), 0.2)) for s in right]
+    kept = guard().with_library_codes(blends)
+    assert all(torch.equal(a.code, b.code) for a, b in zip(kept, right, strict=True))
+    assert all(a.points is b.points and a.key == b.key for a, b in zip(kept, right, strict=True))
+
+
+def test_where_the_nearest_library_shape_does_not_fit_the_code_stays():
+    for sample in samples(range(0, 126, 9)):
+        other = next(code for code in LIBRARY if not fits(sample, code))
+        wrong = replace(sample, code=torch.lerp(other, sample.code, 0.2))
+        (kept,) = guard().with_library_codes([wrong])
+        assert kept is wrong
+    assert guard().with_library_codes([]) == []
+
+
+def test_samples_do_not_keep_each_other_in_memory():
+    kept = guard().with_library_codes(samples(range(0, 126, 9)))
+    assert all(s.code.untyped_storage().nbytes() == s.code.nbytes for s in kept)
