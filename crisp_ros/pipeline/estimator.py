@@ -34,7 +34,13 @@ class Trace(NamedTuple):
 
 
 class Estimator:
-    """Estimates pose and shape of every labelled object of a frame, all objects at once."""
+    """Estimates pose and shape of every labelled object of a frame, all objects at once.
+
+    Attributes:
+        model: that was taken into use.
+        model_version: of the weights in use, which `adopt` changes.
+        device: where everything but the observation runs.
+    """
 
     def __init__(
         self,
@@ -49,13 +55,10 @@ class Estimator:
             settings: see `EstimatorSettings`.
             device: where everything but the observation runs.
         """
-        settings = settings or EstimatorSettings()
-        if model.library is None and settings.corrector is not None:
-            kept = dataclasses.replace(settings.corrector, shape="none")
-            settings = dataclasses.replace(settings, corrector=kept)
         self.device = torch.device(device)
         self._network = model.network.to(self.device).eval()
         self._library = model.library.to(self.device) if model.library is not None else None
+        settings = self._possible(settings or EstimatorSettings())
         self._solver = Solver(self._network, self._library, settings, self.device)
         self._meshes = ShapeMeshes(
             self._network.decoder, settings.isosurface, settings.cached_meshes, self.device
@@ -70,12 +73,12 @@ class Estimator:
 
     @property
     def settings(self) -> EstimatorSettings:
-        """May be replaced between frames; those of the meshes and of the cache stay."""
+        """May be replaced between frames; `isosurface` and `cached_meshes` stay as they were."""
         return self._solver.settings
 
     @settings.setter
     def settings(self, settings: EstimatorSettings) -> None:
-        self._solver.settings = settings
+        self._solver.settings = self._possible(settings)
 
     @property
     def decoder(self) -> ShapeDecoder:
@@ -129,6 +132,13 @@ class Estimator:
         """
         self._adopted = (heads, version)
 
+    def _possible(self, settings: EstimatorSettings) -> EstimatorSettings:
+        """The settings that the model allows: without a library the network's shapes stay."""
+        if self._library is not None or settings.corrector is None:
+            return settings
+        kept = dataclasses.replace(settings.corrector, shape="none")
+        return dataclasses.replace(settings, corrector=kept)
+
     def _take_adopted(self) -> None:
         adopted = self._adopted
         if adopted is None or adopted[1] == self.model_version:
@@ -176,7 +186,7 @@ class Estimator:
     ) -> None:
         """Appends the solution of a batch; where that fails, of its objects one by one."""
         try:
-            solution = self._solver.solution(observations, frame, clock, rejected)
+            solution, refused = self._solver.solution(observations, frame, clock)
         except Exception as error:  # one object's failure, whatever it is, must not be the others'
             labels = observations.labels.tolist()
             if len(labels) == 1:
@@ -187,6 +197,7 @@ class Estimator:
             for part in _parts(observations, 1):
                 self._solve(part, frame, clock, solutions, rejected)
             return
+        rejected.extend(refused)
         if solution is not None:
             solutions.append(solution)
 

@@ -19,7 +19,7 @@ class EstimatorSettings:
     """Settings of the `Estimator`, one part a stage.
 
     Attributes:
-        observation, registration, corrector, certificate, isosurface: of the stages.
+        observation, registration, certificate, isosurface: of the stages.
         corrector: None leaves the network's answer as it is. Where a model has no shape library
             the corrector keeps the network's shapes.
         visibility: the certificate also demands that the shape stays out of space seen to be empty;

@@ -28,7 +28,7 @@ _BOX_POINTS = 192  # on a surface whose box is looked for; the mesher's margin c
 
 
 class Solution(NamedTuple):
-    """Everything that was computed on the way for B objects, on the estimator's device.
+    """Everything that was computed on the way for B objects, on the solver's device.
 
     observations: labels, crops, points and pixels of these objects. maps: PNC maps (B, 3, S', S')
     metres. pnc: (B, N, 3) read from them at the points' pixels. codes: (B, C) of the network.
@@ -77,10 +77,10 @@ class Solver:
         """Takes a network and its library into use.
 
         Args:
-            network: on the device.
-            library: the known shapes, on the device; None where the corrector keeps the network's.
+            network: in evaluation mode.
+            library: the known shapes; None where the corrector keeps the network's.
             settings: see `EstimatorSettings`.
-            device: where to solve.
+            device: where network and library are.
         """
         self.settings = settings
         self._network, self._decoder, self._library = network, network.decoder, library
@@ -94,15 +94,17 @@ class Solver:
         return NetworkOutput(output.pnc.float(), output.code.float())
 
     def solution(
-        self, observations: Observations, frame: Frame, clock: StageClock, rejected: list[Rejected]
-    ) -> Solution | None:
-        """The solution of a batch; None where the network's output is finite for no object.
+        self, observations: Observations, frame: Frame, clock: StageClock
+    ) -> tuple[Solution | None, list[Rejected]]:
+        """The solution of a batch, and the objects for which the network's output is not finite.
 
         Args:
             observations: of B objects.
             frame: that they are of.
             clock: of the stages.
-            rejected: gets those whose output is not finite.
+
+        Returns:
+            The solution, None where no object is left for it; and those left out.
         """
         with clock.stage("network"):
             observations = observations.to(self._device)
@@ -112,15 +114,14 @@ class Solver:
             usable = torch.isfinite(output.code).all(-1) & (
                 torch.isfinite(pnc).all(-1) | ~observations.valid
             ).all(-1)
-            refused = [
+            rejected = [
                 Rejected(label, "the network's output is not finite")
                 for label in observations.labels[~usable].tolist()
             ]
             observations = observations.rows(usable)
             maps, pnc, codes = output.pnc[usable], pnc[usable], output.code[usable]
         if len(codes) == 0:
-            rejected.extend(refused)
-            return None
+            return None, rejected
         points, valid = observations.points, observations.valid
         with clock.stage("registration"):
             registration = register(points, pnc, valid, self.settings.registration)
@@ -130,34 +131,33 @@ class Solver:
         with clock.stage("certificate"):
             certificate = self._certificate(observations, frame, correction, shapes)
             fitted = Fitted(
-                points,
-                pnc,
-                registration.inliers.to(points.dtype),
-                valid,
-                registration.T_object_camera.to(points.dtype),
-                correction.T_object_camera,
-                correction.codes,
+                points=points,
+                pnc=pnc,
+                weights=registration.inliers.to(points.dtype),
+                valid=valid,
+                start=registration.T_object_camera.to(points.dtype),
+                T_object_camera=correction.T_object_camera,
+                codes=correction.codes,
             )
             certificate, unknown = self._known(certificate, fitted, registration)
             others = self._alternatives(certificate, fitted, shapes)
         with clock.stage("covariance"):
             covariance = self._covariance(points, pnc, valid, registration, correction)
-        # Refused only now: where anything above fails, the objects are tried again one by one.
-        rejected.extend(refused)
-        return Solution(
-            observations,
-            maps,
-            pnc,
-            codes,
-            registration,
-            correction,
-            shapes.lower,
-            shapes.upper,
-            certificate,
-            unknown,
-            others,
-            covariance,
+        solution = Solution(
+            observations=observations,
+            maps=maps,
+            pnc=pnc,
+            codes=codes,
+            registration=registration,
+            correction=correction,
+            lower=shapes.lower,
+            upper=shapes.upper,
+            certificate=certificate,
+            unknown=unknown,
+            alternatives=others,
+            covariance=covariance,
         )
+        return solution, rejected
 
     def _corrected(
         self,
@@ -169,9 +169,14 @@ class Solver:
     ) -> Correction:
         if self.settings.corrector is None:
             T = registration.T_object_camera
-            z = torch.where(valid[..., None], transform(T, points), 0.0)
-            unknown = points.new_full((len(points),), torch.nan)
-            return Correction(T, codes, z, unknown, torch.zeros_like(unknown, dtype=torch.long))
+            not_known = points.new_full((len(points),), torch.nan)
+            return Correction(
+                T_object_camera=T,
+                codes=codes,
+                pnc=torch.where(valid[..., None], transform(T, points), 0.0),
+                objective=not_known,
+                iterations=torch.zeros_like(not_known, dtype=torch.long),
+            )
         return correct(
             self._decoder,
             points,

@@ -1,55 +1,24 @@
 import dataclasses
 import math
-import threading
 
 import numpy as np
 import pytest
 import torch
-from analytic import box, bracket, cup, mug
-from analytic_scene import CAMERA, TruthfulNetwork, rendered, truthful_model
+from analytic import box, cup
+from analytic_scene import CAMERA, TruthfulNetwork, rendered
+from pipeline.three_objects import BOX, MUG, POSES, SETTINGS, SHAPES, estimator
 from scipy.spatial.transform import Rotation
 
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.correction.library_check import LibraryCheckSettings
-from crisp_ros.geometry.decimation import is_closed
-from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.observation.frame import Frame
-from crisp_ros.observation.objects import ObservationSettings, observe
-from crisp_ros.pipeline import STAGES, Estimator, EstimatorSettings, solver
+from crisp_ros.observation.objects import observe
+from crisp_ros.pipeline import STAGES, Estimator, solver
 
-BOX, MUG, BRACKET = (
-    box((0.04, 0.025, 0.055)),
-    mug(0.04, 0.045, 0.008, 0.03),
-    bracket(0.12, 0.09, 0.05, 0.02),
-)
-SHAPES = (BOX, MUG, BRACKET)
-SETTINGS = EstimatorSettings(
-    observation=ObservationSettings(points=400),
-    isosurface=IsosurfaceSettings(voxels=24),
-)
 STRICT = dataclasses.replace(SETTINGS, certificate=CertificateSettings(threshold_m=0.003))
 AS_IT_IS = dataclasses.replace(SETTINGS, corrector=None)
-
-
-def pose(x, y, z, seed):
-    T = np.eye(4)
-    T[:3, :3] = Rotation.random(random_state=seed).as_matrix()
-    T[:3, 3] = x, y, z
-    return T
-
-
-POSES = (pose(-0.15, -0.08, 0.7, 1), pose(0.15, -0.05, 0.7, 5), pose(0.0, 0.12, 0.8, 3))
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return rendered(SHAPES, POSES, (4, 7, 11))
-
-
-def estimator(answers=(0, 1, 2), settings=SETTINGS, shapes=SHAPES):
-    return Estimator(truthful_model(shapes, answers), settings)
 
 
 def errors(T, T_true):
@@ -137,23 +106,6 @@ def test_results_do_not_depend_on_company_or_on_earlier_frames(scene):
         np.testing.assert_array_equal(first.T_camera_object, second.T_camera_object)
 
 
-def test_surfaces_grow_outwards_by_so_many_metres(scene):
-    tested = estimator()
-    found = tested.estimate(scene.frame).objects
-    for e, plain, grown in zip(
-        found, tested.meshes(found), tested.meshes(found, 0.006), strict=True
-    ):
-        assert is_closed(grown.faces)
-        reach = np.array([grown.vertices.min(0), grown.vertices.max(0)])
-        expected = np.array([e.lower - 0.006, e.upper + 0.006])
-        edge = (e.upper - e.lower + 0.012).max() / SETTINGS.isosurface.voxels
-        np.testing.assert_allclose(reach, expected, atol=edge)
-        shape = SHAPES[int(e.code.argmax())]
-        distance = shape.sdf(torch.from_numpy(grown.vertices))
-        assert abs(distance.median().item() - 0.006) < 1e-3
-        assert grown.vertices.max() > plain.vertices.max()
-
-
 @pytest.mark.parametrize("where", ["map", "code", "infinite map"])
 def test_a_broken_network_output_rejects_its_object_alone(scene, where):
     tested = estimator()
@@ -232,16 +184,6 @@ def test_crops_pass_the_network_in_batches(scene):
     assert tested._network.batches == [2, 1] and len(result.objects) == 3
 
 
-def test_a_model_without_library_keeps_the_networks_shape(scene):
-    network = TruthfulNetwork(SHAPES, (0, 1, 2))
-    result = Estimator(Model(network, None, {}), SETTINGS).estimate(scene.frame)
-    assert [e.code.argmax() for e in result.objects] == [0, 1, 2]
-    for e, shape in zip(result.objects, SHAPES, strict=True):
-        assert e.certified
-        np.testing.assert_allclose(e.lower, shape.lower, atol=0.012)
-        np.testing.assert_allclose(e.upper, shape.upper, atol=0.012)
-
-
 def test_mixed_shapes_get_a_box_of_their_own(scene):
     small, large = box((0.03, 0.03, 0.03)), box((0.05, 0.05, 0.05))
     middle = rendered((box((0.04, 0.04, 0.04)),), POSES[:1], (1,))
@@ -303,42 +245,6 @@ def test_trace_holds_what_led_to_the_estimate(scene):
     assert on_surface.abs().quantile(0.98) < 2e-3
 
 
-def test_meshes_are_closed_in_the_object_frame_and_kept(scene):
-    tested = estimator()
-    objects = tested.estimate(scene.frame).objects
-    meshes = tested.meshes(objects)
-    for mesh, shape in zip(meshes, SHAPES, strict=True):
-        assert is_closed(mesh.faces)
-        size = max(np.subtract(shape.upper, shape.lower))
-        assert shape.sdf(torch.tensor(mesh.vertices)).abs().max() < 0.5 * 1.1 * size / 24
-    assert tested.mesh(objects[1]) is meshes[1]
-    assert tested.meshes([objects[2], objects[0], objects[2]]) == [meshes[2], meshes[0], meshes[2]]
-    assert tested.meshes([]) == []
-
-
-def test_only_the_latest_meshes_are_kept(scene):
-    tested = estimator(settings=dataclasses.replace(SETTINGS, cached_meshes=2))
-    objects = tested.estimate(scene.frame).objects
-    first = tested.mesh(objects[0])
-    assert len(tested.meshes(objects)) == 3, "more than fit are returned all the same"
-    assert tested.mesh(objects[2]) is tested.mesh(objects[2])
-    assert tested.mesh(objects[0]) is not first
-
-
-def test_meshes_may_be_made_in_another_thread(scene):
-    tested = estimator()
-    objects = tested.estimate(scene.frame).objects
-    found = []
-    threads = [
-        threading.Thread(target=lambda: found.append(tested.mesh(objects[0]))) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 4 and all(mesh is found[0] for mesh in found)
-
-
 def test_warm_up_runs_the_network_once():
     tested = estimator()
     tested.warm_up()
@@ -362,12 +268,6 @@ def test_the_network_alone_runs_in_bfloat16(scene):
     assert solution.maps.dtype == solution.codes.dtype == torch.float32
     for e in tested.estimate(scene.frame).objects:
         assert errors(e.T_camera_object, scene.poses[e.label])[1] < 2e-3
-
-
-@pytest.mark.parametrize("name", ["network_batch", "cached_meshes"])
-def test_bad_settings_are_refused(name):
-    with pytest.raises(ValueError, match=f"{name} 0"):
-        EstimatorSettings(**{name: 0})
 
 
 def test_scene_helper_renders_the_truth():
