@@ -1,6 +1,7 @@
 """Self-training that is killed while it writes, and that runs for very long."""
 
 import dataclasses
+import json
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ from crisp_ros.adaptation.buffer import load_samples
 from crisp_ros.adaptation.learner import LearnerSettings
 from crisp_ros.adaptation.reference import load_reference, original_of, save_reference
 from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings, samples_path
+from crisp_ros.evaluation.report import provenance, write_json
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.pipeline import model_version
 
@@ -98,7 +100,7 @@ def test_ten_hours_of_frames_do_not_grow(tmp_path):
     tested = SelfTrainer(
         shipped_model(), small_reference(), settings, CPU, lambda _, v: published.append(v)
     )
-    pool, sizes = samples(range(100)), []
+    pool, sizes, start = samples(range(100)), [], time.monotonic()
     for frame in range(36_000):
         seen = [
             dataclasses.replace(pool[(7 * frame + i) % 100], key=str((frame // 50 + i) % 5000))
@@ -111,11 +113,21 @@ def test_ten_hours_of_frames_do_not_grow(tmp_path):
             tested.save(tmp_path / "learned.safetensors")
             sizes.append(resident_mb())
     status = tested.status
-    print(
-        f"resident {sizes[1]:.0f} MB after 6,000 frames, {sizes[-1]:.0f} MB at the end, at most "
-        f"{max(sizes):.0f} MB; samples {status.nbytes / 1e6:.1f} MB; {status.steps} steps, "
-        f"{status.swaps} swaps, {status.refused} refused, {status.rollbacks} rollbacks"
-    )
+    report = {
+        "frames": 36_000,
+        "resident_mb": {
+            "after_6000_frames": round(sizes[1]),
+            "end": round(sizes[-1]),
+            "most": round(max(sizes)),
+        },
+        "samples_mb": round(status.nbytes / 1e6, 1),
+        **{name: getattr(status, name) for name in ("steps", "swaps", "refused", "rollbacks")},
+        "seconds": round(time.monotonic() - start, 1),
+        **provenance("pytest -m soak test/adaptation/test_survival.py"),
+    }
+    print(json.dumps(report, indent=1))
+    if "CRISP_SELF_TRAINING_SOAK_JSON" in os.environ:
+        write_json(os.environ["CRISP_SELF_TRAINING_SOAK_JSON"], report)
     assert status.steps > 1000 and status.buffered <= 20 and status.held_back <= 8
     assert max(sizes[2:]) - sizes[1] < 40, sizes
     assert len(tested._turn) <= 1003 and status.nbytes < 40e6
