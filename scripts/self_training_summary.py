@@ -40,7 +40,12 @@ def main() -> None:
 
 def _changes(compared: list[dict[str, Any]]) -> dict[str, Any]:
     """By figure before, after and change of several runs."""
-    found: dict[str, Any] = {"objects": [one["before"]["objects"] for one in compared]}
+    found: dict[str, Any] = {
+        "objects": [one["before"]["objects"] for one in compared],
+        "certificates": {
+            kind: sum(one["certificates"][kind] for one in compared) for kind in ("won", "lost")
+        },
+    }
     for name in FIGURES:
         pairs = [(one["before"][name], one["after"][name]) for one in compared]
         found[name] = {
@@ -53,7 +58,7 @@ def _changes(compared: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _run(report: dict[str, Any]) -> dict[str, Any]:
     kept = ("algorithm", "passes", "kept_passes", "certified_share_after_passes")
-    kept += ("before", "after", "held_out", "model_version", "command")
+    kept += ("before", "after", "certificates", "held_out", "model_version", "command")
     counts = ("steps", "swaps", "halved", "refused", "broken", "rollbacks")
     return {
         **{name: report[name] for name in (*kept, "version", "machine")},

@@ -94,16 +94,32 @@ class Results:
 
 
 class Comparison(NamedTuple):
-    """The same frames before and after."""
+    """The same objects of the same frames before and after."""
 
     before: Results
     after: Results
+
+    @property
+    def won(self) -> int:
+        """Objects that are certified after and were not before."""
+        return self._only(self.after, self.before)
+
+    @property
+    def lost(self) -> int:
+        """Objects that were certified before and are not after."""
+        return self._only(self.before, self.after)
+
+    @staticmethod
+    def _only(one: Results, other: Results) -> int:
+        pairs = zip(one.objects, other.objects, strict=True)
+        return sum(a.certified and not b.certified for a, b in pairs)
 
     @property
     def told(self) -> str:
         """Certified share and ADD-S AUC in words."""
         then, now = self
         words = f"certified {100 * then.certified_share:.1f} % -> {100 * now.certified_share:.1f} %"
+        words += f" ({self.won} won, {self.lost} lost)"
         if math.isfinite(then.auc_add_s):
             words += f", ADD-S AUC (2 cm) {then.auc_add_s:.3f} -> {now.auc_add_s:.3f}"
         return words
@@ -113,8 +129,13 @@ class Comparison(NamedTuple):
         return Comparison(self.before.of(name), self.after.of(name))
 
     def to_json(self) -> dict[str, Any]:
-        """Both sides' figures."""
-        return {"before": self.before.to_json(), "after": self.after.to_json()}
+        """Both sides' figures, and how many certificates were won and lost: many of either and
+        little between them is chance."""
+        return {
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "certificates": {"won": self.won, "lost": self.lost},
+        }
 
 
 def save_results(path: Path, results: Results) -> None:

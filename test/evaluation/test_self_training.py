@@ -44,6 +44,15 @@ def test_the_page_shows_what_got_better_and_worse_and_escapes_names():
     assert text.count("<svg") == 2 and "http" not in text.replace("http://www.w3.org", "")
 
 
+def test_certificates_that_are_won_and_lost_are_counted_object_by_object():
+    flags = ((True, True), (True, False), (False, True), (False, True), (False, False))
+    sides = zip(*flags, strict=True)
+    compared = Comparison(*(Results(tuple(ObjectResult("a", f) for f in side)) for side in sides))
+    assert compared.won == 2 and compared.lost == 1
+    assert compared.to_json()["certificates"] == {"won": 2, "lost": 1}
+    assert "40.0 % -> 60.0 % (2 won, 1 lost)" in compared.told
+
+
 def test_without_truth_there_are_no_curves():
     unknown = Results((ObjectResult("a", True),))
     text = page("t", "l", "f", Comparison(unknown, unknown), {})
