@@ -31,9 +31,8 @@ class ProgressError(ValueError):
 
 
 class Kept(NamedTuple):
-    """passes: after which the kept heads were in use, 0 for those from before. model: with them.
-    shares: of the frames' objects that are certified, by the passes that they were measured after.
-    """
+    """passes: after how many the kept heads were in use. model: with them. shares: of the frames'
+    objects that are certified, after 0, 1, 2, ... passes."""
 
     passes: int
     model: Model
@@ -74,7 +73,6 @@ class RecordedSelfTraining:
             crisp_ros.network.checkpoint.CheckpointError: its model file cannot be read.
         """
         self._folder, self._device = folder, device
-        self._tolerance = reference.limits.live_loss
         folder.mkdir(parents=True, exist_ok=True)
         self.frames_done = _progress(folder)
         if self.frames_done > 0:
@@ -152,11 +150,10 @@ class RecordedSelfTraining:
     def kept(
         self, start: Model, passes: int, certified_share: Callable[[Model, int], float]
     ) -> Kept:
-        """The newest heads at a pass's end with which the certified share over all frames holds.
+        """Of the heads at each pass's end and those from before, the ones that certify most.
 
-        The guard's last check: its others see a few samples. Pass after pass is given up until the
-        share is no further below that of the beginning than the reference set's limit for live
-        frames allows; where none is left, the model is what it was.
+        The guard's last check, over all frames: its others see a few samples. Of equals the newest
+        are kept.
 
         Args:
             start: the model from before.
@@ -167,12 +164,13 @@ class RecordedSelfTraining:
             crisp_ros.network.checkpoint.CheckpointError: the model after a pass cannot be read.
         """
         shares = {0: certified_share(start, 0)}
-        for done in range(passes, 0, -1):
-            model = load_model(self._after(done), self._device)
-            shares[done] = certified_share(model, done)
-            if shares[done] >= shares[0] - self._tolerance:
-                return Kept(done, model, shares)
-        return Kept(0, start, shares)
+        for done in range(1, passes + 1):
+            shares[done] = certified_share(self._model_after(done), done)
+        best = max(shares, key=lambda done: (shares[done], done))
+        return Kept(best, self._model_after(best) if best else start, shares)
+
+    def _model_after(self, passes: int) -> Model:
+        return load_model(self._after(passes), self._device)
 
     def _after(self, passes: int) -> Path:
         return self._folder / f"pass_{passes}.safetensors"

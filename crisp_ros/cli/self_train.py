@@ -206,7 +206,7 @@ def _report(
     broken = ", ".join(f"{name} {n}" for name, n in learned["broken"].items())
     told = (
         f"{compared.told}; {learned['steps']} steps, {learned['swaps']} swaps, "
-        f"{learned['refused']} refused ({broken}){_given_up(args.passes, kept)}"
+        f"{learned['refused']} refused ({broken}); {_choice(kept)}"
     )
     console = Console()
     console.print(told, highlight=False, soft_wrap=True)
@@ -234,13 +234,8 @@ def _report(
         write_json(args.json, figures)
 
 
-def _given_up(passes: int, kept: Kept) -> str:
-    """In words what the last check dropped; "" where it is nothing."""
-    if kept.passes == passes:
-        return ""
-    left = f"the model after {kept.passes}" if kept.passes else "the model from before"
-    measured = [f"{100 * share:.1f} % after {done}" for done, share in kept.shares.items() if done]
-    return (
-        f"; certified {', '.join(measured[: passes - kept.passes])} of {passes} passes, fewer than "
-        f"before, so {left} is kept"
-    )
+def _choice(kept: Kept) -> str:
+    """In words which heads are kept, and why."""
+    shares = [f"{100 * share:.1f}" for share in kept.shares.values()]
+    which = f"after pass {kept.passes}" if kept.passes else "from before"
+    return f"certified from pass to pass {', '.join(shares)} %, so the heads {which} are kept"
