@@ -35,7 +35,7 @@ TOPICS = {
     "label_info_topic": "label_info",
 }
 # Launch arguments that win over parameters of the same name in params_file, where given.
-OVERRIDES = ("checkpoint", "device", "segmentation_format", "image_transport")
+OVERRIDES = ("checkpoint", "device", "segmentation_format", "image_transport", "fixed_frame")
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -64,6 +64,12 @@ ARGUMENTS = [
         choices=["", "raw", "compressed"],
         description="How colour images come; empty: as in params_file.",
     ),
+    DeclareLaunchArgument(
+        "fixed_frame",
+        default_value="",
+        description="TF frame in which objects rest, where the camera moves; "
+        "empty: as in params_file.",
+    ),
     *(
         DeclareLaunchArgument(name, default_value=topic, description=f"In place of {topic}.")
         for name, topic in TOPICS.items()
@@ -84,7 +90,7 @@ ARGUMENTS = [
         "rviz", default_value="false", choices=["true", "false"], description="Start RViz, too."
     ),
     DeclareLaunchArgument(
-        "fixed_frame",
+        "rviz_frame",
         default_value="camera_color_optical_frame",
         description="TF frame that RViz keeps still.",
     ),
@@ -176,7 +182,7 @@ def generate_launch_description() -> LaunchDescription:
         Node(
             package="rviz2",
             executable="rviz2",
-            arguments=["-d", str(CONFIG / "crisp.rviz"), "-f", LaunchConfiguration("fixed_frame")],
+            arguments=["-d", str(CONFIG / "crisp.rviz"), "-f", LaunchConfiguration("rviz_frame")],
             parameters=[{"use_sim_time": LaunchConfiguration("use_sim_time")}],
             condition=IfCondition(LaunchConfiguration("rviz")),
         )

@@ -17,7 +17,7 @@ from launch_ros.actions import Node
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 LAUNCH = Path(__file__).parent
-PASSED_ON = ("device", "checkpoint", "rviz", "viewer", "fixed_frame")
+PASSED_ON = ("device", "checkpoint", "rviz", "viewer", "rviz_frame")
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -40,7 +40,7 @@ ARGUMENTS = [
         "rviz", default_value="true", choices=["true", "false"], description="Start RViz, too."
     ),
     DeclareLaunchArgument(
-        "fixed_frame",
+        "rviz_frame",
         default_value="table",
         description="TF frame that RViz keeps still; that of the bundled recording.",
     ),

@@ -25,6 +25,7 @@ PASSED_ON = (
     "label_info_topic",
     "checkpoint",
     "device",
+    "fixed_frame",
     "rviz",
     "viewer",
 )
@@ -55,6 +56,7 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("checkpoint", default_value="", description="Of crisp.launch.py."),
     DeclareLaunchArgument("device", default_value="", description="Of crisp.launch.py."),
+    DeclareLaunchArgument("fixed_frame", default_value="", description="Of crisp.launch.py."),
     DeclareLaunchArgument("rviz", default_value="true", description="Of crisp.launch.py."),
     DeclareLaunchArgument("viewer", default_value="false", description="Of crisp.launch.py."),
 ]
@@ -80,7 +82,7 @@ def generate_launch_description() -> LaunchDescription:
             "rgb_topic": f"{CAMERA}/color/image_raw",
             "depth_topic": f"{CAMERA}/aligned_depth_to_color/image_raw",
             "camera_info_topic": f"{CAMERA}/color/camera_info",
-            "fixed_frame": "camera_color_optical_frame",
+            "rviz_frame": "camera_color_optical_frame",
         }.items(),
     )
     return LaunchDescription([*ARGUMENTS, camera, estimator])
