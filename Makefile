@@ -1,7 +1,7 @@
 # Every target first sets up what it needs in .venv, and again when a requirement has changed.
 #   PYTHON=python3.11     the interpreter to set up with, 3.10 to 3.12
 #   PIP_ARGS="..."        further arguments of pip install, such as an index of PyTorch for CPUs
-#   BAG=recording.mcap    what `make demo` plays instead of the recording that comes along
+#   BAG=recording.mcap    what `make demo` plays instead of the bundled recording
 #   DEMO_ARGS="..."       further arguments of crisp demo
 #   PYTEST_ARGS="..."     further arguments of pytest
 

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bag",
         type=Path,
         metavar="PATH",
-        help="recording for the row of a whole frame (default: the one that comes along)",
+        help="recording for the row of a whole frame (default: the bundled one)",
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer repetitions and objects, within a minute"

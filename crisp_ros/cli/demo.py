@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bag",
         type=Path,
         metavar="PATH",
-        help="rosbag2 folder or file to play (default: the recording that comes along)",
+        help="rosbag2 folder or file to play (default: the bundled recording)",
     )
     source.add_argument(
         "--bop", type=Path, metavar="DIR", help="play the images of a data set in the BOP layout"

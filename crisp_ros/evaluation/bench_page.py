@@ -16,8 +16,8 @@ _INTRODUCTION = """\
 This page is written by the command below it; run it to get the page for your machine.
 
 The rows named `baseline_…` restate, in our words, how the released code of the paper's authors is
-built (`crisp_ros/evaluation/baselines.py` says what that is): the same decoder, the same objects,
-timed in turns with ours in one run, to the end of what each does. They are not that code itself.
+built (`crisp_ros/evaluation/baselines.py` says how); they are not that code itself. Both get the
+same decoder and objects, and are timed in turns in one run, each until it has ended by itself.
 
 Objects are library shapes seen from one random side, half visible, with {depth:.0f} mm of depth
 noise, {pnc:.0f} mm of noise on the network's coordinates, {outliers:.0f} % outliers, and
