@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--models",
         type=Path,
         metavar="DIR",
-        help="folder of meshes, one object each (PLY, OBJ, GLB), named by models_info.json if any",
+        help="folder of meshes, one object each (PLY, OBJ, GLB, STL or OFF), named by "
+        "models_info.json if any",
     )
     source.add_argument(
         "--data",
