@@ -77,9 +77,8 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"crisp_ros {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
-        subparser = subparsers.add_parser(
-            name, help=command.summary, description=command.summary.capitalize() + "."
-        )
+        sentence = f"{command.summary[0].upper()}{command.summary[1:]}."
+        subparser = subparsers.add_parser(name, help=command.summary, description=sentence)
         if name == chosen:
             module = import_module(command.module)
             module.add_arguments(subparser)

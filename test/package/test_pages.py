@@ -1,0 +1,76 @@
+"""The pages of the documentation: links lead somewhere, and commands are those that there are."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crisp_ros.cli.main import _parser
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "models" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {page: page.read_text() for page in PAGES}
+EVERYTHING = "\n".join(TEXTS.values())
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def commands(program: str) -> Iterator[list[str]]:
+    """Words of each command line in code, blocks or inline, without comments and brackets."""
+    joined = EVERYTHING.replace("\\\n", " ")
+    for line in re.findall(rf"(?:^ *|`){program} ([^`\n]+)", joined, re.MULTILINE):
+        yield re.sub(r"[\[\]]| #.*| {3,}.*", " ", re.sub(r" {2,}(?=--|\w+:=)", " ", line)).split()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in re.findall(r"\]\(((?!https?:)[^)]+)\)", TEXTS[page]):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_picture_and_every_result_is_on_a_page() -> None:
+    docs = ROOT / "docs"
+    files = [p for p in docs.rglob("*") if p.suffix in (".png", ".jpg", ".svg", ".json")]
+    assert len(files) > 15 and [f.name for f in files if f.name not in EVERYTHING] == []
+
+
+def innermost(
+    parser: argparse.ArgumentParser, words: list[str]
+) -> tuple[argparse.ArgumentParser, list[str]]:
+    """The parser of the subcommand that words name, and the words left for it."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction) and words and words[0][0] != "-":
+            return innermost(action.choices[words[0]], words[1:])
+    return parser, words
+
+
+def test_crisp_has_the_commands_and_options_of_the_pages() -> None:
+    found = 0
+    for words in commands("crisp"):
+        parser, left = innermost(_parser(words[0]), words)
+        options = {word.partition("=")[0] for word in left if word.startswith("-")}
+        assert options <= set(parser._option_string_actions), words
+        found += len(options)
+    assert found > 40
+
+
+def test_launch_files_have_the_arguments_of_the_pages() -> None:
+    found = 0
+    for file, *words in commands("ros2 launch crisp_ros"):
+        source = (ROOT / "launch" / file).read_text()
+        literals = {n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant)}
+        given = [word.partition(":=")[0] for word in words if ":=" in word]
+        assert set(given) <= literals, (file, given)
+        found += len(given)
+    assert found > 5
