@@ -46,6 +46,7 @@ from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import CrispNetwork, network_config
 from crisp_ros.observation.objects import Observations
 from crisp_ros.pipeline import Estimator, EstimatorSettings
+from crisp_ros.pipeline.solver import Solver
 from crisp_ros.synthesis.crop_set import Crops, CropSet
 from crisp_ros.synthesis.scattered_frames import DOMAINS, scattered_frames
 from crisp_ros.training.losses import SdfLossWeights
@@ -157,15 +158,16 @@ class NormalisedCrops:
         return crops._replace(pnc=crops.pnc / self._diagonals[crops.mesh][:, None, None, None])
 
 
-class NormalisedEstimator(Estimator):
-    """An estimator for a network of normalised coordinates: depth gives the object's size.
+class NormalisedSolver(Solver):
+    """A solver for a network of normalised coordinates: depth gives the object's size.
 
     The scale of eq. (24) is the median ratio of distances between pairs of points, in coordinates
     and in depth.
     """
 
-    def _coordinates(self, maps: Tensor, observations: Observations) -> Tensor:
-        normalised = super()._coordinates(maps, observations)
+    def coordinates(self, maps: Tensor, observations: Observations) -> Tensor:
+        """Of the points, metres; as those of `Solver`."""
+        normalised = super().coordinates(maps, observations)
         scaled = []
         generator = torch.Generator().manual_seed(0)
         for z, x, valid in zip(normalised, observations.points, observations.valid, strict=True):
@@ -177,6 +179,12 @@ class NormalisedEstimator(Estimator):
             scale = ratio.median() if len(ratio) else ratio.new_tensor(1.0)
             scaled.append(z / scale.clamp_min(1e-3))
         return torch.stack(scaled)
+
+
+class NormalisedEstimator(Estimator):
+    """An estimator for a network of normalised coordinates."""
+
+    solver_type = NormalisedSolver
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,10 @@ class Solver:
             output = self._network(crops)
         return NetworkOutput(output.pnc.float(), output.code.float())
 
+    def coordinates(self, maps: Tensor, observations: Observations) -> Tensor:
+        """The points' coordinates (B, N, 3) in the object frame, metres, from PNC maps."""
+        return read_maps(maps, crop_grid(observations.pixels, observations.boxes))
+
     def solution(
         self, observations: Observations, frame: Frame, clock: StageClock
     ) -> tuple[Solution | None, list[Rejected]]:
@@ -109,8 +113,7 @@ class Solver:
         with clock.stage("network"):
             observations = observations.to(self._device)
             output = self.answer(observations.crops)
-            grid = crop_grid(observations.pixels, observations.boxes)
-            pnc = read_maps(output.pnc, grid)
+            pnc = self.coordinates(output.pnc, observations)
             usable = torch.isfinite(output.code).all(-1) & (
                 torch.isfinite(pnc).all(-1) | ~observations.valid
             ).all(-1)

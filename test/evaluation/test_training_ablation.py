@@ -13,8 +13,9 @@ from crisp_ros.evaluation.training_ablation import (
     TRAININGS,
     NormalisedCrops,
     NormalisedEstimator,
+    NormalisedSolver,
 )
-from crisp_ros.pipeline import Estimator
+from crisp_ros.pipeline.solver import Solver
 from crisp_ros.synthesis.crop_set import Crops
 
 
@@ -54,13 +55,14 @@ def test_depth_gives_the_scale_of_normalised_coordinates(monkeypatch):
     diagonals = torch.tensor([0.25, 0.1])
     wrong = z / diagonals[:, None, None]
     wrong[:, :80] = torch.randn(2, 80, 3, generator=generator)  # a fifth are outliers
-    monkeypatch.setattr(Estimator, "_coordinates", lambda self, maps, observations: wrong)
+    monkeypatch.setattr(Solver, "coordinates", lambda self, maps, observations: wrong)
     turn = torch.linalg.qr(torch.randn(3, 3, generator=generator)).Q
     points = z @ turn.T + torch.tensor([0.1, 0.2, 0.9])
     observed = SimpleNamespace(points=points, valid=torch.ones(2, 400, dtype=torch.bool))
-    metric = NormalisedEstimator._coordinates(object.__new__(NormalisedEstimator), None, observed)
+    metric = NormalisedSolver.coordinates(object.__new__(NormalisedSolver), None, observed)
     ratio = (metric[:, 80:] / z[:, 80:]).flatten(1).median(1).values
     assert torch.allclose(ratio, torch.ones(2), atol=0.08)
+    assert NormalisedEstimator.solver_type is NormalisedSolver
 
 
 @pytest.mark.parametrize(
