@@ -117,7 +117,7 @@ def main() -> None:
         f"{figures['checks']} checks of the guard"
     )
     if args.json:
-        command = " ".join(["python", *sys.argv])
+        command = " ".join(["python", f"scripts/{Path(__file__).name}", *sys.argv[1:]])
         write_json(args.json, {**figures, **provenance(command, args.device)})
 
 

@@ -167,7 +167,8 @@ def main() -> None:
         before, after = found["accuracy_before"], found["accuracy_after"]
         told = ", ".join(f"{name} {before[name]:.3f} -> {after[name]:.3f}" for name in before)
         print(f"{kind}: {found['steps']} steps, {found['swaps']} swaps; reference set: {told}")
-    write_json(args.json, {"kinds": kinds, **provenance(" ".join(["python", *sys.argv]))})
+    command = " ".join(["python", f"scripts/{Path(__file__).name}", *sys.argv[1:]])
+    write_json(args.json, {"kinds": kinds, **provenance(command)})
 
 
 if __name__ == "__main__":
