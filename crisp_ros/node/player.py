@@ -11,16 +11,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseArray
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.client import Client
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.task import Future
 from rclpy.time import Time
 from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import CameraInfo, Image
@@ -38,13 +39,21 @@ from crisp_ros.node.player_parameters import declared_parameters
 from crisp_ros.node.player_results import Results
 
 _ENCODINGS = {"uint8": "mono8", "uint16": "16UC1", "int32": "32SC1", "float32": "32FC1"}
-_SERVICE_TIMEOUT_S = 20.0
+_ASK_AGAIN_S = 5.0
 _OVERLAY_TIMEOUT_S = 20.0
 _LAST_MESHES_S = 0.5
 _BETWEEN_LOOPS_NS = 1_000_000_000
-_TRANSITIONS = {
-    State.PRIMARY_STATE_UNCONFIGURED: (Transition.TRANSITION_CONFIGURE, "configure"),
-    State.PRIMARY_STATE_INACTIVE: (Transition.TRANSITION_ACTIVATE, "activate"),
+_TRANSITIONS = {  # by the state before: the transition, what it is called, the state after
+    State.PRIMARY_STATE_UNCONFIGURED: (
+        Transition.TRANSITION_CONFIGURE,
+        "configure",
+        State.PRIMARY_STATE_INACTIVE,
+    ),
+    State.PRIMARY_STATE_INACTIVE: (
+        Transition.TRANSITION_ACTIVATE,
+        "activate",
+        State.PRIMARY_STATE_ACTIVE,
+    ),
 }
 
 
@@ -179,22 +188,37 @@ class Player(Node):
         self._state("waiting for the node")
         self._await(state_service.service_is_ready, f"the node {name}")
         self._await(change_service.service_is_ready, f"the services of {name}")
-        while True:
-            answer = self._call(state_service, GetState.Request(), _SERVICE_TIMEOUT_S, name)
-            if answer.current_state.id == State.PRIMARY_STATE_ACTIVE:
-                return
-            if answer.current_state.id not in _TRANSITIONS:
-                raise PlayError(f"{name} is {answer.current_state.label} and cannot be activated")
-            transition, label = _TRANSITIONS[answer.current_state.id]
+        while (state := self._state_of(state_service, name)).id != State.PRIMARY_STATE_ACTIVE:
+            if state.id not in _TRANSITIONS:
+                raise PlayError(f"{name} is {state.label} and cannot be activated")
+            transition, label, goal = _TRANSITIONS[state.id]
             self._state(f"{label} the node")
             request = ChangeState.Request(transition=Transition(id=transition))
-            if not self._call(change_service, request, self.parameters.timeout, name).success:
+            answer = change_service.call_async(request)
+
+            def changed(answer: Future = answer, goal: int = goal) -> bool:
+                return answer.done() or self._state_of(state_service, name).id == goal
+
+            self._await(changed, f"{name} to {label}")
+            if answer.done() and not answer.result().success:
                 raise PlayError(f"{name} refused to {label}")
 
-    def _call(self, service: Any, request: Any, timeout_s: float, name: str) -> Any:
-        future = service.call_async(request)
-        self._await(future.done, f"{name} to answer {service.srv_name}", timeout_s)
-        return future.result()
+    def _state_of(self, service: Client, name: str) -> State:
+        """The node's state, asked for again where no answer comes: one that is sent before the
+        two have wholly discovered each other is lost.
+        """
+        answers: list[Future] = []
+        asked_at = -math.inf
+
+        def answered() -> bool:
+            nonlocal asked_at
+            if time.monotonic() - asked_at > _ASK_AGAIN_S:
+                asked_at = time.monotonic()
+                answers.append(service.call_async(GetState.Request()))
+            return any(answer.done() for answer in answers)
+
+        self._await(answered, f"{name} to answer {service.srv_name}")
+        return next(answer.result().current_state for answer in answers if answer.done())
 
     def _is_heard(self) -> bool:
         publishers = (*self._images.values(), self._camera_info, self._label_info)
@@ -203,8 +227,8 @@ class Player(Node):
             publisher.get_subscription_count() > 0 for publisher in publishers
         )
 
-    def _await(self, done: Callable[[], bool], what: str, timeout_s: float | None = None) -> None:
-        timeout_s = timeout_s or self.parameters.timeout
+    def _await(self, done: Callable[[], bool], what: str) -> None:
+        timeout_s = self.parameters.timeout
         if not self._spin_until(done, timeout_s):
             raise PlayError(f"waited {timeout_s:g} s for {what}")
 

@@ -73,11 +73,14 @@ class Peer:
         return all(c.service_is_ready() for c in (self._change, self._state, self._set))
 
     def call(self, client: Any, request: Any) -> Any:
-        """A service's answer."""
+        """A service's answer; asked for twice, as one that is sent before the two have wholly
+        discovered each other is lost."""
         self.wait(client.service_is_ready)
-        future = client.call_async(request)
-        self.wait(future.done)
-        return future.result()
+        futures = [client.call_async(request)]
+        if not spin_until(self.node, futures[0].done, PATIENCE_S / 2):
+            futures.append(client.call_async(request))
+        self.wait(lambda: any(future.done() for future in futures))
+        return next(future.result() for future in futures if future.done())
 
     def transition(self, id: int) -> bool:
         """Asks for a transition of the node's lifecycle; whether it took place."""

@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,12 @@ import cv2
 import numpy as np
 import pytest
 from geometry_msgs.msg import TransformStamped
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from node.fakes import HALF_EDGES
 from node.peer import PATIENCE_S, node_process
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from ros_graph import free_domain, isolated_node, spin_until
 from tf2_msgs.msg import TFMessage
@@ -96,13 +102,20 @@ def notes(results: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (results / "results.jsonl").read_text().splitlines()]
 
 
+def states(results: Path) -> list[str]:
+    """What the player says it is doing."""
+    if not (results / "results.jsonl").exists():
+        return []
+    return [note["text"] for note in notes(results) if note["kind"] == "state"]
+
+
 def test_every_frame_is_answered_in_order(results: Path) -> None:
     found = notes(results)
     frames = [note for note in found if note["kind"] == "frame"]
     assert [note["index"] for note in frames] == [0, 1, 2, 3]
     assert np.diff([note["stamp_ns"] for note in frames]).tolist() == [INTERVAL_NS] * 3
     assert found[-1] == {"kind": "end", "answered": 4}
-    assert [n["text"] for n in found if n["kind"] == "state"][-1] == "playing"
+    assert states(results)[-1] == "playing"
     for note in frames:
         (estimate,) = note["estimates"]
         assert (estimate["id"], estimate["class_name"]) == ("mug_1", "mug")
@@ -178,6 +191,45 @@ def test_what_is_missing_is_said_in_one_line(recording: Path, tmp_path: Path) ->
         assert process.returncode == 1 and len(lines) == 1 and complaint in lines[0]
     last = notes(tmp_path)[-1]
     assert last["kind"] == "error" and "the node /crisp" in last["text"]
+
+
+def test_a_lost_answer_to_a_transition_does_not_hold_it_up(recording: Path, tmp_path: Path) -> None:
+    """The node changes its state, but what it answers never arrives."""
+    state, over = [State.PRIMARY_STATE_UNCONFIGURED], threading.Event()
+
+    def change(request: ChangeState.Request, response: Any) -> Any:
+        state[0] = {
+            Transition.TRANSITION_CONFIGURE: State.PRIMARY_STATE_INACTIVE,
+            Transition.TRANSITION_ACTIVATE: State.PRIMARY_STATE_ACTIVE,
+        }[request.transition.id]
+        over.wait(3 * PATIENCE_S)
+        return response
+
+    def tell(_: GetState.Request, response: Any) -> Any:
+        response.current_state.id = state[0]
+        return response
+
+    with isolated_node("crisp") as node:
+        group = ReentrantCallbackGroup()
+        node.create_service(ChangeState, "crisp/change_state", change, callback_group=group)
+        node.create_service(GetState, "crisp/get_state", tell, callback_group=group)
+        executor = MultiThreadedExecutor(4, context=node.context)
+        executor.add_node(node)
+        process = player(
+            node.context.get_domain_id(), f"recording:={recording}", f"results:={tmp_path}",
+            "bring_up:=true",
+        )  # fmt: skip
+        end = time.monotonic() + 3 * PATIENCE_S
+        try:
+            while "waiting for the node to listen" not in states(tmp_path):
+                assert process.poll() is None and time.monotonic() < end, states(tmp_path)
+                executor.spin_once(0.1)
+        finally:
+            process.kill()
+            process.wait()
+            over.set()
+            executor.shutdown()
+    assert state[0] == State.PRIMARY_STATE_ACTIVE
 
 
 def test_an_interruption_ends_it_quietly(recording: Path) -> None:
