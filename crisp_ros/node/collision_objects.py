@@ -117,6 +117,9 @@ class CollisionObjects:
         if parameters.collision_objects == "off":
             self.clear(scene.header)
             return
+        known = list(known)
+        has_parts = parameters.collision_shape == "parts"
+        self._decompose.keep({*self._obstacles, *(o.id for o in known)} if has_parts else ())
         if self._publisher.get_subscription_count() == 0:
             self._obstacles.clear()
             return
@@ -146,6 +149,7 @@ class CollisionObjects:
                 del self._obstacles[id]  # the planner's own now
             else:
                 self._remove(header, id)
+        self._decompose.keep(())
 
     def _bring_up_to_date(
         self, scene: SceneFrame, o: KnownObject, surface: SurfaceMaker, parameters: Parameters
@@ -158,7 +162,7 @@ class CollisionObjects:
         if obstacle is not None and not trusted:
             T = obstacle.T  # where it was last known to be
         is_new_shape = obstacle is None or obstacle.version != o.version
-        if is_new_shape or self._decompose.has_news((o.id, o.version)):
+        if is_new_shape or self._decompose.has_news(o.id, (o.version, _padding(o, parameters))):
             self._add(scene.header, o, T, surface, parameters)
         elif _motion(obstacle.T, T, o) > parameters.collision_motion:
             obstacle.T = T
@@ -172,7 +176,7 @@ class CollisionObjects:
         surface: SurfaceMaker,
         parameters: Parameters,
     ) -> None:
-        whole = surface(o, _padding(o) if parameters.collision_padding else 0.0)
+        whole = surface(o, _padding(o, parameters))
         parts = self._parts(o, whole, parameters)
         if not parts:
             return
@@ -190,7 +194,7 @@ class CollisionObjects:
         if parameters.collision_shape == "mesh":
             return [decimated(whole, parameters.collision_faces)]
         if parameters.collision_shape == "parts":
-            found = self._decompose.result((o.id, o.version), whole)
+            found = self._decompose.result(o.id, (o.version, _padding(o, parameters)), whole)
             if found:
                 return found
         hull = convex_hull(whole)
@@ -215,12 +219,14 @@ class CollisionObjects:
 
     def _remove(self, header: Header, id: str) -> None:
         del self._obstacles[id]
-        self._decompose.forget(id)
         self._publisher.publish(messages.removed_collision_object(header, id))
 
 
-def _padding(o: KnownObject) -> float:
-    """How far the surface may be from the truth, by the certificate, in whole millimetres."""
+def _padding(o: KnownObject, parameters: Parameters) -> float:
+    """Metres by which an obstacle is larger than the surface: none, or how far that may be from
+    the truth, by the certificate, in whole millimetres."""
+    if not parameters.collision_padding:
+        return 0.0
     residual = o.shape.residual_m
     if not math.isfinite(residual):
         residual = o.shape.threshold_m

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from types import SimpleNamespace
 
@@ -220,13 +221,54 @@ def test_the_hull_stands_in_until_the_parts_are_there() -> None:
     parts = dataclasses.replace(PARAMETERS, collision_shape="parts")
     assert world.frame(known("a", at(0.1)), parameters=parts) == [(ADD, "a")]
     assert len(world.objects["a"].meshes) == 1
-    end = time.monotonic() + 20
-    while not (said := world.frame(known("a", at(0.1)), parameters=parts)):
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    assert said == [(ADD, "a")]
+    assert told_later(world, parts) == [(ADD, "a")]
     assert len(world.objects["a"].meshes) == len(world.objects["a"].mesh_poses) == 2
     assert world.frame(known("a", at(0.1)), parameters=parts) == []
+
+
+def told_later(world: World, parameters: Parameters) -> list[tuple[bytes, str]]:
+    """What is told of an object once there is something to tell."""
+    end = time.monotonic() + 20
+    while not (said := world.frame(known("a", at(0.1)), parameters=parameters)):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return said
+
+
+def test_parts_are_made_anew_where_padding_is_switched_on() -> None:
+    given: list[TriangleMesh] = []
+    world = World(lambda mesh: (given.append(mesh), [mesh, mesh])[1])
+    parts = dataclasses.replace(PARAMETERS, collision_shape="parts")
+    padded = dataclasses.replace(parts, collision_padding=True)
+    for parameters, reach in ((parts, HALF_EDGES), (padded, HALF_EDGES + 0.004)):
+        assert world.frame(known("a", at(0.1)), parameters=parameters) == [(ADD, "a")]
+        np.testing.assert_allclose(corners(world.objects["a"]).max(0), reach, atol=1e-6)
+        assert told_later(world, parameters) == [(ADD, "a")]
+        assert len(world.objects["a"].meshes) == 2
+        np.testing.assert_allclose(given[-1].vertices.max(0), reach, atol=1e-6)
+
+
+def test_parts_that_nobody_wants_any_more_are_not_told() -> None:
+    threads: list[threading.Thread] = []
+    may_end = threading.Event()
+
+    def work(mesh: TriangleMesh) -> list[TriangleMesh]:
+        threads.append(threading.current_thread())
+        may_end.wait(20)
+        return [mesh, mesh]
+
+    world = World(work)
+    parts = dataclasses.replace(PARAMETERS, collision_shape="parts")
+    world.frame(known("a", at(0.1)), parameters=parts)
+    end = time.monotonic() + 20
+    while not threads:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert world.frame(known("a", at(0.1))) == [(ADD, "a")]
+    may_end.set()
+    threads[0].join(20)
+    for _ in range(3):
+        assert world.frame(known("a", at(0.1))) == []
 
 
 def test_where_no_parts_are_found_the_hull_stays() -> None:
