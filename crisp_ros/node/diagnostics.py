@@ -121,7 +121,7 @@ class Diagnostics:
                     "refused": record.faults,
                     "odd": record.oddities,
                     "out of order": record.out_of_order,
-                    "from the past": record.from_the_past,
+                    "set aside": record.set_aside,
                     "lost in transport": record.lost,
                 },
             )

@@ -41,6 +41,7 @@ TOPICS = {**IMAGE_TOPICS, "camera_info": CAMERA_INFO_TOPIC}
 _KINDS = {"rgb": "colour", "depth": "depth", "segmentation": "segmentation"}
 _CALIBRATIONS = 100  # that are kept, as many as images may wait for a slow segmentation
 _JUMP_S = 1.0  # a stamp older than the newest by more is a new run of a recording, not a late image
+_LEAP_S = 10.0  # a stamp ahead of the newest by more may be wrong, or there was a long pause
 
 
 class Received(NamedTuple):
@@ -54,8 +55,9 @@ class Inputs:
     """The node's subscriptions; calls `on_frame` with what belongs together.
 
     Images wait for partners with a stamp less than `sync_slop` away. The calibration is that with
-    the colour image's stamp, or else the latest that came. When stamps jump back, all that waits is
-    forgotten and `on_jump` is called.
+    the colour image's stamp, or else the latest that came. An image whose stamp is far from those
+    before it counts once another one agrees with it; one alone is set aside. When stamps jump back,
+    all that waits is forgotten and `on_jump` is called.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Inputs:
         self._subscriptions: list[Subscription] = []
         self._partners = self._new_partners(Parameters())
         self._newest: dict[str, int] = {}
-        self._from_the_past: list[tuple[str, Any]] = []
+        self._doubtful: dict[str, Any] = {}  # the latest of an input whose stamp may be wrong
         self._last_frame = -1
         self._calibrations: dict[int, CameraInfo] = {}  # by stamp, in the order of their arrival
         self._used: CameraInfo | None = None  # for the last frame
@@ -173,45 +175,64 @@ class Inputs:
     def _received(self, name: str, message: Any) -> None:
         stamp = self._note(name, message)
         try:
+            _check_stamp(stamp)
             if not isinstance(message, Detection2DArray):
                 image_messages.check(message, _KINDS[name])
         except image_messages.ImageError as error:
             # Here already: it must not take the place of a good one.
-            self._monitor.unreadable(name, str(error))
-            self._node.get_logger().warning(f"{name}: {error}", throttle_duration_sec=5.0)
+            self._refuse(name, error)
             return
         newest = self._newest.get(name, stamp)
-        if newest - stamp > _JUMP_S * 1e9:
-            self._past_received(name, message, newest - stamp)
+        leap = stamp - max(self._newest.values(), default=stamp)
+        if newest - stamp > _JUMP_S * 1e9 or leap > _LEAP_S * 1e9:
+            self._doubtful_received(name, message)
             return
         with self._monitor.lock:
             self._monitor.inputs[name].out_of_order += stamp < newest
-        self._newest[name] = max(stamp, newest)
-        self._set_aside([(n, m) for n, m in self._from_the_past if n == name])
-        self._from_the_past = [(n, m) for n, m in self._from_the_past if n != name]
+        self._set_aside(name)
+        self._take(name, message)
+
+    def _refuse(self, name: str, error: image_messages.ImageError) -> None:
+        self._monitor.unreadable(name, str(error))
+        self._node.get_logger().warning(f"{name}: {error}", throttle_duration_sec=5.0)
+
+    def _take(self, name: str, message: Any) -> None:
+        stamp = stamp_ns(message)
+        self._newest[name] = max(stamp, self._newest.get(name, stamp))
         self._partners.add(name, message)
 
-    def _past_received(self, name: str, message: Any, back_ns: int) -> None:
-        """Time jumped back, or one stamp is wrong: a second message in a row tells."""
-        self._from_the_past.append((name, message))
-        if len(self._from_the_past) < 2:
+    def _doubtful_received(self, name: str, message: Any) -> None:
+        """Time has jumped, or one stamp is wrong: another message of that time tells."""
+        stamp = stamp_ns(message)
+        agreeing = {
+            other: doubtful
+            for other, doubtful in self._doubtful.items()
+            if abs(stamp_ns(doubtful) - stamp) <= _LEAP_S * 1e9
+        }
+        if not agreeing:
+            self._set_aside(name)
+            self._doubtful[name] = message
             return
-        first_again, self._from_the_past = self._from_the_past, []
-        with self._monitor.lock:
-            self._monitor.work.time_jumps += 1
-        self._node.get_logger().warning(
-            f"time jumped back by {back_ns / 1e9:.1f} s: starting afresh"
-        )
-        self._begin_run()
-        self._on_jump()
-        for name, message in first_again:
-            self._newest[name] = stamp_ns(message)
-            self._partners.add(name, message)
+        for other in agreeing:
+            del self._doubtful[other]
+        back_ns = self._newest.get(name, stamp) - stamp
+        if back_ns > 0:
+            with self._monitor.lock:
+                self._monitor.work.time_jumps += 1
+            self._node.get_logger().warning(
+                f"time jumped back by {back_ns / 1e9:.1f} s: starting afresh"
+            )
+            self._begin_run()
+            self._on_jump()
+        for other, doubtful in agreeing.items():
+            self._take(other, doubtful)
+        self._take(name, message)
 
-    def _set_aside(self, messages: list[tuple[str, Any]]) -> None:
-        for name, message in messages:
-            self._monitor.from_the_past(name)
-            self._tell_left(name, stamp_ns(message), "from the past")
+    def _set_aside(self, name: str) -> None:
+        """Gives up an input's message whose stamp nothing agreed with, if there is one."""
+        if (message := self._doubtful.pop(name, None)) is not None:
+            self._monitor.set_aside(name)
+            self._tell_left(name, stamp_ns(message), "set aside")
 
     def _lonely(self, name: str, stamp: int) -> None:
         self._monitor.lonely(name)
@@ -222,6 +243,11 @@ class Inputs:
 
     def _camera_info_received(self, message: CameraInfo) -> None:
         stamp = self._note("camera_info", message)
+        try:
+            _check_stamp(stamp)
+        except image_messages.ImageError as error:
+            self._refuse("camera_info", error)
+            return
         self._calibrations.pop(stamp, None)
         self._calibrations[stamp] = message
         while len(self._calibrations) > _CALIBRATIONS:
@@ -262,9 +288,9 @@ class Inputs:
         for name, stamp in self._partners.forget():
             self._monitor.forgotten(name)
             self._tell_left(name, stamp, "forgotten")
-        self._set_aside(self._from_the_past)
+        for name in tuple(self._doubtful):
+            self._set_aside(name)
         self._newest.clear()
-        self._from_the_past.clear()
         self._last_frame = -1
         self._together = None
 
@@ -301,6 +327,11 @@ class Inputs:
         """Notes a frame, by its colour image's stamp in nanoseconds, that is not estimated."""
         self._monitor.left_out(cause)
         self._tell_left("frame", stamp, cause.value)
+
+
+def _check_stamp(stamp: int) -> None:
+    if stamp < 0:
+        raise image_messages.ImageError(f"its stamp is negative: {stamp / 1e9:.3f} s")
 
 
 def type_name(message_type: type) -> str:

@@ -63,8 +63,8 @@ class InputRecord:
         unreadable: how many of these could not be read at all.
         warning: what is odd about the latest, or "".
         oddities: how many were odd.
-        out_of_order: how many were older than one that came before.
-        from_the_past: how many of these were so old that they were set aside.
+        out_of_order: how many were a little older than one that came before.
+        set_aside: how many had a stamp so far off that they were set aside.
         lost: how many the middleware lost.
         lonely: how many were given up without having found partners.
         forgotten: how many waited for partners when time jumped back or the node stopped.
@@ -87,14 +87,14 @@ class InputRecord:
     warning: str = ""
     oddities: int = 0
     out_of_order: int = 0
-    from_the_past: int = 0
+    set_aside: int = 0
     lost: int = 0
     lonely: int = 0
     forgotten: int = 0
 
     def waiting(self, sets: int) -> int:
         """How many wait for partners, of which so many sets were found."""
-        gone = self.unreadable + self.from_the_past + self.lonely + self.forgotten
+        gone = self.unreadable + self.set_aside + self.lonely + self.forgotten
         return self.count - gone - sets
 
     def rate(self, now: float) -> float:
@@ -215,11 +215,10 @@ class Monitor:
             self.inputs[name].fault = reason
             self.inputs[name].faults += 1
 
-    def from_the_past(self, name: str) -> None:
-        """Notes a message that was set aside, being too old."""
+    def set_aside(self, name: str) -> None:
+        """Notes a message whose stamp is far from those of all others."""
         with self.lock:
-            self.inputs[name].out_of_order += 1
-            self.inputs[name].from_the_past += 1
+            self.inputs[name].set_aside += 1
 
     def lonely(self, name: str) -> None:
         """Notes a message that goes without having found partners."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from message_filters import ApproximateTimeSynchronizer, SimpleFilter, TimeSynchronizer
-from rclpy.time import Time
 
 _INTERVALS = 9  # of which the median is an input's usual one
 _FEWEST_INTERVALS = 3  # before which nothing is foretold
@@ -135,8 +134,9 @@ class Partners:
 
 
 def stamp_ns(message: Any) -> int:
-    """A message's stamp in nanoseconds."""
-    return Time.from_msg(message.header.stamp).nanoseconds
+    """A message's stamp in nanoseconds; negative where it is, which rclpy's Time refuses."""
+    stamp = message.header.stamp
+    return stamp.sec * 10**9 + stamp.nanosec
 
 
 def stamp_text(stamp: int) -> str:

@@ -35,6 +35,7 @@ from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
 from crisp_ros.node.images import image_message
 from crisp_ros.node.inputs import IMAGE_TOPICS, LABEL_INFO_TOPIC, TOPICS
 from crisp_ros.node.messages import pose, transform
+from crisp_ros.node.partners import stamp_ns
 from crisp_ros.node.player_parameters import declared_parameters
 from crisp_ros.node.player_results import Results
 
@@ -174,11 +175,10 @@ class Player(Node):
             self._label_info.publish(LabelInfo(header=header, class_map=classes))
 
     def _estimates_received(self, message: ObjectEstimateArray) -> None:
-        stamp = Time.from_msg(message.header.stamp).nanoseconds
-        self._estimates[stamp] = (message, time.monotonic())
+        self._estimates[stamp_ns(message)] = (message, time.monotonic())
 
     def _overlay_received(self, message: Image) -> None:
-        self._overlays[Time.from_msg(message.header.stamp).nanoseconds] = message
+        self._overlays[stamp_ns(message)] = message
 
     def _bring_up(self) -> None:
         """Takes the node from wherever it is to active."""

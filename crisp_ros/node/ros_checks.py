@@ -27,6 +27,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from crisp_ros.evaluation.findings import Finding, fine, note, problem
 from crisp_ros.evaluation.machine_checks import distribution_version
 from crisp_ros.node.inputs import TOPICS
+from crisp_ros.node.partners import stamp_ns
 
 _PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
 _STAND_INS = "crisp_ros_stand_ins"
@@ -190,7 +191,7 @@ def _topic(node: Node, name: str, messages: Sequence[Any], seconds: float, now: 
                 return problem("topics", topic, f"QoS does not fit: {reason}", "override the QoS")
         return problem("topics", topic, f"nothing in {seconds:g} s", "is its source running?")
     newest = messages[-1]
-    age = (now - Time.from_msg(newest.header.stamp)).nanoseconds / 1e9
+    age = (now.nanoseconds - stamp_ns(newest)) / 1e9
     kind = getattr(newest, "encoding", "")
     told = f"{len(messages) / seconds:.1f} Hz, {newest.width}x{newest.height} {kind}".rstrip()
     told += f", frame {newest.header.frame_id or '(none)'}, {1e3 * age:.0f} ms old"

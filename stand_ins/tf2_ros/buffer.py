@@ -175,8 +175,10 @@ class Buffer:
         t, q = transform.transform.translation, transform.transform.rotation
         numbers = np.array([t.x, t.y, t.z, q.x, q.y, q.z, q.w])
         child, parent = transform.child_frame_id.lstrip("/"), transform.header.frame_id.lstrip("/")
+        named = child and parent and child != parent
         is_unit = abs(np.linalg.norm(numbers[3:]) - 1) < 1e-2
-        if not (child and parent and child != parent and np.isfinite(numbers).all() and is_unit):
+        has_time = transform.header.stamp.sec >= 0  # Time holds no other
+        if not (named and np.isfinite(numbers).all() and is_unit and has_time):
             return  # one bad sender must not stop the others
         pose = _Pose(Rotation.from_quat(numbers[3:]), numbers[:3])
         sample = _Sample(_nanoseconds(transform.header.stamp), parent, pose)

@@ -111,6 +111,15 @@ def one_from_the_past(rng: np.random.Generator, messages: Messages) -> None:
     message.header = _shifted(message.header, -30.0)
 
 
+def one_from_the_future(rng: np.random.Generator, messages: Messages) -> None:
+    message = _any(rng, messages)
+    message.header = _shifted(message.header, 3600.0)
+
+
+def negative_stamp(rng: np.random.Generator, messages: Messages) -> None:
+    _any(rng, messages).header = _header(-int(rng.integers(1, 10**18)))
+
+
 def jump_back(rng: np.random.Generator, messages: Messages) -> None:
     for sent in messages.values():
         sent[0].header = _shifted(sent[0].header, -30.0)
@@ -137,6 +146,8 @@ FAULTS: dict[str, Fault] = {
         uncalibrated,
         out_of_order,
         one_from_the_past,
+        one_from_the_future,
+        negative_stamp,
         jump_back,
         missing,
         failing_estimator,

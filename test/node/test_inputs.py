@@ -152,9 +152,47 @@ def test_one_stamp_from_the_past_is_no_jump(bench: Bench) -> None:
     bench.deliver("depth", 3 * SECOND)
     bench.images(102 * SECOND)
     assert bench.stamps() == [100.0, 101.0, 102.0] and bench.jumps == 0
-    assert [r.out_of_order for r in images_of(bench)] == [1, 1, 0]
-    assert [r.from_the_past for r in images_of(bench)] == [1, 1, 0]
+    assert [r.out_of_order for r in images_of(bench)] == [0, 0, 0]
+    assert [r.set_aside for r in images_of(bench)] == [1, 1, 0]
     assert [r.waiting(sets=3) for r in images_of(bench)] == [0, 0, 0]
+
+
+def test_stamps_far_ahead_neither_move_time_nor_agree_with_one_another(bench: Bench) -> None:
+    bench.deliver("camera_info", SECOND)
+    bench.images(100 * SECOND)
+    bench.deliver("rgb", (2**31 - 1) * SECOND)
+    bench.images(101 * SECOND)
+    bench.deliver("depth", 10**6 * SECOND)
+    bench.deliver("depth", 10**8 * SECOND)
+    bench.deliver("segmentation", 3 * SECOND)
+    bench.images(102 * SECOND)
+    assert bench.stamps() == [100.0, 101.0, 102.0] and bench.jumps == 0
+    assert [r.set_aside for r in images_of(bench)] == [1, 2, 1]
+    assert [r.waiting(sets=3) for r in images_of(bench)] == [0, 0, 0]
+
+
+def test_after_a_long_pause_no_frame_is_lost_and_nothing_forgotten(bench: Bench) -> None:
+    bench.deliver("camera_info", SECOND)
+    for second in (10, 70, 130, 130.1):
+        bench.images(round(second * SECOND))
+    bench.deliver("rgb", 190 * SECOND)  # of one input first, twice
+    bench.deliver("rgb", 191 * SECOND)
+    bench.deliver("depth", 190 * SECOND)
+    bench.deliver("segmentation", 190 * SECOND)
+    assert bench.stamps() == [10.0, 70.0, 130.0, 130.1, 190.0] and bench.jumps == 0
+    assert sum(r.out_of_order + r.set_aside for r in images_of(bench)) == 0
+
+
+def test_a_negative_stamp_is_refused_with_its_reason(bench: Bench) -> None:
+    bench.deliver("camera_info", -SECOND)
+    bench.deliver("camera_info", SECOND)
+    bench.images(-SECOND // 2)
+    bench.images(SECOND)
+    assert bench.stamps() == [1.0]
+    for record in bench.monitor.inputs.values():
+        assert (record.count, record.faults, record.unreadable) == (2, 1, 1)
+    assert bench.monitor.inputs["depth"].fault == "its stamp is negative: -0.500 s"
+    assert [r.waiting(sets=1) for r in images_of(bench)] == [0, 0, 0]
 
 
 def test_a_bag_that_loops_loses_no_frame(bench: Bench) -> None:
@@ -164,7 +202,7 @@ def test_a_bag_that_loops_loses_no_frame(bench: Bench) -> None:
             bench.images(second * SECOND)
     assert bench.stamps() == [10.0, 11.0, 12.0, 13.0] * 3
     assert bench.jumps == 2 and bench.monitor.work.time_jumps == 2
-    assert sum(r.out_of_order + r.from_the_past for r in images_of(bench)) == 0
+    assert sum(r.out_of_order + r.set_aside for r in images_of(bench)) == 0
 
 
 def test_an_image_that_cannot_be_read_is_counted_and_displaces_none(bench: Bench) -> None:

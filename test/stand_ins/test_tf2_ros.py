@@ -151,6 +151,15 @@ def test_bad_transforms_are_ignored() -> None:
         assert not buffer.can_transform("a", child, Time())
 
 
+def test_a_negative_stamp_does_no_harm() -> None:
+    buffer = Buffer()
+    early = stamped("a", "b", shifted(1.0))
+    early.header.stamp.sec = -1
+    buffer.set_transform(early, "test")
+    buffer.set_transform(stamped("a", "b", shifted(2.0), 5.0), "test")
+    assert buffer.lookup_transform("a", "b", at(5.0)).transform.translation.x == 2.0
+
+
 def test_clearing_keeps_what_is_static() -> None:
     buffer = Buffer()
     buffer.set_transform_static(stamped("a", "b", shifted(1.0)), "test")
