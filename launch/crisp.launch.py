@@ -35,7 +35,14 @@ TOPICS = {
     "label_info_topic": "label_info",
 }
 # Launch arguments that win over parameters of the same name in params_file, where given.
-OVERRIDES = ("checkpoint", "device", "segmentation_format", "image_transport", "fixed_frame")
+OVERRIDES = (
+    "checkpoint",
+    "device",
+    "segmentation_format",
+    "image_transport",
+    "rectified",
+    "fixed_frame",
+)
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -63,6 +70,13 @@ ARGUMENTS = [
         default_value="",
         choices=["", "raw", "compressed"],
         description="How colour images come; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
+        "rectified",
+        default_value="",
+        choices=["", "true", "false"],
+        description="Images are rectified; false: raw, the node rectifies them; "
+        "empty: as in params_file.",
     ),
     DeclareLaunchArgument(
         "fixed_frame",
@@ -141,6 +155,8 @@ def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
     overrides: dict[str, str | bool] = {"use_sim_time": given("use_sim_time") == "true"}
     overrides |= {name: given(name) for name in OVERRIDES if given(name)}
+    if given("rectified"):
+        overrides["rectified"] = given("rectified") == "true"  # by its type: not a text
     node = LifecycleNode(
         package="crisp_ros",
         executable="crisp_node",

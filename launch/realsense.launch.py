@@ -82,6 +82,7 @@ def generate_launch_description() -> LaunchDescription:
             "rgb_topic": f"{CAMERA}/color/image_raw",
             "depth_topic": f"{CAMERA}/aligned_depth_to_color/image_raw",
             "camera_info_topic": f"{CAMERA}/color/camera_info",
+            "rectified": "false",  # color/image_raw has the lens's distortion, where there is any
             "rviz_frame": "camera_color_optical_frame",
         }.items(),
     )

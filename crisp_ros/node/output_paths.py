@@ -17,7 +17,7 @@ def output_directory(parameter: str) -> Path:
         OutputPathError: not an absolute path.
     """
     if parameter:
-        folder = Path(parameter).expanduser()
+        folder = _expanded(parameter)
         if not folder.is_absolute():
             raise OutputPathError(f"output_directory {parameter!r} is not an absolute path")
         return folder
@@ -63,13 +63,17 @@ def output_folder(text: str, base: Path, default: str) -> Path:
     return path
 
 
-def _resolved(text: str, base: Path) -> Path:
+def _expanded(text: str) -> Path:
     if any(ord(character) < 32 for character in text):
         raise OutputPathError(f"{text!r} holds control characters")
     try:
-        path = Path(text).expanduser()
+        return Path(text).expanduser()
     except RuntimeError as error:  # ~nobody
         raise OutputPathError(f"{text!r}: {error}") from error
+
+
+def _resolved(text: str, base: Path) -> Path:
+    path = _expanded(text)
     if path.is_absolute():
         return path
     inside = Path(os.path.normpath(base / path))

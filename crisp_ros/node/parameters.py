@@ -22,7 +22,7 @@ def label_names(text: str) -> dict[int, str]:
     names: dict[int, str] = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         number, _, name = (part.strip() for part in entry.partition("="))
-        if not (number.isdecimal() and int(number) > 0 and name):
+        if not (re.fullmatch("[0-9]{1,10}", number) and int(number) > 0 and name):
             raise ValueError(f"{entry!r} is not LABEL=NAME, such as 1=mug")
         if int(number) in names:
             raise ValueError(f"label {number} is named twice")
@@ -38,12 +38,13 @@ def resolved_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,9})?", name):
         raise ValueError(f"{name!r} is not a device: expected auto, cpu, cuda or cuda:N")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    # Compared as text says: torch.device wraps large numbers.
+    index = int(name.partition(":")[2] or 0)
+    if name != "cpu" and index >= torch.cuda.device_count():
         raise ValueError(f"no device {name}: this machine has {torch.cuda.device_count()} GPUs")
-    return device
+    return torch.device(name)
 
 
 def _tf_prefix_problem(prefix: str) -> str | None:

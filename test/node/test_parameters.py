@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -14,7 +16,7 @@ from ros_graph import isolated_node
 
 from crisp_ros.node.parameter_page import page
 from crisp_ros.node.parameter_server import ParameterServer
-from crisp_ros.node.parameters import SECTIONS, Parameters, label_names
+from crisp_ros.node.parameters import SECTIONS, Parameters, label_names, rules
 from crisp_ros.share import share_directory
 
 
@@ -76,6 +78,10 @@ def test_of_several_changes_none_applies_if_one_is_refused(bench: Bench) -> None
     [
         ("device", "gpu", "'gpu' is not a device: expected auto, cpu, cuda or cuda:N"),
         ("device", "cuda:99", "no device cuda:99"),
+        ("device", "cuda:1000", "no device cuda:1000"),
+        ("device", "cuda:" + "9" * 20, "is not a device"),
+        ("output_directory", "~nobody_of_this_name/out", "home directory"),
+        ("output_directory", "out", "not an absolute path"),
         ("label_names", "1=mug, two=bowl", "'two=bowl' is not LABEL=NAME"),
         ("label_names", "1=mug, 1=bowl", "label 1 is named twice"),
         ("image_transport", "theora", "'theora' is not one of raw, compressed"),
@@ -92,6 +98,15 @@ def test_values_that_make_no_sense_are_refused(
     refusal = bench.refusal(**{name: value})
     assert refusal and reason in refusal
     assert bench.server.values == Parameters()
+
+
+TEXTS = [f.name for f in dataclasses.fields(Parameters) if type(f.default) is str]
+
+
+@given(st.sampled_from(TEXTS), st.text() | st.from_regex(r"(~|cuda:|/)[\w/=,.]*"))
+def test_no_text_ends_the_check(name: str, value: str) -> None:
+    problem = rules(name).problem(value)
+    assert problem is None or isinstance(problem, str)
 
 
 def test_what_needs_a_new_start_is_refused_while_running(bench: Bench) -> None:
@@ -140,6 +155,6 @@ def test_the_page_of_the_documentation_is_current() -> None:
 def test_label_names() -> None:
     assert label_names("") == {}
     assert label_names(" 1=mug ,12 = cracker box,") == {1: "mug", 12: "cracker box"}
-    for bad in ("0=mug", "-1=mug", "mug", "1=", "=mug"):
+    for bad in ("0=mug", "-1=mug", "mug", "1=", "=mug", "²=mug", "9" * 5000 + "=mug"):
         with pytest.raises(ValueError, match="LABEL=NAME"):
             label_names(bad)
