@@ -101,7 +101,6 @@ class CollisionObjects:
         self,
         scene: SceneFrame,
         known: Iterable[KnownObject],
-        ended: Iterable[KnownObject],
         surface: SurfaceMaker,
         parameters: Parameters,
     ) -> None:
@@ -109,8 +108,7 @@ class CollisionObjects:
 
         Args:
             scene: the frame.
-            known: objects with a track.
-            ended: those whose track has just ended.
+            known: all objects with a track; the tracks of all others have ended.
             surface: makes surfaces.
             parameters: of the node.
         """
@@ -118,8 +116,9 @@ class CollisionObjects:
             self.clear(scene.header)
             return
         known = list(known)
+        tracked = {o.id for o in known}
         has_parts = parameters.collision_shape == "parts"
-        self._decompose.keep({*self._obstacles, *(o.id for o in known)} if has_parts else ())
+        self._decompose.keep(tracked | self._obstacles.keys() if has_parts else ())
         if self._publisher.get_subscription_count() == 0:
             self._obstacles.clear()
             return
@@ -134,13 +133,12 @@ class CollisionObjects:
                 obstacle.version = 0
         for id in self._held & self._obstacles.keys():
             self._obstacles[id].version = 0  # wherever it was put, it is sent when it is let go
-        for o in ended:
-            if o.id in self._obstacles:
-                self._obstacles[o.id].has_ended = True
+        for id, obstacle in self._obstacles.items():
+            obstacle.has_ended = id not in tracked
+        self._remove_the_gone(scene)
         for o in known:
             if o.id not in self._held:
                 self._bring_up_to_date(scene, o, surface, parameters)
-        self._remove_the_gone(scene)
 
     def clear(self, header: Header) -> None:
         """Removes all obstacles but those that are held; the frame and stamp are the header's."""

@@ -191,7 +191,7 @@ class CrispNode(LifecycleNode):
         self._self_training.stop()
         self._offered.stop()
         if self._outputs is not None:
-            self._publish_ends_of_all()
+            self._end_all()
         self._tracking.stop()
 
     def _release(self) -> None:
@@ -252,7 +252,7 @@ class CrispNode(LifecycleNode):
     def start_afresh(self) -> None:
         """Forgets all objects. In the worker's thread."""
         self._tracking.reset()
-        self._publish_ends_of_all()
+        self._end_all()
 
     def surfaces(self, frame: EstimatedFrame) -> list[TriangleMesh]:
         """Of a frame's objects. In the worker's thread."""
@@ -353,23 +353,22 @@ class CrispNode(LifecycleNode):
         stage_ms["fits"] = tracked.fit_ms
         stage_ms["tracking"] = 1e3 * (time.perf_counter() - start) - tracked.fit_ms
         estimate = tracked.estimate_of(trace.estimate)
-        known = self._known.updated((*tracked.objects, *tracked.held))
+        self._known.update((*tracked.objects, *tracked.unseen))
+        known = [self._known[o.id] for o in (*tracked.objects, *tracked.held)]
         self._outputs.publish_estimate(header, known, estimate, stage_ms, parameters)
         delay = self.get_clock().now() - Time.from_msg(header.stamp)
         self._self_training.offer(trace, {o.estimate.label: o.id for o in tracked.objects})
         self._monitor.tracked((*tracked.objects, *tracked.unseen))
         self._outputs.publish_model(estimate.model_version, self._model_file())
-        ended = self._known.ended(tracked.ended)
-        self._outputs.publish_ends(ended, parameters)
         start = time.perf_counter()
         self._tracking.finish()
         stage_ms["views"] = 1e3 * (time.perf_counter() - start)
         start = time.perf_counter()
-        self._publish_shapes()
         scene = SceneFrame(
             self._tracking.fixed_header(header), self._tracking.T_fixed_camera, frame
         )
-        self._outputs.publish_scene(scene, known, ended, self._estimator, parameters)
+        self._outputs.publish_scene(scene, self._known, self._estimator, parameters)
+        self._publish_shapes()
         self._outputs.publish_overlay(header, frame, known, self._estimator, parameters)
         stage_ms["shapes"] = 1e3 * (time.perf_counter() - start)
         ids = tuple(o.id for o in tracked.objects)
@@ -392,8 +391,10 @@ class CrispNode(LifecycleNode):
     def _publish_shapes(self) -> None:
         self._outputs.publish_shapes(self._known, self._estimator, self._parameters_set.values)
 
-    def _publish_ends_of_all(self) -> None:
-        self._outputs.publish_ends(self._known.clear(), self.parameters)
+    def _end_all(self) -> None:
+        """Takes all objects away from those who were told of them."""
+        self._known.clear()
+        self._publish_shapes()
         header = Header(stamp=self.get_clock().now().to_msg())
         self._outputs.scene.clear(self._tracking.fixed_header(header))
 

@@ -53,7 +53,7 @@ class KnownObject:
 
 
 class KnownObjects:
-    """All objects with a track, once they were told of."""
+    """All objects with a track. What others were told of any other object is taken back."""
 
     def __init__(self) -> None:
         self._objects: dict[str, KnownObject] = {}
@@ -64,20 +64,19 @@ class KnownObjects:
     def __len__(self) -> int:
         return len(self._objects)
 
-    def updated(self, tracked: Iterable[TrackedObject]) -> list[KnownObject]:
-        """The objects that a tracker tells of, brought up to date."""
-        return [self._update(o) for o in tracked]
+    def __getitem__(self, id: str) -> KnownObject:
+        return self._objects[id]
 
-    def ended(self, ids: Iterable[str]) -> list[KnownObject]:
-        """Takes out the objects of tracks that ended."""
-        return [self._objects.pop(id) for id in ids if id in self._objects]
+    def update(self, tracked: Iterable[TrackedObject]) -> None:
+        """Brings all objects up to date; those that are not among a tracker's tracks are gone."""
+        self._objects = {o.id: self._updated(o) for o in tracked}
 
-    def clear(self) -> list[KnownObject]:
+    def clear(self) -> None:
         """Takes out all objects."""
-        return self.ended(list(self._objects))
+        self._objects.clear()
 
-    def _update(self, tracked: TrackedObject) -> KnownObject:
-        known = self._objects.setdefault(tracked.id, KnownObject(tracked))
+    def _updated(self, tracked: TrackedObject) -> KnownObject:
+        known = self._objects.get(tracked.id) or KnownObject(tracked)
         if tracked.mesh_version != known.version:
             known.mesh = None
             known.sent.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from geometry_msgs.msg import PoseArray
@@ -147,7 +147,15 @@ class Outputs:
     def publish_shapes(
         self, known: Iterable[KnownObject], estimator: Estimator, parameters: Parameters
     ) -> None:
-        """Publishes the surfaces that are new since the last time, to whom they interest."""
+        """Publishes the surfaces that are new since the last time, to whom they interest.
+
+        Args:
+            known: all objects with a track; the markers of all others are taken away.
+            estimator: makes surfaces.
+            parameters: the node's.
+        """
+        known = list(known)
+        self._forget_all_but({o.id for o in known}, parameters)
         wanted: dict[str, list[KnownObject]] = {"mesh": [], "marker": []}
         for o in known:
             if self._meshes.has_listeners and "mesh" not in o.sent:
@@ -170,7 +178,6 @@ class Outputs:
         self,
         scene: SceneFrame,
         known: Iterable[KnownObject],
-        ended: Iterable[KnownObject],
         estimator: Estimator,
         parameters: Parameters,
     ) -> None:
@@ -179,7 +186,7 @@ class Outputs:
         def surface(o: KnownObject, grown_m: float) -> TriangleMesh:
             return estimator.meshes([o.shape], grown_m)[0]
 
-        self.scene.update(scene, known, ended, surface, parameters)
+        self.scene.update(scene, known, surface, parameters)
 
     def surfaces(
         self, known: Sequence[KnownObject], estimator: Estimator, parameters: Parameters
@@ -204,13 +211,14 @@ class Outputs:
         drawn = [Drawn(o.id, o.estimate, o.mesh) for o in seen]
         self._overlay.publish(rgb_message(overlay(frame.rgb, frame.camera, drawn), header))
 
-    def publish_ends(self, ended: Iterable[KnownObject], parameters: Parameters) -> None:
-        """Takes the markers of objects away that are no longer there."""
-        for o in ended:
-            self._meshes.forget(o.id)
-            if self._markers.forget(o.id):
-                marker = messages.deleted_marker(o.id, parameters.tf_prefix + o.id)
-                self._markers.publish_last(MarkerArray(markers=[marker]))
+    def _forget_all_but(self, ids: Collection[str], parameters: Parameters) -> None:
+        """Takes the surfaces of all objects away but these."""
+        for id in self._meshes.ids - ids:
+            self._meshes.forget(id)
+        for id in self._markers.ids - ids:
+            self._markers.forget(id)
+            marker = messages.deleted_marker(id, parameters.tf_prefix + id)
+            self._markers.publish_last(MarkerArray(markers=[marker]))
 
     def _make_meshes(self, known: Iterable[KnownObject], estimator: Estimator, faces: int) -> None:
         """Sees to it that objects have their surfaces, those that are new all at once."""
@@ -254,6 +262,11 @@ class LatestOfEach:
         """Whether anybody subscribes."""
         return self._publisher.get_subscription_count() > 0
 
+    @property
+    def ids(self) -> set[str]:
+        """Of the objects whose messages stay in the history."""
+        return set(self._latest)
+
     def publish(self, id: str, message: Any) -> None:
         """Sends an object's message; it stays in the history until replaced or forgotten."""
         self._send(id, message)
@@ -265,9 +278,9 @@ class LatestOfEach:
         self.forget("")
         self._keep_latest()
 
-    def forget(self, id: str) -> bool:
-        """Lets an object's message go; whether there was one."""
-        return self._latest.pop(id, None) is not None
+    def forget(self, id: str) -> None:
+        """Lets an object's message go."""
+        del self._latest[id]
 
     def _send(self, id: str, message: Any) -> None:
         self._count += 1

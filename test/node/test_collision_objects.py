@@ -68,12 +68,11 @@ class World:
     def frame(
         self,
         *objects: KnownObject,
-        ended: tuple[KnownObject, ...] = (),
         depth_m: float = BEHIND_M,
         parameters: Parameters = PARAMETERS,
         T: np.ndarray | None = None,
     ) -> list[tuple[bytes, str]]:
-        """One frame; what it made the node say."""
+        """One frame, and all objects that have a track in it; what it made the node say."""
         depth = np.full((CAMERA.height, CAMERA.width), depth_m, np.float32)
         images = Frame(
             np.zeros((*depth.shape, 3), np.uint8), depth, np.zeros(depth.shape, np.int32), CAMERA
@@ -81,7 +80,7 @@ class World:
         header = Header(frame_id="world")
         scene = SceneFrame(header, np.eye(4) if T is None else T, images)
         before = len(self.heard)
-        self.scene.update(scene, objects, ended, self._surface, parameters)
+        self.scene.update(scene, objects, self._surface, parameters)
         return [(m.operation, m.id) for m in self.heard[before:]]
 
 
@@ -135,7 +134,8 @@ def test_without_a_certificate_it_neither_enters_nor_moves(world) -> None:
     assert world.frame(known("a", at(0.4), version=2, certified=False)) == [(ADD, "a")]
     assert world.objects["a"].pose.position.x == 0.1  # a new shape, at the last certified pose
     every = dataclasses.replace(PARAMETERS, collision_objects="all")
-    assert world.frame(known("b", at(-0.1), certified=False), parameters=every) == [(ADD, "b")]
+    a, b = known("a", at(0.1), 2, certified=False), known("b", at(-0.1), certified=False)
+    assert world.frame(a, b, parameters=every) == [(ADD, "b")]
 
 
 def test_an_object_that_ended_goes_once_the_camera_looks_through_its_place(world) -> None:
@@ -143,7 +143,7 @@ def test_an_object_that_ended_goes_once_the_camera_looks_through_its_place(world
     world.frame(a)
     unseen = known("a", at(0.1), seen=False, certified=False)
     assert world.frame(unseen, depth_m=BEFORE_M) == []
-    assert world.frame(ended=(unseen,), depth_m=BEFORE_M) == []  # a gripper before it
+    assert world.frame(depth_m=BEFORE_M) == []  # a gripper before it
     assert world.frame(depth_m=0.8 - HALF_EDGES[2]) == []  # it stands there, unsegmented
     assert world.frame(depth_m=BEHIND_M) == [(REMOVE, "a")]
     assert world.frame() == [] and not world.objects
@@ -152,25 +152,25 @@ def test_an_object_that_ended_goes_once_the_camera_looks_through_its_place(world
 @pytest.mark.parametrize(("T", "depth_m"), [(at(5.0), BEFORE_M), (at(0.1), 0.0)])
 def test_what_cannot_be_looked_at_goes_when_its_time_is_up(world, T, depth_m: float) -> None:
     world.frame(known("a", T))
-    assert world.frame(ended=(known("a", T),), depth_m=depth_m) == [(REMOVE, "a")]
+    assert world.frame(depth_m=depth_m) == [(REMOVE, "a")]
 
 
 def test_a_new_object_takes_the_place_of_one_that_ended(world) -> None:
     world.frame(known("a", at(0.1)))
-    world.frame(ended=(known("a", at(0.1)),), depth_m=BEFORE_M)
-    assert world.frame(known("b", at(0.3)), depth_m=BEFORE_M) == [(ADD, "b")]
-    assert world.frame(known("c", at(0.11)), depth_m=BEFORE_M) == [(REMOVE, "a"), (ADD, "c")]
+    b, c = known("b", at(0.3)), known("c", at(0.11))
+    assert world.frame(b, depth_m=BEFORE_M) == [(ADD, "b")]
+    assert world.frame(b, c, depth_m=BEFORE_M) == [(REMOVE, "a"), (ADD, "c")]
 
 
 def test_what_is_held_is_neither_moved_nor_removed(world) -> None:
     world.frame(known("a", at(0.1)))
     assert world.scene.hold(["a", "never seen"], True) == ["a", "never seen"]
     assert world.frame(known("a", at(0.3))) == []
-    assert world.frame(ended=(known("a", at(0.3)),)) == []
-    assert world.frame(known("b", at(0.1))) == [(ADD, "b")]
-    assert world.frame(parameters=Parameters(collision_objects="certified")) == []
+    assert world.frame() == []  # its track has ended
+    b = known("b", at(0.1))
+    assert world.frame(b) == [(ADD, "b")]
     assert world.scene.hold([], False) == []
-    assert world.frame() == [(REMOVE, "a")]
+    assert world.frame(b) == [(REMOVE, "a")]
 
 
 def test_what_is_let_go_is_sent_anew_where_it_is(world) -> None:
@@ -295,4 +295,4 @@ def test_the_scene_may_have_another_frame_than_the_camera(world) -> None:
     # The camera moved and the object did not: nothing to say.
     assert world.frame(known("a", at(0.0)), T=at(1.1, 2.0, 3.0)) == []
     # Seen from there its place is out of view, and its time is up.
-    assert world.frame(ended=(known("a", at(0.1)),), T=at(9.0)) == [(REMOVE, "a")]
+    assert world.frame(T=at(9.0)) == [(REMOVE, "a")]

@@ -25,6 +25,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection3DArray, VisionInfo
 from visualization_msgs.msg import Marker, MarkerArray
 
+from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.node import messages
 from crisp_ros.node.crisp_node import CrispNode
 
@@ -208,12 +209,12 @@ class InProcess:
             assert time.monotonic() < end, "waited in vain"
             self._executor.spin_once(timeout_sec=0.05)
 
-    def frame(self) -> None:
-        """Has one frame estimated."""
+    def frame(self, scene: Scene | None = None) -> None:
+        """Has one frame estimated, or fail."""
         work = self.tested._monitor.work
-        before = work.frames
-        self._peer.send(Scene())
-        self.spin(lambda: work.frames > before)
+        before = work.frames + work.left_out.total()
+        self._peer.send(scene or Scene())
+        self.spin(lambda: work.frames + work.left_out.total() > before)
 
     def listen(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> list:
         """What comes on a topic from now on."""
@@ -261,6 +262,33 @@ def test_without_a_listener_nothing_is_computed(monkeypatch: pytest.MonkeyPatch)
         running.spin(lambda: (running.frame(), all(heard))[1])
         assert set(made) == {"detections", "added_collision_object"}
         assert estimator.settings.covariance is not None
+
+
+def test_an_object_that_ends_in_a_frame_that_fails_is_taken_back_by_the_next() -> None:
+    class OutOfMemory(FakeEstimator):
+        fails = False
+
+        def meshes(self, *arguments) -> list[TriangleMesh]:
+            if self.fails:
+                raise RuntimeError("out of memory")
+            return super().meshes(*arguments)
+
+    estimator = OutOfMemory()
+    one, two, three = (20, 30, 40, 50, 0.5), (90, 40, 130, 100, 0.8), (60, 5, 85, 25, 0.9)
+    with in_process(estimator) as running:
+        collision = running.listen(CollisionObject, "/collision_object", 100)
+        markers = running.listen(MarkerArray, "/crisp/markers", LATCHED)
+        running.frame(Scene({1: one, 2: two}))
+        running.spin(lambda: len(world_of(collision)) == len(shown_of(markers)) == 2)
+        running.tested.set_parameters_atomically([Parameter("object_timeout", value=0.15)])
+        running.frame(Scene({2: two}))
+        estimator.fails = True
+        running.frame(Scene({2: two, 3: three}))
+        running.spin(lambda: "out of memory" in running.tested._monitor.work.last_error)
+        estimator.fails = False
+        running.frame(Scene({2: two, 3: three}))
+        left = {"object_2", "object_3"}
+        running.spin(lambda: world_of(collision).keys() == shown_of(markers) == left)
 
 
 def test_the_version_in_vision_info_grows_with_every_model() -> None:
