@@ -73,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scenes", type=count, default=8, help="rendered tables, two images each (default: 8)"
     )
     parser.add_argument(
+        "--seed", type=int, help="of all trainings (default: the recipe's): shows their luck"
+    )
+    parser.add_argument(
         "--passes",
         type=count,
         default=3,
@@ -92,6 +95,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.recipe)
+    if args.seed is not None:
+        recipe = dataclasses.replace(recipe, seed=args.seed)
     objects = training_objects(args.models, observed_poses=args.observed_poses)
     if args.only:
         missing = sorted(set(args.only) - {o.name for o in objects})
