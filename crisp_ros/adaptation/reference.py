@@ -115,7 +115,7 @@ def reference_crops(
     if unknown:
         raise ReferenceError(f"objects that are not in the model's library: {', '.join(unknown)}")
     wanted = {index[name] for name in names.values()}
-    settings = ObservationSettings(points=points, min_points=points)
+    settings = ObservationSettings(points=points, min_points=points, max_objects=None)
     count: Counter[int] = Counter()
     kept: list[tuple[Tensor, ...]] = []
     for frame in frames:

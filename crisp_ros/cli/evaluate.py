@@ -206,7 +206,7 @@ def _estimator(args: argparse.Namespace) -> tuple[Estimator, dict[str, Any]]:
     """The estimator of the options, and what a report says of it."""
     path = checkpoint_path(args.checkpoint)
     settings = EstimatorSettings(
-        observation=ObservationSettings(seed=args.seed),
+        observation=ObservationSettings(max_objects=None, seed=args.seed),
         registration=RegistrationSettings(seed=args.seed),
     )
     estimator = Estimator(load_model(path, args.device), settings, args.device)

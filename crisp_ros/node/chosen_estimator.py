@@ -51,6 +51,7 @@ def estimator_settings(
     known_shapes = settings.known_shapes or LibraryCheckSettings()
     return replace(
         settings,
+        observation=replace(settings.observation, max_objects=parameters.max_objects),
         certificate=certificate,
         visibility=visibility if parameters.certificate_visibility else None,
         known_shapes=known_shapes if parameters.certificate_known_shapes else None,

@@ -338,7 +338,7 @@ class CrispNode(LifecycleNode):
         settings = estimator_settings(parameters, self._estimator.settings, with_covariance)
         self._estimator.settings = settings
         with self._self_training.estimating():
-            trace = self._estimator.trace(frame)
+            trace = self._estimator.trace(frame, lambda: received.run != self._inputs.run)
         stage_ms.update(trace.estimate.stage_ms)
         self._diagnostics.model.values["version"] = trace.estimate.model_version
         if received.run != self._inputs.run:

@@ -28,6 +28,7 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 
 Report = Callable[[DiagnosticStatusWrapper], DiagnosticStatusWrapper]
 
+_LISTED = 50  # labels without estimate that are told one by one
 _FRAMES = 10  # with objects, from which on they tell something together
 _SHARED = 0.8  # of all objects that fail, from which on they share a cause
 _SIZE_TOLERANCE = 0.2  # the network is not always right about sizes itself
@@ -187,7 +188,8 @@ class Diagnostics:
             if work.last_error:
                 stat.summary(ERROR, work.last_error)
             elif withheld or rejected:
-                reasons = [*withheld.values(), *(f"label {r.label}: {r.reason}" for r in rejected)]
+                told = (f"label {r.label}: {r.reason}" for r in rejected[:3])
+                reasons = [*withheld.values(), *told]
                 stat.summary(
                     WARN,
                     f"{len(withheld)} of {len(objects)} without certificate, "
@@ -197,7 +199,7 @@ class Diagnostics:
                 stat.summary(OK, f"{len(objects)} objects, all certified")
             for id, reason in withheld.items():
                 stat.add(f"withheld {id}", reason)
-            for label, reason in rejected:
+            for label, reason in rejected[:_LISTED]:
                 stat.add(f"rejected label {label}", reason)
         return stat
 

@@ -71,7 +71,12 @@ def frame(
     with _blaming("segmentation"):
         found = (
             segmentation.from_detections(
-                messages.segmentation, label_names, parameters.detection_score, depth, camera.fx
+                messages.segmentation,
+                label_names,
+                parameters.detection_score,
+                parameters.max_objects,
+                depth,
+                camera.fx,
             )
             if parameters.segmentation_format == segmentation.DETECTIONS
             else segmentation.from_image(

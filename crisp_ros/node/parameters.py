@@ -114,6 +114,13 @@ class Parameters:
     detection_score: float = parameter(
         0.0, "Boxes whose best hypothesis has a lower score are left out.", low=0.0, high=1.0
     )
+    max_objects: int = parameter(
+        32,
+        "Most objects of a frame that are estimated: those of the largest masks, or in the boxes "
+        "of the best scores.",
+        low=1,
+        high=100,
+    )
     rectified: bool = parameter(
         True,
         "Images are rectified, and camera_info's P describes them. False: raw images, described by "

@@ -15,7 +15,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 from crisp_ros.data import image_messages
 from crisp_ros.data.image_messages import ImageError
 from crisp_ros.observation.boxes import Box, BoxSettings, labels_in_boxes
-from crisp_ros.observation.objects import present_labels
+from crisp_ros.observation.objects import mask_sizes
 
 LABELS, CATEGORY_INSTANCE, INSTANCE_CATEGORY = "labels", "category_instance", "instance_category"
 DETECTIONS = "detections"
@@ -72,8 +72,7 @@ def from_image(
     instance = labels >> _BITS if instance_first else labels & _HALF
     labels = np.where(instance > 0, labels, 0)
     categories = {
-        label: label & _HALF if instance_first else label >> _BITS
-        for label in present_labels(labels)
+        label: label & _HALF if instance_first else label >> _BITS for label in mask_sizes(labels)
     }
     return Segmentation(labels, {label: names[c] for label, c in categories.items() if c in names})
 
@@ -82,6 +81,7 @@ def from_detections(
     message: Detection2DArray,
     names: Mapping[int, str],
     min_score: float,
+    max_boxes: int,
     depth: NDArray[np.float32],
     focal: float,
 ) -> Segmentation:
@@ -95,6 +95,7 @@ def from_detections(
         message: the boxes, in pixels of the depth image.
         names: class names of numbers.
         min_score: detections below are left out.
+        max_boxes: of more detections those of the best scores are taken.
         depth: (H, W) metres.
         focal: length, px.
 
@@ -102,17 +103,25 @@ def from_detections(
         ImageError: a box that makes no sense.
     """
     detections = [d for d in message.detections if _score(d) >= min_score]
+    warnings = []
+    if len(detections) > max_boxes:
+        warnings.append(
+            f"{len(detections)} boxes, of which the {max_boxes} of the best scores are taken "
+            "(max_objects)"
+        )
+        detections = _best_scored(detections, max_boxes)
     labels = _labels([d.id for d in detections])
     boxes = [_box(d, label) for d, label in zip(detections, labels, strict=True)]
     image = labels_in_boxes(depth, boxes, focal, BoxSettings())
-    empty = sorted(set(labels) - set(present_labels(image)))
-    warning = f"no depth stands out in the boxes of {', '.join(map(str, empty))}" if empty else ""
+    empty = sorted(set(labels) - mask_sizes(image).keys())
+    if empty:
+        warnings.append(f"no depth stands out in the boxes of {', '.join(map(str, empty))}")
     class_names = {
         label: _class_name(d, names)
         for d, label in zip(detections, labels, strict=True)
         if d.results
     }
-    return Segmentation(image, class_names, warning)
+    return Segmentation(image, class_names, "; ".join(warnings))
 
 
 def _best(detection: Detection2D) -> tuple[float, str]:
@@ -123,6 +132,12 @@ def _best(detection: Detection2D) -> tuple[float, str]:
 def _score(detection: Detection2D) -> float:
     """Of the best hypothesis; a box without any is taken."""
     return _best(detection)[0]
+
+
+def _best_scored(detections: Sequence[Detection2D], count: int) -> list[Detection2D]:
+    """So many detections, in their order."""
+    by_score = sorted(range(len(detections)), key=lambda i: _score(detections[i]), reverse=True)
+    return [detections[i] for i in sorted(by_score[:count])]
 
 
 def _class_name(detection: Detection2D, names: Mapping[int, str]) -> str:

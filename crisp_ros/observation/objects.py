@@ -32,6 +32,7 @@ class ObservationSettings:
         min_share: of an object's usable pixels that are sampled from all the same; the border
             gives way before the jumps.
         min_fragment: unconnected parts of a mask below this share of it are ignored.
+        max_objects: the largest masks that become objects, in pixels; None: all of them.
         seed: of the sampling.
     """
 
@@ -44,6 +45,7 @@ class ObservationSettings:
     depth_jump: float = 0.02
     min_share: float = 0.33
     min_fragment: float = 0.02
+    max_objects: int | None = 32
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,6 +67,8 @@ class ObservationSettings:
                 f"min_fragment {self.min_fragment}, min_share {self.min_share}: "
                 "expected min_fragment in [0, 1) and min_share in (0, 1]"
             )
+        if self.max_objects is not None and self.max_objects < 1:
+            raise ValueError(f"max_objects is {self.max_objects}, expected at least 1, or None")
 
 
 class Rejected(NamedTuple):
@@ -106,7 +110,8 @@ def observe(frame: Frame, settings: ObservationSettings, crop_size: int) -> Obse
     is at (u + 0.5 - left) / side * S - 0.5 in the crop. Points are drawn evenly over the mask at
     the depth image's own resolution, without replacement; a smaller object is padded. Pixels at
     the mask's border and at jumps of depth mix two surfaces and are left out, as long as enough
-    others remain. Nothing here depends on an estimate.
+    others remain. Of more labels than `max_objects` the smaller masks are rejected unseen, so that
+    the cost is bounded. Nothing here depends on an estimate.
 
     Args:
         frame: the frame.
@@ -114,15 +119,16 @@ def observe(frame: Frame, settings: ObservationSettings, crop_size: int) -> Obse
         crop_size: S, px.
     """
     jumps = _depth_jumps(frame.depth, settings)
+    labels, surplus = _largest(mask_sizes(frame.labels), settings.max_objects)
     kept: list[_Object] = []
-    rejected: list[Rejected] = []
-    for label in present_labels(frame.labels):
+    rejected = surplus
+    for label in labels:
         found = _object(frame, label, jumps, settings)
         if isinstance(found, Rejected):
             rejected.append(found)
         else:
             kept.append(found)
-    return _stacked(frame, kept, tuple(rejected), settings, crop_size)
+    return _stacked(frame, kept, tuple(sorted(rejected)), settings, crop_size)
 
 
 class _Object(NamedTuple):
@@ -134,13 +140,25 @@ class _Object(NamedTuple):
     v: NDArray[np.int64]
 
 
-def present_labels(labels: NDArray[np.int32]) -> list[int]:
-    """The labels (H, W) of a frame, ascending, without the background."""
+def mask_sizes(labels: NDArray[np.int32]) -> dict[int, int]:
+    """How many pixels each label of (H, W) has; ascending labels, without the background."""
     flat = labels.ravel()
     # Labels come in runs: sorting the runs' values is far cheaper than sorting the pixels.
-    starts = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    found = np.unique(np.append(flat[starts], flat[0]))
-    return found[found != 0].tolist()
+    starts = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)
+    found, label_of_run = np.unique(flat[starts], return_inverse=True)
+    pixels = np.bincount(label_of_run, np.diff(starts, append=flat.size)).astype(np.int64)
+    sizes = dict(zip(found.tolist(), pixels.tolist(), strict=True))
+    sizes.pop(0, None)
+    return sizes
+
+
+def _largest(sizes: dict[int, int], limit: int | None) -> tuple[list[int], list[Rejected]]:
+    """The labels of the largest masks, ascending, and the others; of equals the lower labels."""
+    if limit is None or len(sizes) <= limit:
+        return list(sizes), []
+    by_size = sorted(sizes, key=sizes.get, reverse=True)
+    reason = f"one of {len(sizes)} masks, of which the largest {limit} are estimated (max_objects)"
+    return sorted(by_size[:limit]), [Rejected(label, reason) for label in by_size[limit:]]
 
 
 def _depth_jumps(depth: NDArray[np.float32], settings: ObservationSettings) -> NDArray[np.bool_]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -101,8 +101,14 @@ class Estimator:
         return self.trace(frame).estimate
 
     @torch.no_grad()
-    def trace(self, frame: Frame) -> Trace:
-        """`estimate` with all intermediate results, for debugging and for self-training."""
+    def trace(self, frame: Frame, stopped: Callable[[], bool] = lambda: False) -> Trace:
+        """`estimate` with all intermediate results, for debugging and for self-training.
+
+        Args:
+            frame: the frame.
+            stopped: asked before each batch of objects. Once it holds, nobody wants the answer any
+                more, and the other objects are left out of it.
+        """
         self._take_adopted()
         clock = StageClock(self.device)
         with clock.stage("observe"):
@@ -111,6 +117,8 @@ class Estimator:
         rejected = list(observations.rejected)
         solutions: list[Solution] = []
         for part in parts:
+            if stopped():
+                break
             self._solve(part, frame, clock, solutions, rejected)
         quantile = self.settings.certificate.quantile
         with clock.stage("answer"):

@@ -27,7 +27,7 @@ def mean_network_codes(
     Raises:
         DatasetError: an image cannot be read.
     """
-    settings = settings or ObservationSettings()
+    settings = settings or ObservationSettings(max_objects=None)
     codes: dict[int, list[Tensor]] = {}
     for done, frame in enumerate(dataset.frames(), start=1):
         height, width = frame.depth.shape

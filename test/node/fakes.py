@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -109,7 +110,7 @@ class FakeEstimator:
     def warm_up(self) -> None:
         """Nothing to warm up."""
 
-    def trace(self, frame: Frame) -> Trace:
+    def trace(self, frame: Frame, stopped: Callable[[], bool] = lambda: False) -> Trace:
         """See the class."""
         start = time.perf_counter()
         red, green, blue = frame.rgb[0, 0].tolist()

@@ -14,6 +14,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_graph import isolated_node
 
+from crisp_ros.node.chosen_estimator import estimator_settings
 from crisp_ros.node.parameter_page import page
 from crisp_ros.node.parameter_server import ParameterServer
 from crisp_ros.node.parameters import SECTIONS, Parameters, label_names, rules
@@ -150,6 +151,10 @@ def test_the_page_of_the_documentation_is_current() -> None:
     for field in dataclasses.fields(Parameters):
         assert f"| `{field.name}` | `" in written
     assert all(f"\n## {title}\n" in written for title in SECTIONS.values())
+
+
+def test_the_estimator_takes_as_many_objects_as_the_parameter_says() -> None:
+    assert estimator_settings(Parameters(max_objects=5)).observation.max_objects == 5
 
 
 def test_label_names() -> None:

@@ -73,8 +73,8 @@ def depth() -> np.ndarray:
 FIRST, SECOND = (20, 30, 60, 70), (90, 40, 130, 100)
 
 
-def labels(message: Detection2DArray, depth: np.ndarray, min_score: float = 0.0):
-    return from_detections(message, NAMES, min_score, depth, FOCAL)
+def labels(message: Detection2DArray, depth: np.ndarray, min_score: float = 0.0, most: int = 32):
+    return from_detections(message, NAMES, min_score, most, depth, FOCAL)
 
 
 def test_boxes_become_labels_of_what_stands_out_in_them(depth: np.ndarray) -> None:
@@ -105,6 +105,15 @@ def test_poor_scores_are_left_out_and_boxes_without_any_are_not(depth: np.ndarra
     assert np.unique(labels(boxes, depth, 0.5).labels).tolist() == [0, 1]
     assert labels(boxes, depth, 0.5).class_names == {}
     assert np.unique(labels(boxes, depth).labels).tolist() == [0, 1, 2]
+
+
+def test_of_too_many_boxes_those_of_the_best_scores_are_taken(depth: np.ndarray) -> None:
+    boxes = [detection((0, 0, 10, 10), "9", mug=0.1)] * 5000
+    boxes[1000:1000] = [detection(SECOND, "2", bowl=0.6), detection(FIRST, "1", mug=0.9)]
+    found = labels(Detection2DArray(detections=boxes), depth, most=2)
+    assert found.class_names == {1: "mug", 2: "bowl"}
+    assert found.warning == "5002 boxes, of which the 2 of the best scores are taken (max_objects)"
+    assert np.unique(found.labels).tolist() == [0, 1, 2]
 
 
 def test_a_box_without_depth_is_told(depth: np.ndarray) -> None:

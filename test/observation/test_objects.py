@@ -4,9 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
+from crisp_ros.observation import objects
 from crisp_ros.observation.frame import Camera, Frame
-from crisp_ros.observation.objects import ObservationSettings, observe
+from crisp_ros.observation.objects import ObservationSettings, mask_sizes, observe
 
 CAMERA = Camera(500.0, 510.0, 99.5, 74.5, 200, 150)
 EVERY_PIXEL = ObservationSettings(points=40_000, border_px=0, depth_jump=10.0)
@@ -234,6 +236,38 @@ def test_labels_may_be_large_and_fill_the_frame():
     assert found.valid.all()
 
 
+def test_of_too_many_masks_the_largest_are_taken_and_the_others_say_why():
+    labels = np.zeros((150, 200), np.int32)
+    for i, side in enumerate((10, 12, 8, 14, 12)):
+        labels[5 : 5 + side, 40 * i : 40 * i + side] = 6 + i
+    found = observe(frame(labels), ObservationSettings(max_objects=2), 32)
+    assert found.labels.tolist() == [7, 9]  # the lower one of two masks of a size
+    reason = "one of 5 masks, of which the largest 2 are estimated (max_objects)"
+    assert [r.label for r in found.rejected] == [6, 8, 10]
+    assert {r.reason for r in found.rejected} == {reason}
+    for all_of_them in (ObservationSettings(max_objects=None), ObservationSettings(max_objects=5)):
+        assert observe(frame(labels), all_of_them, 32).labels.tolist() == [6, 7, 8, 9, 10]
+
+
+def test_masks_beyond_the_limit_are_not_looked_at(monkeypatch):
+    looked_at = []
+    window = objects._window
+    monkeypatch.setattr(objects, "_window", lambda *at: looked_at.append(at) or window(*at))
+    v, u = np.mgrid[:150, :200]
+    labels = 1 + 200 * v + u
+    labels[50:100, 50:100] = 70_000
+    labels[100:, 100:150] = 0
+    found = observe(frame(labels), ObservationSettings(max_objects=3), 32)
+    assert found.labels.tolist() == [70_000] and len(looked_at) == 3
+    assert len(found.rejected) == 150 * 200 - 2 * 2500
+
+
+@given(arrays(np.int32, (5, 7), elements=st.integers(0, 4)))
+def test_sizes_of_masks_are_counted(labels):
+    expected = {i: int((labels == i).sum()) for i in range(1, 5) if (labels == i).any()}
+    assert list(mask_sizes(labels).items()) == list(expected.items())
+
+
 def test_the_frame_is_left_as_it_was():
     given_frame = frame(rectangle(40, 70, 50, 90) + rectangle(140, 142, 190, 193))
     before = [given_frame.rgb.copy(), given_frame.depth.copy(), given_frame.labels.copy()]
@@ -263,6 +297,7 @@ def test_crop_agrees_with_area_averaging():
         {"depth_jump": 0.0},
         {"min_fragment": 1.0},
         {"min_share": 0.0},
+        {"max_objects": 0},
     ],
 )
 def test_bad_settings_are_refused(bad):

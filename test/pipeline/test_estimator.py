@@ -53,6 +53,14 @@ def test_covariances_fit_the_errors_and_cost_nothing_when_not_wanted(scene):
     assert all(e.covariance is None for e in tested.estimate(scene.frame).objects)
 
 
+def test_a_frame_that_nobody_wants_any_more_ends_with_the_batch_at_hand(scene):
+    asked = []
+    one_by_one = estimator(settings=dataclasses.replace(AS_IT_IS, network_batch=1))
+    trace = one_by_one.trace(scene.frame, lambda: asked.append(True) or len(asked) > 2)
+    assert [e.label for e in trace.estimate.objects] == [4, 7] and len(asked) == 3
+    assert trace.estimate.rejected == ()
+
+
 @pytest.mark.parametrize("scale", [1.0, 1.25, 0.5])
 def test_a_wrong_scale_of_depth_shows_in_all_sizes(scene, scale):
     depth = np.float32(scale) * scene.frame.depth
