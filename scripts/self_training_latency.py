@@ -29,6 +29,7 @@ from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.report import provenance, write_json
 from crisp_ros.evaluation.self_training import plain_frame
 from crisp_ros.network.checkpoint import load_model
+from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator
 
@@ -42,7 +43,7 @@ def measured(
     frames: list[Frame], count: int, period_s: float, device: str, threads: int
 ) -> dict[str, Any]:
     """Figures of so many frames that come every `period_s`, or when the one before is done."""
-    torch.set_num_threads(threads)
+    set_own_cpu_threads(threads)  # as the node's estimation does in its thread
     path = checkpoint_path(None)
     model = load_model(path, device)
     estimator = Estimator(model, device=device)
@@ -82,7 +83,8 @@ def measured(
         "steps": status.steps,
         "checks": status.swaps + status.refused,
         "max_duty": worker.settings.max_duty,
-        "threads": threads,
+        "threads": torch.get_num_threads(),
+        "learning_threads": worker.settings.threads,
         "samples_mb": status.nbytes / 1e6,
         "resident_mb": {"after_warm_up": memory[_WARM_UP], "end": memory[-1], "most": max(memory)},
     }
@@ -98,7 +100,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=160, help=f"at least {2 * _BLOCK}")
     parser.add_argument("--rate", type=float, default=1.5, help="frames a second, at most")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=0, help="of the estimation; 0: one a core")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.frames < 2 * _BLOCK:

@@ -18,6 +18,7 @@ import torch
 from crisp_ros.adaptation.reference import ReferenceSet
 from crisp_ros.adaptation.samples import samples_of
 from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings, Status
+from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.pipeline import Estimator, Solution, Trace
 
 _NICENESS = 10
@@ -35,7 +36,8 @@ class WorkerSettings:
     Attributes:
         self_training: what is learned.
         max_duty: largest share of the time that the thread works; the rest it sleeps.
-        threads: CPU threads of its tensor operations.
+        threads: CPU threads of its tensor operations. While it runs, threads that begin take this
+            over unless they set their own (`set_own_cpu_threads`).
         patience_s: how long it lets an estimation go first, seconds.
     """
 
@@ -104,13 +106,13 @@ class SelfTrainingWorker:
 
     @property
     def error(self) -> str:
-        """Why the thread ended by itself; "" where it did not."""
+        """Why the thread ended by itself since it was started; "" where it did not."""
         return self._error
 
     def start(self) -> None:
         """Starts the thread; nothing where it runs already."""
         if self._thread is None:
-            self._stopping = False
+            self._stopping, self._error = False, ""
             self._thread = threading.Thread(target=self._run, name="self-training", daemon=True)
             self._thread.start()
 
@@ -210,7 +212,7 @@ class SelfTrainingWorker:
     def _apart(self):
         """This thread's own number of CPU threads, priority and stream."""
         before = torch.get_num_threads()
-        torch.set_num_threads(self.settings.threads)  # with OpenMP: of the calling thread alone
+        set_own_cpu_threads(self.settings.threads)
         # On Linux the priority is the thread's; elsewhere it is left as it is.
         with contextlib.suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
@@ -221,4 +223,4 @@ class SelfTrainingWorker:
             with stream:
                 yield
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(before)  # threads that begin later take this over

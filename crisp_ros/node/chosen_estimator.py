@@ -5,26 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from crisp_ros.correction.covariance import CovarianceSettings
 from crisp_ros.correction.library_check import LibraryCheckSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.network.checkpoint import load_model
+from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.node.parameters import Parameters, resolved_device
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.share import DEFAULT_CHECKPOINT, share_directory
 
 
 def make_estimator(parameters: Parameters) -> Estimator:
-    """The estimator that parameters ask for.
+    """The estimator that parameters ask for; the calling thread takes their number of CPU threads.
 
     Raises:
         crisp_ros.network.checkpoint.CheckpointError: the model file cannot be used.
         ValueError: the device does not exist.
     """
-    if parameters.threads > 0:
-        torch.set_num_threads(parameters.threads)
+    set_own_cpu_threads(parameters.threads)
     device = resolved_device(parameters.device)
     model = load_model(checkpoint_file(parameters), device)
     return Estimator(model, estimator_settings(parameters), device)

@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 from tf2_ros import TransformBroadcaster
 
 from crisp_ros.geometry.isosurface import TriangleMesh
+from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.node import frames
 from crisp_ros.node.chosen_estimator import checkpoint_file, estimator_settings, make_estimator
 from crisp_ros.node.collision_objects import SceneFrame
@@ -89,7 +90,7 @@ class CrispNode(LifecycleNode):
         self._diagnostics.add("fixed frame", self._tracking.fixed_frame.report)
         self._diagnostics.add("self-training", self._self_training.report)
         self._worker: NewestItemWorker[_Numbered] = NewestItemWorker(
-            self._process, self._failed, "estimation"
+            self._process, self._failed, "estimation", self._take_cpu_threads
         )
         self._number = 0  # of the frame that the worker is at
         self._inputs = Inputs(self, self._monitor, self._frame_came, self._time_jumped)
@@ -305,6 +306,10 @@ class CrispNode(LifecycleNode):
         return stat
 
     # The worker's thread
+
+    def _take_cpu_threads(self) -> None:
+        set_own_cpu_threads(self.parameters.threads)
+        self._diagnostics.cpu_threads = torch.get_num_threads()
 
     def _process(self, numbered: _Numbered) -> None:
         self._number = numbered.number

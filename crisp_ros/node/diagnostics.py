@@ -65,6 +65,7 @@ class Diagnostics:
         self._parameters = parameters
         self._state = state
         self.model = ModelStatus({}, "")
+        self.cpu_threads = 0  # of the thread that estimates; 0 before there was one
         updater = Updater(node)
         updater.setHardwareID("none")
         for name in monitor.inputs:
@@ -244,7 +245,7 @@ class Diagnostics:
     def _device(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         values = device_values(resolved_device(self._parameters().device))
         stat.summary(OK, values["device"])
-        _add_all(stat, values)
+        _add_all(stat, {"CPU threads": self.cpu_threads or "none yet", **values})
         return stat
 
     def _model(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
@@ -289,7 +290,7 @@ def device_values(device: torch.device) -> dict[str, str]:
     """What a device is, and the memory in use on it and by this process."""
     # Resident pages, the second number; Linux alone has this file.
     statm = Path("/proc/self/statm")
-    values = {"device": str(device), "CPU threads": str(torch.get_num_threads())}
+    values = {"device": str(device)}
     if statm.exists():
         resident = int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         values["process memory (MB)"] = f"{resident / 1e6:.0f}"

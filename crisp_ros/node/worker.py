@@ -18,17 +18,23 @@ class NewestItemWorker(Generic[Item]):
     """
 
     def __init__(
-        self, process: Callable[[Item], None], on_error: Callable[[Exception], None], name: str
+        self,
+        process: Callable[[Item], None],
+        on_error: Callable[[Exception], None],
+        name: str,
+        on_start: Callable[[], None] = lambda: None,
     ) -> None:
         """Does not start the thread yet.
 
         Args:
             process: called in the thread with each item.
-            on_error: called in the thread with what `process` or a task raised.
+            on_error: called in the thread with what `process`, `on_start` or a task raised.
             name: of the thread.
+            on_start: called in the thread before all else.
         """
         self._process = process
         self._on_error = on_error
+        self._on_start = on_start
         self._name = name
         self._changed = threading.Condition()
         self._pending: Item | None = None
@@ -45,6 +51,7 @@ class NewestItemWorker(Generic[Item]):
         if self._thread is not None:
             raise RuntimeError(f"worker {self._name} runs already")
         self._stopping = False
+        self._tasks.append(self._on_start)
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 

@@ -1,3 +1,4 @@
+import dataclasses
 import threading
 import time
 
@@ -10,6 +11,7 @@ from crisp_ros.adaptation.samples import samples_of
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
 from crisp_ros.adaptation.worker import SelfTrainingWorker, WorkerSettings
 from crisp_ros.network.checkpoint import Model, load_model
+from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 
 LEARNING = SelfTrainingSettings(
@@ -159,6 +161,40 @@ def test_an_error_ends_the_learning_alone(estimator, monkeypatch):
     assert "ZeroDivisionError" in worker.error
     worker.stop()
     estimator.trace(scene())
+    monkeypatch.undo()
+    worker.start()
+    assert worker.error == "", "it is of the thread that ended"
+    worker.offer(certifying(trace), keys(trace))
+    until(lambda: worker.status.buffered > 0)
+    worker.stop()
+    assert worker.error == ""
+
+
+def test_learning_has_its_own_cpu_threads_at_every_start(estimator, monkeypatch):
+    worker = SelfTrainingWorker(
+        estimator, small_reference(), dataclasses.replace(SETTINGS, threads=3)
+    )
+    counts = []
+    monkeypatch.setattr(
+        worker._trainer, "observe", lambda *_: counts.append(torch.get_num_threads())
+    )
+    trace = estimator.trace(scene())
+
+    def looked_at() -> None:
+        before = len(counts)
+        worker.offer(trace, keys(trace))
+        until(lambda: len(counts) > before)
+
+    for _ in range(2):
+        set_own_cpu_threads(2)
+        worker.start()
+        looked_at()
+        set_own_cpu_threads(2)
+        looked_at()
+        assert torch.get_num_threads() == 2
+        worker.stop()
+    set_own_cpu_threads(1)
+    assert counts == [3] * 4
 
 
 def test_rollback_and_save_are_answered_while_it_works(estimator, tmp_path):

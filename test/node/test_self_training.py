@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from adaptation_samples import CHECKPOINT, shipped_model
-from crisp_ros.srv import SaveCheckpoint
+from crisp_ros.srv import DumpFrame, SaveCheckpoint
 from diagnostic_msgs.msg import DiagnosticStatus
 from diagnostic_updater import DiagnosticStatusWrapper
 from lifecycle_msgs.msg import Transition
@@ -17,6 +17,7 @@ from std_srvs.srv import Trigger
 from vision_msgs.msg import VisionInfo
 
 from crisp_ros.adaptation.reference import ReferenceError
+from crisp_ros.evaluation.frame_dump import read_frame_dump
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.node.parameters import Parameters
 from crisp_ros.node.self_training import SelfTraining, SelfTrainingError
@@ -89,7 +90,8 @@ def test_the_node_learns_beside_its_estimates_and_says_why_it_cannot(tmp_path: P
     bare = tmp_path / "bare.safetensors"
     save_model(bare, Model(shipped_model().network, None, {"version": "bare"}))
     arguments = ["--ros-args", "-p", f"checkpoint:={bare}", "-p", "self_training:=true"]
-    arguments += ["-p", "threads:=1", "-p", "self_training_max_duty:=1.0"]
+    arguments += ["-p", "threads:=2", "-p", "self_training_max_duty:=1.0"]
+    arguments += ["-p", f"output_directory:={tmp_path}"]
     with graph(None, arguments) as (peer, _):
         assert not peer.transition(Transition.TRANSITION_CONFIGURE)
         status = peer.diagnosis("model", "reference set")
@@ -105,6 +107,20 @@ def test_the_node_learns_beside_its_estimates_and_says_why_it_cannot(tmp_path: P
         values = {v.key: v.value for v in status.values}
         assert int(values["held-back samples"]) + int(values["certified samples"]) >= 1
         assert peer.set_parameters(self_training=False) != []
+
+        # Its one thread leaves the estimation those that it was given, however often both start.
+        dump = peer.node.create_client(DumpFrame, "/crisp/dump_frame")
+        for start in ("first", "second"):
+            peer.answer(Scene())
+            dumped = peer.call(dump, DumpFrame.Request(path=start))
+            assert dumped.success, dumped.message
+            assert read_frame_dump(Path(dumped.path)).threads == 2
+            device = peer.diagnosis("device", "cpu")
+            assert {v.key: v.value for v in device.values}["CPU threads"] == "2"
+            assert peer.transition(Transition.TRANSITION_DEACTIVATE)
+            peer.wait(lambda: not peer.is_heard())
+            assert peer.transition(Transition.TRANSITION_ACTIVATE)
+            peer.wait(peer.is_heard)
 
 
 def values_of(peer: Peer, text: str) -> dict[str, str]:

@@ -112,6 +112,30 @@ def test_stop_finishes_the_item_at_hand_and_no_other(bench: Bench) -> None:
     assert bench.done == [1, 4]
 
 
+def test_each_start_begins_with_its_own_task_in_the_thread() -> None:
+    seen: list[object] = []
+    errors: list[Exception] = []
+    done = threading.Event()
+
+    def begin() -> None:
+        seen.append(threading.current_thread().name)
+        raise RuntimeError("bad beginning")
+
+    def process(item: object) -> None:
+        seen.append(item)
+        done.set()
+
+    worker = NewestItemWorker(process, errors.append, "test", begin)
+    for item in (1, 2):
+        worker.start()
+        worker.submit(item)
+        assert done.wait(PATIENCE_S)
+        worker.stop()
+        done.clear()
+    assert seen == ["test", 1, "test", 2]
+    assert [str(error) for error in errors] == ["bad beginning"] * 2
+
+
 def test_starting_twice_is_refused(bench: Bench) -> None:
     with pytest.raises(RuntimeError, match="runs already"):
         bench.worker.start()
