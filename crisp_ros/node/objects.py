@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.pipeline import ObjectEstimate
@@ -16,15 +16,20 @@ class KnownObject:
 
     Attributes:
         tracked: what the tracker last told of it.
-        mesh: surface of this version of its shape, or None until somebody wants it.
-        has_frame: its transform was broadcast, so that what lies in its frame can be shown.
-        sent: what was published of this version ("mesh", "marker").
+        frame_id: TF frame that was last broadcast for it, so that what lies in it can be shown;
+            "" before the first.
+        mesh: its surface, or None until somebody wants it.
+        mesh_of: version of the shape, and most triangles, that `mesh` was made for.
+        mesh_sent: `mesh_of` of the mesh that was last published.
+        marker_sent: ... of the last marker, and its frame.
     """
 
     tracked: TrackedObject
+    frame_id: str = ""
     mesh: TriangleMesh | None = None
-    has_frame: bool = False
-    sent: set[str] = field(default_factory=set)
+    mesh_of: tuple[int, int] | None = None
+    mesh_sent: tuple[int, int] | None = None
+    marker_sent: tuple[tuple[int, int], str] | None = None
 
     @property
     def id(self) -> str:
@@ -69,16 +74,11 @@ class KnownObjects:
 
     def update(self, tracked: Iterable[TrackedObject]) -> None:
         """Brings all objects up to date; those that are not among a tracker's tracks are gone."""
-        self._objects = {o.id: self._updated(o) for o in tracked}
+        before, self._objects = self._objects, {}
+        for o in tracked:
+            known = self._objects[o.id] = before.get(o.id) or KnownObject(o)
+            known.tracked = o
 
     def clear(self) -> None:
         """Takes out all objects."""
         self._objects.clear()
-
-    def _updated(self, tracked: TrackedObject) -> KnownObject:
-        known = self._objects.get(tracked.id) or KnownObject(tracked)
-        if tracked.mesh_version != known.version:
-            known.mesh = None
-            known.sent.clear()
-        known.tracked = tracked
-        return known

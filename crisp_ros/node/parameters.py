@@ -245,12 +245,20 @@ class Parameters:
         0.1,
     )
     tf_prefix: str = parameter(
-        "", "Put before the names of the objects' TF frames.", problem=_tf_prefix_problem
+        "",
+        "Put before the names of the objects' TF frames. A change holds from an object's next "
+        "transform on, and its marker follows.",
+        problem=_tf_prefix_problem,
     )
     publish_uncertified_tf: bool = parameter(
         False, "Broadcast the transforms of all objects, not only of those with a certificate."
     )
-    mesh_faces: int = parameter(2000, "Most triangles of a published mesh.", low=100, high=100000)
+    mesh_faces: int = parameter(
+        2000,
+        "Most triangles of a published mesh. After a change all meshes are published anew.",
+        low=100,
+        high=100000,
+    )
     self_training: bool = parameter(
         False,
         "Learn in the background from certified estimates; see docs/self_training.md.",

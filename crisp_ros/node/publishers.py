@@ -133,7 +133,7 @@ class Outputs:
                 ]
             )
             for o in shown:
-                o.has_frame = True
+                o.frame_id = prefix + o.id
         if self._objects.get_subscription_count() > 0:
             prefix, version = parameters.tf_prefix, estimate.model_version
             self._objects.publish(
@@ -149,6 +149,8 @@ class Outputs:
     ) -> None:
         """Publishes the surfaces that are new since the last time, to whom they interest.
 
+        New is another shape, number of triangles or, for a marker, TF frame.
+
         Args:
             known: all objects with a track; the markers of all others are taken away.
             estimator: makes surfaces.
@@ -156,23 +158,24 @@ class Outputs:
         """
         known = list(known)
         self._forget_all_but({o.id for o in known}, parameters)
-        wanted: dict[str, list[KnownObject]] = {"mesh": [], "marker": []}
+        faces = parameters.mesh_faces
+        meshes, markers = [], []
         for o in known:
-            if self._meshes.has_listeners and "mesh" not in o.sent:
-                wanted["mesh"].append(o)
-            if self._markers.has_listeners and "marker" not in o.sent and o.has_frame:
-                wanted["marker"].append(o)
-        self._make_meshes([*wanted["mesh"], *wanted["marker"]], estimator, parameters.mesh_faces)
-        for o in wanted["mesh"]:
+            mesh = (o.version, faces)
+            if self._meshes.has_listeners and o.mesh_sent != mesh:
+                meshes.append(o)
+            if self._markers.has_listeners and o.frame_id and o.marker_sent != (mesh, o.frame_id):
+                markers.append(o)
+        self._make_meshes([*meshes, *markers], estimator, faces)
+        for o in meshes:
             if not o.mesh.is_empty:
                 self._meshes.publish(o.id, messages.object_mesh(o, o.mesh))
-        for o in wanted["marker"]:
+            o.mesh_sent = o.mesh_of
+        for o in markers:
             if not o.mesh.is_empty:
-                marker = messages.mesh_marker(o.id, parameters.tf_prefix + o.id, o.mesh)
+                marker = messages.mesh_marker(o.id, o.frame_id, o.mesh)
                 self._markers.publish(o.id, MarkerArray(markers=[marker]))
-        for kind, sent in wanted.items():
-            for o in sent:
-                o.sent.add(kind)
+            o.marker_sent = (o.mesh_of, o.frame_id)
 
     def publish_scene(
         self,
@@ -222,10 +225,10 @@ class Outputs:
 
     def _make_meshes(self, known: Iterable[KnownObject], estimator: Estimator, faces: int) -> None:
         """Sees to it that objects have their surfaces, those that are new all at once."""
-        without = list({o.id: o for o in known if o.mesh is None}.values())
+        without = list({o.id: o for o in known if o.mesh_of != (o.version, faces)}.values())
         surfaces = estimator.meshes([o.shape for o in without]) if without else []
         for o, surface in zip(without, surfaces, strict=True):
-            o.mesh = decimated(surface, faces)
+            o.mesh, o.mesh_of = decimated(surface, faces), (o.version, faces)
 
     def _created(self, message_type: type, topic: str, **options: Any) -> Publisher:
         publisher = self._node.create_lifecycle_publisher(

@@ -10,18 +10,14 @@ from crisp_ros.node.objects import KnownObjects
 SEEN = estimate(1, np.eye(4))
 
 
-def test_a_new_version_forgets_what_was_made_and_sent_of_the_old() -> None:
+def test_what_was_made_and_sent_stays_with_the_object() -> None:
     known = KnownObjects()
     known.update([tracked("a", SEEN, version=1)])
     found = known["a"]
-    found.mesh, found.has_frame = object(), True
-    found.sent.add("mesh")
-    known.update([tracked("a", estimate(2, np.eye(4)), version=1)])
-    assert known["a"] is found and found.sent == {"mesh"} and found.mesh is not None
-    assert found.estimate.label == 2
-    known.update([tracked("a", SEEN, version=2)])
-    assert found.sent == set() and found.mesh is None and found.has_frame
-    assert found.version == 2
+    found.frame_id, found.mesh_sent = "a", (1, 2000)
+    known.update([tracked("b", SEEN), tracked("a", estimate(2, np.eye(4)), version=2)])
+    assert known["a"] is found and found.estimate.label == 2 and found.version == 2
+    assert found.frame_id == "a" and found.mesh_sent == (1, 2000)
 
 
 def test_a_held_object_stays_known_until_its_track_ends() -> None:

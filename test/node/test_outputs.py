@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from crisp_ros.msg import ObjectMesh
 from geometry_msgs.msg import PoseArray
 from lifecycle_msgs.msg import Transition
 from moveit_msgs.msg import CollisionObject
@@ -28,6 +29,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.node import messages
 from crisp_ros.node.crisp_node import CrispNode
+from crisp_ros.pipeline import ObjectEstimate
 
 FAKE_NODE = Path(__file__).parent / "fake_node.py"
 ARGUMENTS = [
@@ -289,6 +291,45 @@ def test_an_object_that_ends_in_a_frame_that_fails_is_taken_back_by_the_next() -
         running.frame(Scene({2: two, 3: three}))
         left = {"object_2", "object_3"}
         running.spin(lambda: world_of(collision).keys() == shown_of(markers) == left)
+
+
+def test_meshes_and_markers_follow_the_parameters() -> None:
+    class Round(FakeEstimator):
+        def meshes(self, estimates: list[ObjectEstimate], grown_m: float = 0.0) -> list:
+            ball = trimesh.creation.icosphere(radius=0.05)
+            return [TriangleMesh(ball.vertices.astype(np.float32), ball.faces) for _ in estimates]
+
+    one, two = {1: (20, 30, 60, 70, 0.5)}, {2: (90, 40, 130, 100, 0.8)}
+    with in_process(Round()) as running:
+        meshes = running.listen(ObjectMesh, "/crisp/meshes", LATCHED)
+        markers = running.listen(MarkerArray, "/crisp/markers", LATCHED)
+
+        def spin_until_told(most: int, **frames: str) -> None:
+            """Until the last markers are in these frames, with so few triangles, as the meshes."""
+            running.spin(
+                lambda: (
+                    {m.ns: m.header.frame_id for a in markers for m in a.markers} == frames
+                    and {m.id: len(m.mesh.triangles) <= most for m in meshes}
+                    == {m.ns: len(m.points) <= 3 * most for a in markers for m in a.markers}
+                    == dict.fromkeys(frames, True)
+                )
+            )
+
+        def set_parameter(name: str, value: str | int) -> None:
+            running.tested.set_parameters_atomically([Parameter(name, value=value)])
+
+        running.frame(Scene(one | two))
+        spin_until_told(2000, object_1="object_1", object_2="object_2")
+        set_parameter("mesh_faces", 500)
+        running.frame(Scene(one | two))
+        spin_until_told(500, object_1="object_1", object_2="object_2")
+        # The transform of an object out of sight is not sent again, under no name.
+        set_parameter("tf_prefix", "left_")
+        running.frame(Scene(two))
+        spin_until_told(500, object_1="object_1", object_2="left_object_2")
+        running.frame(Scene(one | two))
+        spin_until_told(500, object_1="left_object_1", object_2="left_object_2")
+        assert len(meshes) == 4 and sum(len(a.markers) for a in markers) == 6
 
 
 def test_the_version_in_vision_info_grows_with_every_model() -> None:
