@@ -254,6 +254,7 @@ class CrispNode(LifecycleNode):
         """Forgets all objects. In the worker's thread."""
         self._tracking.reset()
         self._end_all()
+        self._offered.forget()
 
     def surfaces(self, frame: EstimatedFrame) -> list[TriangleMesh]:
         """Of a frame's objects. In the worker's thread."""

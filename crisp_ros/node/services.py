@@ -144,10 +144,14 @@ class Services:
         """Whether somebody waits for a frame."""
         return bool(self._one_shots)
 
-    def stop(self) -> None:
-        """Ends all waiting: the worker has stopped. Forgets the newest frame."""
-        self._one_shots.clear()
+    def forget(self) -> None:
+        """Lets go of the newest frame, whose objects are forgotten. In the worker's thread."""
         self._newest = None
+
+    def stop(self) -> None:
+        """Ends all waiting, and forgets the newest frame: the worker has stopped."""
+        self.forget()
+        self._one_shots.clear()
         for future in list(self._waiting):
             self._settle(future, ServiceError("the node was deactivated meanwhile"))
 
@@ -316,7 +320,9 @@ class Services:
 
     def _newest_frame(self) -> EstimatedFrame:
         if self._newest is None:
-            raise ServiceError("no frame was estimated yet: call ~/estimate first")
+            raise ServiceError(
+                "no frame was estimated yet, or since all was forgotten: call ~/estimate first"
+            )
         return self._newest
 
     def _base(self) -> Path:

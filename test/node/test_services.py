@@ -155,6 +155,9 @@ def test_who_waits_is_told_that_the_node_was_deactivated(peer: Peer) -> None:
 def test_reset_forgets_the_objects(peer: Peer) -> None:
     before = {o.id for o in peer.answer(Scene()).estimates}
     assert asked(peer, Trigger, "reset").success
+    for kind, name in ((DumpFrame, "dump_frame"), (ExportMeshes, "export_meshes")):
+        answer = asked(peer, kind, name)
+        assert not answer.success and "no frame was estimated yet" in answer.message
     after = {o.id for o in peer.answer(Scene()).estimates}
     assert after and not before & after
 
