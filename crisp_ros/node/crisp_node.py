@@ -81,7 +81,7 @@ class CrispNode(LifecycleNode):
         self._known = KnownObjects()
         self._self_training = SelfTraining()
         self._broadcaster = TransformBroadcaster(self)
-        self._parameters_set = ParameterServer(self, lambda: self._label, self._changed)
+        self._parameters_set = ParameterServer(self, lambda: self._label)
         topics = {input: self.resolve_topic_name(topic) for input, topic in TOPICS.items()}
         self._monitor = Monitor(topics)
         self._diagnostics = Diagnostics(
@@ -267,10 +267,6 @@ class CrispNode(LifecycleNode):
         return self._outputs.scene.hold(ids, hold)
 
     # The executor's thread
-
-    def _changed(self, parameters: Parameters) -> None:
-        if self._estimator is not None:
-            self._estimator.settings = estimator_settings(parameters, self._estimator.settings)
 
     def _viewer_came(self) -> None:
         self._worker.call(self._publish_shapes)

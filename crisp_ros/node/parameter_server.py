@@ -16,19 +16,15 @@ from crisp_ros.node.parameters import FIELDS, Parameters, descriptor, rules
 class ParameterServer:
     """Declares the parameters of a node and keeps their values.
 
-    A change is checked before it applies, and refused with the reason; once it holds, `on_change`
-    is called with all values.
+    A change is checked before it applies, and refused with the reason; `values` are all that hold.
     """
 
-    def __init__(
-        self, node: Node, state: Callable[[], str], on_change: Callable[[Parameters], None]
-    ) -> None:
+    def __init__(self, node: Node, state: Callable[[], str]) -> None:
         """Declares all parameters.
 
         Args:
             node: whose parameters they are.
             state: the label of the node's lifecycle state.
-            on_change: called with the values after every change.
 
         Raises:
             rclpy.exceptions.InvalidParameterValueException: an override is refused.
@@ -39,7 +35,6 @@ class ParameterServer:
         declared = [(name, field.default, descriptor(name)) for name, field in FIELDS.items()]
         parameters = node.declare_parameters("", declared)
         self.values = Parameters(**{parameter.name: parameter.value for parameter in parameters})
-        self._on_change = on_change
         node.add_post_set_parameters_callback(self._apply)
 
     def _check(self, parameters: Iterable[Parameter]) -> SetParametersResult:
@@ -63,4 +58,3 @@ class ParameterServer:
         changed = {p.name: p.value for p in parameters if p.name in FIELDS}
         if changed:
             self.values = dataclasses.replace(self.values, **changed)
-            self._on_change(self.values)

@@ -29,7 +29,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.node import messages
 from crisp_ros.node.crisp_node import CrispNode
-from crisp_ros.pipeline import ObjectEstimate
+from crisp_ros.pipeline import ObjectEstimate, Trace
 
 FAKE_NODE = Path(__file__).parent / "fake_node.py"
 ARGUMENTS = [
@@ -330,6 +330,22 @@ def test_meshes_and_markers_follow_the_parameters() -> None:
         running.frame(Scene(one | two))
         spin_until_told(500, object_1="left_object_1", object_2="left_object_2")
         assert len(meshes) == 4 and sum(len(a.markers) for a in markers) == 6
+
+
+def test_a_parameter_that_changes_during_a_frame_holds_from_the_next_one_on() -> None:
+    class Changed(FakeEstimator):
+        def trace(self, *arguments) -> Trace:
+            before = self.settings.certificate.quantile
+            change = Parameter("certificate_quantile", value=0.5)
+            running.tested.set_parameters_atomically([change])
+            quantiles.append((before, self.settings.certificate.quantile))
+            return super().trace(*arguments)
+
+    quantiles: list[tuple[float, float]] = []
+    with in_process(Changed()) as running:
+        running.frame()
+        running.frame()
+    assert quantiles == [(0.98, 0.98), (0.5, 0.5)]
 
 
 def test_the_version_in_vision_info_grows_with_every_model() -> None:
