@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
@@ -97,6 +98,7 @@ class Services:
         self._one_shots: list[_OneShot] = []
         self._waiting: set[Future] = set()
         self._number = 0
+        self._clock = Clock(clock_type=ClockType.STEADY_TIME)
         # A callback that waits for the worker must not keep the images out.
         group = ReentrantCallbackGroup()
         for kind, name, answer in (
@@ -190,7 +192,8 @@ class Services:
             error = ServiceError(f"no frame was estimated within {timeout:g} s: {problem}")
             self._settle(asked.future, error)
 
-        timer = self._node.create_timer(timeout, give_up)
+        # The node's own clock stands still with a simulation that is paused.
+        timer = self._node.create_timer(timeout, give_up, clock=self._clock)
         try:
             answer = await asked.future
         finally:

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +16,14 @@ from crisp_ros.srv import DumpFrame, EstimateObjects, ExportMeshes, HoldObjects,
 from lifecycle_msgs.msg import Transition
 from node.fakes import HALF_EDGES
 from node.peer import CAMERA_FRAME, Peer, Scene, graph
-from ros_graph import spin_until
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from ros_graph import isolated_node, spin_until
 from std_srvs.srv import SetBool, Trigger
 
 from crisp_ros.evaluation.frame_dump import read_frame_dump
+from crisp_ros.node.self_training import SelfTraining
+from crisp_ros.node.services import Services
 
 FAKE_NODE = Path(__file__).parent / "fake_node.py"
 
@@ -140,6 +145,20 @@ def test_estimate_says_why_there_is_none(peer: Peer) -> None:
         peer.wait(answered)
         assert not future.result().success and words in future.result().message
     assert len(peer.answer(Scene()).estimates) >= 2
+
+
+def test_estimate_answers_also_while_simulated_time_stands_still() -> None:
+    served = SimpleNamespace(enabled=True, inactive="", input_problem="")
+    with isolated_node() as helper:
+        override = Parameter("use_sim_time", value=True)
+        node = Node("crisp", context=helper.context, parameter_overrides=[override])
+        Services(node, served, SelfTraining())
+        client = node.create_client(EstimateObjects, "/crisp/estimate")
+        assert spin_until(node, client.service_is_ready)
+        future = client.call_async(EstimateObjects.Request(timeout=0.1))
+        assert spin_until(node, future.done)
+        assert future.result().message.startswith("no frame was estimated within 0.1 s")
+        node.destroy_node()
 
 
 def test_who_waits_is_told_that_the_node_was_deactivated(peer: Peer) -> None:
