@@ -85,7 +85,11 @@ class CrispNode(LifecycleNode):
         topics = {input: self.resolve_topic_name(topic) for input, topic in TOPICS.items()}
         self._monitor = Monitor(topics)
         self._diagnostics = Diagnostics(
-            self, self._monitor, lambda: self._parameters_set.values, lambda: self._label
+            self,
+            self._monitor,
+            lambda: self._parameters_set.values,
+            lambda: self._label,
+            lambda: self.enabled,
         )
         self._diagnostics.add("fixed frame", self._tracking.fixed_frame.report)
         self._diagnostics.add("self-training", self._self_training.report)
@@ -96,7 +100,6 @@ class CrispNode(LifecycleNode):
         self._inputs = Inputs(self, self._monitor, self._frame_came, self._time_jumped)
         self.enabled = True
         self._offered = Services(self, self, self._self_training)
-        self._diagnostics.add("stream", self._report_stream)
         self._diagnostics.add("lifecycle", self._report_lifecycle)
         self._refuse_transitions_politely()
 
@@ -287,13 +290,6 @@ class CrispNode(LifecycleNode):
         """Notes that a frame, if there is one, is not estimated."""
         if numbered is not None:
             self._inputs.leave_out(stamp_ns(numbered.received.messages.rgb), cause)
-
-    def _report_stream(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
-        if self.enabled:
-            stat.summary(DiagnosticStatus.OK, "frames are estimated as they come")
-        else:
-            stat.summary(DiagnosticStatus.OK, "switched off by ~/enable; ~/estimate works")
-        return stat
 
     def _report_lifecycle(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         if self._problem:

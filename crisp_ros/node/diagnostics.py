@@ -17,11 +17,12 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from crisp_ros.node.input_diagnosis import (
+    Summary,
     clock_summary,
     input_summary,
     synchronisation_summary,
 )
-from crisp_ros.node.monitor import Fit, LeftOut, Monitor
+from crisp_ros.node.monitor import Fit, LeftOut, Monitor, WorkRecord
 from crisp_ros.node.parameters import Parameters, resolved_device
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -51,6 +52,7 @@ class Diagnostics:
         monitor: Monitor,
         parameters: Callable[[], Parameters],
         state: Callable[[], str],
+        enabled: Callable[[], bool],
     ) -> None:
         """Starts to publish.
 
@@ -59,11 +61,13 @@ class Diagnostics:
             monitor: what is reported.
             parameters: their values.
             state: label of the lifecycle state.
+            enabled: whether frames are estimated as they come.
         """
         self._node = node
         self._monitor = monitor
         self._parameters = parameters
         self._state = state
+        self._enabled = enabled
         self.model = ModelStatus({}, "")
         self.cpu_threads = 0  # of the thread that estimates; 0 before there was one
         updater = Updater(node)
@@ -72,11 +76,13 @@ class Diagnostics:
             updater.add(f"input {name}", partial(self._input, name))
         updater.add("synchronisation", self._synchronisation)
         updater.add("frames", self._frames)
+        updater.add("stream", self._stream)
         updater.add("clock", self._clock)
-        updater.add("estimates", self._estimates)
-        updater.add("tracks", self._tracks)
-        updater.add("depth scale and registration", self._agreement)
-        updater.add("timing", self._timing)
+        # Of the two that show what is published, silence is a fault; the others say it, no more.
+        updater.add("estimates", self._of_frames(self._estimates))
+        updater.add("tracks", self._of_frames(self._tracks))
+        updater.add("depth scale and registration", self._of_frames(self._agreement, OK))
+        updater.add("timing", self._of_frames(self._timing, OK))
         updater.add("device", self._device)
         updater.add("model", self._model)
         self._updater = updater
@@ -171,6 +177,37 @@ class Diagnostics:
         _add_all(stat, counts)
         return stat
 
+    def _stream(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        told = [] if self._state() == "active" else [f"the node is {self._state()}"]
+        if not self._enabled():
+            told.append("switched off by ~/enable; ~/estimate works")
+        stat.summary(OK, "; ".join(told) or "frames are estimated as they come")
+        return stat
+
+    def _of_frames(self, report: Report, level: bytes | None = None) -> Report:
+        """A report on frames that, where there is no recent one, says so instead.
+
+        Args:
+            report: on the latest frames.
+            level: of the silence, in place of its own.
+        """
+
+        def told(stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+            with self._monitor.lock:
+                found = self._silence()
+            if found is None:
+                return report(stat)
+            stat.summary(found[0] if level is None else level, found[1])
+            return stat
+
+        return told
+
+    def _silence(self) -> Summary | None:
+        if self._state() != "active":
+            return OK, f"the node is {self._state()}"
+        timeout_s = self._parameters().input_timeout
+        return silence(self._monitor.work, self._enabled(), timeout_s, time.monotonic())
+
     def _clock(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         with self._monitor.lock:
             rgb = self._monitor.inputs["rgb"]
@@ -257,6 +294,30 @@ class Diagnostics:
             stat.summary(OK, f"no model: the node is {self._state()}")
         _add_all(stat, self.model.values)
         return stat
+
+
+def silence(work: WorkRecord, enabled: bool, timeout_s: float, now: float) -> Summary | None:
+    """Why there is no recent frame to tell of: level and text; None where there is one.
+
+    The time that a frame in work takes is not held against the inputs.
+
+    Args:
+        work: what became of the frames.
+        enabled: whether they are estimated as they come.
+        timeout_s: after which silence is a fault.
+        now: monotonic, seconds.
+    """
+    begun = now if work.begun is None else work.begun
+    if begun - work.ended > timeout_s:
+        text = f"no frame for {now - work.ended:.0f} s"
+        if not enabled:
+            return OK, f"{text}: switched off by ~/enable"
+        return ERROR, f"{text}: inputs, synchronisation and frames say why"
+    if now - begun > timeout_s:
+        return WARN, f"a frame is in work for {now - begun:.0f} s"
+    if work.estimate is None and not work.last_error:
+        return OK, "no frame yet"
+    return None
 
 
 def agreement(fits: list[tuple[Fit, ...]]) -> tuple[bytes, str, dict[str, str]]:

@@ -36,6 +36,10 @@ class LeftOut(Enum):
     STOPPED = "deactivated"
 
 
+# Causes for which a frame ends whose estimation may have begun.
+_ENDS_WORK = {LeftOut.JUMPED, LeftOut.FAILED, LeftOut.PLACELESS}
+
+
 class Awaited(NamedTuple):
     """The resolved topic on which an input is awaited, and the type of its messages."""
 
@@ -140,8 +144,11 @@ class WorkRecord:
         frames: estimated so far.
         left_out: frames that were not, by the cause.
         time_jumps: times that the stamps jumped back.
+        ended: monotonic time at which the latest frame was estimated or failed, or since which
+            frames are waited for, seconds.
+        begun: at which the estimation of the frame in work began, or None.
         last_error: why the latest failed, "" if it did not.
-        estimate: the latest, or None.
+        estimate: the latest since frames are waited for, or None.
         ids: of its objects.
         tracks: all that the tracker follows, seen in the latest frame or not.
         fits: of the objects of the latest frames.
@@ -155,6 +162,8 @@ class WorkRecord:
     frames: int = 0
     left_out: Counter[LeftOut] = field(default_factory=Counter)
     time_jumps: int = 0
+    ended: float = 0.0
+    begun: float | None = None
     last_error: str = ""
     estimate: FrameEstimate | None = None
     ids: tuple[str, ...] = ()
@@ -245,6 +254,8 @@ class Monitor:
         """Notes a frame that is not estimated."""
         with self.lock:
             self.work.left_out[cause] += 1
+            if cause in _ENDS_WORK:
+                self.work.begun = None
 
     def accepted(self, warnings: Mapping[str, str]) -> None:
         """Notes that a frame can be used, and what is odd about it by the input's name."""
@@ -253,6 +264,7 @@ class Monitor:
                 record.fault = ""
                 record.warning = warnings.get(name, "")
                 record.oddities += bool(record.warning)
+            self.work.begun = time.monotonic()
 
     def estimated(
         self,
@@ -264,6 +276,7 @@ class Monitor:
         """Notes a frame's result; see `WorkRecord`."""
         with self.lock:
             work = self.work
+            work.ended, work.begun = time.monotonic(), None
             work.frames += 1
             work.estimate, work.ids = estimate, ids
             work.latencies.append(latency_s)
@@ -281,10 +294,14 @@ class Monitor:
     def failed(self, reason: str) -> None:
         """Notes why work failed within the node."""
         with self.lock:
+            self.work.ended, self.work.begun = time.monotonic(), None
             self.work.last_error = reason
 
     def await_inputs(self, awaited: Mapping[str, Awaited] | None) -> None:
-        """Starts to count silence against the inputs, by their names; or, with None, stops."""
+        """Starts to count silence against the inputs, by their names; or, with None, stops.
+
+        What the latest frames told is forgotten.
+        """
         with self.lock:
             now = time.monotonic() if awaited is not None else None
             for name, record in self.inputs.items():
@@ -294,10 +311,11 @@ class Monitor:
                 record.arrivals.clear()
                 record.delays.clear()
                 record.fault = record.warning = record.incompatible_qos = ""
-            self.work.set_times.clear()
-            self.work.fits.clear()
-            self.work.tracks = ()
-            self.work.last_error = ""
+            work = self.work
+            work.ended, work.begun = time.monotonic(), None
+            work.estimate, work.ids, work.tracks, work.last_error = None, (), (), ""
+            for of_frames in (work.set_times, work.fits, work.latencies, work.stages):
+                of_frames.clear()
 
 
 def rate(times: Iterable[float], now: float) -> float:

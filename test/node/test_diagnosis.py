@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from node.fakes import estimate, tracked
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.time import Time
@@ -16,14 +17,16 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
-from crisp_ros.node.diagnostics import Diagnostics, agreement
+from crisp_ros.node.diagnostics import Diagnostics, agreement, silence
 from crisp_ros.node.input_diagnosis import (
     clock_summary,
     input_summary,
     synchronisation_summary,
 )
-from crisp_ros.node.monitor import Awaited, Fit, InputRecord, Monitor
+from crisp_ros.node.monitor import Awaited, Fit, InputRecord, LeftOut, Monitor, WorkRecord
 from crisp_ros.node.parameters import Parameters
+from crisp_ros.observation.objects import Rejected
+from crisp_ros.pipeline import FrameEstimate
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 TOPIC = "/rgb/image_rect_color"
@@ -126,7 +129,7 @@ def test_without_clock_messages_diagnostics_still_say_so() -> None:
     with isolated_node() as listener:
         node = Node("crisp", context=listener.context, parameter_overrides=[override])
         monitor = Monitor({name: f"/{name}" for name in images()} | {"camera_info": "/info"})
-        Diagnostics(node, monitor, Parameters, lambda: "active")
+        Diagnostics(node, monitor, Parameters, lambda: "active", lambda: True)
         found: list[str] = []
 
         def heard(message: DiagnosticArray) -> None:
@@ -141,6 +144,109 @@ def test_without_clock_messages_diagnostics_still_say_so() -> None:
         assert spin_until(node, lambda: "simulated time" in found)
         assert clock_summary(node, 5e8)[1].endswith("set it for their publisher")
         node.destroy_node()
+
+
+def estimated(monitor: Monitor, rejected: int = 0) -> None:
+    monitor.accepted({})
+    others = tuple(Rejected(label, "mask of 5 px") for label in range(1, rejected + 1))
+    found = estimate(1, np.eye(4))
+    monitor.estimated(FrameEstimate((found,), others, {}, "1"), ("mug_1",), {"network": 5.0}, 0.1)
+    monitor.tracked((tracked("mug_1", found),))
+
+
+class Reported:
+    """What diagnostics say of a monitor, in a lifecycle state that a test chooses."""
+
+    def __init__(self, node: Node) -> None:
+        self.monitor = Monitor({name: f"/{name}" for name in (*images(), "camera_info")})
+        self.state, self.enabled = "unconfigured", True
+        self._statuses: dict[str, DiagnosticStatus] = {}
+        self._diagnostics = Diagnostics(
+            node, self.monitor, Parameters, lambda: self.state, lambda: self.enabled
+        )
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._heard, 10)
+        self._node = node
+
+    def _heard(self, message: DiagnosticArray) -> None:
+        self._statuses.update({s.name.split(": ")[1]: s for s in message.status})
+
+    def await_inputs(self) -> None:
+        topics = {name: Awaited(f"/{name}", "") for name in self.monitor.inputs}
+        self.monitor.await_inputs(topics)
+
+    def of_frames(self) -> list[DiagnosticStatus]:
+        self._diagnostics.update()
+        self._statuses.clear()
+        names = ("estimates", "tracks", "depth scale and registration", "timing", "stream")
+        assert spin_until(self._node, lambda: self._statuses.keys() >= {*names})
+        return [self._statuses[name] for name in names]
+
+
+def test_a_node_that_is_not_active_tells_of_no_frame(node: Node) -> None:
+    reported = Reported(node)
+    for state in ("unconfigured", "inactive", "finalized"):
+        reported.state = state
+        estimated(reported.monitor)  # one that was in work when the node stopped
+        assert {s.message for s in reported.of_frames()} == {f"the node is {state}"}
+    reported.state, reported.enabled = "inactive", False
+    assert "the node is inactive; switched off" in reported.of_frames()[-1].message
+    reported.state, reported.enabled = "active", True
+    reported.await_inputs()
+    assert {s.message for s in reported.of_frames()[:4]} == {"no frame yet"}
+    estimated(reported.monitor)
+    told = [s.message for s in reported.of_frames()]
+    assert told[:2] == ["1 objects, all certified", "1 tracks, 1 seen, 1 certified now"]
+    assert "from stamp to publication" in told[3] and "as they come" in told[4]
+
+
+def test_after_the_latest_frame_there_is_silence(node: Node) -> None:
+    reported = Reported(node)
+    reported.state = "active"
+    reported.await_inputs()
+    estimated(reported.monitor)
+    reported.monitor.work.ended -= 8.0
+    told = reported.of_frames()
+    assert all(s.message.startswith("no frame for 8 s: inputs, ") for s in told[:4])
+    assert [s.level for s in told[:4]] == [ERROR, ERROR, OK, OK]
+    reported.enabled = False
+    told = reported.of_frames()
+    assert {s.message for s in told[:4]} == {"no frame for 8 s: switched off by ~/enable"}
+    assert {s.level for s in told} == {OK}
+
+
+def test_silence_is_counted_up_to_the_beginning_of_the_frame_in_work() -> None:
+    slow = WorkRecord(ended=NOW - 5.0, begun=NOW - 4.5)
+    assert silence(slow, True, 2.0, NOW) == (WARN, "a frame is in work for 4 s")
+    late = WorkRecord(ended=NOW - 5.0, begun=NOW - 0.5)
+    assert silence(late, True, 2.0, NOW)[0] == ERROR
+    quick = WorkRecord(ended=NOW - 1.0, begun=NOW - 0.5, last_error="frame failed")
+    assert silence(quick, True, 2.0, NOW) is None
+
+
+def test_a_frame_that_fails_is_a_sign_of_life_and_one_without_place_is_not(node: Node) -> None:
+    reported = Reported(node)
+    reported.state = "active"
+    reported.await_inputs()
+    work = reported.monitor.work
+    work.ended -= 8.0
+    reported.monitor.accepted({})
+    reported.monitor.left_out(LeftOut.PLACELESS)
+    assert work.begun is None and silence(work, True, 2.0, time.monotonic())[0] == ERROR
+    reported.monitor.accepted({})
+    reported.monitor.left_out(LeftOut.DROPPED)  # another, meanwhile
+    assert work.begun is not None
+    reported.monitor.failed("frame failed: no memory")
+    assert reported.of_frames()[0].message == "frame failed: no memory"
+
+
+def test_of_many_labels_without_estimate_some_are_listed_and_all_are_counted(node: Node) -> None:
+    reported = Reported(node)
+    reported.state = "active"
+    reported.await_inputs()
+    estimated(reported.monitor, rejected=1000)
+    told = reported.of_frames()[0]
+    assert told.level == WARN and "1000 labels without estimate" in told.message
+    assert len(told.values) == 50 and len(told.message) < 300
 
 
 def test_rates_and_delays_are_those_of_the_latest_messages() -> None:

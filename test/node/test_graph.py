@@ -20,7 +20,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 FAKE_NODE = Path(__file__).parent / "fake_node.py"
 ARGUMENTS = [
     *("--ros-args", "-p", "label_names:=1=mug"),
-    *("-p", "diagnostic_updater.period:=0.2", "-p", "input_timeout:=1.0"),
+    *("-p", "diagnostic_updater.period:=0.2", "-p", "input_timeout:=60.0"),
 ]
 WARN, ERROR = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -31,6 +31,14 @@ def running() -> Iterator[tuple[Peer, subprocess.Popen[bytes]]]:
         peer.activate()
         yield peer, process
         assert process.poll() is None, "the node did not survive"
+
+
+@pytest.fixture
+def impatient(peer: Peer) -> Iterator[Peer]:
+    """The peer of a node to which silence is soon a fault."""
+    assert peer.set_parameters(input_timeout=1.0) == []
+    yield peer
+    assert peer.set_parameters(input_timeout=60.0) == []
 
 
 @pytest.fixture
@@ -279,7 +287,8 @@ def test_time_that_jumps_back_starts_afresh(peer: Peer) -> None:
     peer.diagnosis("synchronisation", "1")
 
 
-def test_stamps_too_far_apart_are_diagnosed(peer: Peer) -> None:
+def test_stamps_too_far_apart_are_diagnosed(impatient: Peer) -> None:
+    peer = impatient
     scene = Scene()
     publisher = peer._depth
     publish = publisher.publish
@@ -336,9 +345,10 @@ def test_objects_that_all_fail_are_blamed_on_the_depth(peer: Peer) -> None:
     assert peer.diagnosis("depth scale and registration", "0% of the").level == DiagnosticStatus.OK
 
 
-def test_missing_inputs_are_named_with_the_probable_cause(peer: Peer) -> None:
-    status = peer.diagnosis("input rgb", "send nothing")
+def test_missing_inputs_are_named_with_the_probable_cause(impatient: Peer) -> None:
+    status = impatient.diagnosis("input rgb", "send nothing")
     assert status.level == ERROR and "1 publisher(s) on /rgb/image_rect_color" in status.message
+    assert impatient.diagnosis("estimates", "no frame for").level == ERROR
 
 
 def test_a_refused_transition_is_answered_and_the_node_goes_on(peer: Peer) -> None:
