@@ -28,7 +28,7 @@ from crisp_ros.adaptation.samples import FeatureCache, Sample
 from crisp_ros.adaptation.versions import ShareWatch, Version, VersionHistory, WatchSettings
 from crisp_ros.network.checkpoint import Model, save_model
 from crisp_ros.network.model import CrispNetwork
-from crisp_ros.pipeline import model_version
+from crisp_ros.pipeline import model_version, original_version
 
 _COUNTS = ("steps", "swaps", "halved", "refused", "rollbacks")
 
@@ -130,7 +130,9 @@ class SelfTrainer:
         self._held_back: deque[Sample] = deque(maxlen=settings.held_back)
         earlier = model.header.get("self_training", {})
         first = Version(model_version(model), self._current.weights)
-        self._history = VersionHistory(first, int(earlier.get("number", 0)))
+        self._history = VersionHistory(
+            first, original_version(model), int(earlier.get("number", 0))
+        )
         self._watch = ShareWatch(settings.watch)
         self._rng = np.random.default_rng(settings.seed)
         self._turn: Counter[str] = Counter()
@@ -289,10 +291,13 @@ class SelfTrainer:
         network.load_state_dict(state)
         library = self._model.library.to("cpu") if self._model.library is not None else None
         header: dict[str, Any] = {k: v for k, v in self._model.header.items() if k != "sha256"}
-        plain = str(header.get("version", "")).split("+")[0]
+        plain = str(header.get("version", ""))
+        if "self_training" in header:
+            plain = plain.rpartition("+")[0]
         header["version"] = f"{plain}+{self._history.number}"
         header["self_training"] = {
             "original": original_of(self._model),
+            "original_version": original_version(self._model),
             "number": self._history.number,
             "settings": dataclasses.asdict(self.settings),
             **{name: self._counts[name] for name in _COUNTS},

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from crisp_ros.adaptation.learner import Weights
+from crisp_ros.pipeline import learned_version
 
 
 class Version(NamedTuple):
-    """Heads with their name: the original model's version, then "+" and a number that only grows,
-    so that no two sets of weights ever share a name."""
+    """Heads with their name: the model's version, or the `learned_version` of others."""
 
     name: str
     weights: Weights
@@ -21,16 +21,17 @@ class Version(NamedTuple):
 class VersionHistory:
     """The heads in use and a few before them; the original ones are never forgotten."""
 
-    def __init__(self, original: Version, number: int = 0, kept: int = 3) -> None:
+    def __init__(self, original: Version, base: str = "", number: int = 0, kept: int = 3) -> None:
         """Begins with the original heads.
 
         Args:
-            number: of the latest version that others made of the same model before.
+            base: what names begin with; "" for that of the original heads.
+            number: of swaps and rollbacks before, since the model that these heads come from.
             kept: earlier versions that can be gone back to one by one.
         """
         self._original = original
         self._earlier: deque[Version] = deque(maxlen=kept)
-        self._base, self.number = original.name.split("+")[0], number
+        self._base, self.number = base or original.name, number
         self.current = original
 
     def swap(self, weights: Weights) -> Version:
@@ -47,7 +48,7 @@ class VersionHistory:
 
     def _renamed(self, weights: Weights) -> Version:
         self.number += 1
-        self.current = Version(f"{self._base}+{self.number}", weights)
+        self.current = Version(learned_version(self._base, self.number, weights), weights)
         return self.current
 
 

@@ -155,7 +155,7 @@ def _add(args: argparse.Namespace) -> None:
     )
     entry = _entry(shape, fitted)
     header = {
-        **model.header,
+        **_without(model.header, "self_training"),
         "version": next_version(str(model.header.get("version", "")), "minor"),
         "added_shapes": [*model.header.get("added_shapes", []), entry],
     }
@@ -190,7 +190,7 @@ def _build(args: argparse.Namespace) -> None:
         tuple(shape.symmetries for shape in shapes),
     )
     header = {
-        **{key: value for key, value in model.header.items() if key != "added_shapes"},
+        **_without(model.header, "self_training", "added_shapes"),
         "version": next_version(str(model.header.get("version", "")), "major"),
         "library_codes": args.codes,
         "library_shapes": [_entry(s, f) for s, f in zip(shapes, fitted, strict=True)],
@@ -295,6 +295,11 @@ def next_version(version: str, part: Literal["major", "minor"]) -> str:
         return "0.1.0"
     text, _, count = version.rpartition("+")
     return f"{text}+{int(count) + 1}" if text and count.isdecimal() else f"{version}+1"
+
+
+def _without(header: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """With other shapes a model that trained itself is no longer the original with other heads."""
+    return {key: value for key, value in header.items() if key not in keys}
 
 
 def _library(model: Model, path: Path) -> ShapeLibrary:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from crisp_ros.adaptation.recorded import Kept, RecordedSelfTraining
@@ -40,7 +41,7 @@ from crisp_ros.evaluation.self_training import (
 )
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.observation.objects import ObservationSettings
-from crisp_ros.pipeline import Estimator, EstimatorSettings
+from crisp_ros.pipeline import Estimator, EstimatorSettings, model_version
 
 CORRECTORS = {
     "1": CorrectorSettings(solver="gradient", shape="projected_gradient"),
@@ -133,7 +134,7 @@ def run(args: argparse.Namespace) -> None:
     )
     after = [results(one, kept.model, kept.passes) for one in (source, *checks)]
     if args.output:
-        save_model(args.output, kept.model)
+        save_model(args.output, kept.model, torch.float32)  # what was measured, to the last bit
     compared = [Comparison(*pair) for pair in zip(before, after, strict=True)]
     held_out = dict(zip(names, compared[1:], strict=True))
     learned = training.model().header["self_training"]
@@ -228,7 +229,7 @@ def _report(
             "kept_passes": kept.passes,
             "certified_share_after_passes": kept.shares,
             "self_training": learned,
-            "model_version": kept.model.header["version"],
+            "model_version": model_version(kept.model),
             **origin,
         }
         write_json(args.json, figures)

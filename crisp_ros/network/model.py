@@ -18,6 +18,8 @@ from crisp_ros.network.shape_head import ShapeHead
 
 _RGB_MEAN = (0.485, 0.456, 0.406)
 _RGB_STD = (0.229, 0.224, 0.225)
+HEADS = ("pnc_head.", "shape_head.")
+"""Beginnings of the names of the parameters that self-training changes."""
 
 
 @dataclasses.dataclass(frozen=True)

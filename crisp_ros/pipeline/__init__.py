@@ -1,11 +1,12 @@
 """The road: observations, network, pose, corrector, certificate, estimates; meshes on demand."""
 
 from crisp_ros.pipeline.estimates import FrameEstimate, ObjectEstimate
-from crisp_ros.pipeline.estimator import Estimator, Trace, model_version
+from crisp_ros.pipeline.estimator import Estimator, Trace
 from crisp_ros.pipeline.meshes import decoded_shapes
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.solver import Solution
 from crisp_ros.pipeline.stage_clock import STAGES
+from crisp_ros.pipeline.versions import learned_version, model_version, original_version
 
 __all__ = [
     "STAGES",
@@ -16,5 +17,7 @@ __all__ = [
     "Solution",
     "Trace",
     "decoded_shapes",
+    "learned_version",
     "model_version",
+    "original_version",
 ]

@@ -22,6 +22,7 @@ from crisp_ros.pipeline.meshes import ShapeMeshes
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.solver import Solution, Solver
 from crisp_ros.pipeline.stage_clock import StageClock
+from crisp_ros.pipeline.versions import model_version
 
 _log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class Estimator:
         another thread than `estimate`.
 
         Args:
-            heads: parameters of the network's `pnc_head.` and `shape_head.`; not changed later.
+            heads: the network's parameters whose names begin with `HEADS`; not changed later.
             version: becomes `model_version` with them.
         """
         self._adopted = (heads, version)
@@ -211,12 +212,6 @@ class Estimator:
         rejected.extend(refused)
         if solution is not None:
             solutions.append(solution)
-
-
-def model_version(model: Model) -> str:
-    """The version that a model's maker gave it, with the start of its checksum."""
-    parts = (str(model.header.get("version", "")), str(model.header.get("sha256", ""))[:12])
-    return "-".join(part for part in parts if part) or "unsaved"
 
 
 def _parts(observations: Observations, size: int) -> Iterator[Observations]:

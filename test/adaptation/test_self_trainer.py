@@ -10,7 +10,7 @@ from crisp_ros.adaptation.learner import LearnerSettings
 from crisp_ros.adaptation.reference import Accuracy, load_reference, original_of, save_reference
 from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings, samples_path
 from crisp_ros.network.checkpoint import load_model
-from crisp_ros.pipeline import model_version
+from crisp_ros.pipeline import learned_version, model_version
 
 GENTLE = LearnerSettings(pnc_scale=1e3, code_scale=0.05, averaging=0.9)
 VIOLENT = LearnerSettings(pnc_scale=1e5, pnc_rate=3e-3)
@@ -90,7 +90,7 @@ def test_what_the_guard_accepts_is_published_and_bumps_the_version():
     until_judged(tested)
     (weights, version), status = published[0], tested.status
     assert status.swaps == 1 and status.refused == 0 and status.verdict.accepted
-    assert version == status.version == f"{VERSION}+1"
+    assert version == status.version == learned_version(VERSION, 1, weights)
     names = {name.split(".")[0] for name in weights}
     assert names == {"pnc_head", "shape_head"}
     original = dict(shipped_model().network.named_parameters())
@@ -190,7 +190,7 @@ def test_a_fallen_certified_share_rolls_back_by_itself():
     for _ in range(3):
         tested.observe(samples(range(0, 60, 2), certified=False), version)
     status = tested.status
-    assert status.rollbacks == 1 and status.version == f"{VERSION}+2"
+    assert status.rollbacks == 1 and status.version.startswith(f"{VERSION}+2-")
     assert "certified share fell from 1.00 to 0.00" in status.event
     original = dict(shipped_model().network.named_parameters())
     for name, value in published[-1][0].items():
@@ -205,6 +205,7 @@ def test_saved_weights_go_on_where_they_were(tmp_path):
     path = tmp_path / "learned.safetensors"
     assert tested.save(path) == tested.status.version
     learned = load_model(path)
+    assert model_version(learned) == model_version(tested.model()) == tested.status.version
     state = learned.network.state_dict()
     for name, value in shipped_model().network.state_dict().items():
         expected = tested.weights.get(name, value)
@@ -217,11 +218,19 @@ def test_saved_weights_go_on_where_they_were(tmp_path):
     again = trainer(model=learned)
     assert again.restore_samples(samples_path(path)) == ""
     assert again.status.buffered == tested.status.buffered
-    assert "+1-" in again.status.version and again.status.steps == tested.status.steps
+    assert again.status.version == tested.status.version
+    assert again.status.steps == tested.status.steps
     again.observe(samples(range(0, 60, 2)), again.status.version)
     until_judged(again)
-    assert again.status.version.endswith("+2")
+    assert again.status.version == learned_version(VERSION, 2, again.weights)
+    assert again.model().header["version"] == "1.0.0+2"
     assert "missing" in trainer().restore_samples(tmp_path / "missing")
+
+
+def test_what_is_saved_before_the_first_swap_is_the_original_model(tmp_path):
+    tested = trainer()
+    assert tested.save(tmp_path / "same.safetensors") == VERSION
+    assert model_version(load_model(tmp_path / "same.safetensors")) == VERSION
 
 
 @pytest.mark.parametrize("wrong", [{"buffer": 0}, {"replay": 0.0}, {"held_back_every": 1}])

@@ -2,6 +2,7 @@ import numpy as np
 import torch
 
 from crisp_ros.adaptation.versions import ShareWatch, Version, VersionHistory, WatchSettings
+from crisp_ros.pipeline import learned_version
 
 
 def weights(value):
@@ -11,13 +12,19 @@ def weights(value):
 def test_names_only_grow_and_rollback_gives_earlier_weights():
     first, second, third = weights(0.0), weights(1.0), weights(2.0)
     history = VersionHistory(Version("1.0.0-abc", first))
-    assert history.swap(second).name == "1.0.0-abc+1"
-    assert history.swap(third).name == "1.0.0-abc+2"
+    assert history.swap(second).name == learned_version("1.0.0-abc", 1, second)
+    assert history.swap(third).name == learned_version("1.0.0-abc", 2, third)
     back = history.roll_back()
-    assert back.name == "1.0.0-abc+3" and back.weights is second
+    assert back.name == learned_version("1.0.0-abc", 3, second) and back.weights is second
     assert history.roll_back().weights is first
-    assert history.roll_back() is None and history.current.name == "1.0.0-abc+4"
-    assert history.swap(third).name == "1.0.0-abc+5"
+    assert history.roll_back() is None
+    assert history.current.name == learned_version("1.0.0-abc", 4, first)
+    assert history.swap(third).name == learned_version("1.0.0-abc", 5, third)
+
+
+def test_two_runs_from_one_model_give_their_weights_different_names():
+    one, other = (VersionHistory(Version("1.0.0-abc", weights(0.0))) for _ in range(2))
+    assert one.swap(weights(1.0)).name != other.swap(weights(2.0)).name
 
 
 def test_the_original_weights_are_never_forgotten():
@@ -32,8 +39,8 @@ def test_the_original_weights_are_never_forgotten():
 
 
 def test_a_descendant_goes_on_counting():
-    history = VersionHistory(Version("1.0.0+7-0123", weights(0.0)), number=7)
-    assert history.swap(weights(1.0)).name == "1.0.0+8"
+    history = VersionHistory(Version("1.0.0-abc+7-0123", weights(0.0)), "1.0.0-abc", number=7)
+    assert history.swap(weights(1.0)).name == learned_version("1.0.0-abc", 8, weights(1.0))
 
 
 def watched(before, after, settings=None):

@@ -17,6 +17,7 @@ from std_srvs.srv import Trigger
 from vision_msgs.msg import VisionInfo
 
 from crisp_ros.adaptation.reference import ReferenceError
+from crisp_ros.cli.main import main
 from crisp_ros.evaluation.frame_dump import read_frame_dump
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.node.parameters import Parameters
@@ -128,7 +129,7 @@ def values_of(peer: Peer, text: str) -> dict[str, str]:
     return {v.key: v.value for v in status.values}
 
 
-def test_weights_are_saved_and_rolled_back_through_the_services(tmp_path: Path) -> None:
+def test_weights_are_saved_and_rolled_back_through_the_services(tmp_path: Path, capsys) -> None:
     arguments = ["--ros-args", "-p", "threads:=1", "-p", f"output_directory:={tmp_path}"]
     arguments += ["-p", "self_training:=true", "-p", "self_training_max_duty:=1.0"]
     arguments += ["-p", "self_training_steps:=1"]
@@ -136,6 +137,7 @@ def test_weights_are_saved_and_rolled_back_through_the_services(tmp_path: Path) 
         told = peer.received["vision_info"]
         peer.listen(VisionInfo, "/crisp/vision_info", "vision_info", LATCHED)
         save = peer.node.create_client(SaveCheckpoint, "/crisp/save_checkpoint")
+        dump = peer.node.create_client(DumpFrame, "/crisp/dump_frame")
         roll_back = peer.node.create_client(Trigger, "/crisp/rollback")
         peer.activate()
         peer.wait(lambda: told)
@@ -147,7 +149,7 @@ def test_weights_are_saved_and_rolled_back_through_the_services(tmp_path: Path) 
 
         peer.wait(learned, START_S)  # parts of a step are done between frames alone
         version = peer.received["objects"][-1].model_version
-        assert version == f"{original}+1"
+        assert version.startswith(f"{original}+1-")
         peer.wait(lambda: told[-1].method == f"CRISP, model {version}")
         assert told[-1].database_version == 2
         values = values_of(peer, version)
@@ -159,15 +161,25 @@ def test_weights_are_saved_and_rolled_back_through_the_services(tmp_path: Path) 
         assert saved.model_version == version
         assert saved.path == str(tmp_path / "learned.safetensors")
 
+        dumped = peer.call(dump, DumpFrame.Request(path="frame.safetensors"))
+        assert dumped.success, dumped.message
+
         back = peer.call(roll_back, Trigger.Request())
-        assert back.success and f"{original}+2" in back.message
-        assert peer.answer(Scene()).model_version == f"{original}+2"
+        assert back.success and f"{original}+2-" in back.message
+        earlier = peer.answer(Scene()).model_version
+        assert earlier.startswith(f"{original}+2-") and earlier in back.message
         peer.wait(lambda: told[-1].database_version == 3)
-        assert told[-1].method == f"CRISP, model {original}+2"
-        assert values_of(peer, f"{original}+2")["rollbacks"] == "1"
+        assert told[-1].method == f"CRISP, model {earlier}"
+        assert values_of(peer, earlier)["rollbacks"] == "1"
         restored = peer.call(save, SaveCheckpoint.Request(path="restored.safetensors"))
         again = peer.call(roll_back, Trigger.Request())
         assert not again.success and "no swap to go back from" in again.message
+    # The frame is estimated again by the model that was saved, and by no other.
+    assert main(["replay", dumped.path, "--checkpoint", saved.path]) == 0
+    assert "not identical" not in capsys.readouterr().out
+    assert main(["replay", dumped.path, "--checkpoint", restored.path]) == 1
+    assert version in capsys.readouterr().err
+
     first = shipped_model().network.state_dict()
     learned_, restored_ = (load_model(Path(f.path)).network.state_dict() for f in (saved, restored))
     assert any(not torch.equal(learned_[name], value) for name, value in first.items())
