@@ -176,13 +176,19 @@ def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     activate = ChangeState(
         lifecycle_node_matcher=this_node, transition_id=Transition.TRANSITION_ACTIVATE
     )
-    once_configured = OnStateTransition(
+
+    def activate_where_configured(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        succeeded = context.locals.event.goal_state == "inactive"
+        return [EmitEvent(event=activate)] if succeeded else []
+
+    # Once: whoever configures it again, or mends what made this fail, activates it as well.
+    configured = OnStateTransition(
         target_lifecycle_node=node,
         start_state="configuring",
-        goal_state="inactive",
-        entities=[EmitEvent(event=activate)],
+        entities=[OpaqueFunction(function=activate_where_configured)],
+        handle_once=True,
     )
-    return [RegisterEventHandler(once_configured), node, EmitEvent(event=configure)]
+    return [RegisterEventHandler(configured), node, EmitEvent(event=configure)]
 
 
 def generate_launch_description() -> LaunchDescription:

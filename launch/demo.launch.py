@@ -10,6 +10,7 @@ from launch.actions import (
     OpaqueFunction,
     Shutdown,
 )
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -29,7 +30,8 @@ ARGUMENTS = [
         "loop",
         default_value="true",
         choices=["true", "false"],
-        description="Begin again at the end; else everything ends with the recording.",
+        description="Begin again at the end, and play no faster than recorded; else everything "
+        "ends with the recording.",
     ),
     DeclareLaunchArgument(
         "rate",
@@ -68,9 +70,14 @@ def player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 }
             ],
             output="screen",
-            on_exit=Shutdown(reason="the recording has ended"),
+            on_exit=ended,
         )
     ]
+
+
+def ended(_: ProcessExited, context: LaunchContext) -> Shutdown | None:
+    """Ends everything with the recording; an interruption is doing so already."""
+    return None if context.is_shutdown else Shutdown(reason="the recording has ended")
 
 
 def generate_launch_description() -> LaunchDescription:

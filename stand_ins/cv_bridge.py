@@ -123,7 +123,7 @@ def _layout(encoding: str) -> tuple[np.dtype, int]:
 def _converted(image: NDArray, encoding: str, desired: str) -> NDArray:
     if desired in ("passthrough", encoding):
         return image
-    if _layout(desired) == _layout(encoding) and not {encoding, desired} <= set(_COLOURS):
+    if _layout(desired) == _layout(encoding) and desired not in _COLOURS:
         return image
     if not {encoding, desired} <= set(_COLOURS) or "mono16" in (encoding, desired):
         raise CvBridgeError(f"cannot convert [{encoding}] to [{desired}]")

@@ -1,6 +1,8 @@
 """The executable `crisp_player`: plays a recording in step with the node and notes its answers.
 
 Every frame is answered before the next one is sent, so that none is lost however slow the machine.
+In a loop, which somebody watches, frames come as a camera's would: not before their time, stamped
+with the clock's where they are late, and without those that the node leaves out.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from crisp_ros.node.player_results import Results
 
 _ENCODINGS = {"uint8": "mono8", "uint16": "16UC1", "int32": "32SC1", "float32": "32FC1"}
 _ASK_AGAIN_S = 5.0
+_LEFT_OUT_S = 10.0  # in a loop: a frame whose answer takes longer was left out, if none was so slow
 _OVERLAY_TIMEOUT_S = 20.0
 _LAST_MESHES_S = 0.5
 _BETWEEN_LOOPS_NS = 1_000_000_000
@@ -81,6 +84,7 @@ class Player(Node):
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._label_info = self.create_publisher(LabelInfo, LABEL_INFO_TOPIC, latched)
         self._label_names: Mapping[int, str] = {}
+        self._slowest_s = 0.0  # of the answers so far
         self._truth = self.create_publisher(PoseArray, "ground_truth/poses", 5)
         self._broadcaster = TransformBroadcaster(self)
         estimator = self.parameters.estimator
@@ -114,6 +118,8 @@ class Player(Node):
             offset_ns = last_ns + _BETWEEN_LOOPS_NS - first.stamp_ns
             for frame in parameters.played():
                 began = time.monotonic()
+                if parameters.loop:
+                    offset_ns += self._when_due(frame.stamp_ns + offset_ns)
                 last_ns = frame.stamp_ns + offset_ns
                 answered += self._play_frame(sent, replace(frame, stamp_ns=last_ns))
                 sent += 1
@@ -131,16 +137,26 @@ class Player(Node):
             self.results.end(answered)
         return answered
 
+    def _when_due(self, stamp_ns: int) -> int:
+        """Waits until the clock has come to a stamp; by how much it is late, nanoseconds."""
+        ahead_ns = stamp_ns - self.get_clock().now().nanoseconds
+        self._pause(ahead_ns / 1e9)
+        return max(-ahead_ns, 0)
+
     def _play_frame(self, index: int, frame: RecordedFrame) -> bool:
         """Sends one frame; whether it was answered in time."""
         stamp = frame.stamp_ns
+        timeout = self.parameters.timeout
+        if self.parameters.loop and self._slowest_s > 0.0:
+            timeout = min(timeout, max(_LEFT_OUT_S, 5 * self._slowest_s))
         sent = time.monotonic()
         self._publish(frame)
-        answered = self._spin_until(lambda: stamp in self._estimates, self.parameters.timeout)
+        answered = self._spin_until(lambda: stamp in self._estimates, timeout)
         if not answered:
-            timeout = self.parameters.timeout
-            self.get_logger().warning(f"frame {index}: no answer within {timeout:g} s")
+            self.get_logger().warning(f"frame {index}: no answer within {timeout:.3g} s")
         message, received = self._estimates.pop(stamp, (None, math.nan))
+        if answered:
+            self._slowest_s = max(self._slowest_s, received - sent)
         self._estimates.clear()  # late answers to frames given up
         if self.results:
             if answered:

@@ -37,7 +37,9 @@ class PlayerParameters:
     recording: str = _parameter("", "rosbag2 folder, .mcap or .db3 file to play.")
     bop: str = _parameter("", "Data set folder in the BOP layout, played instead of a recording.")
     frames: int = _parameter(0, "Most frames to play; 0 plays all.")
-    loop: bool = _parameter(False, "Begin again at the end.")
+    loop: bool = _parameter(
+        False, "Begin again at the end; play no faster than recorded, and go on without an answer."
+    )
     rate: float = _parameter(0.0, "Most frames a second; 0 goes as fast as the node answers.")
     timeout: float = _parameter(
         120.0, "Seconds to wait for the node: until it is ready, and for each answer."

@@ -118,7 +118,7 @@ def test_demo_launch_plays_a_recording_and_ends_with_it(executables: None, tmp_p
     write_recording(tmp_path / "bag", (recorded_frame(i) for i in range(8)))
     arguments = {
         "recording": tmp_path / "bag", "checkpoint": tmp_path / "good.safetensors",
-        "loop": "false", "rviz": "false", "device": "cpu",
+        "loop": "false", "rviz": "false", "device": "cpu", "rate": "1.0",
     }  # fmt: skip
     with isolated_node("listener") as node:
         answers: list[ObjectEstimateArray] = []

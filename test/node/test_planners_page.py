@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,8 @@ from std_msgs.msg import Header
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.node import messages
 from crisp_ros.node.objects import KnownObject
-from crisp_ros.share import share_directory
 
-PAGE = share_directory() / "docs" / "planners.md"
+PAGE = Path(__file__).parents[2] / "docs" / "planners.md"
 
 
 @pytest.fixture(scope="module")

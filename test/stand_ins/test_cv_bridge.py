@@ -46,9 +46,9 @@ def test_without_an_encoding_the_array_names_it() -> None:
 
 
 def test_padding_at_the_end_of_rows_is_left_out() -> None:
-    rows = np.zeros((2, 8), np.uint8)
+    rows = np.zeros((2, 9), np.uint8)
     rows[:, :6] = [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]]
-    message = Image(height=2, width=2, encoding="rgb8", step=8, data=rows.tobytes())
+    message = Image(height=2, width=2, encoding="rgb8", step=9, data=rows.tobytes())
     expected = [[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]]
     np.testing.assert_array_equal(CvBridge().imgmsg_to_cv2(message), expected)
 
@@ -71,8 +71,8 @@ def test_colours_are_converted() -> None:
 def test_equal_layouts_pass_as_they_are() -> None:
     labels = random_image("uint8", 3, 3)
     bridge = CvBridge()
-    message = bridge.cv2_to_imgmsg(labels, "8UC1")
-    np.testing.assert_array_equal(bridge.imgmsg_to_cv2(message, "mono8"), labels)
+    message = bridge.cv2_to_imgmsg(labels, "mono8")
+    np.testing.assert_array_equal(bridge.imgmsg_to_cv2(message, "8UC1"), labels)
 
 
 def test_nonsense_is_refused() -> None:
@@ -82,6 +82,8 @@ def test_nonsense_is_refused() -> None:
     short = Image(height=4, width=4, encoding="mono8", step=4, data=b"\x00")
     with pytest.raises(CvBridgeError):
         bridge.imgmsg_to_cv2(depth, "bgr8")
+    with pytest.raises(CvBridgeError):  # it could be anything
+        bridge.imgmsg_to_cv2(bridge.cv2_to_imgmsg(random_image("uint8", 4, 4), "8UC1"), "mono8")
     with pytest.raises(CvBridgeError):
         bridge.imgmsg_to_cv2(unknown)
     with pytest.raises(TypeError):
