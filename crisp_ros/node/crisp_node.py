@@ -205,6 +205,8 @@ class CrispNode(LifecycleNode):
         self._self_training.release()
         self._outputs = None
         self._estimator = None
+        self.enabled = True
+        self._inputs.label_names = {}
         self._diagnostics.model = ModelStatus({}, "")
         gc.collect()
         if torch.cuda.is_available():
@@ -262,6 +264,12 @@ class CrispNode(LifecycleNode):
     def surfaces(self, frame: EstimatedFrame) -> list[TriangleMesh]:
         """Of a frame's objects. In the worker's thread."""
         return self._outputs.surfaces(frame.known, self._estimator, self.parameters)
+
+    def enable(self, on: bool) -> None:
+        """Has frames be estimated as they come, or not; until the node is cleaned up."""
+        if self._outputs is None:
+            raise RuntimeError(self.inactive)
+        self.enabled = on
 
     def hold(self, ids: Collection[str], hold: bool) -> list[str]:
         """Holds obstacles or lets them go; all that are held then."""

@@ -44,7 +44,10 @@ _REFUSALS = (ServiceError, OutputPathError, MeshFormatError, SelfTrainingError, 
 class Served(Protocol):
     """What the services ask of the node; `call` has a task run by the worker."""
 
-    enabled: bool
+    @property
+    def enabled(self) -> bool:
+        """Whether frames are estimated as they come."""
+        ...
 
     @property
     def parameters(self) -> Parameters: ...
@@ -60,6 +63,14 @@ class Served(Protocol):
         ...
 
     def call(self, task: Callable[[], None]) -> None: ...
+
+    def enable(self, on: bool) -> None:
+        """Has frames be estimated as they come, or not.
+
+        Raises:
+            RuntimeError: the node is not configured.
+        """
+        ...
 
     def start_afresh(self) -> None:
         """Forgets all objects. In the worker's thread."""
@@ -160,9 +171,14 @@ class Services:
     # Services
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._served.enabled = request.data
+        try:
+            self._served.enable(request.data)
+        except RuntimeError as error:
+            response.message = str(error)
+            return response
         state = "are estimated" if request.data else "are left out until ~/estimate asks for one"
-        response.success, response.message = True, f"frames {state}"
+        once = f"{self._served.inactive}; then " if self._served.inactive else ""
+        response.success, response.message = True, f"{once}frames {state}"
         return response
 
     async def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

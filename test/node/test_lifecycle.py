@@ -6,7 +6,9 @@ from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
-from node.peer import Scene, graph
+from node.peer import LATCHED, Scene, graph
+from std_srvs.srv import SetBool
+from vision_msgs.msg import LabelInfo, VisionClass
 
 FAKE_NODE = Path(__file__).with_name("fake_node.py")
 OVERRIDE = "qos_overrides./depth_registered/image_rect.subscription"
@@ -47,6 +49,41 @@ def test_a_node_may_be_shut_down_before_it_is_configured() -> None:
         assert peer.transition(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
         assert peer.state() == "finalized"
         assert peer.diagnosis("lifecycle", "finalized").level == DiagnosticStatus.OK
+
+
+def test_cleanup_forgets_the_switched_off_stream_and_the_names_of_labels() -> None:
+    with graph(FAKE_NODE) as (peer, _):
+        named = peer.node.create_publisher(LabelInfo, "/label_info", LATCHED)
+        named.publish(LabelInfo(class_map=[VisionClass(class_id=1, class_name="mug")]))
+        enable = peer.node.create_client(SetBool, "/crisp/enable")
+        assert peer.transition(Transition.TRANSITION_CONFIGURE)
+        answer = peer.call(enable, SetBool.Request(data=False))
+        assert answer.success and answer.message.startswith("the node is inactive: activate")
+        assert peer.transition(Transition.TRANSITION_ACTIVATE)
+        peer.wait(peer.is_heard)
+        peer.send(Scene())
+        peer.diagnosis("frames", "0 frames estimated, 1 left out, most of them switched off")
+        answer = peer.call(enable, SetBool.Request(data=True))
+        assert answer.success and answer.message == "frames are estimated"
+
+        def is_named() -> bool:
+            return [o.class_name for o in peer.answer(Scene()).estimates if o.label] == ["mug", ""]
+
+        peer.wait(is_named)
+        peer.node.destroy_publisher(named)
+        assert peer.call(enable, SetBool.Request(data=False)).success
+        for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
+            assert peer.transition(transition)
+        peer.diagnosis("stream", "switched off")
+        assert peer.call(enable, SetBool.Request(data=True)).success
+        peer.wait(peer.is_heard)
+        assert is_named()  # a pause forgets nothing
+        assert peer.call(enable, SetBool.Request(data=False)).success
+        for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
+            assert peer.transition(transition)
+        peer.activate()
+        found = [o for o in peer.answer(Scene()).estimates if o.label]
+        assert [o.class_name for o in found] == ["", ""]
 
 
 def test_every_frame_is_counted_by_what_became_of_it() -> None:

@@ -81,8 +81,12 @@ def test_a_node_that_is_not_active_says_so(running) -> None:
     for kind, name, fields in BY_WORKER:
         answer = asked(peer, kind, name, **fields)
         assert not answer.success and answer.message.endswith("activate it first"), name
-    held = asked(peer, HoldObjects, "hold", ids=["mug_1"], hold=True)
-    assert not held.success and "unconfigured" in held.message
+    for kind, name, fields in (
+        (HoldObjects, "hold", {"ids": ["mug_1"], "hold": True}),
+        (SetBool, "enable", {"data": False}),
+    ):
+        answer = asked(peer, kind, name, **fields)
+        assert not answer.success and "unconfigured" in answer.message, name
 
 
 def test_before_the_first_frame_there_is_nothing_to_write(peer: Peer) -> None:
