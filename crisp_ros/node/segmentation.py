@@ -24,6 +24,8 @@ FORMATS = (LABELS, CATEGORY_INSTANCE, INSTANCE_CATEGORY, DETECTIONS)
 _BITS = 16  # of each half of a packed label
 _HALF = (1 << _BITS) - 1
 _LARGEST_LABEL = 2**31 - 1
+_LARGEST_NUMBER = 1e6  # of a box; what is larger is no pixel and no angle
+_LONGEST_TEXT = 255  # of an id or a class
 
 
 class Segmentation(NamedTuple):
@@ -100,8 +102,10 @@ def from_detections(
         focal: length, px.
 
     Raises:
-        ImageError: a box that makes no sense.
+        ImageError: a score, a text or a box that makes no sense.
     """
+    for number, detection in enumerate(message.detections, start=1):
+        _check_hypotheses(detection, number)
     detections = [d for d in message.detections if _score(d) >= min_score]
     warnings = []
     if len(detections) > max_boxes:
@@ -122,6 +126,22 @@ def from_detections(
         if d.results
     }
     return Segmentation(image, class_names, "; ".join(warnings))
+
+
+def _check_hypotheses(detection: Detection2D, number: int) -> None:
+    hypotheses = [r.hypothesis for r in detection.results]
+    longest = max(map(len, (detection.id, *(h.class_id for h in hypotheses))))
+    if longest > _LONGEST_TEXT:
+        raise ImageError(
+            f"detection {number} has an id or class_id of {longest} characters: "
+            f"expected at most {_LONGEST_TEXT}"
+        )
+    for h in hypotheses:
+        if not math.isfinite(h.score):
+            raise ImageError(
+                f"detection {detection.id or number} has a score of {h.score:g}: "
+                "expected a finite number"
+            )
 
 
 def _best(detection: Detection2D) -> tuple[float, str]:
@@ -164,9 +184,10 @@ def _box(detection: Detection2D, label: int) -> Box:
     box = detection.bbox
     centre = box.center.position
     numbers = (centre.x, centre.y, box.size_x, box.size_y, box.center.theta)
-    if not all(map(math.isfinite, numbers)) or min(box.size_x, box.size_y) <= 0:
+    if not all(abs(x) <= _LARGEST_NUMBER for x in numbers) or min(box.size_x, box.size_y) <= 0:
         raise ImageError(
             f"detection {detection.id or label} has a box at {centre.x:g}, {centre.y:g} of "
-            f"{box.size_x:g} x {box.size_y:g} pixels: expected finite numbers and a positive size"
+            f"{box.size_x:g} x {box.size_y:g} pixels, turned by {box.center.theta:g}: "
+            f"expected a positive size, and no number beyond {_LARGEST_NUMBER:g}"
         )
     return Box(label, *numbers)

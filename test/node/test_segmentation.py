@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from std_msgs.msg import Header
@@ -70,6 +72,7 @@ def depth() -> np.ndarray:
     return result
 
 
+NAN = float("nan")
 FIRST, SECOND = (20, 30, 60, 70), (90, 40, 130, 100)
 
 
@@ -123,7 +126,44 @@ def test_a_box_without_depth_is_told(depth: np.ndarray) -> None:
     assert not labels(Detection2DArray(), depth).labels.any()
 
 
-@pytest.mark.parametrize("box", [(0, 0, 0, 5), (0, 0, float("nan"), 5)])
+@pytest.mark.parametrize(
+    "box",
+    [
+        (0, 0, 0, 5),
+        (0, 0, NAN, 5),
+        (0, 0, 1e300, 1e300),
+        (1e300, 5, 1e300, 9),
+        (1e7, 5, 1e7 + 9, 9),
+    ],
+)
 def test_boxes_that_make_no_sense_are_refused(depth: np.ndarray, box: tuple) -> None:
-    with pytest.raises(ImageError, match="detection 1 has a box .*expected finite numbers"):
+    with pytest.raises(ImageError, match="detection 1 has a box .*expected a positive size"):
         labels(Detection2DArray(detections=[detection(box)]), depth)
+
+
+@pytest.mark.parametrize("angle", [NAN, 1e300])
+def test_angles_that_make_no_sense_are_refused(depth: np.ndarray, angle: float) -> None:
+    turned = detection(FIRST)
+    turned.bbox.center.theta = angle
+    with pytest.raises(ImageError, match=f"turned by {angle:g}".replace("+", r"\+")):
+        labels(Detection2DArray(detections=[turned]), depth)
+
+
+def test_large_boxes_are_cut_to_the_image(depth: np.ndarray) -> None:
+    large = detection((-4e5, -4e5, 5e5, 5e5), "7")
+    assert 7 in labels(Detection2DArray(detections=[large]), depth).labels
+
+
+@pytest.mark.parametrize("score", [NAN, math.inf, -math.inf])
+def test_scores_that_are_no_numbers_are_refused(depth: np.ndarray, score: float) -> None:
+    boxes = [detection(FIRST, mug=0.9), detection(SECOND, "b", bowl=0.4, mug=score)]
+    with pytest.raises(ImageError, match=f"detection b has a score of {score:g}"):
+        labels(Detection2DArray(detections=boxes), depth)
+
+
+def test_texts_without_end_are_refused(depth: np.ndarray) -> None:
+    digits = "9" * 5000
+    for endless in (detection(SECOND, digits), detection(SECOND, **{f"n{digits}": 0.9})):
+        boxes = Detection2DArray(detections=[detection(FIRST), endless])
+        with pytest.raises(ImageError, match="detection 2 has an id or class_id of 5000 char"):
+            labels(boxes, depth)
