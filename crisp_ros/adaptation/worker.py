@@ -152,13 +152,24 @@ class SelfTrainingWorker:
         """
         return self._locked(lambda: (self._trainer.roll_back(reason), self._trainer.status.version))
 
-    def save(self, path: Path) -> str:
-        """Writes the heads in use, and the samples beside them; returns the version.
+    def save(self, path_of: Callable[[str], Path]) -> tuple[Path, str]:
+        """Writes the heads in use as a model file, and the samples beside it.
+
+        Args:
+            path_of: the file, given the version of these heads; may raise, then nothing is written.
+
+        Returns:
+            The file and the version.
 
         Raises:
             OSError: a file cannot be written.
         """
-        return self._locked(lambda: self._trainer.save(path))
+
+        def save() -> tuple[Path, str]:
+            path = path_of(self._trainer.status.version)
+            return path, self._trainer.save(path)
+
+        return self._locked(save)
 
     def restore_samples(self, path: Path) -> str:
         """Takes back saved samples; returns why not, "" where it did."""

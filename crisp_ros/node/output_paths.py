@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def output_file(text: str, base: Path, default: str, suffix: str) -> Path:
         text: path; a relative one lies in `base`, an empty one means `default` there. The suffix
             may be left out.
         base: see `output_directory`.
-        default: name of the file where none is given.
+        default: name of the file where none is given; where it is taken, "_2" or so is added.
         suffix: of the file's name, with its dot.
 
     Raises:
@@ -46,7 +47,7 @@ def output_file(text: str, base: Path, default: str, suffix: str) -> Path:
     if path.is_dir():
         raise OutputPathError(f"{path} is a folder: name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return path if text else _free(path)
 
 
 def output_folder(text: str, base: Path, default: str) -> Path:
@@ -59,6 +60,7 @@ def output_folder(text: str, base: Path, default: str) -> Path:
     path = _resolved(text or default, base)
     if path.exists() and not path.is_dir():
         raise OutputPathError(f"{path} is a file: name a folder")
+    path = path if text else _free(path)
     path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -70,6 +72,12 @@ def _expanded(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:  # ~nobody
         raise OutputPathError(f"{text!r}: {error}") from error
+
+
+def _free(path: Path) -> Path:
+    """The path, or the first with a number from 2 on behind its name that does not exist yet."""
+    numbered = (path.with_stem(f"{path.stem}_{number}") for number in itertools.count(2))
+    return next(p for p in itertools.chain([path], numbered) if not p.exists())
 
 
 def _resolved(text: str, base: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -91,14 +91,20 @@ class SelfTraining:
         if self._worker is not None:
             self._worker.offer(trace, ids)
 
-    def save_checkpoint(self, path: Path) -> str:
-        """Writes the weights in use as a model file, the samples beside it; the model's version.
+    def save_checkpoint(self, path_of: Callable[[str], Path]) -> tuple[Path, str]:
+        """Writes the weights in use as a model file, the samples beside it.
+
+        Args:
+            path_of: the file, given the model's version.
+
+        Returns:
+            The file and the model's version.
 
         Raises:
             SelfTrainingError: it is switched off.
             OSError: a file cannot be written.
         """
-        return self._working().save(path)
+        return self._working().save(path_of)
 
     def rollback(self) -> str:
         """Goes back to the weights before the last swap; the model's version.

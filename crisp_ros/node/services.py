@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -280,9 +280,11 @@ class Services:
         return await self._by_worker(response, lambda: self._do_save(request, response))
 
     def _do_save(self, request: SaveCheckpoint.Request, response: SaveCheckpoint.Response) -> None:
-        default = f"checkpoint_{time.strftime('%Y%m%dT%H%M%S')}{SUFFIX}"
-        path = output_file(request.path, self._base(), default, SUFFIX)
-        response.model_version = self._self_training.save_checkpoint(path)
+        def path_of(version: str) -> Path:
+            name = re.sub(r"[^\w.+-]", "_", version)  # a model's maker may have written anything
+            return output_file(request.path, self._base(), f"checkpoint_{name}{SUFFIX}", SUFFIX)
+
+        path, response.model_version = self._self_training.save_checkpoint(path_of)
         response.path = str(path)
         response.message = f"model {response.model_version} in {path}"
 

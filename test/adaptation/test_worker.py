@@ -200,9 +200,10 @@ def test_learning_has_its_own_cpu_threads_at_every_start(estimator, monkeypatch)
 def test_rollback_and_save_are_answered_while_it_works(estimator, tmp_path):
     worker = SelfTrainingWorker(estimator, small_reference(), SETTINGS)
     assert worker.roll_back() == (False, worker.status.version)
-    version = worker.save(tmp_path / "model.safetensors")
-    assert version == worker.status.version and (tmp_path / "model.samples.safetensors").is_file()
-    assert worker.restore_samples(tmp_path / "model.samples.safetensors") == ""
+    path, version = worker.save(lambda version: tmp_path / f"{version}.safetensors")
+    assert version == worker.status.version and path == tmp_path / f"{version}.safetensors"
+    assert path.is_file()
+    assert worker.restore_samples(tmp_path / f"{version}.samples.safetensors") == ""
 
 
 def test_a_model_without_library_is_refused():

@@ -46,7 +46,7 @@ def test_off_by_default_and_says_so(estimator: Estimator) -> None:
         pass
     training.stop()
     assert told(training)[:2] == (DiagnosticStatus.OK, "off")
-    for request in (training.rollback, lambda: training.save_checkpoint(Path("nowhere"))):
+    for request in (training.rollback, lambda: training.save_checkpoint(Path)):
         with pytest.raises(SelfTrainingError, match="set the parameter self_training"):
             request()
 
@@ -66,7 +66,8 @@ def test_on_it_reports_saves_and_has_nothing_to_go_back_to(
         assert level == DiagnosticStatus.OK and message == "0 certified samples, no swap yet"
         assert values["model version"] == estimator.model_version and values["steps"] == "0"
         saved = tmp_path / "model.safetensors"
-        assert training.save_checkpoint(saved) == estimator.model_version
+        version = estimator.model_version
+        assert training.save_checkpoint(lambda _: saved) == (saved, version)
         learned = load_model(saved)
         for name, value in shipped_model().network.state_dict().items():
             assert torch.equal(learned.network.state_dict()[name], value)
@@ -171,7 +172,9 @@ def test_weights_are_saved_and_rolled_back_through_the_services(tmp_path: Path, 
         peer.wait(lambda: told[-1].database_version == 3)
         assert told[-1].method == f"CRISP, model {earlier}"
         assert values_of(peer, earlier)["rollbacks"] == "1"
-        restored = peer.call(save, SaveCheckpoint.Request(path="restored.safetensors"))
+        restored = peer.call(save, SaveCheckpoint.Request())
+        assert restored.path == str(tmp_path / f"checkpoint_{earlier}.safetensors")
+        assert peer.call(save, SaveCheckpoint.Request()).path != restored.path
         again = peer.call(roll_back, Trigger.Request())
         assert not again.success and "no swap to go back from" in again.message
     # The frame is estimated again by the model that was saved, and by no other.
