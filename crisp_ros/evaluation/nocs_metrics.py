@@ -157,7 +157,8 @@ def nocs_precision(images: Sequence[ImageBoxes], iou: BoxIou = box_iou) -> NocsP
     of its category that is free and overlaps most, if by more than the threshold. By pose, among
     those that found each other at an overlap of `POSE_IOU`, each takes the free one with the least
     sum of degrees and centimetres within both thresholds; true objects that none found at that
-    overlap do not count there, as in the published script.
+    overlap do not count there, as in the published script. A category of which none was found at
+    that overlap has 0 there.
     """
     by_iou: dict[str, dict[str, float]] = {}
     by_pose: dict[str, dict[str, float]] = {}
@@ -175,21 +176,27 @@ def nocs_precision(images: Sequence[ImageBoxes], iou: BoxIou = box_iou) -> NocsP
 
 
 class _Tally:
-    """Estimates and true objects of a category so far."""
+    """Estimates and true objects of a category so far: those there are, and those that count."""
 
     def __init__(self) -> None:
         self.hits: list[bool] = []
         self.scores: list[float] = []
-        self.truths = 0
+        self.present = 0
+        self.counted = 0
 
-    def add(self, matched: Sequence[int], estimates: Sequence[Box], truths: int) -> None:
+    def add(
+        self, matched: Sequence[int], estimates: Sequence[Box], present: int, counted: int
+    ) -> None:
         self.hits += [index >= 0 for index in matched]
         self.scores += [estimate.score for estimate in estimates]
-        self.truths += truths
+        self.present += present
+        self.counted += counted
 
     @property
     def precision(self) -> float:
-        return average_precision(self.hits, self.scores, self.truths)
+        if self.present and not self.counted:
+            return 0.0
+        return average_precision(self.hits, self.scores, self.counted)
 
 
 def _count(
@@ -201,10 +208,11 @@ def _count(
     """Adds one image of one category."""
     estimates = sorted(estimates, key=lambda box: -box.score)
     overlaps = np.array([[overlap(t, e, iou) for t in truths] for e in estimates])
-    overlaps = overlaps.reshape(len(estimates), len(truths))
+    present = len(truths)
+    overlaps = overlaps.reshape(len(estimates), present)
     for threshold in IOU_THRESHOLDS:
         matched = _matches(-overlaps, overlaps > threshold)
-        tallies[threshold].add(matched, estimates, len(truths))
+        tallies[threshold].add(matched, estimates, present, present)
     pairs = _matches(-overlaps, overlaps > POSE_IOU)
     estimates = [estimates[i] for i, j in enumerate(pairs) if j >= 0]
     truths = [truths[j] for j in sorted(j for j in pairs if j >= 0)]
@@ -212,7 +220,8 @@ def _count(
     differences = differences.reshape(len(estimates), len(truths), 2)
     for limits in POSE_THRESHOLDS:
         within = (differences <= limits).all(axis=-1)
-        tallies[limits].add(_matches(differences.sum(axis=-1), within), estimates, len(truths))
+        matched = _matches(differences.sum(axis=-1), within)
+        tallies[limits].add(matched, estimates, present, len(truths))
 
 
 def _matches(cost: Array, allowed: NDArray[np.bool_]) -> list[int]:

@@ -190,13 +190,16 @@ def naive_precision(images: list[ImageBoxes], category: str) -> dict[str, float]
                     pose_difference(t, e)[0] <= d and pose_difference(t, e)[1] <= c
                 ),
             )  # fmt: skip
-    return {key: naive_area(lists.get(key, []), truths_of[key]) for key in truths_of if key}
+    nothing = 0.0 if any(b.category == category for i in images for b in i.truths) else math.nan
+    return {
+        key: naive_area(lists.get(key, []), truths_of[key], nothing) for key in truths_of if key
+    }
 
 
-def naive_area(found: list[tuple[float, bool]], truths: int) -> float:
+def naive_area(found: list[tuple[float, bool]], truths: int, nothing: float) -> float:
     """The mean over recall levels of the best precision at that recall or beyond."""
     if truths == 0:
-        return math.nan
+        return nothing
     found = sorted(found, key=lambda pair: -pair[0])
     points, right = [], 0
     for count, (_, hit) in enumerate(found, start=1):
@@ -233,6 +236,19 @@ def test_precision_of_data_sets_is_that_of_plain_loops(seed: int) -> None:
     assert math.isnan(precision.iou["bowl"]["50"])
     means = np.nanmean([precision.iou[c]["50"] for c in ("mug", "camera")])
     assert precision.mean_iou["50"] == pytest.approx(means)
+
+
+@pytest.mark.parametrize("missed", ["not found", "30 cm off"])
+def test_a_category_in_which_everything_fails_counts_as_nothing(missed: str) -> None:
+    truths = [box(name, place=(i, 0.0, 1.0)) for i, name in enumerate(("mug", "camera", "laptop"))]
+    estimates = truths[:2]
+    if missed == "30 cm off":
+        estimates = [*estimates, box("laptop", place=(2.3, 0.0, 1.0))]
+    precision = nocs_precision([ImageBoxes(truths, estimates)])
+    assert set(precision.pose["laptop"].values()) == {0.0}
+    means = (*precision.mean_pose.values(), *precision.mean_iou.values())
+    assert means == pytest.approx((2 / 3,) * 7)
+    assert all(math.isnan(value) for value in precision.pose["bowl"].values())
 
 
 def test_truth_as_estimate_is_perfect() -> None:
