@@ -39,7 +39,7 @@ from crisp_ros.evaluation.corrector_trials import (
 from crisp_ros.evaluation.object_views import ObjectViews, ObjectViewSettings, object_views
 from crisp_ros.evaluation.recording import ModelShapes
 from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.evaluation.resumable import KeptParts
+from crisp_ros.evaluation.resumable import KeptParts, digest
 from crisp_ros.evaluation.study_scenes import scene_frames, study_scenes
 from crisp_ros.network.checkpoint import load_model
 
@@ -88,7 +88,9 @@ def run(args: argparse.Namespace) -> None:
     by_name = {m.name: m for m in models.values() if m.name in library.names}
     if missing := [name for name in library.names if name not in by_name]:
         raise OptionError(f"{args.models}: no model of {', '.join(missing)}, which the library has")
-    kept = KeptParts(args.work / "parts", study.made_from)
+    models = args.models.resolve()
+    kept = KeptParts(args.work / "parts", (study.made_from, str(models)))
+    scenes = args.work / f"scenes_{digest(str(models))}"
 
     @cache
     def meshes() -> dict[str, trimesh.Trimesh]:
@@ -99,11 +101,11 @@ def run(args: argparse.Namespace) -> None:
 
         def measured(scene: Any = scene) -> list[Any]:
             with progress(f"{scene.name}, rendering") as on_frame:
-                frames = scene_frames(scene, meshes(), args.frames, args.work / "scenes", on_frame)
+                frames = scene_frames(scene, meshes(), args.frames, scenes, on_frame)
             with progress(f"{scene.name}, measuring") as on_frame:
                 return [i.to_json() for i in study.measured(scene.name, frames, on_frame)]
 
-        part = kept.part(f"{scene.name}_{args.frames}_{args.objects}", measured)
+        part = kept.part(f"{scene.key}_{args.frames}", measured)
         instances += map(Instance.from_json, part)
     real: list[Instance] = []
     if dataset is not None:
@@ -113,7 +115,7 @@ def run(args: argparse.Namespace) -> None:
                 found = study.measured("real", list(bop_frames(dataset)), on_frame)
             return [i.to_json() for i in found]
 
-        part = kept.part(f"real_{dataset.folder.resolve().name}", on_real_images)
+        part = kept.part(f"real_{digest(str(dataset.folder.resolve()))}", on_real_images)
         real = [Instance.from_json(values) for values in part]
 
     @cache

@@ -30,6 +30,7 @@ from crisp_ros.data.recorded_frame import RecordedFrame, bop_frames
 from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.recording import SHAPES_NAME, ModelShapes, TrueShape, load_shapes
 from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.evaluation.resumable import digest
 from crisp_ros.evaluation.self_training import (
     Comparison,
     Results,
@@ -88,9 +89,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class _Source:
-    """Frames that can be read again, and the true shapes by name as far as known."""
+    """Frames that can be read again, and the true shapes by name as far as known.
+
+    `key` is fit for a file's name and distinct for different frames.
+    """
 
     name: str
+    key: str
     frames: Callable[[], Iterator[RecordedFrame]]
     count: int
     shapes: Any
@@ -109,7 +114,7 @@ def run(args: argparse.Namespace) -> None:
         observation=ObservationSettings(seed=args.seed), corrector=CORRECTORS[args.algorithm]
     )
     args.run.mkdir(parents=True, exist_ok=True)
-    _check_same_run(args, path)
+    _check_same_run(args, model.header["sha256"])
 
     def results(source: _Source, model: Model, passes: int) -> Results:
         return _measured(passes, model, settings, source, args.run)
@@ -152,20 +157,23 @@ def _source(args: argparse.Namespace) -> _Source:
     folder = args.bag if args.bag.is_dir() else args.bag.parent
     if (folder / SHAPES_NAME).is_file():
         shapes = load_shapes(folder / SHAPES_NAME)
-    return _Source(args.bag.name, recording.frames, total, shapes)
+    key = digest(str(args.bag.resolve()))
+    return _Source(args.bag.name, key, recording.frames, total, shapes)
 
 
 def _bop(folder: Path, split: str) -> _Source:
     dataset = BopDataset(folder, split)
     shapes = ModelShapes(dataset.models.values(), _TRUTH_POINTS)
-    return _Source(folder.name, lambda: bop_frames(dataset), len(dataset.images), shapes)
+    key = digest(str(folder.resolve()), split)
+    return _Source(folder.name, key, lambda: bop_frames(dataset), len(dataset.images), shapes)
 
 
-def _check_same_run(args: argparse.Namespace, checkpoint: Path) -> None:
+def _check_same_run(args: argparse.Namespace, checkpoint_sha256: str) -> None:
     """Refuses to continue a run that began with something else."""
     settings = {
         "source": str((args.bop or args.bag).resolve()),
-        "checkpoint": str(checkpoint.resolve()),
+        "split": args.split if args.bop else None,
+        "checkpoint": checkpoint_sha256,
         "algorithm": args.algorithm,
         "seed": args.seed,
     }
@@ -180,7 +188,7 @@ def _measured(
 ) -> Results:
     """Results from the run's folder, made and written where they are not there."""
     when = f"after {passes} passes" if passes else "before"
-    path = run / f"{when.replace(' ', '_')}.{source.name}.json"
+    path = run / f"{when.replace(' ', '_')}.{source.name}.{source.key}.json"
     if path.is_file():
         return load_results(path)
     estimator = Estimator(model, settings, model.library.codes.device)

@@ -11,6 +11,11 @@ from typing import Any
 from crisp_ros.evaluation.report import write_json
 
 
+def digest(*made_from: Any) -> str:
+    """A short name, fit for a file, of what something was made from; the values' text counts."""
+    return hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]
+
+
 class KeptParts:
     """The results of a study's parts, one JSON file each in a folder.
 

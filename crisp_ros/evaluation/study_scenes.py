@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from crisp_ros.data.recorded_frame import RecordedFrame
 from crisp_ros.data.recording import Recording
 from crisp_ros.data.recording_writer import write_recording
+from crisp_ros.evaluation.resumable import digest
 from crisp_ros.observation.frame import Camera, Frame, depth_mm_to_m
 from crisp_ros.synthesis.recording import RecordingSettings, table_recording
 from crisp_ros.synthesis.sensor import ColourSensor, DepthSensor
@@ -59,6 +60,11 @@ class StudyScene:
         """Distinct for the scenes of a study."""
         return f"{'disturbed' if self.disturbed else 'clean'}_{self.seed}"
 
+    @property
+    def key(self) -> str:
+        """Distinct for scenes of all studies, whose tables have other objects; fit for a file."""
+        return f"{self.name}_{digest(self.names)}"
+
 
 def study_scenes(names: Sequence[str], each: int, objects: int, seed: int) -> list[StudyScene]:
     """Clean and disturbed scenes, so many of each, in which the objects take turns.
@@ -96,13 +102,13 @@ def scene_frames(
         scene: one of `study_scenes`.
         meshes: textured, by name, metres.
         frames: their number.
-        folder: of this study's recordings.
+        folder: of the recordings with these meshes.
         on_frame: called after each rendered frame with the number done and the total.
 
     Raises:
         RecordingError: the objects do not fit on the table.
     """
-    path = folder / f"{scene.name}_{frames}"
+    path = folder / f"{scene.key}_{frames}"
     if not path.exists():
         settings = RecordingSettings(frames=frames, spread_m=_SPREAD_M)
         rng = np.random.default_rng([scene.seed, 7])

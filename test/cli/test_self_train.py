@@ -71,9 +71,14 @@ def test_a_run_reports_what_it_learned_from_and_what_not_and_is_continued(folder
     assert main(["self-train", "--bop", "seen", "--run", "run", "--passes", "2"]) == 0
     assert "learning: 6/6" in capsys.readouterr().err
 
-    told = refused(capsys, *SEEN, "--seed", "7")
-    assert "run holds a run with other options: name another folder" in told
+    for other in (["--seed", "7"], ["--split", "train"]):
+        if other[0] == "--split":
+            shutil.copytree("seen/test", "seen/train")
+        told = refused(capsys, *SEEN, *other)
+        assert "run holds a run with other options: name another folder" in told
     shutil.copytree("seen", "deeper/others")
+    assert main(["self-train", *SEEN, "--check", "deeper/others"]) == 0
+    assert "measuring before, others" in capsys.readouterr().err, "of another folder's images"
     told = refused(capsys, *SEEN, "--check", "others", "--check", "deeper/others")
     assert "need different names" in told
 

@@ -32,6 +32,13 @@ def image() -> np.ndarray:
     return labels
 
 
+def test_tables_with_other_objects_have_keys_of_their_own() -> None:
+    names = [f"object {i}" for i in range(10)]
+    studies = [study_scenes(names, 2, objects, 5) for objects in (2, 5)]
+    assert len({scene.key for study in studies for scene in study}) == 8
+    assert [s.key for s in study_scenes(names, 2, 5, 5)] == [s.key for s in studies[1]]
+
+
 def test_masks_move_grow_and_shrink_but_stay_near() -> None:
     before = image()
     errors = MaskErrors(bitten=0.0)

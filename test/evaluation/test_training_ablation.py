@@ -1,3 +1,4 @@
+from argparse import Namespace
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,6 +134,26 @@ def test_a_table_is_filled_once_and_a_stopped_one_goes_on(tmp_path, monkeypatch)
     again = _Study()
     assert ablate_training._rows(again, None, kept) == rows
     assert again.trained_as == again.self_trained_for == []
+
+
+def test_tables_are_rendered_anew_for_other_options(tmp_path, monkeypatch):
+    rendered = []
+    monkeypatch.setattr(ablate_training, "write_models", lambda folder, *_: folder.mkdir())
+    monkeypatch.setattr(ablate_training, "write_frames", lambda folder, frames: None)
+    monkeypatch.setattr(ablate_training, "BopDataset", lambda folder: folder)
+
+    def table_frames(looks, settings, seed, on_frame):
+        rendered.append(settings.scenes)
+
+    monkeypatch.setattr(ablate_training, "table_frames", table_frames)
+
+    def dataset(scenes, models="models"):
+        options = Namespace(bop=None, work=tmp_path, scenes=scenes, models=tmp_path / models)
+        return ablate_training._dataset(options, ())
+
+    folders = [dataset(8), dataset(16), dataset(8, "others")]
+    assert rendered == [8, 16, 8] and len(set(folders)) == 3
+    assert [dataset(8), dataset(16)] == folders[:2] and len(rendered) == 3
 
 
 def test_shapes_without_a_surface_are_told(capsys):
