@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -129,14 +130,36 @@ def signed_distance(mesh: trimesh.Trimesh, points: ArrayLike) -> NDArray[np.floa
     import igl  # compiled: only whoever makes distance fields needs it
 
     points = np.ascontiguousarray(points, dtype=np.float64).reshape(-1, 3)
-    vertices = np.ascontiguousarray(mesh.vertices, dtype=np.float64)
-    faces = np.ascontiguousarray(mesh.faces, dtype=np.int64)
+    vertices, faces = _arrays(mesh)
     if len(points) == 0:
         return np.zeros(0)
     # igl.signed_distance scales its distances by the winding number, so ask for each apart.
-    squared, _, _ = igl.point_mesh_squared_distance(points, vertices, faces)
     inside = igl.fast_winding_number(vertices, faces, points) > 0.5
-    return np.where(inside, -1.0, 1.0) * np.sqrt(squared)
+    return np.where(inside, -1.0, 1.0) * distance_to(mesh)(points)
+
+
+def distance_to(mesh: trimesh.Trimesh) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """A function of points (N, 3) that gives their exact distance (N,) to a surface, unsigned.
+
+    Points and distances are in the frame and unit of the mesh, which is sorted once for all calls.
+    """
+    import igl
+
+    vertices, faces = _arrays(mesh)
+    tree = igl.AABB()
+    tree.init(vertices, faces)
+
+    def distance(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        points = np.ascontiguousarray(points, dtype=np.float64)
+        return np.sqrt(tree.squared_distance(vertices, faces, points)[0])
+
+    return distance
+
+
+def _arrays(mesh: trimesh.Trimesh) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Vertices (V, 3) and faces (F, 3) as igl takes them."""
+    vertices = np.ascontiguousarray(mesh.vertices, dtype=np.float64)
+    return vertices, np.ascontiguousarray(mesh.faces, dtype=np.int64)
 
 
 def surface_samples(mesh: trimesh.Trimesh, n: int, rng: np.random.Generator) -> SurfaceSamples:

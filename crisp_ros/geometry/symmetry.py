@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 _CONTINUOUS_STEPS = 36
@@ -15,9 +14,9 @@ _PROBES = 1500
 
 def rotational_symmetries(
     points: NDArray[np.float64],
+    distance: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     tolerance_m: float,
     max_order: int = 4,
-    distance: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
 ) -> NDArray[np.float64]:
     """The rotations that map a surface onto itself, identity first.
 
@@ -28,10 +27,9 @@ def rotational_symmetries(
 
     Args:
         points: (N, 3) evenly spread surface samples, metres, object frame.
+        distance: of points (M, 3), object frame, to the surface, (M,) metres.
         tolerance_m: largest mean distance that still counts as the same shape.
         max_order: highest order of a discrete axis that is looked for.
-        distance: of points (M, 3), object frame, to the surface, (M,) metres; left out, that to the
-            nearest of `points`, which then must be dense.
 
     Returns:
         (S, 4, 4) object-frame transforms, a group up to the tolerance.
@@ -39,11 +37,10 @@ def rotational_symmetries(
     points = np.asarray(points, np.float64)
     centre = (points.min(0) + points.max(0)) / 2.0
     centred = points - centre
-    measured = distance or _distance_to(points)
     probes = centred[:: max(1, len(centred) // _PROBES)]
 
     def fits(rotation: NDArray[np.float64]) -> bool:
-        return bool(measured(probes @ rotation.T + centre).mean() <= tolerance_m)
+        return bool(distance(probes @ rotation.T + centre).mean() <= tolerance_m)
 
     group = [np.eye(3)]
     continuous = 0
@@ -74,13 +71,6 @@ def _candidate_axes(centred: NDArray[np.float64]) -> NDArray[np.float64]:
     axes = list(np.eye(3)[::-1])
     axes += [a for a in principal if max(abs(a)) < np.cos(np.deg2rad(1.0))]
     return np.array(axes)
-
-
-def _distance_to(
-    points: NDArray[np.float64],
-) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    tree = cKDTree(points)
-    return lambda moved: tree.query(moved)[0]
 
 
 def _ball() -> NDArray[np.float64]:

@@ -60,4 +60,4 @@ class LookAlikes:
             x = torch.from_numpy(moved).to(code)[None]
             return self._decoder.sdf(x, code)[0].abs().double().cpu().numpy()
 
-        return symmetry_group(rotational_symmetries(points, self._tolerance_m, distance=distance))
+        return symmetry_group(rotational_symmetries(points, distance, self._tolerance_m))

@@ -13,7 +13,7 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from crisp_ros.data.meshes import mesh_files, surface_samples
+from crisp_ros.data.meshes import distance_to, mesh_files, surface_samples
 from crisp_ros.data.nocs import NocsDataset
 from crisp_ros.data.object_mesh import ObjectMesh, closed_surface, read_object_mesh
 from crisp_ros.data.spe3r import Spe3rDataset
@@ -142,9 +142,15 @@ def _object(
 
 
 def symmetries_of_shape(mesh: trimesh.Trimesh, tolerance_m: float, seed: int) -> NDArray:
-    """The rotations (S, 4, 4) that map a mesh onto itself, identity first, whatever its colours."""
+    """The rotations (S, 4, 4) that map a mesh onto itself, identity first, whatever its colours.
+
+    Args:
+        mesh: metres, or any unit, which then is that of the tolerance too.
+        tolerance_m: mean distance up to which a turned surface counts as the same.
+        seed: of the samples.
+    """
     points = surface_samples(mesh, _SYMMETRY_SAMPLES, np.random.default_rng(seed)).points
-    return rotational_symmetries(points, tolerance_m)
+    return rotational_symmetries(points, distance_to(mesh), tolerance_m)
 
 
 def symmetries_of_look(mesh: trimesh.Trimesh, tolerance_m: float, seed: int) -> NDArray:

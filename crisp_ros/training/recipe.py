@@ -41,7 +41,8 @@ class Recipe:
         shape_head_steps: last, the shape head alone is trained for so many steps.
         symmetric: names of objects whose look is symmetric, for the symmetry-aware PNC loss; "auto"
             looks for symmetries of shape and colour.
-        symmetry_tolerance_m: mean distance up to which a turned surface counts as the same.
+        symmetry_tolerance_m: mean distance up to which a turned surface counts as the same; in the
+            layout nocs, whose objects have a diagonal of 1, a part of the diagonal.
 
     Raises:
         ValueError: an unknown network, or no crops at all.

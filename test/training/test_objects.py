@@ -3,10 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from small_nocs import diagonal, metric_mesh
 from tiny_bop import primitives, write_tiny_bop
 
 from crisp_ros.data.meshes import MeshError
-from crisp_ros.training.objects import symmetries, training_objects
+from crisp_ros.training.objects import data_objects, symmetries, training_objects
+from crisp_ros.training.recipe import Recipe
 
 
 def test_meshes_of_several_formats_and_units_come_into_one_frame(tmp_path: Path) -> None:
@@ -65,3 +67,16 @@ def test_colours_break_symmetries_of_the_shape(tmp_path: Path) -> None:
     assert all(np.allclose(T[:3, :3] @ [0, 0, 1], [0, 0, 1]) for T in found[0])
     named = symmetries(objects, ("marked",), 0.0015, 0)
     assert [len(group) for group in named] == [1, 72, 1]
+
+
+def test_normalised_objects_have_the_symmetries_of_their_shapes(tmp_path: Path) -> None:
+    (tmp_path / "Real" / "train").mkdir(parents=True)
+    models = tmp_path / "obj_models" / "real_train"
+    models.mkdir(parents=True)
+    for category in ("bottle", "laptop", "mug"):
+        mesh = metric_mesh(category).apply_scale(1.0 / diagonal(category))
+        mesh.export(models / f"{category}.obj")
+    objects = data_objects("nocs", tmp_path, ["real_train"])
+    found = symmetries(objects, "auto", Recipe().symmetry_tolerance_m, 0)
+    groups = {o.name: len(group) for o, group in zip(objects, found, strict=True)}
+    assert groups == {"bottle": 72, "laptop": 1, "mug": 1}
