@@ -10,6 +10,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from crisp_ros.observation.frame import Frame
+from crisp_ros.observation.objects import Rejected
 
 Known = tuple[NDArray[np.uint8], dict[int, tuple[NDArray[np.float64], trimesh.Trimesh]]]
 
@@ -40,7 +41,11 @@ class Truthful:
             for label, (T, mesh) in objects.items()
             if (frame.labels == label).any()
         ]
-        return SimpleNamespace(objects=tuple(e for e in estimates if e is not None))
+        found = tuple(e for e in estimates if e is not None)
+        missed = set(objects) - {e.label for e in found}
+        return SimpleNamespace(
+            objects=found, rejected=tuple(Rejected(label, "left out") for label in missed)
+        )
 
     def meshes(self, estimates: Sequence[SimpleNamespace]) -> list[trimesh.Trimesh]:
         return [estimate.mesh for estimate in estimates]

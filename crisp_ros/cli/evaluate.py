@@ -22,9 +22,10 @@ from crisp_ros.cli.options import (
     progress,
 )
 from crisp_ros.cluster import mapping
+from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.nocs import SUBSETS, NocsDataset
-from crisp_ros.data.spe3r import Spe3rDataset, Split
+from crisp_ros.data.spe3r import MAX_DEPTH_M, Spe3rDataset, Split
 from crisp_ros.evaluation.bop import BopEvaluation, BopEvaluationSettings, evaluate_bop
 from crisp_ros.evaluation.bop_csv import read_bop_csv, write_bop_csv
 from crisp_ros.evaluation.bop_results import BopResults
@@ -43,10 +44,14 @@ from crisp_ros.evaluation.report import provenance, write_json
 from crisp_ros.evaluation.report_parts import DataReport
 from crisp_ros.evaluation.spe3r import Spe3rEvaluation, evaluate_spe3r
 from crisp_ros.evaluation.tables import instance_table, report_table, summary_table
-from crisp_ros.geometry.registration import RegistrationSettings
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.observation.objects import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings
+
+_SPE3R = EstimatorSettings(
+    observation=ObservationSettings(max_depth_m=MAX_DEPTH_M),
+    certificate=CertificateSettings(quantile=0.97, threshold_m=0.02),
+)  # the paper's p and eps; satellites are metres away, and as far as the depth maps reach
 
 _Evaluated = tuple[BopEvaluation | Spe3rEvaluation | NocsEvaluation, DataReport, Iterable[Table]]
 
@@ -124,6 +129,7 @@ def run(args: argparse.Namespace) -> None:
     console = Console()
     for table in tables:
         console.print(table)
+    console.print(report.lead, markup=False, highlight=False, soft_wrap=True)
     if args.json:
         write_json(args.json, evaluation.to_json())
     if args.report:
@@ -167,7 +173,7 @@ def _evaluate_bop(args: argparse.Namespace, pictures: PictureSample) -> _Evaluat
 
 def _evaluate_spe3r(args: argparse.Namespace, pictures: PictureSample) -> _Evaluated:
     dataset = Spe3rDataset(args.folder, args.split)
-    estimator, config = _estimator(args)
+    estimator, config = _estimator(args, _SPE3R)
     with mapping(args.cluster) as mapped, progress("images") as on_frame:
         evaluation = evaluate_spe3r(
             estimator,
@@ -202,12 +208,16 @@ def _evaluate_nocs(args: argparse.Namespace, pictures: PictureSample) -> _Evalua
     return evaluation, report, map(report_table, report.tables)
 
 
-def _estimator(args: argparse.Namespace) -> tuple[Estimator, dict[str, Any]]:
+def _estimator(
+    args: argparse.Namespace, settings: EstimatorSettings | None = None
+) -> tuple[Estimator, dict[str, Any]]:
     """The estimator of the options, and what a report says of it."""
     path = checkpoint_path(args.checkpoint)
-    settings = EstimatorSettings(
-        observation=ObservationSettings(max_objects=None, seed=args.seed),
-        registration=RegistrationSettings(seed=args.seed),
+    settings = settings or EstimatorSettings()
+    settings = replace(
+        settings,
+        observation=replace(settings.observation, max_objects=None, seed=args.seed),
+        registration=replace(settings.registration, seed=args.seed),
     )
     estimator = Estimator(load_model(path, args.device), settings, args.device)
     return estimator, {

@@ -41,7 +41,8 @@ from crisp_ros.data.meshes import load_mesh
 
 Split = Literal["train", "validation", "test", "all"]
 
-DEPTH_STEP_M = 100.0 / 65536
+MAX_DEPTH_M = 100.0
+DEPTH_STEP_M = MAX_DEPTH_M / 65536
 COORDINATE_STEP_M = 1.0 / 65536
 COORDINATE_OFFSET_M = 0.5
 WRONG_POSES = ("aquarius_ud",)  # labelled wrongly in v1.1; left out, as the paper does

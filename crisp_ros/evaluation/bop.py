@@ -24,7 +24,12 @@ from crisp_ros.evaluation.bop_metrics import (
 )
 from crisp_ros.evaluation.bop_results import BopResults
 from crisp_ros.evaluation.chamfers import one_sided_normalised_chamfer
-from crisp_ros.evaluation.estimates import Estimated, FrameEstimator, estimate_frame
+from crisp_ros.evaluation.estimates import (
+    Estimated,
+    FrameEstimates,
+    FrameEstimator,
+    estimate_frame,
+)
 from crisp_ros.evaluation.metrics import (
     CHAMFER_SAMPLES,
     add,
@@ -76,6 +81,7 @@ class InstanceErrors:
         one_sided_chamfer: see `one_sided_normalised_chamfer`, in diameters.
         bop: the errors of the BOP benchmark.
         result: the estimate, None where there is none.
+        missed: why nothing was estimated, "" where something was.
     """
 
     scene: int
@@ -91,6 +97,7 @@ class InstanceErrors:
     one_sided_chamfer: float = math.inf
     bop: PoseError | None = None
     result: BopResult | None = None
+    missed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """JSON fields; a missed instance has null errors."""
@@ -185,9 +192,9 @@ class _Measure:
         dataset, settings = self._dataset, self._settings
         frame = dataset.frame(image)
         if isinstance(self._estimator, BopResults):
-            found, time_s = self._estimator.estimates(frame)
+            answer = self._estimator.estimates(frame)
         else:
-            found, time_s = estimate_frame(
+            answer = estimate_frame(
                 self._estimator, frame.rgb, frame.depth, frame.labels, frame.intrinsics
             )
         measured = []
@@ -199,8 +206,9 @@ class _Measure:
                 continue
             if instance.obj_id not in self._models:
                 self._models[instance.obj_id] = _true_model(dataset, instance.obj_id, settings)
-            truth, estimated = self._models[instance.obj_id], found.get(instance.label)
-            errors = _errors(frame, instance, truth, estimated, time_s, settings)
+            truth = self._models[instance.obj_id]
+            estimated = answer.found.get(instance.label)
+            errors = _errors(frame, instance, truth, answer, settings)
             if settings.vsd:
                 visible = self._surfaces.vsd(
                     frame, instance, truth.mesh, truth.diameter_m, estimated
@@ -254,16 +262,17 @@ def _errors(
     frame: BopFrame,
     instance: BopInstance,
     truth: _TrueModel,
-    estimated: Estimated | None,
-    time_s: float,
+    answer: FrameEstimates,
     settings: BopEvaluationSettings,
 ) -> InstanceErrors:
+    estimated = answer.found.get(instance.label)
     missed = InstanceErrors(
         frame.scene_id,
         frame.image_id,
         instance.obj_id,
         _baseline_add_s(frame, instance, truth),
         bop=PoseError(math.inf, math.inf, truth.diameter_m, frame.rgb.shape[1]),
+        missed=answer.missed(instance.label),
     )
     if estimated is None:
         return missed
@@ -285,7 +294,12 @@ def _errors(
             frame.rgb.shape[1],
         ),
         result=BopResult(
-            frame.scene_id, frame.image_id, instance.obj_id, estimated.score, T_estimate, time_s
+            frame.scene_id,
+            frame.image_id,
+            instance.obj_id,
+            estimated.score,
+            T_estimate,
+            answer.seconds,
         ),
         **_shape_errors(estimated.mesh, truth.mesh, settings),
     )

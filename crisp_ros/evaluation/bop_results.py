@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crisp_ros.data.bop import BopFrame, BopImage
 from crisp_ros.evaluation.bop_csv import BopResult
-from crisp_ros.evaluation.estimates import Estimated
+from crisp_ros.evaluation.estimates import Estimated, FrameEstimates
 
 
 class _NoSurface(NamedTuple):
@@ -29,8 +29,8 @@ class BopResults:
             image = BopImage(result.scene_id, result.image_id)
             self._by_image.setdefault(image, []).append(result)
 
-    def estimates(self, frame: BopFrame) -> tuple[dict[int, Estimated], float]:
-        """By label, and the seconds that the image took.
+    def estimates(self, frame: BopFrame) -> FrameEstimates:
+        """Those of an image.
 
         Of each object the results of the highest scores count, as many as there are instances;
         they go to the instances in the order of their distances, the nearest pair first.
@@ -54,7 +54,8 @@ class BopResults:
                 if number not in taken and label not in found:
                     taken.add(number)
                     found[label] = _estimated(frame, label, mine[number])
-        return found, max((r.time_s for r in results), default=-1.0)
+        missed = {i.label: "no result" for i in frame.instances if i.label not in found}
+        return FrameEstimates(found, missed, max((r.time_s for r in results), default=-1.0))
 
 
 def _estimated(frame: BopFrame, label: int, result: BopResult) -> Estimated:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -77,7 +78,7 @@ def bop_report(
     }
     return DataReport(
         title="CRISP on a BOP data set",
-        lead=_lead(evaluation.config, count, evaluation.certified_share),
+        lead=_lead(evaluation.config, evaluation.instances),
         tables=(poses, shapes, benchmark, _object_table(evaluation.instances, names)),
         curves=(
             Curves("chamfer.png", "Chamfer distance", "as the paper's Fig. 11",
@@ -133,7 +134,7 @@ def spe3r_report(evaluation: Spe3rEvaluation, pictures: Sequence[Picture]) -> Da
     )  # fmt: skip
     return DataReport(
         title="CRISP on SPE3R",
-        lead=_lead(evaluation.config, len(evaluation.images), evaluation.certified_share),
+        lead=_lead(evaluation.config, evaluation.images),
         tables=(table, ReportTable("Satellites", "Medians over the images.", head, rows)),
         curves=curves,
         pictures=pictures,
@@ -193,7 +194,7 @@ def nocs_report(evaluation: NocsEvaluation, pictures: Sequence[Picture]) -> Data
     )  # fmt: skip
     return DataReport(
         title="CRISP on NOCS",
-        lead=_lead(evaluation.config, len(known), evaluation.certified_share),
+        lead=_lead(evaluation.config, known),
         tables=(shapes, precision),
         curves=curves,
         pictures=pictures,
@@ -243,10 +244,13 @@ def _table(
     return ReportTable(title, note, ("", *columns), rows)
 
 
-def _lead(config: Mapping[str, Any], count: int, certified_share: float) -> str:
-    machine = config.get("machine", {})
+def _lead(config: Mapping[str, Any], errors: Sequence[Any]) -> str:
+    machine, certificate = config.get("machine", {}), config.get("estimator", {}).get("certificate")
     lines = [
-        f"{count} instances of {config['dataset']}, {100 * certified_share:.0f} % certified.",
+        f"{len(errors)} instances of {config['dataset']}, {_certified(errors)} certified.",
+        certificate
+        and f"Certificate: p {certificate['quantile']:g}, eps {certificate['threshold_m']:g} m.",
+        _missed([e.missed for e in errors if e.missed]),
         f"{config.get('command', '')}",
         f"crisp_ros {config.get('version', '')}, model {config.get('model_version', '')};"
         f" {machine.get('cpu', '')}, {machine.get('threads', '')} threads,"
@@ -254,6 +258,17 @@ def _lead(config: Mapping[str, Any], count: int, certified_share: float) -> str:
         f" torch {machine.get('torch', '')}.",
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _missed(reasons: Sequence[str]) -> str:
+    """How many there are; those that differ only in their numbers are counted together."""
+    if not reasons:
+        return ""
+    alike: dict[str, list[str]] = {}
+    for reason in reasons:
+        alike.setdefault(re.sub(r"\d+(\.\d+)?", "", reason), []).append(reason)
+    told = "; ".join(f'{len(group)} as "{group[0]}"' for group in alike.values())
+    return f"{len(reasons)} without an estimate: {told}."
 
 
 def _area(errors: Sequence[float]) -> list[float | None]:

@@ -60,23 +60,39 @@ class Estimated(NamedTuple):
     score: float
 
 
+class FrameEstimates(NamedTuple):
+    """What was found in a frame.
+
+    found: the estimates by label. rejected: why there is none, by label. seconds: that the
+    estimates took without their meshes.
+    """
+
+    found: dict[int, Estimated]
+    rejected: dict[int, str]
+    seconds: float
+
+    def missed(self, label: int) -> str:
+        """Why there is no estimate of this label; "" where there is one."""
+        return "" if label in self.found else self.rejected.get(label, "no pixel of its mask")
+
+
 def estimate_frame(
     estimator: FrameEstimator,
     rgb: NDArray[np.uint8],
     depth: NDArray[np.float32],
     labels: NDArray[np.int32],
     intrinsics: NDArray[np.float64],
-) -> tuple[dict[int, Estimated], float]:
-    """The estimates of a frame by label, and the seconds that they took without their meshes."""
+) -> FrameEstimates:
+    """The estimates of a frame's labels."""
     height, width = depth.shape
     frame = Frame(rgb, depth, labels, Camera.from_matrix(intrinsics, width, height))
     start = time.perf_counter()
-    objects = estimator.estimate(frame).objects
+    estimate = estimator.estimate(frame)
     seconds = time.perf_counter() - start
     found = {
         e.label: Estimated(
             rgb, labels, intrinsics, e.label, e.T_camera_object, mesh, bool(e.certified), e.score
         )
-        for e, mesh in zip(objects, estimator.meshes(objects), strict=True)
+        for e, mesh in zip(estimate.objects, estimator.meshes(estimate.objects), strict=True)
     }
-    return found, seconds
+    return FrameEstimates(found, dict(estimate.rejected), seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +43,7 @@ class NocsErrors:
         e_shape: squared two-sided Chamfer distance, both surfaces divided by the true diagonal.
         iou: overlap of the boxes. degrees, centimetres: see `pose_difference`.
         certified: the estimator vouches for its estimate.
+        missed: why there is no estimate or no surface of it, "" where there is.
     """
 
     image: NocsImage
@@ -53,6 +54,7 @@ class NocsErrors:
     degrees: float = math.inf
     centimetres: float = math.inf
     certified: bool = False
+    missed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """JSON fields; a missed instance has null errors."""
@@ -66,6 +68,7 @@ class NocsErrors:
             **finite,
             "iou": self.iou,
             "certified": self.certified,
+            "missed": self.missed,
         }
 
 
@@ -138,25 +141,31 @@ class _Measure:
         settings = self._settings
         frame = self._dataset.frame(image)
         labels, given = _segmentation(self._dataset, frame, self._detections)
-        found, _ = estimate_frame(self._estimator, frame.rgb, frame.depth, labels, frame.intrinsics)
+        answer = estimate_frame(self._estimator, frame.rgb, frame.depth, labels, frame.intrinsics)
         boxes = {
             label: _box(estimated, *given[label])
-            for label, estimated in found.items()
+            for label, estimated in answer.found.items()
             if len(estimated.mesh.faces) > 0
         }
         measured = _Measured(
             ImageBoxes([_true_box(i) for i in frame.instances], list(boxes.values())), []
         )
         for instance in frame.instances:
-            errors, estimated = NocsErrors(image, instance.label, instance.category), None
-            label = _answering(instance, frame, labels, given, found)
-            if label in boxes:
+            estimated = None
+            label = _answering(instance, frame, labels, given, answer.found)
+            if label is None:
+                label = _answering(instance, frame, labels, given, answer.rejected)
+                reason = answer.rejected.get(label, "no mask of its category on it")
+                errors = NocsErrors(image, instance.label, instance.category, missed=reason)
+            elif label not in boxes:
+                errors = NocsErrors(image, instance.label, instance.category, missed="no surface")
+            else:
                 key = (instance.model.name, instance.diagonal_m)
                 if key not in self._truths:
                     rng = np.random.default_rng(settings.seed)
                     mesh = instance.mesh
                     self._truths[key] = surface_samples(mesh, settings.samples, rng).points
-                estimated, truth = found[label], self._truths[key]
+                estimated, truth = answer.found[label], self._truths[key]
                 errors = _errors(image, instance, estimated, boxes[label], truth, settings)
             measured.instances.append((errors, estimated))
         return measured
@@ -239,13 +248,13 @@ def _answering(
     frame: NocsFrame,
     labels: NDArray[np.int32],
     given: Mapping[int, tuple[str, float]],
-    found: Mapping[int, Estimated],
+    among: Iterable[int],
 ) -> int | None:
-    """The label of the estimate of its category that most of its pixels have."""
+    """Of some labels, that of its category which most of its pixels have."""
     votes = np.bincount(labels[frame.labels == instance.label])
     possible = [
         label
-        for label in found
+        for label in among
         if given[label][0] == instance.category and label < len(votes) and votes[label] > 0
     ]
     return max(possible, key=lambda label: votes[label], default=None)

@@ -34,6 +34,7 @@ class SatelliteErrors:
         add_s_m, translation_error_m: in the unit of the data set.
         rotation_error_rad: without symmetries.
         certified: the estimator vouches for its estimate.
+        missed: why nothing was estimated, "" where something was.
     """
 
     image: Spe3rImage
@@ -43,6 +44,7 @@ class SatelliteErrors:
     rotation_error_rad: float = math.inf
     translation_error_m: float = math.inf
     certified: bool = False
+    missed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """JSON fields; a missed satellite has null errors."""
@@ -54,7 +56,12 @@ class SatelliteErrors:
             "translation_error_m": self.translation_error_m,
         }
         finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
-        return {**self.image._asdict(), **finite, "certified": self.certified}
+        return {
+            **self.image._asdict(),
+            **finite,
+            "certified": self.certified,
+            "missed": self.missed,
+        }
 
 
 @dataclass(frozen=True)
@@ -108,13 +115,13 @@ class _Measure:
             mesh = self._dataset.satellites[image.satellite].mesh
             rng = np.random.default_rng(settings.seed)
             self._truths[image.satellite] = surface_samples(mesh, settings.samples, rng).points
-        found, _ = estimate_frame(
+        answer = estimate_frame(
             self._estimator, frame.rgb, frame.depth, frame.labels, frame.intrinsics
         )
-        if 1 not in found:
-            return SatelliteErrors(image), None
-        points = self._truths[image.satellite]
-        return _errors(image, found[1], points, frame.T_camera_object, settings), found[1]
+        if 1 not in answer.found:
+            return SatelliteErrors(image, missed=answer.missed(1)), None
+        points, found = self._truths[image.satellite], answer.found[1]
+        return _errors(image, found, points, frame.T_camera_object, settings), found
 
 
 def evaluate_spe3r(

@@ -4,8 +4,11 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import small_spe3r
 from drawing import needs_egl
+from numpy.typing import NDArray
 from small_nocs import write_small_nocs
 from small_spe3r import write_small_spe3r
 
@@ -114,10 +117,24 @@ def test_a_report_over_a_file_is_refused(
     assert "is a file; expected a folder" in capsys.readouterr().err
 
 
+def twelve_metres_away(name: str, index: int) -> NDArray[np.float64]:
+    pose = np.eye(4)
+    pose[2, 3] = 12.0
+    return pose
+
+
 def test_spe3r_is_evaluated(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     needs_egl()
+    monkeypatch.setattr(small_spe3r, "satellite_pose", twelve_metres_away)
+    monkeypatch.setattr(small_spe3r, "FOCAL", 500.0)
+    monkeypatch.setattr(
+        small_spe3r, "INTRINSICS", np.array([[500, 0, 31.5], [0, 500, 31.5], [0, 0, 1]])
+    )
     data = write_small_spe3r(tmp_path / "data", 2)
     options = ["--checkpoint", str(checkpoint), "--json", str(tmp_path / "x.json")]
     assert main(["evaluate", "spe3r", str(data), *options]) == 1
@@ -125,9 +142,14 @@ def test_spe3r_is_evaluated(
     write_maps(Spe3rDataset(data))
     options += ["--report", str(tmp_path / "report")]
     assert main(["evaluate", "spe3r", str(data), *options]) == 0
-    assert "Table 10" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Table 10" in printed and "Certificate: p 0.97, eps 0.02 m." in printed
     report = json.loads((tmp_path / "x.json").read_text())
-    assert [i["satellite"] for i in report["images"]] == ["drum", "drum"]
+    assert [(i["satellite"], i["missed"]) for i in report["images"]] == [("drum", "")] * 2
+    settings = report["config"]["estimator"]
+    assert settings["observation"]["max_depth_m"] == 100.0
+    assert settings["certificate"]["quantile"] == 0.97
+    assert settings["certificate"]["threshold_m"] == 0.02
     assert report["config"]["command"].startswith("crisp evaluate spe3r")
     assert (tmp_path / "report" / "e_pose.png").is_file()
 

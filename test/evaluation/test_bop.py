@@ -48,7 +48,8 @@ class Oracle:
             for instance in known.instances
         ]
         # Out of order on purpose: only the label says whose estimate it is.
-        return SimpleNamespace(objects=tuple(e for e in estimates[::-1] if e is not None))
+        objects = tuple(e for e in estimates[::-1] if e is not None)
+        return SimpleNamespace(objects=objects, rejected=())
 
     def meshes(self, estimates: tuple[SimpleNamespace, ...]) -> list[trimesh.Trimesh]:
         return [estimate.mesh for estimate in estimates]

@@ -30,7 +30,9 @@ def evaluation() -> BopEvaluation:
         PoseError(0.012, 4.0, 0.1, 640),
     )  # fmt: skip
     fair = replace(good, obj_id=2, add_s_m=0.015, certified=False, one_sided_chamfer=0.04)
-    missed = InstanceErrors(1, 3, 2, math.inf, bop=PoseError(math.inf, math.inf, 0.1, 640))
+    missed = InstanceErrors(
+        1, 3, 2, math.inf, bop=PoseError(math.inf, math.inf, 0.1, 640), missed="no result"
+    )
     config = {"dataset": "ycbv", "command": "crisp evaluate bop ycbv", "model_version": "7"}
     return BopEvaluation((good, fair, missed), config)
 
@@ -146,3 +148,23 @@ def test_a_sample_keeps_some_in_order_each_as_likely() -> None:
 
 def test_captions_name_object_and_errors() -> None:
     assert bop_caption(evaluation().instances[1], NAMES) == "can\nADD-S 15.0 mm, shape 2.0 mm"
+
+
+def test_the_lead_tells_the_certificate_and_what_was_missed() -> None:
+    told = evaluation()
+    good, _, missed = told.instances
+    near, far = (
+        f"0 of {n} depths in 0.1 to 10 m, needs 30; median {m} m"
+        for n, m in ((104, 12.8), (99, 13))
+    )
+    misses = [replace(missed, missed=reason) for reason in (near, "no result", far)]
+    certificate = {"quantile": 0.97, "threshold_m": 0.02}
+    config = {**told.config, "estimator": {"certificate": certificate}}
+    lead = bop_report(BopEvaluation((good, *misses), config), NAMES, []).lead.splitlines()
+    assert lead[:3] == [
+        "4 instances of ycbv, 25 % certified.",
+        "Certificate: p 0.97, eps 0.02 m.",
+        f'3 without an estimate: 2 as "{near}"; 1 as "no result".',
+    ]
+    lead = bop_report(BopEvaluation((good,), told.config), NAMES, []).lead
+    assert "Certificate" not in lead and "without" not in lead

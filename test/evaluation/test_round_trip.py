@@ -155,10 +155,10 @@ def test_results_of_equal_objects_go_to_the_nearest(tmp_path: Path) -> None:
         BopResult(7, 0, 1, score, instance.T_camera_object)
         for score, instance in zip((0.2, 0.9), frame.instances, strict=True)
     )
-    found, _ = BopResults([second, first]).estimates(frame)
+    found = BopResults([second, first]).estimates(frame).found
     for label, result in ((1, first), (2, second)):
         assert np.array_equal(found[label].T_camera_object, result.T_camera_object)
-    found, _ = BopResults([first]).estimates(frame)
+    found = BopResults([first]).estimates(frame).found
     assert list(found) == [1]
 
 
