@@ -151,13 +151,19 @@ def spe3r_caption(errors: SatelliteErrors) -> str:
 
 def nocs_report(evaluation: NocsEvaluation, pictures: Sequence[Picture]) -> DataReport:
     """Tables 8 and 9, curves of the errors and examples."""
-    e_shape = evaluation.e_shape
+    e_shape, floor = evaluation.e_shape, evaluation.e_shape_floor
     shapes = _table(
         "Shape: e_shape by category",
         f"{_WHOLE} A thousand times the squared two-sided Chamfer distance of surfaces divided by"
-        " the diagonal of the true box. Instances without an estimate do not count.",
+        " the diagonal of the true box. Instances without an estimate do not count. Between points"
+        " of one and the same surface it is not 0: compare the row 'true surface'. The paper's 0.18"
+        " of cans and 0.16 of mugs lie below that, so that its surfaces are drawn or divided"
+        " otherwise.",
         (*CLASSES, "average"),
-        [(_OURS, [e_shape.get(name) for name in (*CLASSES, "average")])],
+        [
+            (_OURS, [e_shape.get(name) for name in (*CLASSES, "average")]),
+            ("*true surface, drawn twice", [floor.get(name) for name in (*CLASSES, "average")]),
+        ],
         published.NOCS_SHAPE,
     )
     masks = "Detected" if evaluation.config.get("detections") else "True"

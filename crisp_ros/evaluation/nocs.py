@@ -41,6 +41,7 @@ class NocsErrors:
 
     Attributes:
         e_shape: squared two-sided Chamfer distance, both surfaces divided by the true diagonal.
+        e_shape_floor: the same of the true surface, drawn once more, in place of an estimate.
         iou: overlap of the boxes. degrees, centimetres: see `pose_difference`.
         certified: the estimator vouches for its estimate.
         missed: why there is no estimate or no surface of it, "" where there is.
@@ -50,6 +51,7 @@ class NocsErrors:
     label: int
     category: str
     e_shape: float = math.inf
+    e_shape_floor: float = math.inf
     iou: float = 0.0
     degrees: float = math.inf
     centimetres: float = math.inf
@@ -87,15 +89,12 @@ class NocsEvaluation:
     @property
     def e_shape(self) -> dict[str, float]:
         """Thousand times the mean of the instances with a surface, by category; their average."""
-        by_category = {}
-        for category in CLASSES:
-            values = [i.e_shape for i in self.instances if i.category == category]
-            finite = [value for value in values if math.isfinite(value)]
-            if finite:
-                by_category[category] = 1e3 * float(np.mean(finite))
-        if by_category:
-            by_category["average"] = float(np.mean(list(by_category.values())))
-        return by_category
+        return _thousandths((i.category, i.e_shape) for i in self.instances)
+
+    @property
+    def e_shape_floor(self) -> dict[str, float]:
+        """The same of the true surfaces, drawn once more, of the same instances."""
+        return _thousandths((i.category, i.e_shape_floor) for i in self.instances)
 
     @property
     def certified_share(self) -> float:
@@ -107,6 +106,7 @@ class NocsEvaluation:
         return {
             "instances": [errors.to_json() for errors in self.instances],
             "e_shape": self.e_shape,
+            "e_shape_floor": self.e_shape_floor,
             "map_iou": _known(self.precision.mean_iou),
             "map_pose": _known(self.precision.mean_pose),
             "published_map_iou": _known(self.published.mean_iou),
@@ -114,6 +114,13 @@ class NocsEvaluation:
             "certified_share": self.certified_share,
             "config": dict(self.config),
         }
+
+
+class _Truth(NamedTuple):
+    """points: (N, 3) drawn on the surface, in diagonals. floor: see `NocsErrors`."""
+
+    points: NDArray[np.float64]
+    floor: float
 
 
 class _Measured(NamedTuple):
@@ -135,7 +142,7 @@ class _Measure:
     ) -> None:
         self._estimator, self._dataset = estimator, dataset
         self._settings, self._detections = settings, detections
-        self._truths: dict[tuple[str, float], NDArray[np.float64]] = {}
+        self._truths: dict[tuple[str, float], _Truth] = {}
 
     def __call__(self, image: NocsImage) -> _Measured:
         settings = self._settings
@@ -162,9 +169,7 @@ class _Measure:
             else:
                 key = (instance.model.name, instance.diagonal_m)
                 if key not in self._truths:
-                    rng = np.random.default_rng(settings.seed)
-                    mesh = instance.mesh
-                    self._truths[key] = surface_samples(mesh, settings.samples, rng).points
+                    self._truths[key] = _truth(instance, settings)
                 estimated, truth = answer.found[label], self._truths[key]
                 errors = _errors(image, instance, estimated, boxes[label], truth, settings)
             measured.instances.append((errors, estimated))
@@ -278,29 +283,54 @@ def _box(estimated: Estimated, category: str, score: float) -> Box:
     )
 
 
+def _truth(instance: NocsInstance, settings: SampledEvaluationSettings) -> _Truth:
+    rng = np.random.default_rng(settings.seed)
+    points = surface_samples(instance.mesh, settings.samples, rng).points / instance.diagonal_m
+    again = _drawn(instance.mesh, settings) / instance.diagonal_m
+    return _Truth(points, squared_chamfer(again, points))
+
+
+def _drawn(surface: trimesh.Trimesh, settings: SampledEvaluationSettings) -> NDArray[np.float64]:
+    """Points of a surface, drawn apart from those of the truth."""
+    rng = np.random.default_rng([settings.seed, 1])
+    return surface_samples(surface, settings.samples, rng).points
+
+
 def _errors(
     image: NocsImage,
     instance: NocsInstance,
     estimated: Estimated,
     box: Box,
-    truth: NDArray[np.float64],
+    truth: _Truth,
     settings: SampledEvaluationSettings,
 ) -> NocsErrors:
     surface = trimesh.Trimesh(estimated.mesh.vertices, estimated.mesh.faces, process=False)
-    rng = np.random.default_rng([settings.seed, 1])  # drawn apart from the truth
-    points = surface_samples(surface, settings.samples, rng).points
+    points = _drawn(surface, settings) / instance.diagonal_m
     true_box = _true_box(instance)
     degrees, centimetres = pose_difference(true_box, box)
     return NocsErrors(
         image=image,
         label=instance.label,
         category=instance.category,
-        e_shape=squared_chamfer(points / instance.diagonal_m, truth / instance.diagonal_m),
+        e_shape=squared_chamfer(points, truth.points),
+        e_shape_floor=truth.floor,
         iou=overlap(true_box, box),
         degrees=degrees,
         centimetres=centimetres,
         certified=estimated.certified,
     )
+
+
+def _thousandths(values: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Thousand times the mean of the finite values by category, and their average."""
+    by_category: dict[str, list[float]] = {category: [] for category in CLASSES}
+    for category, value in values:
+        if math.isfinite(value):
+            by_category[category].append(value)
+    means = {name: 1e3 * float(np.mean(found)) for name, found in by_category.items() if found}
+    if means:
+        means["average"] = float(np.mean(list(means.values())))
+    return means
 
 
 def _known(values: Mapping[str, float]) -> dict[str, float | None]:

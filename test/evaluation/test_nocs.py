@@ -50,6 +50,16 @@ def test_the_truth_is_perfect(dataset: NocsDataset) -> None:
         assert errors.degrees < 1e-5 and errors.centimetres < 1e-9
         assert errors.iou == pytest.approx(1.0, abs=1e-6) and errors.e_shape < 3e-3
     assert set(evaluation.e_shape) == {"bottle", "laptop", "mug", "average"}
+    assert evaluation.e_shape_floor == pytest.approx(evaluation.e_shape, rel=0.1)
+
+
+def test_the_floor_is_that_of_points_scattered_over_the_area(dataset: NocsDataset) -> None:
+    """Of n random points on a plane the nearest is area / (pi n) away, squared, in the mean."""
+    evaluation = evaluate_nocs(truthful(dataset, shifted(0.0, 0.06, 0.0)), dataset, FEW)
+    for category in ("bottle", "laptop"):
+        area = metric_mesh(category).area / diagonal(category) ** 2
+        expected = 2e3 * area / (math.pi * FEW.samples)
+        assert evaluation.e_shape_floor[category] == pytest.approx(expected, rel=0.15)
 
 
 def test_six_centimetres_are_between_five_and_ten(dataset: NocsDataset) -> None:
@@ -168,7 +178,9 @@ def test_the_tables_hold_the_papers_numbers_and_ours(dataset: NocsDataset) -> No
     )
     assert captions[1] == "mug\n0.0 deg, 0.0 cm"
     shapes, precision = nocs_report(evaluation, []).tables
-    assert shapes.rows[1] == ["CRISP (Table 8)", "0.55", "0.31", "0.37", "0.18", "0.51", "0.16",
+    assert shapes.rows[1][0] == "*true surface, drawn twice"
+    assert 0.0 < float(shapes.rows[1][-1]) and shapes.rows[1][2] == "–"  # no bowl
+    assert shapes.rows[2] == ["CRISP (Table 8)", "0.55", "0.31", "0.37", "0.18", "0.51", "0.16",
                               "0.35"]  # fmt: skip
     assert precision.rows[0][1:4] == ["100.0", "100.0", "100.0"]
     assert precision.rows[2] == ["CRISP (Table 9)", "84.2", "83.5", "70.5", "22.5", "23.7",
