@@ -13,7 +13,8 @@ import safetensors.torch
 import torch
 
 from crisp_ros.adaptation.samples import Sample
-from crisp_ros.network.checkpoint import digest, write_atomically
+from crisp_ros.data.atomic_file import write_atomically
+from crisp_ros.network.checkpoint import digest
 
 _FORMAT = "crisp_ros_samples_1"
 _TENSORS = ("crop", "grid", "points", "T_object_camera", "code")

@@ -17,7 +17,8 @@ from crisp_ros.adaptation.self_trainer import (
     Status,
     samples_path,
 )
-from crisp_ros.network.checkpoint import Model, load_model, save_model, write_atomically
+from crisp_ros.data.atomic_file import write_atomically
+from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator, EstimatorSettings, Trace
 
@@ -141,7 +142,7 @@ class RecordedSelfTraining:
         """Writes the state; a kill at any moment leaves one that can be continued from."""
         self._trainer.save(self._folder / STATE_NAME)
         progress = json.dumps({"frames_done": self.frames_done})
-        write_atomically(self._folder / _PROGRESS_NAME, progress.encode())
+        write_atomically(self._folder / _PROGRESS_NAME, progress)
 
     def model(self) -> Model:
         """What was learned."""

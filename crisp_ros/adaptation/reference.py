@@ -18,9 +18,10 @@ from torch import Tensor
 
 from crisp_ros.adaptation.samples import POINTS
 from crisp_ros.correction.residuals import evenly_chosen
+from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.data.bop import BopFrame
 from crisp_ros.geometry.se3 import invert
-from crisp_ros.network.checkpoint import Model, digest, write_atomically
+from crisp_ros.network.checkpoint import Model, digest
 from crisp_ros.network.maps import crop_grid
 from crisp_ros.observation.frame import Camera, Frame
 from crisp_ros.observation.objects import ObservationSettings, observe

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import types
 import typing
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.observation.frame import Camera, Frame, FrameError
 from crisp_ros.observation.objects import Rejected
 from crisp_ros.pipeline import EstimatorSettings, FrameEstimate, ObjectEstimate
@@ -86,14 +86,8 @@ class FrameDump:
             "threads": self.threads,
             "context": dict(self.context),
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            # Not its save_file, whose files nobody else may read.
-            metadata = {"format": _FORMAT, "content": json.dumps(content)}
-            temporary.write_bytes(save(tensors, metadata))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        metadata = {"format": _FORMAT, "content": json.dumps(content)}
+        write_atomically(path, save(tensors, metadata))
 
 
 def read_frame_dump(path: Path) -> FrameDump:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from crisp_ros import __version__
+from crisp_ros.data.atomic_file import write_atomically
 
 
 def provenance(command: str, device: str = "cpu") -> dict[str, Any]:
@@ -41,9 +42,7 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     path = Path(path)
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    write_atomically(path, text)
 
 
 def _cpu_name() -> str:

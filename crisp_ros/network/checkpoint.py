@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import hashlib
 import json
 import math
-import os
-import secrets
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.network.model import CrispNetwork, NetworkConfig
 
@@ -158,38 +156,6 @@ def digest(header: str, tensors: dict[str, Tensor]) -> str:
         result.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         result.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
     return result.hexdigest()
-
-
-def write_atomically(path: Path, contents: bytes) -> None:
-    """Writes a file so that a kill or a power cut at any moment leaves the old or the new one.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    _remove_left_over(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    # The rename itself is only safe from a power cut once the folder is on the disk.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _remove_left_over(path: Path) -> None:
-    """Removes what killed processes of this machine left unfinished beside a file."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*-*.tmp"):
-        writer = left.name.removeprefix(f".{path.name}.").split("-")[0]
-        if writer.isdecimal() and not Path(f"/proc/{writer}").exists():
-            left.unlink(missing_ok=True)
 
 
 def _read_metadata(path: Path) -> dict[str, str]:

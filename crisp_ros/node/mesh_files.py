@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import trimesh
 from std_msgs.msg import Header
 
+from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.evaluation.report import write_json
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.node.objects import KnownObject
@@ -56,12 +56,7 @@ def write_objects(
     for known, mesh in objects:
         path = folder / f"{known.id}.{format}"
         solid = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-        temporary = folder / f".{path.name}.{os.getpid()}"
-        try:
-            solid.export(temporary, file_type=format)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(path, solid.export(file_type=format))
         beside = path.with_suffix(".json")
         write_json(beside, _description(known, path.name, solid, header, model_version))
         written += [path, beside]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,8 @@ import cv2
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
+
+from crisp_ros.data.atomic_file import write_atomically
 
 from .backgrounds import background
 from .renderer import Rendering
@@ -147,9 +148,8 @@ def save_shard(
     for name, array in arrays.items():
         if array is not None:
             np.save(done.with_suffix(f".{name}.npy"), array)
-    temporary = done.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"crops": len(mesh), "pnc_unit_m": PNC_UNIT_M, **about}))
-    os.replace(temporary, done)
+    about = {"crops": len(mesh), "pnc_unit_m": PNC_UNIT_M, **about}
+    write_atomically(done, json.dumps(about))
 
 
 def composite(rendering: Rendering, behind: NDArray[np.uint8]) -> NDArray[np.uint8]:

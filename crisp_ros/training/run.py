@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from crisp_ros.cluster import MapFunction
+from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import CrispNetwork, network_config
@@ -30,7 +31,7 @@ from .sdf_samples import sdf_samples as samples_around
 from .shape_codes import neutral_codes
 from .shape_head_fit import fit_shape_head
 from .shape_stage import fitted_codes, mean_crop_codes, save_state
-from .stage_times import StageTimes, write_atomically
+from .stage_times import StageTimes
 from .supervised import SupervisedTrainer
 
 _SAMPLES_PER_SHAPE = 150_000

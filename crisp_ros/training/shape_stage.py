@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crisp_ros.data.atomic_file import atomic_file
 from crisp_ros.network.decoder import ShapeDecoder
 
 from .augment import AugmentSettings
@@ -106,9 +107,8 @@ def codes_device(decoder: ShapeDecoder) -> torch.device:
 
 def save_state(value: Any, path: Path) -> None:
     """Writes tensors for `torch.load`; a reader sees nothing or all of them."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(value, temporary)
-    temporary.replace(path)
+    with atomic_file(path) as file:
+        torch.save(value, file)
 
 
 def _first_codes(

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from crisp_ros.data.atomic_file import write_atomically
+
 _EVERY_S = 5.0
 
 
@@ -50,10 +52,3 @@ class StageTimes:
             yield now_and_then
         finally:
             write()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file of which a reader sees nothing or all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from crisp_ros.data.atomic_file import atomic_file
 from crisp_ros.network.model import CrispNetwork
 from crisp_ros.synthesis.crop_set import CROP_MARGIN, Crops
 
@@ -166,8 +166,7 @@ class SupervisedTrainer:
 
     def save(self) -> None:
         """Writes the state so that a kill at any moment leaves the old or the new one."""
-        temporary = self._state_path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
+        with atomic_file(self._state_path) as file:
             torch.save(
                 {
                     "network": self.network.state_dict(),
@@ -177,9 +176,6 @@ class SupervisedTrainer:
                 },
                 file,
             )
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._state_path)
 
     def evaluate(self) -> dict[str, float]:
         """Figures on the held-out crops.

@@ -22,6 +22,13 @@ def test_a_report_is_written_whole_into_new_folders(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["figures.json"]
 
 
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "taken.json").mkdir()
+    with pytest.raises(OSError):
+        write_json(tmp_path / "taken.json", {"auc": 0.5})
+    assert [p.name for p in tmp_path.iterdir()] == ["taken.json"]
+
+
 def test_provenance_names_command_version_and_machine() -> None:
     stated = provenance("crisp evaluate bop DIR")
     assert (stated["command"], stated["version"]) == ("crisp evaluate bop DIR", __version__)

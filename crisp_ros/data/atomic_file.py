@@ -1,0 +1,57 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import glob
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes its place at the end of the context.
+
+    A kill or a power cut at any moment leaves the old file or the new one; an error in the context
+    leaves the old one and nothing beside it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    _remove_left_over(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    # The rename itself is only safe from a power cut once the folder is on the disk.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_atomically(path: Path, contents: bytes | str) -> None:
+    """Writes a file as `atomic_file` does, text in UTF-8.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with atomic_file(path) as file:
+        file.write(contents.encode() if isinstance(contents, str) else contents)
+
+
+def _remove_left_over(path: Path) -> None:
+    """Removes what killed processes of this machine left unfinished beside a file."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*-*.tmp"):
+        writer = left.name.removeprefix(f".{path.name}.").split("-")[0]
+        if writer.isdecimal() and not Path(f"/proc/{writer}").exists():
+            left.unlink(missing_ok=True)
