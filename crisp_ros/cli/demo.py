@@ -24,6 +24,7 @@ from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.recorded_frame import WORLD_FRAME, RecordedFrame, bop_frames
 from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.html_report import Report, html_report
+from crisp_ros.evaluation.metrics import ADD_S_POINTS
 from crisp_ros.evaluation.recording import (
     SHAPES_NAME,
     FrameScore,
@@ -43,7 +44,6 @@ _ATTRIBUTION = (
     "The objects of the bundled recording are those of the YCB object and model set"
     " (Calli et al., Yale-CMU-Berkeley), used under CC BY 4.0; the recording is rendered."
 )
-_BOP_POINTS = 5_000  # as many as `crisp evaluate bop` draws on a true model
 _SHEET_FRAMES = 6
 
 
@@ -182,7 +182,7 @@ def _source(args: argparse.Namespace) -> _Source:
         if args.topic:
             raise OptionError("--topic is for bags; --bop has none")
         dataset = BopDataset(args.bop)
-        shapes = ModelShapes(dataset.models.values(), _BOP_POINTS)
+        shapes = ModelShapes(dataset.models.values(), ADD_S_POINTS)
         return _Source(str(args.bop), {"bop": str(args.bop.resolve())}, dataset, shapes)
     path = args.bag
     if path is None:

@@ -22,13 +22,12 @@ from crisp_ros.cluster import mapping
 from crisp_ros.data.bop import BopModel, read_models
 from crisp_ros.data.bop_writer import write_frames
 from crisp_ros.data.recording_writer import write_recording
+from crisp_ros.evaluation.metrics import ADD_S_POINTS
 from crisp_ros.evaluation.recording import SHAPES_NAME, ModelShapes, save_shapes
 from crisp_ros.synthesis.cycles import CyclesSettings
 from crisp_ros.synthesis.recording import RecordingSettings, table_recording
 from crisp_ros.synthesis.renderers import RENDERERS
 from crisp_ros.synthesis.table_frames import TableFrameSettings, table_frames
-
-_SHAPE_POINTS = 1500
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +118,7 @@ def _recording(args: argparse.Namespace) -> None:
         meshes = {model.name: model.mesh for model in chosen}
         frames = table_recording(meshes, settings, args.seed, on_frame)
         write_recording(args.output, frames)
-    save_shapes(args.output / SHAPES_NAME, ModelShapes(chosen, _SHAPE_POINTS))
+    save_shapes(args.output / SHAPES_NAME, ModelShapes(chosen, ADD_S_POINTS))
     size = sum(file.stat().st_size for file in args.output.iterdir())
     told = f"{args.output}: {args.frames} frames, {size / 1e6:.1f} MB"
     Console().print(told, highlight=False, soft_wrap=True)

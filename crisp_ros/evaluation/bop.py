@@ -31,6 +31,7 @@ from crisp_ros.evaluation.estimates import (
     estimate_frame,
 )
 from crisp_ros.evaluation.metrics import (
+    ADD_S_POINTS,
     CHAMFER_SAMPLES,
     add,
     add_s,
@@ -60,7 +61,7 @@ class BopEvaluationSettings:
         vsd: the visible surface discrepancy is measured, too, which takes renders of each instance.
     """
 
-    model_points: int = 5_000
+    model_points: int = ADD_S_POINTS
     chamfer_samples: int = CHAMFER_SAMPLES
     min_visible_share: float = 0.1
     seed: int = 0

@@ -107,7 +107,11 @@ def _charts(score: RecordingScore) -> str:
         rotation = _over_time(score, lambda o: math.degrees(o.rotation_error_rad), "deg")
         charts = [
             ("ADD-S", "filled: certified; dashed: 2 cm", add_s),
-            ("Rotation error", "a can turned about its axis counts here, not in ADD-S", rotation),
+            (
+                "Rotation error",
+                "a can turned about its axis counts here, hardly in ADD-S",
+                rotation,
+            ),
             ("Accuracy", "share of objects below an ADD-S error", _accuracy(score)),
         ]
     else:

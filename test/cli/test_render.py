@@ -45,6 +45,7 @@ def test_a_recording_holds_frames_truth_and_shapes(
     shapes = load_shapes(folder / SHAPES_NAME)
     box = trimesh.sample.sample_surface_even(primitives()[1], 20_000, seed=0)[0]
     assert cKDTree(box).query(shapes["box"].points)[0].max() < 0.004
+    assert len(shapes["box"].points) == 5_000  # as `crisp evaluate bop` takes
     assert len(shapes["box"].symmetries) == 2 and len(shapes["ball"].symmetries) == 1
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
-from crisp_ros.data.meshes import MeshError
+from crisp_ros.data.meshes import MeshError, surface_samples
 from crisp_ros.evaluation.metrics import (
     add,
     add_s,
@@ -59,6 +59,15 @@ def test_add_s_goes_from_truth_to_estimate() -> None:
     distances = cdist(trimesh.transform_points(points, b), trimesh.transform_points(points, a))
     assert add_s(points, a, b) == pytest.approx(distances.min(axis=1).mean())
     assert add_s(points, a, b) != pytest.approx(distances.min(axis=0).mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [1_500, 5_000])
+def test_add_s_of_a_can_that_spins_is_the_spacing_of_its_points(count: int) -> None:
+    can = trimesh.creation.cylinder(radius=0.05, height=0.14, sections=128)
+    points = surface_samples(can, count, np.random.default_rng(0)).points
+    turned = trimesh.transformations.rotation_matrix(1.7, (0, 0, 1))
+    expected = 0.5 * np.sqrt(can.area / count)
+    assert add_s(points, turned, np.eye(4)) == pytest.approx(expected, rel=0.05)
 
 
 def test_add_s_ignores_a_symmetry_and_add_does_not() -> None:
