@@ -5,20 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from launch.actions import (
-    DeclareLaunchArgument,
-    EmitEvent,
-    OpaqueFunction,
-    RegisterEventHandler,
-    SetEnvironmentVariable,
-)
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
-from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
-from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
@@ -112,7 +102,7 @@ ARGUMENTS = [
         "autostart",
         default_value="true",
         choices=["true", "false"],
-        description="Configure and activate the node; else a lifecycle manager has to.",
+        description="The node configures and activates itself; else a lifecycle manager has to.",
     ),
     DeclareLaunchArgument(
         "namespace", default_value="", description="Of the node and of its topics."
@@ -148,47 +138,29 @@ def viewer(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node and, where wanted, the events that bring it up."""
+    """The node."""
 
     def given(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    overrides: dict[str, str | bool] = {"use_sim_time": given("use_sim_time") == "true"}
+    overrides: dict[str, str | bool] = {
+        name: given(name) == "true" for name in ("use_sim_time", "autostart")
+    }
     overrides |= {name: given(name) for name in OVERRIDES if given(name)}
     if given("rectified"):
         overrides["rectified"] = given("rectified") == "true"  # by its type: not a text
-    node = LifecycleNode(
-        package="crisp_ros",
-        executable="crisp_node",
-        name="crisp",
-        namespace=given("namespace"),
-        parameters=[given("params_file"), overrides],
-        remappings=remappings(context),
-        arguments=["--ros-args", "--log-level", given("log_level")],
-        output="screen",
-    )
-    if given("autostart") != "true":
-        return [node]
-    this_node = matches_action(node)
-    configure = ChangeState(
-        lifecycle_node_matcher=this_node, transition_id=Transition.TRANSITION_CONFIGURE
-    )
-    activate = ChangeState(
-        lifecycle_node_matcher=this_node, transition_id=Transition.TRANSITION_ACTIVATE
-    )
-
-    def activate_where_configured(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-        succeeded = context.locals.event.goal_state == "inactive"
-        return [EmitEvent(event=activate)] if succeeded else []
-
-    # Once: whoever configures it again, or mends what made this fail, activates it as well.
-    configured = OnStateTransition(
-        target_lifecycle_node=node,
-        start_state="configuring",
-        entities=[OpaqueFunction(function=activate_where_configured)],
-        handle_once=True,
-    )
-    return [RegisterEventHandler(configured), node, EmitEvent(event=configure)]
+    return [
+        LifecycleNode(
+            package="crisp_ros",
+            executable="crisp_node",
+            name="crisp",
+            namespace=given("namespace"),
+            parameters=[given("params_file"), overrides],
+            remappings=remappings(context),
+            arguments=["--ros-args", "--log-level", given("log_level")],
+            output="screen",
+        )
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -11,6 +11,7 @@ import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from diagnostic_updater import DiagnosticStatusWrapper
 from lifecycle_msgs.srv import ChangeState
+from rclpy.clock import Clock, ClockType
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.time import Time
@@ -102,6 +103,18 @@ class CrispNode(LifecycleNode):
         self._offered = Services(self, self, self._self_training)
         self._diagnostics.add("lifecycle", self._report_lifecycle)
         self._refuse_transitions_politely()
+        if self.parameters.autostart:
+            # Once it is spun. By itself: requests and answers that launch files exchange while
+            # nodes still discover each other can be lost.
+            steady = Clock(clock_type=ClockType.STEADY_TIME)
+            self._start_timer = self.create_timer(0.0, self._start_up, clock=steady)
+
+    def _start_up(self) -> None:
+        self.destroy_timer(self._start_timer)
+        if self._label == "unconfigured" and (
+            self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        ):
+            self.trigger_activate()
 
     # Transitions. rclpy swallows what they raise, so each reports its own errors.
 

@@ -83,6 +83,12 @@ class Parameters:
     threads: int = parameter(
         0, "CPU threads of the estimator; 0: one a core.", Settable.UNCONFIGURED, 0, 256
     )
+    autostart: bool = parameter(
+        False,
+        "At its start the node configures and activates itself; else a lifecycle manager has to. "
+        "What is set later changes nothing.",
+        Settable.UNCONFIGURED,
+    )
     image_transport: str = parameter(
         "raw",
         "How colour images come: raw; or compressed, as JPEG or PNG on TOPIC/compressed.",

@@ -44,6 +44,27 @@ def test_a_failed_configuration_is_told_until_one_succeeds(tmp_path: Path) -> No
         assert peer.diagnosis("lifecycle", "active").level == DiagnosticStatus.OK
 
 
+def test_with_autostart_it_comes_up_by_itself_once() -> None:
+    with graph(FAKE_NODE, ["--ros-args", "-p", "autostart:=true"]) as (peer, _):
+        peer.wait(peer.is_heard)
+        assert peer.state() == "active" and peer.answer(Scene()).estimates
+        for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
+            assert peer.transition(transition)
+        assert peer.transition(Transition.TRANSITION_CONFIGURE)
+        assert peer.state() == "inactive"
+
+
+def test_where_autostart_fails_the_node_waits_for_a_hand(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.safetensors"
+    arguments = ["-p", f"checkpoint:={missing}", "-p", "threads:=1", "-p", "autostart:=true"]
+    with graph(None, ["--ros-args", *arguments]) as (peer, _):
+        status = peer.diagnosis("lifecycle", "cannot configure")
+        assert status.level == DiagnosticStatus.ERROR and missing.name in status.message
+        assert peer.set_parameters(checkpoint="") == []
+        peer.start()
+        assert peer.state() == "active"
+
+
 def test_a_node_may_be_shut_down_before_it_is_configured() -> None:
     with graph(FAKE_NODE) as (peer, _):
         assert peer.transition(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
