@@ -11,6 +11,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as distributed
 
+from .recipe import RecipeError
+
 _TIMEOUT = timedelta(hours=24)  # the others wait for as long as the first fits shapes alone
 
 
@@ -32,6 +34,19 @@ class Processes:
     def is_first(self) -> bool:
         """Whether this process does what only one should: fit shapes, evaluate, write."""
         return self.rank == 0
+
+    def share(self, batch: int) -> int:
+        """How many crops of a batch each process takes.
+
+        Raises:
+            RecipeError: not the same number for all.
+        """
+        if batch % self.count:
+            raise RecipeError(
+                f"a batch of {batch} crops cannot be shared out among {self.count} processes:"
+                " change one of the numbers"
+            )
+        return batch // self.count
 
     def wait(self) -> None:
         """Returns once every process has come here."""

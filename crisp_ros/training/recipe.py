@@ -45,7 +45,7 @@ class Recipe:
             layout nocs, whose objects have a diagonal of 1, a part of the diagonal.
 
     Raises:
-        ValueError: an unknown network, or no crops at all.
+        ValueError: an unknown network, or too few crops.
     """
 
     network: str = "compact"
@@ -76,6 +76,12 @@ class Recipe:
             raise ValueError(f"layout {self.layout!r}: expected bop, spe3r or nocs")
         if self.shards + len(self.photographs) < 1 or self.shard_crops < 1 or self.stored_px < 1:
             raise ValueError("expected at least one shard or split of photographs")
+        crops, training = self.shards * self.shard_crops, self.training
+        if not self.photographs and crops < training.held_out_crops + training.batch:
+            raise ValueError(
+                f"{crops} crops in all shards: expected at least a batch of {training.batch} beside"
+                f" the {training.held_out_crops} that are held out (held_out_crops)"
+            )
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -32,7 +32,7 @@ from .shape_codes import neutral_codes
 from .shape_head_fit import fit_shape_head
 from .shape_stage import fitted_codes, mean_crop_codes, save_state
 from .stage_times import StageTimes
-from .supervised import SupervisedTrainer
+from .supervised import SupervisedTrainer, crop_split
 
 _SAMPLES_PER_SHAPE = 150_000
 _SAMPLES = 20_000_000  # of all shapes together, at most
@@ -69,7 +69,8 @@ class TrainingRun:
     Raises:
         CheckpointError: the initial model cannot be read.
         RecipeError: a symmetric object that is not among the objects, photographs without a data
-            set, an initial model of another network, or a folder of another run.
+            set, a batch that the processes cannot share evenly, an initial model of another
+            network, or a folder of another run.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class TrainingRun:
         self._processes = processes or Processes()
         self._report, self.on_progress, self._mapped = report, on_progress, mapped
         self._times = StageTimes(folder / "seconds.json")
+        self._processes.share(recipe.training.batch)
         if recipe.symmetric != "auto":
             missing = sorted(set(recipe.symmetric) - set(self.names))
             if missing:
@@ -158,6 +160,8 @@ class TrainingRun:
             if processes.is_first:
                 self.cut_photographs()
             processes.wait()
+        crops = CropSet(self.folder / "crops")
+        crop_split(crops.mesh, recipe.training)  # too few are refused before shapes are fitted
         network = self._network().to(processes.device)
         with self._timed("shapes"):
             codes = self._target_codes(network)
@@ -167,7 +171,7 @@ class TrainingRun:
             network,
             codes,
             groups,
-            CropSet(self.folder / "crops"),
+            crops,
             recipe.training,
             self.folder / "network",
             recipe.seed,

@@ -49,7 +49,7 @@ class TrainingSettings:
         code_weight: of the code loss.
         clip_norm: longest gradient; None: any.
         frozen: prefixes of the names of parameters that keep what they learned from photographs.
-        held_out_crops: the first crops, never trained on, so that shards can be added later.
+        held_out_crops: never trained on; evenly spaced among the crops of each object.
 
     Raises:
         ValueError: both or none of steps and epochs, or a number out of its range.
@@ -88,9 +88,9 @@ class TrainingSettings:
             raise ValueError(
                 f"training: schedule {self.schedule!r}: expected constant, cosine or restarts"
             )
-        least = {"steps": self.steps, "epochs": self.epochs, "batch": self.batch}
-        least |= {"restart_every": self.restart_every, "restart_factor": self.restart_factor}
-        for name, value in least.items():
+        counts = ("steps", "epochs", "batch", "restart_every", "restart_factor", "held_out_crops")
+        for name in (*counts, "evaluate_every", "save_every"):
+            value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"training: {name} is {value}: expected at least 1")
 

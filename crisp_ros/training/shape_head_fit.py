@@ -56,9 +56,9 @@ def fit_shape_head(
 def pooled_features(trainer: SupervisedTrainer) -> tuple[Tensor, Tensor]:
     """Pooled features (n, P) of one augmented view of every training crop, and meshes (n,)."""
     trainer.network.eval()
-    first, last = trainer.settings.held_out_crops, len(trainer.crops)
+    trained = trainer.split.trained
     features, meshes = [], []
-    for indices in np.array_split(np.arange(first, last), max(1, (last - first) // 64)):
+    for indices in np.array_split(trained, max(1, len(trained) // 64)):
         batch, mesh = trainer.batch(indices, trainer.settings.augment)
         crops = batch.crops.contiguous(memory_format=torch.channels_last)
         with torch.autocast(crops.device.type, torch.bfloat16, enabled=trainer.settings.bfloat16):

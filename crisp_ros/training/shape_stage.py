@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,14 +85,14 @@ def fitted_codes(
 
 @torch.no_grad()
 def mean_crop_codes(trainer: SupervisedTrainer, meshes: int) -> dict[int, Tensor]:
-    """The mean h = f_e(I) of each mesh over some of its crops, (C,) by number of the mesh.
+    """The mean h = f_e(I) of each mesh over some crops it was trained on, (C,) by its number.
 
     Meshes that are in no crop are left out.
     """
     trainer.network.eval()
-    codes = {}
+    codes, trained = {}, trainer.split.trained
     for mesh in range(meshes):
-        indices = np.flatnonzero(trainer.crops.mesh == mesh)[-_CROPS_OF_A_MESH:]
+        indices = trained[trainer.crops.mesh[trained] == mesh][-_CROPS_OF_A_MESH:]
         if len(indices) > 0:
             batch, _ = trainer.batch(indices, AugmentSettings.none())
             codes[mesh] = predicted(trainer.network, batch.crops, False)[1].mean(0)

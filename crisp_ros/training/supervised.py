@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from crisp_ros.synthesis.crop_set import CROP_MARGIN, Crops
 from .augment import AugmentSettings, Draws, TrainingBatch, augmented
 from .objective import Losses, Objective, predicted
 from .processes import Processes
+from .recipe import RecipeError
 from .sdf_samples import SdfSamples, drawn
 from .settings import TrainingSettings, learning_rate
 
@@ -45,6 +46,38 @@ class CropSource(Protocol):
         """The crops of these numbers."""
 
 
+class CropSplit(NamedTuple):
+    """Numbers of the crops that are held out and of those that are trained on, both ascending."""
+
+    held_out: NDArray[np.int64]
+    trained: NDArray[np.int64]
+
+
+def crop_split(mesh: NDArray[np.int64], settings: TrainingSettings) -> CropSplit:
+    """Which crops a training holds out: evenly spaced ones among those of each mesh.
+
+    So each mesh has its share of them, whatever the order of the crops, and every mesh that is in a
+    crop is trained on; one of very few crops may be held out of none.
+
+    Args:
+        mesh: (n,) which mesh each crop shows.
+        settings: say how many are held out.
+
+    Raises:
+        RecipeError: too few crops to hold out so many and train on a batch and on every mesh.
+    """
+    count, order = settings.held_out_crops, np.argsort(mesh, kind="stable")
+    _, first = np.unique(mesh[order], return_index=True)
+    spare = np.delete(order, first)  # of each mesh one crop is trained on in any case
+    if count > len(spare) or count > len(mesh) - settings.batch:
+        raise RecipeError(
+            f"{len(mesh)} crops of {len(first)} meshes: too few to hold out {count}"
+            f" (held_out_crops) and to train on a batch of {settings.batch} and on every mesh"
+        )
+    held_out = np.sort(spare[(2 * np.arange(count) + 1) * len(spare) // (2 * count)])
+    return CropSplit(held_out, np.setdiff1d(np.arange(len(mesh)), held_out))
+
+
 class SupervisedTrainer:
     """Trains a network on crops; every state it writes can be continued from.
 
@@ -64,8 +97,8 @@ class SupervisedTrainer:
         processes: those that train together, each with this object; they share `folder`.
 
     Raises:
-        ValueError: codes and samples do not fit the settings, the crops are too few, or a batch
-            cannot be shared out evenly.
+        ValueError: codes and samples do not fit the settings.
+        RecipeError: the crops are too few, or a batch cannot be shared out evenly.
     """
 
     def __init__(
@@ -83,17 +116,8 @@ class SupervisedTrainer:
         processes = processes or Processes()
         if (codes is None) != (settings.sdf is not None) or (codes is None and samples is None):
             raise ValueError("expected target codes, or samples and settings of the SDF term")
-        if settings.batch % processes.count:
-            raise ValueError(
-                f"a batch of {settings.batch} crops cannot be shared out among {processes.count}"
-                " processes: change one of the numbers"
-            )
-        self._usable = len(crops) - settings.held_out_crops
-        if self._usable < settings.batch or settings.held_out_crops < 1:
-            raise ValueError(
-                f"{len(crops)} crops: expected at least one to hold out and a batch of"
-                f" {settings.batch} beside the {settings.held_out_crops} that are held out"
-            )
+        processes.share(settings.batch)
+        self.split = crop_split(crops.mesh, settings)
         device = processes.device
         self.network = network.to(device, memory_format=torch.channels_last)
         self.crops, self.settings, self.folder = crops, settings, folder
@@ -115,7 +139,7 @@ class SupervisedTrainer:
         )
         self._objective = Objective(network, settings, self._codes, self._symmetries)
         self.step = 0
-        self.steps = settings.total_steps(self._usable)
+        self.steps = settings.total_steps(len(self.split.trained))
         self._epoch: tuple[int, NDArray[np.int64]] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         if self._state_path.exists():
@@ -193,7 +217,7 @@ class SupervisedTrainer:
 
     def errors(self, names: Sequence[str]) -> dict[str, float]:
         """`held_out_pnc_mm` of each object by its name; those held out of no crop are missing."""
-        mesh = self.crops.mesh[: self.settings.held_out_crops]
+        mesh = self.crops.mesh[self.split.held_out]
         pnc_mm = self._held_out()[0].cpu().numpy()
         return {
             name: float(pnc_mm[mesh == k].mean())
@@ -205,7 +229,7 @@ class SupervisedTrainer:
     def _held_out(self) -> tuple[Tensor, Tensor]:
         """PNC error (n,) in mm and figure of the shape (n,) of the held-out crops."""
         self.network.eval()
-        indices = np.arange(self.settings.held_out_crops)
+        indices = self.split.held_out
         errors, shape = [], []
         for part in np.array_split(indices, max(1, len(indices) // _PART)):
             batch, mesh = self.batch(part, AugmentSettings.none())
@@ -271,15 +295,15 @@ class SupervisedTrainer:
 
     def _chosen(self) -> NDArray[np.int64]:
         """The crops of this step's batch: every epoch goes through all of them in a new order."""
-        a_pass = self._usable // self.settings.batch
+        trained = self.split.trained
+        a_pass = len(trained) // self.settings.batch
         epoch, number = divmod(self.step, a_pass)
         if self._epoch is None or self._epoch[0] != epoch:
-            order = np.random.default_rng([self._seed, epoch]).permutation(self._usable)
-            self._epoch = epoch, order + self.settings.held_out_crops
+            self._epoch = epoch, np.random.default_rng([self._seed, epoch]).permutation(trained)
         return self._epoch[1][number * self.settings.batch :][: self.settings.batch]
 
     def _own_part(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        size = len(values) // self._processes.count
+        size = self._processes.share(len(values))
         return values[self._processes.rank * size :][:size]
 
     def _drawn(

@@ -11,6 +11,7 @@ import torch
 from crisp_ros.network.model import CrispNetwork, NetworkConfig
 from crisp_ros.synthesis.crop_set import CropSet
 from crisp_ros.training.processes import Processes, training_processes
+from crisp_ros.training.recipe import RecipeError
 from crisp_ros.training.settings import TrainingSettings
 from crisp_ros.training.supervised import SupervisedTrainer
 
@@ -51,7 +52,7 @@ def test_a_lone_process_is_the_first_and_waits_for_nobody():
 
 def test_a_batch_must_be_divisible(crops_folder, tmp_path):
     network = CrispNetwork(CONFIG)
-    with pytest.raises(ValueError, match="shared out among 3 processes"):
+    with pytest.raises(RecipeError, match="shared out among 3 processes"):
         SupervisedTrainer(
             network,
             torch.zeros(2, network.decoder.code_dim),

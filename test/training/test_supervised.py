@@ -7,11 +7,12 @@ import torch
 from crisp_ros.network.model import CrispNetwork, NetworkConfig
 from crisp_ros.synthesis.crop_set import SHARD_CROPS, CropSet
 from crisp_ros.training.augment import AugmentSettings
+from crisp_ros.training.recipe import RecipeError
 from crisp_ros.training.sdf_samples import SdfSamples
 from crisp_ros.training.settings import JointSdfSettings, TrainingSettings
 from crisp_ros.training.shape_head_fit import fit_shape_head
 from crisp_ros.training.shape_stage import mean_crop_codes
-from crisp_ros.training.supervised import SupervisedTrainer
+from crisp_ros.training.supervised import SupervisedTrainer, crop_split
 
 CONFIG = NetworkConfig("compact", 32, 2, 16, (32,), 8, 2, False)
 
@@ -91,8 +92,31 @@ def test_an_epoch_goes_through_every_crop_once_in_an_order_of_its_own(crops, tmp
         run.step = step
         seen.append(run._chosen())
     first, second = np.concatenate(seen[:a_pass]), np.concatenate(seen[a_pass:])
-    assert len(np.unique(first)) == len(first) == 32 * a_pass and first.min() >= 32
+    assert len(np.unique(first)) == len(first) == 32 * a_pass
+    assert len(run.split.held_out) == 32 and not np.isin(first, run.split.held_out).any()
     assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("count", [6, 64, 1024])
+def test_meshes_in_any_order_have_their_share_of_the_crops_that_are_held_out(count):
+    in_order = np.repeat(np.arange(4), (800, 800, 800, 400))
+    shuffled = np.random.default_rng(0).permutation(in_order)
+    for mesh in (in_order, shuffled):
+        held_out, trained = crop_split(mesh, TrainingSettings(steps=1, held_out_crops=count))
+        assert np.array_equal(np.union1d(held_out, trained), np.arange(len(mesh)))
+        assert len(held_out) == count and not np.isin(held_out, trained).any()
+        shares = np.bincount(mesh[held_out], minlength=4)
+        assert np.abs(shares - count * np.array([2, 2, 2, 1]) / 7).max() <= 1
+    gaps = np.diff(crop_split(in_order, TrainingSettings(steps=1, held_out_crops=count)).held_out)
+    assert gaps.max() - gaps.min() <= 2
+
+
+def test_every_mesh_is_trained_on_however_few_crops_show_it():
+    mesh = np.array([3, 0, 0, 0, 1, 2, 2])
+    held_out, trained = crop_split(mesh, TrainingSettings(steps=1, batch=4, held_out_crops=3))
+    assert set(mesh[trained]) == {0, 1, 2, 3} and set(mesh[held_out]) == {0, 2}
+    with pytest.raises(RecipeError, match="7 crops of 4 meshes: too few to hold out 4"):
+        crop_split(mesh, TrainingSettings(steps=1, batch=1, held_out_crops=4))
 
 
 def test_decoder_and_heads_learn_together(crops, tmp_path):
@@ -141,8 +165,10 @@ def test_decoder_and_heads_learn_together(crops, tmp_path):
 @pytest.mark.parametrize(
     "changes, complaint",
     [
-        ({"batch": 4096}, "expected at least one to hold out"),
-        ({"held_out_crops": 0}, "expected at least one to hold out"),
+        ({"batch": 4096}, "too few to hold out 32"),
+        ({"held_out_crops": 0}, "held_out_crops is 0"),
+        ({"evaluate_every": 0}, "evaluate_every is 0"),
+        ({"save_every": 0}, "save_every is 0"),
         ({"sdf": JointSdfSettings()}, "target codes, or samples"),
         ({"epochs": 3}, "either steps or epochs"),
         ({"schedule": "linear"}, "constant, cosine or restarts"),
