@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import CrispNetwork, network_config
 from crisp_ros.synthesis.crop_set import CropSet
 
+from .continued import continued, differences
 from .objects import TrainingObject, symmetries
 from .photographs import photograph_source, write_photograph_shards
 from .pretrained import load_imagenet_trunk
@@ -36,7 +38,6 @@ from .supervised import SupervisedTrainer, crop_split
 
 _SAMPLES_PER_SHAPE = 150_000
 _SAMPLES = 20_000_000  # of all shapes together, at most
-_FOLDER_FIELDS = ("network", "seed", "scatter", "shape_codes", "renderer")
 _SPLIT_SHARDS = 2000  # room for the shards of one split of photographs
 # Seconds on two cores with the compact network; only how they compare matters.
 _SHARD_CROP_S = 0.022
@@ -334,24 +335,26 @@ class TrainingRun:
 
     def _check_folder(self) -> None:
         """Writes what the folder's files depend on, or compares it with what another run wrote."""
-        recipe = dataclasses.asdict(self.recipe)
         own = {
-            "objects": {o.name: o.digest for o in self.objects},
-            **{key: recipe[key] for key in _FOLDER_FIELDS},
-            "initial": self._initial.header.get("sha256") if self._initial else None,
+            "recipe": dataclasses.asdict(self.recipe),
+            "objects": {o.name: _identity(o) for o in self.objects},
+            "initial": self._initial.header["sha256"] if self._initial else None,
+            "imagenet": self._imagenet is not None,
         }
         own = json.loads(json.dumps(own))
         path = self.folder / "run.json"
-        if not path.exists():
-            write_atomically(path, json.dumps(own, indent=1) + "\n")
-            return
-        there = {"renderer": "fast", **json.loads(path.read_text())}  # older runs do not say
-        differing = sorted(key for key in own if own[key] != there.get(key))
-        if differing:
-            raise RecipeError(
-                f"{self.folder}: holds another run, which differs in {', '.join(differing)}:"
-                " name another folder, or remove it"
-            )
+        if path.exists():
+            there = json.loads(path.read_text())
+            if "recipe" in there:
+                recipe, training = there["recipe"], own["recipe"]["training"]
+                recipe["training"] = continued(recipe["training"], training)
+            differing = differences(there, own)
+            if differing:
+                raise RecipeError(
+                    f"{self.folder}: holds another run, which differs in {differing}:"
+                    " name another folder, or remove it"
+                )
+        write_atomically(path, json.dumps(own, indent=1) + "\n")
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -371,3 +374,14 @@ class TrainingRun:
                 yield
             finally:
                 self.on_progress = tell
+
+
+def _identity(known: TrainingObject) -> dict[str, Any]:
+    """What crops, samples and codes of an object depend on, as JSON values."""
+    observed = known.views.observed.round(6)
+    return {
+        "sha256": known.digest,
+        "extents_m": known.look.extents.round(6).tolist(),
+        "shift_m": known.shift.round(6).tolist(),
+        "observed_poses": hashlib.sha256(observed).hexdigest() if len(observed) else None,
+    }

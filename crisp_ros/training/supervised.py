@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from crisp_ros.network.model import CrispNetwork
 from crisp_ros.synthesis.crop_set import CROP_MARGIN, Crops
 
 from .augment import AugmentSettings, Draws, TrainingBatch, augmented
+from .continued import continued, differences
 from .objective import Losses, Objective, predicted
 from .processes import Processes
 from .recipe import RecipeError
@@ -79,7 +80,7 @@ def crop_split(mesh: NDArray[np.int64], settings: TrainingSettings) -> CropSplit
 
 
 class SupervisedTrainer:
-    """Trains a network on crops; every state it writes can be continued from.
+    """Trains a network on crops; every state it writes can be continued from, see `continued`.
 
     What a step does depends on the seed and its number alone, so that a training that was stopped
     ends as it would have without, and several processes end where one would have.
@@ -98,7 +99,8 @@ class SupervisedTrainer:
 
     Raises:
         ValueError: codes and samples do not fit the settings.
-        RecipeError: the crops are too few, or a batch cannot be shared out evenly.
+        RecipeError: the crops are too few, a batch cannot be shared out evenly, or the folder's
+            state is of a training with other settings.
     """
 
     def __init__(
@@ -196,7 +198,7 @@ class SupervisedTrainer:
                     "network": self.network.state_dict(),
                     "optimiser": self._optimiser.state_dict(),
                     "step": self.step,
-                    "settings": json.dumps(asdict(self.settings)),
+                    "made_with": json.dumps(self._made_with()),
                 },
                 file,
             )
@@ -316,9 +318,28 @@ class SupervisedTrainer:
         device = self._processes.device
         return SdfSamples((scale[..., None] * points).to(device), (scale * distances).to(device))
 
+    def _made_with(self) -> dict[str, Any]:
+        """What the weights depend on; as JSON values but for tuples."""
+        return {
+            "settings": asdict(self.settings),
+            "seed": self._seed,
+            "crops": len(self.crops),
+            "meshes": len(self._symmetries),
+        }
+
     def _resume(self) -> None:
         device = self._processes.device
         state = torch.load(self._state_path, map_location=device, weights_only=True)
+        own = json.loads(json.dumps(self._made_with()))
+        there = json.loads(state.get("made_with", "{}"))
+        if "settings" in there:
+            there["settings"] = continued(there["settings"], own["settings"])
+        differing = differences(there, own)
+        if differing:
+            raise RecipeError(
+                f"{self._state_path}: holds another training, which differs in {differing}:"
+                " name another folder, or remove it"
+            )
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]

@@ -83,6 +83,19 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(crops, tmp_path):
         assert torch.equal(value, whole.network.state_dict()[name]), name
 
 
+def test_a_state_of_another_training_is_refused(crops, tmp_path):
+    trainer(crops, tmp_path, steps=2).save()
+    trainer(crops, tmp_path, steps=3, save_every=1, evaluate_every=1)
+    for changes, name in (
+        ({"steps": 1}, "settings.steps"),
+        ({"steps": None, "epochs": 1}, "settings.epochs, settings.steps"),
+        ({"batch": 4, "learning_rate": 1.0}, "settings.batch, settings.learning_rate"),
+        ({"augment": AugmentSettings.none()}, "settings.augment.blur_share, "),
+    ):
+        with pytest.raises(RecipeError, match=f"another training, which differs in {name}"):
+            trainer(crops, tmp_path, **{"steps": 2, **changes})
+
+
 def test_an_epoch_goes_through_every_crop_once_in_an_order_of_its_own(crops, tmp_path):
     run = trainer(crops, tmp_path, steps=None, epochs=2, batch=32)
     a_pass = (SHARD_CROPS - 32) // 32

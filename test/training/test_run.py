@@ -1,0 +1,86 @@
+"""What a folder of a run may be continued with; what is refused before anything is made."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from crisp_ros.training.objects import TrainingObject, training_objects
+from crisp_ros.training.recipe import Recipe, RecipeError
+from crisp_ros.training.run import TrainingRun
+from crisp_ros.training.settings import TrainingSettings
+
+RECIPE = Recipe(training=TrainingSettings(steps=4, save_every=2))
+
+
+@pytest.fixture
+def meshes(tmp_path: Path) -> Path:
+    folder = tmp_path / "meshes"
+    folder.mkdir()
+    for name, z in (("brick", 0.1), ("plank", 0.02)):
+        box = trimesh.creation.box((0.2, 0.08, z)).apply_translation((0.0, 0.0, z / 2))
+        box.export(folder / f"{name}.ply")
+    return folder
+
+
+def begin(recipe: Recipe, objects: tuple[TrainingObject, ...], folder: Path) -> TrainingRun:
+    return TrainingRun(recipe, objects, folder / "run")
+
+
+def training(**changes: object) -> Recipe:
+    return dataclasses.replace(RECIPE, training=dataclasses.replace(RECIPE.training, **changes))
+
+
+def test_a_run_may_take_more_steps_and_save_and_evaluate_at_other_times(
+    meshes: Path, tmp_path: Path
+) -> None:
+    objects = training_objects(meshes)
+    begin(RECIPE, objects, tmp_path)
+    begin(RECIPE, training_objects(meshes), tmp_path)
+    begin(training(steps=6, save_every=3, evaluate_every=7), objects, tmp_path)
+    with pytest.raises(RecipeError, match=r"differs in recipe\.training\.steps:"):
+        begin(RECIPE, objects, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "recipe, names",
+    [
+        (training(steps=3), r"recipe\.training\.steps"),
+        (training(steps=None, epochs=9), r"recipe\.training\.epochs, recipe\.training\.steps"),
+        (training(learning_rate=1.0), r"recipe\.training\.learning_rate"),
+        (dataclasses.replace(RECIPE, shards=15), r"recipe\.shards"),
+        (dataclasses.replace(RECIPE, symmetric="auto"), r"recipe\.symmetric"),
+        (
+            dataclasses.replace(
+                RECIPE, shape_codes=dataclasses.replace(RECIPE.shape_codes, steps=9_000)
+            ),
+            r"recipe\.shape_codes\.steps",
+        ),
+    ],
+)
+def test_a_folder_of_another_recipe_is_refused(
+    meshes: Path, tmp_path: Path, recipe: Recipe, names: str
+) -> None:
+    objects = training_objects(meshes)
+    begin(RECIPE, objects, tmp_path)
+    with pytest.raises(RecipeError, match=rf"holds another run, which differs in {names}:"):
+        begin(recipe, objects, tmp_path)
+
+
+def test_a_folder_of_other_units_frames_or_views_is_refused(meshes: Path, tmp_path: Path) -> None:
+    poses = tmp_path / "poses.npz"
+    np.savez(poses, **{"1/0": [[1.0, 0, 0, 0, 0, 0, 1]]})
+    begin(RECIPE, training_objects(meshes, "m", "box"), tmp_path)
+    begin(RECIPE, training_objects(meshes, None, None), tmp_path)
+    for objects, name in (
+        (training_objects(meshes, "cm", "box"), r"objects\.brick\.extents_m"),
+        (training_objects(meshes, "m", "mesh"), r"objects\.brick\.shift_m"),
+        (training_objects(meshes, "m", "box", poses), r"objects\.brick\.observed_poses"),
+        (training_objects(meshes, "m", "box")[:1], r"objects\.plank"),
+    ):
+        with pytest.raises(RecipeError, match=name):
+            begin(RECIPE, objects, tmp_path)
