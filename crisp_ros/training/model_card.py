@@ -89,6 +89,8 @@ def _training(header: Mapping[str, Any]) -> str:
             f"- machine: {machine['cpu']}, {machine['cores']} cores, device {machine['device']},"
             f" PyTorch {machine['torch']}"
         )
+    if "backbone" in header:
+        lines.append(f"- backbone of the model of version {header['backbone']['version']}")
     if "initial" in header:
         lines.append(f"- started from the model of version {header['initial']['version']}")
     if "command" in header:

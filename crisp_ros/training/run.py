@@ -57,10 +57,11 @@ class TrainingRun:
         objects: what to do it for.
         folder: crops, samples, codes and training state; shared by all processes.
         photographs: folder of the recipe's photographs, in the BOP layout, or None.
-        imagenet: folder of ImageNet weights for the compact trunk, or None for random weights.
+        imagenet: folder of ImageNet weights for the compact trunk, or None.
+        backbone: model file whose backbone is taken and nothing else, or None.
         initial: model file to go on from, or None. Where its library has all these objects, decoder
             and their codes stay and backbone and heads are trained further; for other objects its
-            weights are where the training starts.
+            weights are where the training starts. With none of these three all weights are random.
         processes: those that train together.
         report: called with a stage's name and its figures.
         on_progress: called with a stage's name, the number of its steps done and their total; a
@@ -68,10 +69,11 @@ class TrainingRun:
         mapped: renders the crops; see `crisp_ros.cluster.mapping`.
 
     Raises:
-        CheckpointError: the initial model cannot be read.
+        CheckpointError: a model file cannot be read.
         RecipeError: a symmetric object that is not among the objects, photographs without a data
-            set, a batch that the processes cannot share evenly, an initial model of another
-            network, or a folder of another run.
+            set, a batch that the processes cannot share evenly, a model file of another network,
+            more than one source of weights or none for a backbone that is frozen, or a folder of
+            another run.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class TrainingRun:
         folder: Path,
         photographs: Path | None = None,
         imagenet: Path | None = None,
+        backbone: Path | None = None,
         initial: Path | None = None,
         processes: Processes | None = None,
         report: Report = lambda stage, figures: None,
@@ -104,7 +107,9 @@ class TrainingRun:
             raise RecipeError(
                 f"the recipe's photographs {list(recipe.photographs)} need a data set"
             )
-        self._initial = self._initial_model(initial) if initial is not None else None
+        self._check_weights(imagenet, backbone, initial)
+        self._backbone = None if backbone is None else self._model_of(backbone)
+        self._initial = None if initial is None else self._model_of(initial)
         folder.mkdir(parents=True, exist_ok=True)
         if self._processes.is_first:
             self._check_folder()
@@ -254,12 +259,29 @@ class TrainingRun:
             "figures": figures,
             "seconds": self._times.to_json(),
         }
-        if self._initial is not None:
-            before = ("version", "sha256", "recipe", "data")
-            header["initial"] = {key: self._initial.header.get(key) for key in before}
+        for name, source in (("backbone", self._backbone), ("initial", self._initial)):
+            if source is not None:
+                before = ("version", "sha256", "recipe", "data")
+                header[name] = {key: source.header.get(key) for key in before}
         return Model(network, library, json.loads(json.dumps(header)))
 
-    def _initial_model(self, path: Path) -> Model:
+    def _check_weights(
+        self, imagenet: Path | None, backbone: Path | None, initial: Path | None
+    ) -> None:
+        sources = {"imagenet": imagenet, "backbone": backbone, "from": initial}
+        given = [f"--{name}" for name, path in sources.items() if path is not None]
+        if len(given) > 1:
+            raise RecipeError(f"{' and '.join(given)}: weights come from one of them")
+        network = self.recipe.network
+        if imagenet is not None and network != "compact":
+            raise RecipeError(f"{imagenet}: weights of the network compact, not of {network}")
+        if network_config(network).frozen_backbone and not given:
+            raise RecipeError(
+                f"network {network}: its backbone is not trained, so its weights have to come from"
+                " a model file: name one by --backbone, or by --from"
+            )
+
+    def _model_of(self, path: Path) -> Model:
         model = load_model(path)
         design = model.network.config.design
         if design != self.recipe.network:
@@ -283,6 +305,8 @@ class TrainingRun:
         if self.recipe.training.crop_px:
             config = dataclasses.replace(config, crop_size=self.recipe.training.crop_px)
         network = CrispNetwork(config)
+        if self._backbone is not None:
+            network.backbone.load_state_dict(self._backbone.network.backbone.state_dict())
         if self._imagenet is not None:
             load_imagenet_trunk(network.backbone, self._imagenet)
         if self.recipe.training.sdf is not None:
@@ -339,6 +363,7 @@ class TrainingRun:
             "recipe": dataclasses.asdict(self.recipe),
             "objects": {o.name: _identity(o) for o in self.objects},
             "initial": self._initial.header["sha256"] if self._initial else None,
+            "backbone": self._backbone.header["sha256"] if self._backbone else None,
             "imagenet": self._imagenet is not None,
         }
         own = json.loads(json.dumps(own))

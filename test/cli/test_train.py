@@ -82,6 +82,7 @@ def test_figures_go_to_tensorboard(tmp_path: Path) -> None:
         (["--recipe", "absent.yaml"], "absent.yaml"),
         (["--models", "nowhere"], "nowhere"),
         (["--from", "absent.safetensors"], "absent.safetensors"),
+        (["--backbone", "absent.safetensors"], "absent.safetensors"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -60,3 +60,12 @@ def test_a_card_of_photographs_does_not_warn_of_renders():
     header = {**HEADER, "recipe": {**HEADER["recipe"], "shards": 0, "photographs": ["train_real"]}}
     card = model_card(header, "real.safetensors")
     assert "renders alone" not in card and "m away in training" not in card
+
+
+def test_a_card_names_the_models_that_weights_came_from():
+    for name, told in (
+        ("backbone", "backbone of the model of version 0.9"),
+        ("initial", "started from the model of version 0.9"),
+    ):
+        assert told not in model_card(HEADER, "parts.safetensors")
+        assert told in model_card({**HEADER, name: {"version": "0.9"}}, "parts.safetensors")

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 
+from crisp_ros.network.checkpoint import Model, save_model
+from crisp_ros.network.model import CrispNetwork, build_network
 from crisp_ros.training.objects import TrainingObject, training_objects
 from crisp_ros.training.recipe import Recipe, RecipeError
 from crisp_ros.training.run import TrainingRun
@@ -84,3 +87,47 @@ def test_a_folder_of_other_units_frames_or_views_is_refused(meshes: Path, tmp_pa
     ):
         with pytest.raises(RecipeError, match=name):
             begin(RECIPE, objects, tmp_path)
+
+
+def write_model(path: Path) -> CrispNetwork:
+    torch.manual_seed(7)
+    network = build_network("compact")
+    save_model(path, Model(network, None, {"version": "2.0.0"}), torch.float32)
+    return network
+
+
+def test_a_backbone_comes_without_the_heads_and_the_decoder_of_its_model(
+    meshes: Path, tmp_path: Path
+) -> None:
+    given = write_model(tmp_path / "other.safetensors").state_dict()
+    objects = training_objects(meshes)
+    run = TrainingRun(RECIPE, objects, tmp_path / "run", backbone=tmp_path / "other.safetensors")
+    torch.manual_seed(1)
+    network = run._network()
+    assert network.crop_size == RECIPE.training.crop_px
+    for name, value in network.state_dict().items():
+        is_given = torch.equal(value, given[name])
+        assert is_given == name.startswith("backbone.") or value.unique().numel() == 1, name
+    with pytest.raises(RecipeError, match="differs in backbone:"):
+        begin(RECIPE, objects, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "network, sources, complaint",
+    [
+        ("dinov2_vits14", (), "name one by --backbone, or by --from"),
+        ("dinov2_vits14", ("backbone",), "network compact, but the recipe's is dinov2_vits14"),
+        ("dinov2_vits14", ("imagenet",), "weights of the network compact, not of dinov2_vits14"),
+        ("compact", ("backbone", "initial"), "--backbone and --from: weights come from one"),
+        ("compact", ("imagenet", "initial"), "--imagenet and --from: weights come from one"),
+    ],
+)
+def test_weights_come_from_one_source_that_fits_the_network(
+    meshes: Path, tmp_path: Path, network: str, sources: tuple[str, ...], complaint: str
+) -> None:
+    write_model(tmp_path / "other.safetensors")
+    recipe = dataclasses.replace(RECIPE, network=network)
+    given = dict.fromkeys(sources, tmp_path / "other.safetensors")
+    with pytest.raises(RecipeError, match=complaint):
+        TrainingRun(recipe, training_objects(meshes), tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()
