@@ -334,10 +334,16 @@ class CrispNode(LifecycleNode):
             if left_out is not None:
                 self._leave_out(numbered, left_out)
 
+    def _outdated(self, received: Received) -> LeftOut | None:
+        """Why nobody wants a frame's answer any more, if so."""
+        if received.run == self._inputs.run:
+            return None
+        return LeftOut.JUMPED if self._inputs.is_listening else LeftOut.STOPPED
+
     def _estimated(self, received: Received) -> LeftOut | None:
         """Estimates a frame and publishes all about it; why not, where it could not."""
-        if received.run != self._inputs.run:
-            return LeftOut.JUMPED  # while it waited
+        if (outdated := self._outdated(received)) is not None:
+            return outdated  # while it waited
         parameters = self._parameters_set.values
         messages, header = received.messages, received.messages.rgb.header
         names = {**self._inputs.label_names, **label_names(parameters.label_names)}
@@ -357,11 +363,11 @@ class CrispNode(LifecycleNode):
         settings = estimator_settings(parameters, self._estimator.settings, with_covariance)
         self._estimator.settings = settings
         with self._self_training.estimating():
-            trace = self._estimator.trace(frame, lambda: received.run != self._inputs.run)
+            trace = self._estimator.trace(frame, lambda: self._outdated(received) is not None)
         stage_ms.update(trace.estimate.stage_ms)
         self._diagnostics.model.values["version"] = trace.estimate.model_version
-        if received.run != self._inputs.run:
-            return LeftOut.JUMPED  # meanwhile
+        if (outdated := self._outdated(received)) is not None:
+            return outdated  # meanwhile
         start = time.perf_counter()
         try:
             tracked = self._tracking.update(header, frame, trace, names, parameters)

@@ -121,6 +121,11 @@ class Inputs:
         self._calibrations.clear()
         self._used = None
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether it is subscribed."""
+        return bool(self._subscriptions)
+
     def _topics(self, parameters: Parameters) -> dict[str, tuple[type, str]]:
         """Type and resolved topic of each input; image_transport adds to names after remapping."""
         transports = {

@@ -37,7 +37,7 @@ class LeftOut(Enum):
 
 
 # Causes for which a frame ends whose estimation may have begun.
-_ENDS_WORK = {LeftOut.JUMPED, LeftOut.FAILED, LeftOut.PLACELESS}
+_ENDS_WORK = {LeftOut.JUMPED, LeftOut.STOPPED, LeftOut.FAILED, LeftOut.PLACELESS}
 
 
 class Awaited(NamedTuple):

@@ -89,7 +89,7 @@ class FakeEstimator:
 
     The red value of the image's first pixel goes into the shape codes, so that a publisher can
     change the shapes; where the green one is odd, the symmetric object is turned by half a turn. A
-    frame whose first pixel is (0, 0, 1) makes it fail.
+    frame whose first pixel is (0, 0, 1) makes it fail, with (0, 0, 2) it takes until it is stopped.
     """
 
     model_version = "fake-1"
@@ -116,6 +116,8 @@ class FakeEstimator:
         red, green, blue = frame.rgb[0, 0].tolist()
         if blue == 1:
             raise RuntimeError("the fake fails when asked to")
+        while blue == 2 and not stopped():
+            time.sleep(0.01)
         objects, rejected = [], []
         for label in np.unique(frame.labels[frame.labels > 0]).tolist():
             v, u = np.nonzero((frame.labels == label) & (frame.depth > 0))

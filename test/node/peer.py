@@ -72,12 +72,12 @@ class Peer:
         """Whether the node's services can be called."""
         return all(c.service_is_ready() for c in (self._change, self._state, self._set))
 
-    def call(self, client: Any, request: Any) -> Any:
-        """A service's answer; asked for twice, as one that is sent before the two have wholly
-        discovered each other is lost."""
+    def call(self, client: Any, request: Any, again: bool = False) -> Any:
+        """A service's answer. One that is sent before the two have wholly discovered each other is
+        lost: where asking twice does no harm, `again` asks again."""
         self.wait(client.service_is_ready)
         futures = [client.call_async(request)]
-        if not spin_until(self.node, futures[0].done, PATIENCE_S / 2):
+        if again and not spin_until(self.node, futures[0].done, PATIENCE_S / 2):
             futures.append(client.call_async(request))
         self.wait(lambda: any(future.done() for future in futures))
         return next(future.result() for future in futures if future.done())
@@ -89,7 +89,7 @@ class Peer:
 
     def state(self) -> str:
         """The node's lifecycle state."""
-        return self.call(self._state, GetState.Request()).current_state.label
+        return self.call(self._state, GetState.Request(), again=True).current_state.label
 
     def start(self) -> None:
         """Brings the node up."""
@@ -109,7 +109,8 @@ class Peer:
     def set_parameters(self, **values: Any) -> list[str]:
         """Sets parameters; the reasons for which they were refused."""
         parameters = [Parameter(n, value=v).to_parameter_msg() for n, v in values.items()]
-        results = self.call(self._set, SetParameters.Request(parameters=parameters)).results
+        request = SetParameters.Request(parameters=parameters)
+        results = self.call(self._set, request, again=True).results
         return [r.reason for r in results if not r.successful]
 
     def send(self, scene: Scene, step_ns: int = 100_000_000) -> Header:

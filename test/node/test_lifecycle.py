@@ -72,6 +72,23 @@ def test_a_node_may_be_shut_down_before_it_is_configured() -> None:
         assert peer.diagnosis("lifecycle", "finalized").level == DiagnosticStatus.OK
 
 
+def test_a_frame_in_work_is_given_up_and_counted_as_deactivated() -> None:
+    with graph(FAKE_NODE) as (peer, _):
+        peer.activate()
+        endless = Scene()
+        endless.rgb.data[2] = 2
+        peer.send(endless)
+
+        def fates(message: str) -> dict[str, str]:
+            return {v.key: v.value for v in peer.diagnosis("frames", message).values}
+
+        while fates("")["in work"] != "1":
+            pass
+        assert peer.transition(Transition.TRANSITION_DEACTIVATE)
+        told = fates("0 frames estimated, 1 left out")
+        assert (told["deactivated"], told["from before a time jump"]) == ("1", "0")
+
+
 def test_cleanup_forgets_the_switched_off_stream_and_the_names_of_labels() -> None:
     with graph(FAKE_NODE) as (peer, _):
         named = peer.node.create_publisher(LabelInfo, "/label_info", LATCHED)
