@@ -36,6 +36,7 @@ from crisp_ros.data.files import (
     read_rgb,
     read_uint16,
     rigid,
+    spelled_number,
 )
 
 __all__ = [
@@ -242,7 +243,10 @@ def _read_scenes(folder: Path) -> dict[int, _Scene]:
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected scenes in it (000001, ...)")
     scenes = {}
-    for path in sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isdigit()):
+    for path in sorted(p for p in folder.iterdir() if p.is_dir()):
+        scene_id = spelled_number(path.name)
+        if scene_id is None:
+            continue
         camera_path, pose_path = path / "scene_camera.json", path / "scene_gt.json"
         poses = {
             _image_id(key, pose_path): _poses(entries, f"{pose_path}: image {key}")
@@ -257,7 +261,7 @@ def _read_scenes(folder: Path) -> dict[int, _Scene]:
                 raise DatasetError(f"{camera_path}: no camera for image {image_id}")
         info_path = path / "scene_gt_info.json"
         info = read_json(info_path, dict) if info_path.is_file() else {}
-        scenes[int(path.name)] = _Scene(path, cameras, poses, info)
+        scenes[scene_id] = _Scene(path, cameras, poses, info)
     if not scenes:
         raise DatasetError(f"{folder}: no scene in it; expected folders named 000001, ...")
     return scenes
@@ -294,6 +298,7 @@ def _motions(entries: list[Any], kind: str, where: str) -> NDArray[np.float64]:
 
 
 def _image_id(key: str, path: Path) -> int:
-    if not key.isdigit():
+    image_id = spelled_number(key)
+    if image_id is None:
         raise DatasetError(f"{path}: expected image ids as keys, got {key!r}")
-    return int(key)
+    return image_id

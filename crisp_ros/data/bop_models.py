@@ -13,7 +13,7 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from crisp_ros.data.files import DatasetError, array, number, read_json, rigid
+from crisp_ros.data.files import DatasetError, array, number, read_json, rigid, spelled_number, text
 from crisp_ros.data.meshes import load_mesh
 
 MM = 1e-3  # the layout's unit in metres
@@ -70,18 +70,19 @@ def read_models(folder: Path) -> dict[int, BopModel]:
     models = {}
     for key, entry in read_json(info_path, dict).items():
         where = f"{info_path}: model {key}"
-        if not key.isdigit():
+        obj_id = spelled_number(key)
+        if obj_id is None:
             raise DatasetError(f"{where}: expected object ids as keys")
-        path = folder / f"obj_{int(key):06d}.ply"
+        path = folder / f"obj_{obj_id:06d}.ply"
         if not path.is_file():
             raise DatasetError(f"{path}: no such file, but {info_path} lists model {key}")
         lower = np.array([number(entry, f"min_{axis}", where) for axis in "xyz"]) * MM
         size = np.array([number(entry, f"size_{axis}", where) for axis in "xyz"]) * MM
         if (size < 0.0).any() or (diameter_m := number(entry, "diameter", where) * MM) <= 0.0:
             raise DatasetError(f"{where}: expected sizes and a diameter that are positive")
-        models[int(key)] = BopModel(
-            obj_id=int(key),
-            name=str(entry.get("name", path.stem)),
+        models[obj_id] = BopModel(
+            obj_id=obj_id,
+            name=text(entry, "name", path.stem, where),
             path=path,
             diameter_m=diameter_m,
             lower=lower,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ def read_text(path: Path) -> str:
 
 def read_json(path: Path, kind: type) -> Any:
     """Reads a JSON file whose top level is a `kind`. Raises DatasetError."""
-    text = read_text(path)
+    raw = read_text(path)
     try:
-        content = json.loads(text)
+        content = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(content, kind):
@@ -45,7 +46,7 @@ def array(
     """The finite numbers `entry[key]` in a shape. Raises DatasetError that begins with `where`."""
     try:
         values = np.asarray(entry[key], dtype=np.float64).reshape(shape)
-    except (KeyError, IndexError, TypeError, ValueError):
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         values = None
     if values is None or not np.isfinite(values).all():
         count = f"{int(np.prod(shape))} " if -1 not in shape else ""
@@ -64,6 +65,19 @@ def integer(entry: Any, key: str | int, where: str | Path) -> int:
     if value != int(value):
         raise DatasetError(f"{where}: {key}: expected a whole number, got {value:g}")
     return int(value)
+
+
+def spelled_number(word: str) -> int | None:
+    """The whole number from 0 on that a key or a file name spells; None where it spells none."""
+    return int(word) if re.fullmatch("[0-9]{1,18}", word) else None
+
+
+def text(entry: Any, key: str, default: str, where: str | Path) -> str:
+    """The text `entry[key]`, the default where it is absent. Raises DatasetError."""
+    value = entry.get(key, default) if isinstance(entry, dict) else None
+    if not isinstance(value, str):
+        raise DatasetError(f"{where}: {key}: expected a text")
+    return value
 
 
 def rigid(motions: NDArray[np.float64], where: str) -> NDArray[np.float64]:

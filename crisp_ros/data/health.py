@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crisp_ros.data.bop import BopDataset, BopFrame, BopImage
-from crisp_ros.data.files import DatasetError
+from crisp_ros.data.files import DatasetError, spelled_number
 from crisp_ros.data.meshes import MeshError
 from crisp_ros.data.nocs import SUBSETS, NocsDataset, subset_folder
 from crisp_ros.data.spe3r import Spe3rDataset
@@ -109,7 +109,10 @@ def _bop_splits(folder: Path) -> list[str]:
 
 
 def _has_scenes(folder: Path) -> bool:
-    return any(p.is_dir() and p.name.isdigit() and len(p.name) == 6 for p in folder.iterdir())
+    return any(
+        p.is_dir() and len(p.name) == 6 and spelled_number(p.name) is not None
+        for p in folder.iterdir()
+    )
 
 
 def _bop_models(dataset: BopDataset) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import trimesh
 from numpy.typing import ArrayLike, NDArray
+
+from crisp_ros.data.files import read_json, text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,17 +65,18 @@ def mesh_files(folder: Path) -> dict[str, Path]:
 
     Raises:
         MeshError: no mesh, or two of one name.
+        DatasetError: models_info.json is malformed.
     """
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in _READABLE)
     if not paths:
         raise MeshError(f"{folder}: no meshes ({', '.join(_READABLE)})")
     info_path = folder / "models_info.json"
-    info = json.loads(info_path.read_text()) if info_path.is_file() else {}
+    info = read_json(info_path, dict) if info_path.is_file() else {}
     named: dict[str, Path] = {}
     for path in paths:
-        number = "".join(filter(str.isdigit, path.stem))
-        entry = info.get(str(int(number)), {}) if number else {}
-        name = str(entry.get("name", path.stem))
+        number = "".join(filter(str.isdecimal, path.stem))
+        key = str(int(number)) if number else ""
+        name = text(info.get(key, {}), "name", path.stem, f"{info_path}: model {key}")
         if name in named:
             raise MeshError(f"{folder}: {named[name].name} and {path.name} are both named {name}")
         named[name] = path

@@ -173,7 +173,7 @@ def _field(
         raise DatasetError(f"{path}: expected a field {' or '.join(keys)}")
     try:
         values = np.asarray(content[key], np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         values = np.full(1, np.nan)
     if values.size == 0 and 0 in np.abs(shape):
         values = values.reshape(shape)

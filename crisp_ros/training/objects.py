@@ -69,6 +69,7 @@ def training_objects(
 
     Raises:
         MeshError: no meshes, or one that cannot be read.
+        DatasetError: models_info.json is malformed.
     """
     return _read(mesh_files(folder), folder, units, origin, observed_poses, on_object)
 
@@ -125,7 +126,7 @@ def _read(
     objects = []
     for name, path in files.items():
         mesh = read_object_mesh(path, units, origin=origin, wrap=True)
-        number = int("".join(filter(str.isdigit, path.stem)) or 0)
+        number = int("".join(filter(str.isdecimal, path.stem)) or 0)
         objects.append(_object(name, path, mesh, observed.get(number)))
         on_object(len(objects), len(files))
     return tuple(objects)

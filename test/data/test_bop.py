@@ -266,7 +266,17 @@ FLAWS = {
         SCENE + "scene_gt.json", lambda c: c["3"][0].update(cam_t_m2c=[0, 0])
     ),
     "image 3: obj_id": edit(SCENE + "scene_gt.json", lambda c: c["3"][0].pop("obj_id")),
-    "image ids as keys": edit(SCENE + "scene_gt.json", lambda c: c.update(first=[])),
+    "image 3: depth_scale: expected 1 finite": edit(
+        SCENE + "scene_camera.json", lambda c: c["3"].update(depth_scale=10**400)
+    ),
+    "image ids as keys, got '²'": edit(SCENE + "scene_gt.json", lambda c: c.update({"²": []})),
+    "model ²: expected object ids": edit(
+        "models/models_info.json", lambda c: c.update({"²": c.pop("1")})
+    ),
+    "model 1: name: expected a text": edit(
+        "models/models_info.json", lambda c: c["1"].update(name=["box"])
+    ),
+    "image ids as keys, got 'first'": edit(SCENE + "scene_gt.json", lambda c: c.update(first=[])),
     "no camera for image 12": edit(SCENE + "scene_camera.json", lambda c: c.pop("12")),
     "image 3: cam_K: expected 9": edit(
         SCENE + "scene_camera.json", lambda c: c["3"].update(cam_K=[1, 2, 3])

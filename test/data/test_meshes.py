@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import trimesh
 
+from crisp_ros.data.files import DatasetError
 from crisp_ros.data.meshes import (
     MeshError,
     load_mesh,
+    mesh_files,
     signed_distance,
     surface_samples,
     texture_image,
@@ -105,6 +107,31 @@ def test_a_unit_must_be_a_length(tmp_path: Path) -> None:
     trimesh.creation.box().export(tmp_path / "box.ply")
     with pytest.raises(MeshError, match="positive length"):
         load_mesh(tmp_path / "box.ply", unit_m=0.0)
+
+
+def test_meshes_are_named_by_models_info_else_by_their_files(tmp_path: Path) -> None:
+    for name in ("obj_000001.ply", "obj_000002.ply", "cup.ply"):
+        trimesh.creation.box().export(tmp_path / name)
+    (tmp_path / "models_info.json").write_text('{"1": {"name": "box"}, "2": {}}')
+    assert {name: path.name for name, path in mesh_files(tmp_path).items()} == {
+        "box": "obj_000001.ply", "obj_000002": "obj_000002.ply", "cup": "cup.ply",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text, cause",
+    [
+        ('{"1": {"diameter"', "not readable as JSON"),
+        ("[1]", "expected a JSON dict"),
+        ('{"1": 3}', "model 1: name: expected a text"),
+        ('{"1": {"name": 3}}', "model 1: name: expected a text"),
+    ],
+)
+def test_a_malformed_models_info_is_named(tmp_path: Path, text: str, cause: str) -> None:
+    trimesh.creation.box().export(tmp_path / "obj_000001.ply")
+    (tmp_path / "models_info.json").write_text(text)
+    with pytest.raises(DatasetError, match=f"models_info.json: {cause}"):
+        mesh_files(tmp_path)
 
 
 def test_slivers_and_flaps_are_dropped_and_seams_welded() -> None:

@@ -163,6 +163,7 @@ FLAWS = {
     "expected a rotation matrix": annotate(lambda c: c["gt_RTs"].__setitem__((0, 0, 0), 9.0)),
     "gt_class_ids: expected .1, 6, 5.": annotate(lambda c: c["gt_class_ids"].sort()),
     "gt_scales: expected positive": annotate(lambda c: c["gt_scales"].__imul__(0)),
+    "gt_scales: expected finite numbers": annotate(lambda c: c.update(gt_scales=10**400)),
     "handle_visibility: expected finite numbers": annotate(
         lambda c: c.update(handle_visibility=None)
     ),

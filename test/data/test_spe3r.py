@@ -102,6 +102,9 @@ FLAWS = {
     "entry 1: r_Vo2To_vbs_true": edit(
         SAT + "labels.json", lambda c: c[1].pop("r_Vo2To_vbs_true")
     ),
+    "entry 0: r_Vo2To_vbs_true: expected 3 finite": edit(
+        SAT + "labels.json", lambda c: c[0].update(r_Vo2To_vbs_true=[10**400, 0, 0])
+    ),
     "model_normalized.obj: no such file": remove(SAT + "models/model_normalized.obj"),
     "images/img000002.jpg: expected an image": remove(SAT + f"images/{IMAGE}.jpg"),
     "images/img000002.jpg: 5 x 4 pixels": paint(
