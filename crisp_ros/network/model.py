@@ -118,10 +118,12 @@ class _Parts(NamedTuple):
 
 
 class _Design(NamedTuple):
-    """The default settings of a named network and how its own parts are built from settings."""
+    """The default settings of a named network, how its own parts are built from settings, and what
+    the side of its crops has to be a multiple of."""
 
     settings: Mapping[str, Any]
     parts: Callable[[NetworkConfig], _Parts]
+    crop_multiple: int = 1
 
 
 def _dinov2_parts(config: NetworkConfig) -> _Parts:
@@ -145,6 +147,7 @@ _DESIGNS: dict[str, _Design] = {
             "frozen_backbone": True,
         },
         _dinov2_parts,
+        DinoV2.patch,
     ),
     "compact": _Design(
         {
@@ -157,6 +160,7 @@ _DESIGNS: dict[str, _Design] = {
             "frozen_backbone": False,
         },
         _compact_parts,
+        2,
     ),
 }
 
@@ -218,15 +222,28 @@ def network_names() -> tuple[str, ...]:
     return tuple(_DESIGNS)
 
 
+def crop_multiple(name: str) -> int:
+    """What the side of a named network's crops has to be a multiple of, px.
+
+    Raises:
+        ValueError: no network has this name.
+    """
+    return _design(name).crop_multiple
+
+
 def network_config(name: str) -> NetworkConfig:
     """The default settings of a named network.
 
     Raises:
         ValueError: no network has this name.
     """
+    return NetworkConfig(design=name, **_design(name).settings)
+
+
+def _design(name: str) -> _Design:
     if name not in _DESIGNS:
         raise ValueError(f"unknown network {name!r}: expected one of {network_names()}")
-    return NetworkConfig(design=name, **_DESIGNS[name].settings)
+    return _DESIGNS[name]
 
 
 def build_network(name: str) -> CrispNetwork:

@@ -42,6 +42,12 @@ class ScatterSettings:
     roll_noise_deg: float = 20.0
     tilt_noise_deg: float = 17.0
 
+    def __post_init__(self) -> None:
+        for name in ("objects", "distance_m", "focal_px"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} is {low, high}: expected two positive ends of a range")
+
 
 def viewpoints(
     mesh: trimesh.Trimesh, observed_poses: NDArray[np.float64] | None = None

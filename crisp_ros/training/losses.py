@@ -10,6 +10,8 @@ from torch import Tensor
 
 from crisp_ros.network.decoder import ShapeDecoder
 
+from .limits import at_least
+
 
 @dataclass(frozen=True)
 class SdfLossWeights:
@@ -26,6 +28,9 @@ class SdfLossWeights:
     eikonal: float = 50.0
     off_surface_from_m: float = 0.03
     eikonal_stride: int = 1
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "eikonal_stride")
 
 
 def pnc_loss(

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from crisp_ros.network.model import network_names
+from crisp_ros.network.model import crop_multiple, network_names
 from crisp_ros.synthesis.crop_set import CROP_PX, SHARD_CROPS
 from crisp_ros.synthesis.renderers import RENDERERS, RendererName
 from crisp_ros.synthesis.scenes import ScatterSettings
 
-from .augment import AugmentSettings
-from .losses import SdfLossWeights
-from .settings import JointSdfSettings, TrainingSettings
+from .limits import at_least
+from .settings import TrainingSettings
 from .shape_codes import ShapeCodeSettings
 
 
@@ -45,7 +46,7 @@ class Recipe:
             layout nocs, whose objects have a diagonal of 1, a part of the diagonal.
 
     Raises:
-        ValueError: an unknown network, or too few crops.
+        ValueError: an unknown network, a number out of its range, or too few crops.
     """
 
     network: str = "compact"
@@ -74,8 +75,16 @@ class Recipe:
             raise ValueError(f"renderer {self.renderer!r}: expected one of {RENDERERS}")
         if self.layout not in ("bop", "spe3r", "nocs"):
             raise ValueError(f"layout {self.layout!r}: expected bop, spe3r or nocs")
-        if self.shards + len(self.photographs) < 1 or self.shard_crops < 1 or self.stored_px < 1:
+        at_least(self, 0, "shards", "seed", "shape_head_steps")
+        at_least(self, 1, "shard_crops", "stored_px")
+        if self.shards + len(self.photographs) < 1:
             raise ValueError("expected at least one shard or split of photographs")
+        multiple = crop_multiple(self.network)
+        if self.training.crop_px % multiple:
+            raise ValueError(
+                f"training: crop_px is {self.training.crop_px}: expected a multiple of {multiple}"
+                f" for the network {self.network}"
+            )
         crops, training = self.shards * self.shard_crops, self.training
         if not self.photographs and crops < training.held_out_crops + training.batch:
             raise ValueError(
@@ -88,11 +97,11 @@ def load_recipe(path: Path) -> Recipe:
     """Reads a YAML recipe whose keys are the fields of `Recipe` and of its parts.
 
     Raises:
-        RecipeError: not YAML, an unknown field, or a value out of its range.
+        RecipeError: not YAML, an unknown field, or a value of another type or out of its range.
     """
     try:
         values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not YAML: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: expected a mapping of recipe fields")
@@ -102,30 +111,59 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: {error}") from error
 
 
-_PARTS = {
-    "scatter": ScatterSettings,
-    "shape_codes": ShapeCodeSettings,
-    "decoder_refinement": ShapeCodeSettings,
-    "training": TrainingSettings,
-    "sdf": JointSdfSettings,
-    "augment": AugmentSettings,
-    "weights": SdfLossWeights,
-}
-
-
-def _from_values(kind: type, values: Any) -> Any:
+def _from_values(kind: type, values: Any, where: str = "") -> Any:
+    """A settings class made of the values of a mapping, each checked against its field's type."""
     if not isinstance(values, dict):
-        raise TypeError(f"expected fields of {kind.__name__}, got {values!r}")
-    names = {f.name for f in dataclasses.fields(kind)}
-    unknown = sorted(set(values) - names)
+        raise TypeError(f"{where}expected fields of {kind.__name__}, got {values!r}")
+    hints = get_type_hints(kind)
+    unknown = sorted(str(name) for name in set(values) - set(hints))
     if unknown:
-        raise TypeError(f"unknown fields {unknown} of {kind.__name__}; known: {sorted(names)}")
-    parts = {
-        name: _from_values(_PARTS[name], value)
-        if name in _PARTS and value is not None
-        else tuple(value)
-        if isinstance(value, list)
-        else value
-        for name, value in values.items()
-    }
-    return kind(**parts)
+        known = sorted(hints)
+        raise TypeError(f"{where}unknown fields {unknown} of {kind.__name__}; known: {known}")
+    fields = {name: _typed(hints[name], value, name, where) for name, value in values.items()}
+    try:
+        return kind(**fields)
+    except ValueError as error:
+        raise ValueError(f"{where}{error}") from error
+
+
+def _typed(hint: Any, value: Any, name: str, where: str) -> Any:
+    """A value of YAML as a field of this type holds it."""
+    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    part = next((c for c in choices if dataclasses.is_dataclass(c)), None)
+    if part is not None and not (value is None and NoneType in choices):
+        return _from_values(part, value, f"{where}{name}: ")
+    for choice in choices:
+        try:
+            return _plain(choice, value)
+        except TypeError:
+            continue
+    expected = " or ".join(_described(choice) for choice in choices)
+    raise TypeError(f"{where}{name} is {value!r}: expected {expected}")
+
+
+def _plain(kind: Any, value: Any) -> Any:
+    """A value as this kind of it, which is not a part of its own; TypeError where it is none."""
+    if get_origin(kind) is tuple and isinstance(value, list):
+        kinds = get_args(kind)
+        if kinds[-1] is Ellipsis:
+            kinds = kinds[:1] * len(value)
+        if len(kinds) == len(value):
+            return tuple(map(_plain, kinds, value))
+    elif kind is float:
+        if type(value) in (int, float) and math.isfinite(value):
+            return float(value)
+    elif type(value) is (str if get_origin(kind) is Literal else kind):
+        return value  # which words there are the class itself knows
+    raise TypeError
+
+
+def _described(kind: Any) -> str:
+    kinds = get_args(kind)
+    if get_origin(kind) is Literal:
+        return " or ".join(kinds)
+    if get_origin(kind) is tuple:
+        each = "words" if kinds[0] is str else "numbers"
+        return f"a list of {each}" if kinds[-1] is Ellipsis else f"a list of {len(kinds)} {each}"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+    return {**names, NoneType: "null"}[kind]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .augment import AugmentSettings
+from .limits import at_least
 from .losses import SdfLossWeights
 
 
@@ -25,6 +26,9 @@ class JointSdfSettings:
     near_points: int = 1500
     volume_points: int = 4000
     weights: SdfLossWeights = SdfLossWeights()
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "surface_points", "near_points", "volume_points")
 
 
 @dataclass(frozen=True)
@@ -81,18 +85,14 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("training: expected either steps or epochs")
+            raise ValueError("expected either steps or epochs")
         if self.optimiser not in ("adam", "adamw"):
-            raise ValueError(f"training: optimiser {self.optimiser!r}: expected adam or adamw")
+            raise ValueError(f"optimiser {self.optimiser!r}: expected adam or adamw")
         if self.schedule not in ("constant", "cosine", "restarts"):
-            raise ValueError(
-                f"training: schedule {self.schedule!r}: expected constant, cosine or restarts"
-            )
+            raise ValueError(f"schedule {self.schedule!r}: expected constant, cosine or restarts")
         counts = ("steps", "epochs", "batch", "restart_every", "restart_factor", "held_out_crops")
-        for name in (*counts, "evaluate_every", "save_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"training: {name} is {value}: expected at least 1")
+        at_least(self, 1, *counts, "evaluate_every", "save_every")
+        at_least(self, 0, "crop_px", "learning_rate", "weight_decay", "warmup")
 
     def total_steps(self, crops: int) -> int:
         """Steps of the whole training on so many crops that are trained on."""

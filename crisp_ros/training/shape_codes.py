@@ -11,6 +11,7 @@ from torch import Tensor
 
 from crisp_ros.network.decoder import ShapeDecoder
 
+from .limits import at_least
 from .losses import SdfLossWeights, sdf_loss
 from .sdf_samples import SdfSamples
 
@@ -31,6 +32,11 @@ class ShapeCodeSettings:
     learning_rate: float = 2e-3
     code_noise: float = 0.02
     weights: SdfLossWeights = SdfLossWeights(off_surface=0.0, eikonal_stride=5)
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "surface_points", "near_points", "volume_points", "candidates")
+        at_least(self, 1, *counts)
+        at_least(self, 0, "learning_rate")
 
 
 def neutral_codes(decoder: ShapeDecoder, count: int, noise: float, seed: int) -> Tensor:

@@ -78,6 +78,27 @@ def test_ycbv_syn_learns_from_4200_renders() -> None:
         ("shards: 0", "at least one shard or split"),
         ("layout: coco", "expected bop, spe3r or nocs"),
         ("symmetric: bowl", "a list of names, or auto"),
+        ("symmetric: 3", "symmetric is 3: expected a list of words or auto"),
+        ("seed: 1.5", "seed is 1.5: expected a whole number"),
+        ("seed: -1", "seed is -1: expected at least 0"),
+        ("first_layer_gain: .nan", "first_layer_gain is nan: expected a number"),
+        ("scatter: {objects: 6}", "scatter: objects is 6: expected a list of 2 numbers"),
+        ("scatter: {objects: [9, 6]}", r"scatter: objects is \(9, 6\): expected two positive ends"),
+        ("shape_codes: {steps: 0}", "shape_codes: steps is 0: expected at least 1"),
+        (
+            "training: {steps: 1, augment: {scale: 1.0}}",
+            "training: augment: scale is 1.0: expected a list of 2 numbers",
+        ),
+        (
+            "training: {steps: 1, augment: {scale: [1.0, x]}}",
+            r"training: augment: scale is \[1.0, 'x'\]: expected a list of 2 numbers",
+        ),
+        ("training: {steps: 1, clip_norm: yes}", "clip_norm is True: expected a number or null"),
+        ("training: {steps: 1, learning_rate: 1e-3}", "learning_rate is '1e-3': expected a number"),
+        ("training: {steps: 1, frozen: backbone.}", "frozen is 'backbone.': expected a list of"),
+        ("training: {steps: 1, bfloat16: 1}", "bfloat16 is 1: expected true or false"),
+        ("training: {steps: 1, crop_px: 33}", "crop_px is 33: expected a multiple of 2"),
+        ("{shards: 1, shard_crops: 8}", "8 crops in all shards: .* beside the 1024"),
     ],
 )
 def test_a_recipe_that_cannot_be_used_is_named(tmp_path: Path, text: str, complaint: str) -> None:
@@ -86,6 +107,13 @@ def test_a_recipe_that_cannot_be_used_is_named(tmp_path: Path, text: str, compla
     with pytest.raises(RecipeError, match=complaint) as raised:
         load_recipe(path)
     assert str(path) in str(raised.value)
+
+
+def test_a_recipe_that_is_not_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match="not YAML"):
+        load_recipe(path)
 
 
 def tiny(recipe: Recipe, names: tuple[str, ...]) -> Recipe:

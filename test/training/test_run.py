@@ -126,7 +126,7 @@ def test_weights_come_from_one_source_that_fits_the_network(
     meshes: Path, tmp_path: Path, network: str, sources: tuple[str, ...], complaint: str
 ) -> None:
     write_model(tmp_path / "other.safetensors")
-    recipe = dataclasses.replace(RECIPE, network=network)
+    recipe = dataclasses.replace(training(crop_px=0), network=network)
     given = dict.fromkeys(sources, tmp_path / "other.safetensors")
     with pytest.raises(RecipeError, match=complaint):
         TrainingRun(recipe, training_objects(meshes), tmp_path / "run", **given)
