@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scenes", type=count, default=8, help="rendered tables, two images each (default: 8)"
     )
     parser.add_argument(
-        "--seed", type=int, help="of all trainings (default: the recipe's): shows their luck"
+        "--seed", type=count, help="of all trainings (default: the recipe's): shows their luck"
     )
     parser.add_argument(
         "--passes",
