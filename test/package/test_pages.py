@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,3 +75,22 @@ def test_launch_files_have_the_arguments_of_the_pages() -> None:
         assert set(given) <= literals, (file, given)
         found += len(given)
     assert found > 5
+
+
+def test_the_training_ablation_on_its_page_is_that_of_the_results() -> None:
+    results = [
+        json.loads((ROOT / "docs" / "results" / f"ablation_training{seed}.json").read_text())
+        for seed in ("", "_seed_6")
+    ]
+    page, place = TEXTS[ROOT / "docs" / "training.md"], 0
+    for row, other in zip(*(result["rows"] for result in results), strict=True):
+        cells = [row["name"]]
+        for one in (row, other):
+            cells += [_curve(one["auc_add_s"]), f"{one['certified_share']:.0%}".replace("%", " %")]
+        cells.insert(3, _curve(row["auc_e_shape"]))
+        place = page.index(f" | {' | '.join(cells)} | {row['paper']} |", place) + 1
+    assert f"{results[0]['rows'][0]['instances']} objects in {results[0]['images']} " in page
+
+
+def _curve(areas: dict[str, float]) -> str:
+    return " / ".join(f"{value:.2f}" for value in areas.values())
