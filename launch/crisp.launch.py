@@ -13,7 +13,12 @@ from launch_ros.actions import LifecycleNode, Node
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 CONFIG = Path(__file__).parents[1] / "config"
-FASTDDS_PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
+# Of the processes that it starts, unless they are set. glibc gives each thread a heap of its own,
+# which keeps what the largest images took there once: two for all save a tenth of the memory.
+ENVIRONMENT = {
+    "FASTRTPS_DEFAULT_PROFILES_FILE": str(CONFIG / "fastdds_shm.xml"),
+    "MALLOC_ARENA_MAX": "2",
+}
 
 # Launch arguments that name the topics of inputs, with the names that the node gives them.
 TOPICS = {
@@ -166,9 +171,9 @@ def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch` starts."""
     entities: list[LaunchDescriptionEntity] = [*ARGUMENTS]
-    if not os.environ.get(FASTDDS_PROFILES):
-        profiles = str(CONFIG / "fastdds_shm.xml")
-        entities.append(SetEnvironmentVariable(FASTDDS_PROFILES, profiles))
+    for name, value in ENVIRONMENT.items():
+        if not os.environ.get(name):
+            entities.append(SetEnvironmentVariable(name, value))
     entities.append(OpaqueFunction(function=estimator))
     shown = IfCondition(LaunchConfiguration("viewer"))
     entities.append(OpaqueFunction(function=viewer, condition=shown))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -19,7 +17,6 @@ _PATIENCE_S = 1.0
 # Python lets a thread go on for so long while another one waits. Its default of 5 ms passes between
 # the last image of a frame and the estimation's begin.
 _SWITCH_S = 0.0005
-_M_ARENA_MAX, _HEAPS = -8, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +48,6 @@ def run(
     One thread serves all callbacks: they only take messages in, and more threads make rclpy slower.
     The estimation has a thread of its own.
     """
-    _share_heaps()
     sys.setswitchinterval(_SWITCH_S)
     rclpy.init(args=arguments)
     try:
@@ -72,14 +68,6 @@ def run(
         node.destroy_node()
         try_shutdown()
     return 0
-
-
-def _share_heaps() -> None:
-    """Has all threads share two of glibc's heaps. Each of its own would keep what the largest
-    images took there once, so that the memory would creep for long; other C libraries differ.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _HEAPS)
 
 
 if __name__ == "__main__":

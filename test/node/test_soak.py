@@ -130,7 +130,8 @@ def recoveries(frames: list[dict], answers: dict[int, float]) -> list[float]:
 )
 def test_faulty_input(seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     profile = share_directory() / "config" / "fastdds_shm.xml"
-    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))  # as the launch files do
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
     frames_log, node_log = tmp_path / "frames.jsonl", tmp_path / "node.log"
     arguments = ["--ros-args", *NODE_ARGUMENTS, *RELIABLE]
     with isolated_node("peer") as node:
