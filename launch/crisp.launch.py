@@ -14,7 +14,7 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 CONFIG = Path(__file__).parents[1] / "config"
 # Of the processes that it starts, unless they are set. glibc gives each thread a heap of its own,
-# which keeps what the largest images took there once: two for all save a tenth of the memory.
+# which keeps what the largest images took there once: with two for all the memory creeps less.
 ENVIRONMENT = {
     "FASTRTPS_DEFAULT_PROFILES_FILE": str(CONFIG / "fastdds_shm.xml"),
     "MALLOC_ARENA_MAX": "2",
