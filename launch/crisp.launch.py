@@ -148,12 +148,12 @@ def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     def given(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
+    switch = {"true": True, "false": False}  # a parameter that is one takes no text
     overrides: dict[str, str | bool] = {
-        name: given(name) == "true" for name in ("use_sim_time", "autostart")
+        name: switch.get(value, value)
+        for name in ("use_sim_time", "autostart", *OVERRIDES)
+        if (value := given(name))
     }
-    overrides |= {name: given(name) for name in OVERRIDES if given(name)}
-    if given("rectified"):
-        overrides["rectified"] = given("rectified") == "true"  # by its type: not a text
     return [
         LifecycleNode(
             package="crisp_ros",

@@ -39,7 +39,7 @@ from crisp_ros.evaluation.corrector_trials import (
 from crisp_ros.evaluation.object_views import ObjectViews, ObjectViewSettings, object_views
 from crisp_ros.evaluation.recording import ModelShapes
 from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.evaluation.resumable import KeptParts, digest
+from crisp_ros.evaluation.resumable import KeptParts, fingerprint
 from crisp_ros.evaluation.study_scenes import scene_frames, study_scenes
 from crisp_ros.network.checkpoint import load_model
 
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
         raise OptionError(f"{args.models}: no model of {', '.join(missing)}, which the library has")
     models = args.models.resolve()
     kept = KeptParts(args.work / "parts", (study.made_from, str(models)))
-    scenes = args.work / f"scenes_{digest(str(models))}"
+    scenes = args.work / f"scenes_{fingerprint(str(models))}"
 
     @cache
     def meshes() -> dict[str, trimesh.Trimesh]:
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> None:
                 found = study.measured("real", list(bop_frames(dataset)), on_frame)
             return [i.to_json() for i in found]
 
-        part = kept.part(f"real_{digest(str(dataset.folder.resolve()))}", on_real_images)
+        part = kept.part(f"real_{fingerprint(str(dataset.folder.resolve()))}", on_real_images)
         real = [Instance.from_json(values) for values in part]
 
     @cache

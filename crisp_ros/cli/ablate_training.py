@@ -25,7 +25,7 @@ from crisp_ros.cli.options import (
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.bop_writer import write_frames, write_models
 from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.evaluation.resumable import KeptParts, digest
+from crisp_ros.evaluation.resumable import KeptParts, fingerprint
 from crisp_ros.evaluation.training_ablation import (
     OFF_SURFACE,
     ROWS,
@@ -169,7 +169,7 @@ def _dataset(args: argparse.Namespace, objects: tuple[TrainingObject, ...]) -> B
     if args.bop is not None:
         return BopDataset(args.bop, args.split)
     names = [o.name for o in objects]
-    folder = args.work / f"tables_{digest(names, args.scenes, str(args.models.resolve()))}"
+    folder = args.work / f"tables_{fingerprint(names, args.scenes, str(args.models.resolve()))}"
     looks = {i: o.look for i, o in enumerate(objects, start=1)}
     if not (folder / "done").exists():
         write_models(folder, looks, {i: {"name": o.name} for i, o in enumerate(objects, start=1)})

@@ -30,7 +30,7 @@ from crisp_ros.data.recorded_frame import RecordedFrame, bop_frames
 from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.recording import SHAPES_NAME, ModelShapes, TrueShape, load_shapes
 from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.evaluation.resumable import digest
+from crisp_ros.evaluation.resumable import fingerprint
 from crisp_ros.evaluation.self_training import (
     Comparison,
     Results,
@@ -157,14 +157,14 @@ def _source(args: argparse.Namespace) -> _Source:
     folder = args.bag if args.bag.is_dir() else args.bag.parent
     if (folder / SHAPES_NAME).is_file():
         shapes = load_shapes(folder / SHAPES_NAME)
-    key = digest(str(args.bag.resolve()))
+    key = fingerprint(str(args.bag.resolve()))
     return _Source(args.bag.name, key, recording.frames, total, shapes)
 
 
 def _bop(folder: Path, split: str) -> _Source:
     dataset = BopDataset(folder, split)
     shapes = ModelShapes(dataset.models.values(), _TRUTH_POINTS)
-    key = digest(str(folder.resolve()), split)
+    key = fingerprint(str(folder.resolve()), split)
     return _Source(folder.name, key, lambda: bop_frames(dataset), len(dataset.images), shapes)
 
 

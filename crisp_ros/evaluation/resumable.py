@@ -11,7 +11,7 @@ from typing import Any
 from crisp_ros.evaluation.report import write_json
 
 
-def digest(*made_from: Any) -> str:
+def fingerprint(*made_from: Any) -> str:
     """A short name, fit for a file, of what something was made from; the values' text counts."""
     return hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]
 
@@ -30,7 +30,7 @@ class KeptParts:
             made_from: everything that the results depend on; its text is what counts.
         """
         self._folder = Path(folder)
-        self._key = hashlib.sha256(repr(made_from).encode()).hexdigest()
+        self._key = fingerprint(made_from)
 
     def part(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` returned, JSON values, now or in an earlier run.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from crisp_ros.data.recorded_frame import RecordedFrame
 from crisp_ros.data.recording import Recording
 from crisp_ros.data.recording_writer import write_recording
-from crisp_ros.evaluation.resumable import digest
+from crisp_ros.evaluation.resumable import fingerprint
 from crisp_ros.observation.frame import Camera, Frame, depth_mm_to_m
 from crisp_ros.synthesis.recording import RecordingSettings, table_recording
 from crisp_ros.synthesis.sensor import ColourSensor, DepthSensor
@@ -63,7 +63,7 @@ class StudyScene:
     @property
     def key(self) -> str:
         """Distinct for scenes of all studies, whose tables have other objects; fit for a file."""
-        return f"{self.name}_{digest(self.names)}"
+        return f"{self.name}_{fingerprint(self.names)}"
 
 
 def study_scenes(names: Sequence[str], each: int, objects: int, seed: int) -> list[StudyScene]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +37,7 @@ from crisp_ros.evaluation.corrector_study import (
     SECOND_ORDER,
     SETTINGS,
 )
+from crisp_ros.evaluation.resumable import fingerprint
 from crisp_ros.evaluation.self_training import plain_frame
 from crisp_ros.evaluation.shape_library import fit_error
 from crisp_ros.network.checkpoint import Model, load_model, save_model
@@ -85,9 +85,8 @@ class Row(NamedTuple):
     @property
     def key(self) -> str:
         """Names what is measured: the same for rows that show the same figures."""
-        corrector = hashlib.sha256(repr(self.corrector).encode()).hexdigest()[:8]
         kind = "self_trained_" if self.self_trained else ""
-        return f"{kind}{self.training.replace(' ', '_')}_{corrector}"
+        return f"{kind}{self.training.replace(' ', '_')}_{fingerprint(self.corrector)}"
 
 
 def _combined(**changes: Any) -> CorrectorSettings:

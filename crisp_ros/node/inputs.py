@@ -179,13 +179,14 @@ class Inputs:
 
     def _received(self, name: str, message: Any) -> None:
         stamp = self._note(name, message)
+        if stamp is None:
+            return
         try:
-            _check_stamp(stamp)
             if not isinstance(message, Detection2DArray):
                 image_messages.check(message, _KINDS[name])
         except image_messages.ImageError as error:
             # Here already: it must not take the place of a good one.
-            self._refuse(name, error)
+            self._refuse(name, str(error))
             return
         newest = self._newest.get(name, stamp)
         leap = stamp - max(self._newest.values(), default=stamp)
@@ -197,9 +198,9 @@ class Inputs:
         self._set_aside(name)
         self._take(name, message)
 
-    def _refuse(self, name: str, error: image_messages.ImageError) -> None:
-        self._monitor.unreadable(name, str(error))
-        self._node.get_logger().warning(f"{name}: {error}", throttle_duration_sec=5.0)
+    def _refuse(self, name: str, reason: str) -> None:
+        self._monitor.unreadable(name, reason)
+        self._node.get_logger().warning(f"{name}: {reason}", throttle_duration_sec=5.0)
 
     def _take(self, name: str, message: Any) -> None:
         stamp = stamp_ns(message)
@@ -248,10 +249,7 @@ class Inputs:
 
     def _camera_info_received(self, message: CameraInfo) -> None:
         stamp = self._note("camera_info", message)
-        try:
-            _check_stamp(stamp)
-        except image_messages.ImageError as error:
-            self._refuse("camera_info", error)
+        if stamp is None:
             return
         self._calibrations.pop(stamp, None)
         self._calibrations[stamp] = message
@@ -273,8 +271,8 @@ class Inputs:
     def _label_info_received(self, message: LabelInfo) -> None:
         self.label_names = {entry.class_id: entry.class_name for entry in message.class_map}
 
-    def _note(self, name: str, message: Any) -> int:
-        """Records a message; its stamp in nanoseconds."""
+    def _note(self, name: str, message: Any) -> int | None:
+        """Records a message; its stamp in nanoseconds, or None where that makes no sense."""
         if isinstance(message, CameraInfo):
             encoding, size = message.distortion_model, f"{message.width} x {message.height}"
         elif isinstance(message, Detection2DArray):
@@ -285,6 +283,9 @@ class Inputs:
         delay = (self._node.get_clock().now().nanoseconds - stamp) / 1e9
         frame_id = message.header.frame_id
         self._monitor.received(name, stamp / 1e9, delay, frame_id, encoding, size)
+        if stamp < 0:
+            self._refuse(name, f"its stamp is negative: {stamp / 1e9:.3f} s")
+            return None
         return stamp
 
     def _begin_run(self) -> None:
@@ -332,11 +333,6 @@ class Inputs:
         """Notes a frame, by its colour image's stamp in nanoseconds, that is not estimated."""
         self._monitor.left_out(cause)
         self._tell_left("frame", stamp, cause.value)
-
-
-def _check_stamp(stamp: int) -> None:
-    if stamp < 0:
-        raise image_messages.ImageError(f"its stamp is negative: {stamp / 1e9:.3f} s")
 
 
 def type_name(message_type: type) -> str:

@@ -164,6 +164,7 @@ def test_faulty_input(seconds: float, tmp_path: Path, monkeypatch: pytest.Monkey
     jumps = watch.count("synchronisation", "time jumps")
     refused = sum(int(values["refused"]) for values in images.values())
     disordered = sum(int(values["out of order"]) for values in images.values())
+    set_aside = sum(int(values["set aside"]) for values in images.values())
     recovery = recoveries(frames, watch.answers)
     inference_s = float(np.median(watch.inference_s))
     start, end = frames[0]["sent"], frames[-1]["sent"]
@@ -182,7 +183,7 @@ def test_faulty_input(seconds: float, tmp_path: Path, monkeypatch: pytest.Monkey
         "odd": watch.count("input depth", "odd"),
         "refused_camera_info": watch.count("input camera_info", "refused"),
         "out_of_order": disordered,
-        "set_aside": sum(int(values["set aside"]) for values in images.values()),
+        "set_aside": set_aside,
         "frames_by_fate": counts,
         "images_without_partners": waiting,
         "lost_in_transport": in_transit,
@@ -228,7 +229,7 @@ def test_faulty_input(seconds: float, tmp_path: Path, monkeypatch: pytest.Monkey
     assert 0 <= report["refused_camera_info"] - looked_at["uncalibrated"] <= late
     astray = sum(faults[name] for name in ONE_ASTRAY)
     assert disordered <= 3 * faults["out_of_order"]
-    assert sum(int(values["set aside"]) for values in images.values()) <= astray
+    assert set_aside <= astray
     # Of frames from the past in a row, the first jumps; two single messages may seem to.
     before = ["", *(frame["fault"] for frame in frames)]
     back = sum(
