@@ -13,12 +13,15 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from crisp_ros.cli.demo_graph import in_use
+
 _count = itertools.count(os.getpid() * 7)
 
 
 def free_domain() -> int:
-    """A ROS_DOMAIN_ID, 1 to 100, that no other test of this process uses soon."""
-    return next(_count) % 100 + 1
+    """A ROS_DOMAIN_ID, 1 to 100, that no other test of this process uses soon, and no other
+    process now: tests of several processes wander through the same ones."""
+    return next(d for d in (next(_count) % 100 + 1 for _ in range(100)) if not in_use(d))
 
 
 @contextmanager

@@ -131,11 +131,17 @@ def free_domain() -> int:
     """A ROS domain in which no process of this machine takes part: two demos do not mix."""
     start = os.getpid()
     for domain in (_DOMAINS[(start + i) % len(_DOMAINS)] for i in range(len(_DOMAINS))):
-        # DDS derives from the domain the port at which its first participant is discovered.
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("", 7400 + 250 * domain + 10))
-            except OSError:
-                continue
-        return domain
+        if not in_use(domain):
+            return domain
     raise DemoError(f"every ROS domain from {_DOMAINS[0]} to {_DOMAINS[-1]} is in use")
+
+
+def in_use(domain: int) -> bool:
+    """Whether a process of this machine takes part in a ROS domain."""
+    # DDS derives from the domain the port at which its first participant is discovered.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", 7400 + 250 * domain + 10))
+        except OSError:
+            return True
+    return False

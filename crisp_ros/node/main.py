@@ -8,10 +8,11 @@ from typing import Protocol
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.utilities import try_shutdown
 
 from crisp_ros.node.crisp_node import CrispNode
+from crisp_ros.node.interruption import until_interrupted
 
 _PATIENCE_S = 1.0
 # Python lets a thread go on for so long while another one waits. Its default of 5 ms passes between
@@ -59,9 +60,8 @@ def run(
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        with until_interrupted():
+            executor.spin()
     finally:
         node.close()
         executor.shutdown(_PATIENCE_S)  # a service may still wait for a frame

@@ -20,7 +20,7 @@ from geometry_msgs.msg import PoseArray
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.client import Client
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.task import Future
@@ -36,6 +36,7 @@ from crisp_ros.data.recorded_frame import WORLD_FRAME, RecordedFrame, RecordingE
 from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
 from crisp_ros.node.images import image_message
 from crisp_ros.node.inputs import IMAGE_TOPICS, LABEL_INFO_TOPIC, TOPICS
+from crisp_ros.node.interruption import until_interrupted
 from crisp_ros.node.messages import pose, transform
 from crisp_ros.node.partners import stamp_ns
 from crisp_ros.node.player_parameters import declared_parameters
@@ -271,9 +272,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rclpy.init(args=arguments)
     player = Player()
     try:
-        player.play()
-        return 0
-    except (KeyboardInterrupt, ExternalShutdownException):
+        with until_interrupted():
+            player.play()
         return 0
     except (PlayError, RecordingError, DatasetError) as error:
         if player.results:

@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from node.fakes import HALF_EDGES, OFF_CENTRE, OFFSET, REASON
 from node.peer import CAMERA_FRAME, HEIGHT, LATCHED, WIDTH, Peer, Scene, graph, image
-from ros_graph import free_domain, spin_until
+from ros_graph import free_domain, isolated_node, spin_until
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -365,5 +365,8 @@ def test_a_refused_transition_is_answered_and_the_node_goes_on(peer: Peer) -> No
     assert len(seen(peer.answer(Scene()))) == 2
 
 
-def test_domains_differ() -> None:
+def test_domains_differ_from_one_another_and_from_those_in_use() -> None:
     assert free_domain() != free_domain()
+    with isolated_node() as other:
+        taken = other.context.get_domain_id()
+        assert taken not in {free_domain() for _ in range(100)}
