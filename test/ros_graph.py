@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,13 +17,30 @@ from rclpy.node import Node
 
 from crisp_ros.cli.demo_graph import in_use
 
-_count = itertools.count(os.getpid() * 7)
+_DOMAINS = range(1, 40)  # those of `crisp demo` are above
+_turns = itertools.count(os.getpid() * 7)
+_claims: deque[socket.socket] = deque(maxlen=8)
 
 
 def free_domain() -> int:
-    """A ROS_DOMAIN_ID, 1 to 100, that no other test of this process uses soon, and no other
-    process now: tests of several processes wander through the same ones."""
-    return next(d for d in (next(_count) % 100 + 1 for _ in range(100)) if not in_use(d))
+    """A ROS_DOMAIN_ID in which no process of this machine takes part.
+
+    It stays claimed until this process has taken eight others: a process that the caller starts
+    needs seconds to appear in it, and tests in other processes look for domains meanwhile.
+    """
+    for _ in _DOMAINS:
+        domain = _DOMAINS[next(_turns) % len(_DOMAINS)]
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            claim.bind(("", 7400 + 250 * domain + 249))  # a port that DDS does not come to
+        except OSError:
+            claim.close()
+            continue
+        if not in_use(domain):
+            _claims.append(claim)
+            return domain
+        claim.close()
+    raise RuntimeError("every ROS domain for tests is in use or claimed")
 
 
 @contextmanager

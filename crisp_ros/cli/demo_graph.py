@@ -18,6 +18,7 @@ from crisp_ros.share import share_directory
 
 _POLL_S = 0.05
 _GOODBYE_S = 5.0
+_PARTICIPANTS = 33  # as many of a machine as ROS looks for in a domain
 _DOMAINS = range(40, 100)  # FastDDS's ports allow up to 101 on every system
 
 
@@ -138,10 +139,15 @@ def free_domain() -> int:
 
 def in_use(domain: int) -> bool:
     """Whether a process of this machine takes part in a ROS domain."""
-    # DDS derives from the domain the port at which its first participant is discovered.
+    # DDS derives from the domain the port at which its participants are found, two apart. A process
+    # numbers its participants through all domains: a domain's only one may have any number.
+    return any(_is_bound(7400 + 250 * domain + 10 + 2 * i) for i in range(_PARTICIPANTS))
+
+
+def _is_bound(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.bind(("", 7400 + 250 * domain + 10))
+            probe.bind(("", port))
         except OSError:
             return True
     return False

@@ -289,10 +289,11 @@ def test_an_early_end_is_an_error_that_says_why(
         list(graph(node, player).notes())
 
 
-def test_a_domain_in_use_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("participant", [0, 1, 32])
+def test_a_domain_in_use_is_not_taken(participant: int) -> None:
     first = free_domain()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        other.bind(("", 7400 + 250 * first + 10))
+        other.bind(("", 7400 + 250 * first + 10 + 2 * participant))
         second = free_domain()
         assert second != first and 0 < second <= 101
     assert free_domain() == first

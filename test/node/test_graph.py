@@ -367,6 +367,6 @@ def test_a_refused_transition_is_answered_and_the_node_goes_on(peer: Peer) -> No
 
 def test_domains_differ_from_one_another_and_from_those_in_use() -> None:
     assert free_domain() != free_domain()
-    with isolated_node() as other:
-        taken = other.context.get_domain_id()
-        assert taken not in {free_domain() for _ in range(100)}
+    with isolated_node("first") as first, isolated_node("second") as second:
+        taken = {node.context.get_domain_id() for node in (first, second)}
+        assert taken.isdisjoint(free_domain() for _ in range(60))
