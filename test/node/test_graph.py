@@ -12,7 +12,7 @@ from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from node.fakes import HALF_EDGES, OFF_CENTRE, OFFSET, REASON
-from node.peer import CAMERA_FRAME, HEIGHT, LATCHED, WIDTH, Peer, Scene, graph, image
+from node.peer import CAMERA_FRAME, HEIGHT, LATCHED, PATIENCE_S, WIDTH, Peer, Scene, graph, image
 from ros_graph import free_domain, isolated_node, spin_until
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import Marker, MarkerArray
@@ -325,11 +325,15 @@ def test_parameters_change_live_and_are_refused_with_the_reason(peer: Peer) -> N
 
 
 def test_stages_are_timed_and_memory_is_told(peer: Peer) -> None:
+    assert peer.transition(Transition.TRANSITION_DEACTIVATE)  # earlier frames are forgotten
+    assert peer.transition(Transition.TRANSITION_ACTIVATE)
+    peer.wait(peer.is_heard)
+    peer.stamp_ns = peer.node.get_clock().now().nanoseconds - 10 * 10**9
     peer.answer(Scene())
     timing = {v.key: v.value for v in peer.diagnosis("timing", "from stamp").values}
-    for key in ("median latency (s)", "p95 latency (s)", "median network (ms)", "p95 network (ms)"):
-        assert float(timing[key]) >= 0
-    assert float(timing["p95 network (ms)"]) >= float(timing["median network (ms)"])
+    median, p95 = (float(timing[f"{key} latency (s)"]) for key in ("median", "p95"))
+    assert 9.9 <= median == p95 < 9.9 + PATIENCE_S
+    assert 0 <= float(timing["median network (ms)"]) <= float(timing["p95 network (ms)"])
     device = {v.key: v.value for v in peer.diagnosis("device", "").values}
     assert 50 < int(device["process memory (MB)"]) < 20_000 and device["device"] == "cpu"
 
