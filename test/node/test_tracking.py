@@ -20,7 +20,7 @@ from crisp_ros.node.messages import transform
 FAKE_NODE = Path(__file__).parent / "fake_node.py"
 ARGUMENTS = [
     *("--ros-args", "-p", "fixed_frame:=map", "-p", "object_timeout:=3.0"),
-    *("-p", "diagnostic_updater.period:=0.2"),
+    *("-p", "diagnostic_updater.period:=0.2", "-p", "fixed_frame_timeout:=2.0"),
 ]
 Z_M = 0.5  # of all objects
 PIXELS_A_METRE = FOCAL / Z_M
