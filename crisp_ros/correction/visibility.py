@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +31,18 @@ class VisibilitySettings:
     silhouette_share: float = 0.1
 
 
+class Exposed(NamedTuple):
+    """Where points (B, M) of estimated shapes contradict what the camera has seen, all bool.
+
+    known: there is depth about their pixel. before: clearly nearer than all of it, where the camera
+    has looked through. beside: off the object's mask and not hidden by what is seen there.
+    """
+
+    known: Tensor
+    before: Tensor
+    beside: Tensor
+
+
 @torch.no_grad()
 def visibility_conditions(
     surfaces: SurfacePoints,
@@ -42,11 +55,6 @@ def visibility_conditions(
 ) -> tuple[Condition, Condition]:
     """The free-space and the silhouette condition of estimated shapes in their depth image.
 
-    Free space: a surface point clearly nearer than everything measured around its pixel lies where
-    the camera has looked through. Silhouette: a surface point beside the object's mask must be
-    hidden behind something; where what is seen there is as far as the point or farther, the shape
-    reaches into the background. Pixels without depth prove nothing and are left out.
-
     Args:
         surfaces: points (B, M, 3) on the estimated shapes, object frame, metres.
         T_object_camera: (B, 4, 4).
@@ -57,6 +65,45 @@ def visibility_conditions(
         settings: see `VisibilitySettings`.
     """
     settings = settings or VisibilitySettings()
+    seen = exposed(surfaces, T_object_camera, objects, depth, labels, camera, settings)
+    total = seen.known.sum(-1).clamp_min(1)
+    sticking_out = seen.before.sum(-1) / total
+    on_background = seen.beside.sum(-1) / total
+    return (
+        condition(
+            "free space",
+            sticking_out <= settings.free_space_share,
+            sticking_out,
+            lambda value: f"{100 * value:.0f} % of the shape lies in space seen to be empty",
+        ),
+        condition(
+            "silhouette",
+            on_background <= settings.silhouette_share,
+            on_background,
+            lambda value: f"{100 * value:.0f} % of the shape projects onto seen background",
+        ),
+    )
+
+
+@torch.no_grad()
+def exposed(
+    surfaces: SurfacePoints,
+    T_object_camera: Tensor,
+    objects: Tensor,
+    depth: Tensor,
+    labels: Tensor,
+    camera: Camera,
+    settings: VisibilitySettings,
+) -> Exposed:
+    """Which surface points cannot be where the estimate has them.
+
+    Free space: a surface point clearly nearer than everything measured around its pixel lies where
+    the camera has looked through. Silhouette: a surface point beside the object's mask must be
+    hidden behind something; where what is seen there is as far as the point or farther, the shape
+    reaches into the background. Pixels without depth prove nothing and are left out.
+
+    Args: as those of `visibility_conditions`.
+    """
     x = transform(invert(T_object_camera).to(surfaces.points.dtype), surfaces.points)
     z = x[..., 2]
     front = surfaces.valid & (z > 1e-3)
@@ -73,24 +120,9 @@ def visibility_conditions(
     seen = inside & (measured > 0)
     nearest = torch.where(seen, measured, torch.inf).amin(-1)
     own = (inside & (labels[rows, columns] == objects[:, None, None])).any(-1)
-
     known = front & seen.any(-1)
-    total = known.sum(-1).clamp_min(1)
-    before = known & (nearest > z + settings.depth_tolerance_m)
-    beside = known & ~own & (nearest > z - settings.depth_tolerance_m)
-    sticking_out = before.sum(-1) / total
-    on_background = beside.sum(-1) / total
-    return (
-        condition(
-            "free space",
-            sticking_out <= settings.free_space_share,
-            sticking_out,
-            lambda value: f"{100 * value:.0f} % of the shape lies in space seen to be empty",
-        ),
-        condition(
-            "silhouette",
-            on_background <= settings.silhouette_share,
-            on_background,
-            lambda value: f"{100 * value:.0f} % of the shape projects onto seen background",
-        ),
+    return Exposed(
+        known,
+        known & (nearest > z + settings.depth_tolerance_m),
+        known & ~own & (nearest > z - settings.depth_tolerance_m),
     )

@@ -162,12 +162,14 @@ class Estimator:
         self.model_version = version
 
     def warm_up(self) -> None:
-        """Runs the network and the decoder once, so that the first frame is not the slow one."""
+        """Runs the network and the decoder once, and looks at the library's shapes, so that the
+        first frame is not the slow one."""
         size = self._network.crop_size
         with torch.no_grad():
             output = self._solver.answer(torch.full((1, 3, size, size), 0.5, device=self.device))
             points = torch.zeros(1, self.settings.observation.points, 3, device=self.device)
             self._network.decoder.sdf_and_gradient(points, output.code)
+            self._solver.prepare()
 
     def mesh(self, estimate: ObjectEstimate) -> TriangleMesh:
         """The surface of an estimate, object frame; see `meshes`."""

@@ -8,6 +8,7 @@ from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.correction.covariance import CovarianceSettings
 from crisp_ros.correction.library_check import LibraryCheckSettings
+from crisp_ros.correction.turns import TurnSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.geometry.registration import RegistrationSettings
@@ -22,6 +23,8 @@ class EstimatorSettings:
         observation, registration, certificate, isosurface: of the stages.
         corrector: None leaves the network's answer as it is. Where a model has no shape library
             the corrector keeps the network's shapes.
+        turns: corrected poses are compared with those that leave most of the shape in place; None
+            leaves that out, as the paper does.
         visibility: the certificate also demands that the shape stays out of space seen to be empty;
             None leaves that out, as the paper does.
         known_shapes: an object that no library shape explains is named as unknown; None leaves that
@@ -38,6 +41,7 @@ class EstimatorSettings:
     observation: ObservationSettings = field(default_factory=ObservationSettings)
     registration: RegistrationSettings = field(default_factory=RegistrationSettings)
     corrector: CorrectorSettings | None = field(default_factory=CorrectorSettings)
+    turns: TurnSettings | None = field(default_factory=TurnSettings)
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
     visibility: VisibilitySettings | None = field(default_factory=VisibilitySettings)
     known_shapes: LibraryCheckSettings | None = field(default_factory=LibraryCheckSettings)

@@ -12,7 +12,9 @@ from crisp_ros.correction.certificate import Certificate, Condition, certify, wi
 from crisp_ros.correction.corrector import Correction, correct
 from crisp_ros.correction.covariance import pose_covariance
 from crisp_ros.correction.library_check import Alternatives, Fitted, alternatives, known_shapes
+from crisp_ros.correction.near_symmetries import near_symmetries
 from crisp_ros.correction.surface import SurfacePoints, library_surfaces, surface_points
+from crisp_ros.correction.turns import Images, Posed, best_turns
 from crisp_ros.correction.visibility import visibility_conditions
 from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.se3 import transform
@@ -31,11 +33,12 @@ class Solution(NamedTuple):
     """Everything that was computed on the way for B objects, on the solver's device.
 
     observations: labels, crops, points and pixels of these objects. maps: PNC maps (B, 3, S', S')
-    metres. pnc: (B, N, 3) read from them at the points' pixels. codes: (B, C) of the network.
-    registration: the first poses. correction: corrected poses, codes and pnc. lower, upper: (B, 3)
-    corners of the shapes' boxes. certificate: the verdict. unknown: (B,) bool, no library shape
-    explains them. alternatives: of the certified ones, else not degenerate and NaN; covariance: (B,
-    6, 6) of the poses; both None where they were not asked for.
+    metres. pnc: (B, N, 3) read from them at the points' pixels, and registration: the first poses;
+    both turned where the depth image shows the object turned. codes: (B, C) of the network.
+    correction: corrected poses, codes and pnc. lower, upper: (B, 3) corners of the shapes' boxes.
+    certificate: the verdict. unknown: (B,) bool, no library shape explains them. alternatives: of
+    the certified ones, else not degenerate and NaN; covariance: (B, 6, 6) of the poses; both None
+    where they were not asked for.
     """
 
     observations: Observations
@@ -86,12 +89,19 @@ class Solver:
         self._network, self._decoder, self._library = network, network.decoder, library
         self._device = device
         self._library_surfaces: SurfacePoints | None = None
+        self._near_symmetries = {-1: torch.zeros(0, 4, 4, device=device)}
 
     def answer(self, crops: Tensor) -> NetworkOutput:
         """What the network says about crops (B, 3, S, S), in single precision."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.settings.bfloat16):
             output = self._network(crops)
         return NetworkOutput(output.pnc.float(), output.code.float())
+
+    def prepare(self) -> None:
+        """Finds what is found once for the library, about 0.06 s a shape."""
+        if self._library is not None and self._turns_are_tried():
+            for index in range(len(self._library)):
+                self._near_symmetries_of(index)
 
     def coordinates(self, maps: Tensor, observations: Observations) -> Tensor:
         """The points' coordinates (B, N, 3) in the object frame, metres, from PNC maps."""
@@ -131,6 +141,9 @@ class Solver:
         with clock.stage("correction"):
             correction = self._corrected(points, pnc, valid, codes, registration)
             shapes = self._shapes(correction.codes, correction.pnc, valid)
+            pnc, registration, correction = self._turned(
+                observations, frame, pnc, registration, correction, shapes
+            )
         with clock.stage("certificate"):
             certificate = self._certificate(observations, frame, correction, shapes)
             fitted = Fitted(
@@ -191,6 +204,67 @@ class Solver:
             registration,
         )
 
+    def _turned(
+        self,
+        observations: Observations,
+        frame: Frame,
+        pnc: Tensor,
+        registration: Registration,
+        correction: Correction,
+        shapes: _Shapes,
+    ) -> tuple[Tensor, Registration, Correction]:
+        """All as if the network had said which way the objects are turned, see `best_turns`."""
+        if self._library is None or not self._turns_are_tried():
+            return pnc, registration, correction
+        index = shapes.library_index.masked_fill(~registration.converged, -1).tolist()
+        turns = [self._near_symmetries_of(i) for i in index]
+        rows = torch.tensor([i for i, part in enumerate(turns) if len(part) > 0], dtype=torch.long)
+        if len(rows) == 0:
+            return pnc, registration, correction
+        rows = rows.to(self._device)
+        surfaces = self._surfaces_of_library()
+        found = best_turns(
+            self._decoder,
+            Posed(
+                points=observations.points[rows],
+                valid=observations.valid[rows],
+                codes=correction.codes[rows],
+                T_object_camera=correction.T_object_camera[rows],
+                surfaces=SurfacePoints(*(part[shapes.library_index[rows]] for part in surfaces)),
+                labels=observations.labels[rows],
+            ),
+            [part for part in turns if len(part) > 0],
+            self._images(frame),
+            self.settings.turns,
+        )
+        rows = rows[found.rows]
+        first = registration.T_object_camera
+        z = transform(found.T_object_camera, observations.points[rows])
+        z = torch.where(observations.valid[rows][..., None], z, 0.0)
+        corrected = correction._replace(
+            T_object_camera=correction.T_object_camera.index_copy(0, rows, found.T_object_camera),
+            pnc=correction.pnc.index_copy(0, rows, z),
+            objective=correction.objective.index_copy(0, rows, found.objective),
+        )
+        turned = first.index_copy(0, rows, found.turns.to(first) @ first[rows])
+        pnc = pnc.index_copy(0, rows, transform(found.turns, pnc[rows]))
+        return pnc, registration._replace(T_object_camera=turned), corrected
+
+    def _turns_are_tried(self) -> bool:
+        return self.settings.turns is not None and self.settings.corrector is not None
+
+    def _near_symmetries_of(self, index: int) -> Tensor:
+        """Of a library shape, found when first asked for; -1, for another shape, has none."""
+        if index not in self._near_symmetries:
+            self._near_symmetries[index] = near_symmetries(
+                self._decoder, self._library, self._surfaces_of_library(), index
+            )
+        return self._near_symmetries[index]
+
+    def _images(self, frame: Frame) -> Images:
+        depth, labels = (torch.from_numpy(x).to(self._device) for x in (frame.depth, frame.labels))
+        return Images(depth, labels, frame.camera)
+
     def _shapes(self, codes: Tensor, pnc: Tensor, valid: Tensor) -> _Shapes:
         """Where the shapes come from, and their boxes: the library's own, or those found."""
         nearest = torch.full((len(codes),), -1, device=codes.device)
@@ -236,9 +310,7 @@ class Solver:
                 self._surfaces(correction.codes, shapes),
                 correction.T_object_camera,
                 observations.labels,
-                torch.from_numpy(frame.depth).to(self._device),
-                torch.from_numpy(frame.labels).to(self._device),
-                frame.camera,
+                *self._images(frame),
                 self.settings.visibility,
             )
         return certify(

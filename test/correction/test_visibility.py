@@ -2,33 +2,11 @@
 
 import pytest
 import torch
-from analytic import AnalyticShape
+from correction.rendering import CAMERA, LABEL, rendered
 
 from crisp_ros.correction.surface import surface_points
 from crisp_ros.correction.visibility import visibility_conditions
-from crisp_ros.geometry.se3 import exp, from_rotation_translation, invert, transform
-from crisp_ros.observation.frame import Camera
-
-CAMERA = Camera(fx=300.0, fy=300.0, cx=79.5, cy=59.5, width=160, height=120)
-WALL_M = 1.2
-
-
-def rendered(shape: AnalyticShape, T_object_camera: torch.Tensor):
-    """Depth (H, W) and labels (H, W): the shape, labelled 7, before a wall, by sphere tracing."""
-    v, u = torch.meshgrid(
-        torch.arange(CAMERA.height).double(), torch.arange(CAMERA.width).double(), indexing="ij"
-    )
-    rays = torch.stack(
-        ((u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy, torch.ones_like(u)), -1
-    )
-    length = rays.norm(dim=-1)
-    depth = torch.full_like(u, 0.3)
-    for _ in range(60):
-        x = (depth[..., None] * rays).reshape(-1, 3)
-        distance = shape.sdf(transform(T_object_camera, x)).reshape(u.shape)
-        depth = torch.where(depth < WALL_M, depth + distance / length, depth)
-    hit = depth < WALL_M
-    return torch.where(hit, depth, WALL_M).float(), torch.where(hit, 7, 0)
+from crisp_ros.geometry.se3 import exp, from_rotation_translation, invert
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +21,7 @@ def conditions(known, name, depth, labels, pose):
     surface = surface_points(
         known.decoder, library.codes[k : k + 1], library.lower[k : k + 1], library.upper[k : k + 1]
     )
-    return visibility_conditions(surface, pose[None], torch.tensor([7]), depth, labels, CAMERA)
+    return visibility_conditions(surface, pose[None], torch.tensor([LABEL]), depth, labels, CAMERA)
 
 
 @pytest.mark.parametrize("name", ["box", "mug", "bracket"])
