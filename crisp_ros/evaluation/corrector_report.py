@@ -18,11 +18,14 @@ from crisp_ros.evaluation.corrector_study import (
     SECOND_ORDER,
     SETTINGS,
     SEVERAL_VIEWS,
+    TURNED,
     CertifiedShares,
     Instance,
     Row,
+    Turns,
     certified_shares,
     rows,
+    turns,
 )
 from crisp_ros.evaluation.corrector_trials import ProgramTrial
 
@@ -32,6 +35,7 @@ _SHORT = {
     ALGORITHM_1: "Alg. 1",
     ALGORITHM_2: "Alg. 2",
     SECOND_ORDER: "second order",
+    TURNED: "turned (the node)",
     MULTI_VIEW: "all views so far",
 }
 _DEFINITIONS = {
@@ -42,6 +46,8 @@ _DEFINITIONS = {
     "add_s": "mean distance from the true surface at the true pose to that at the estimated pose",
     "instances": "objects of which at least a tenth is visible; means and medians leave out those"
     " without an estimate, which `missed` counts",
+    "turned": "instances whose rotation differs by more than a degree where turns are tried; near:"
+    " within 30 degrees",
     "right_shape": "share whose code is that of the right library shape",
 }
 
@@ -81,11 +87,17 @@ def must_hold(parts: CorrectorParts) -> list[Verdict]:
     for half in ("clean", "disturbed"):
         instances = parts.halves()[half]
         by_method = {row.method: row for row in rows(instances)}
-        before, after = by_method[NO_CORRECTOR], by_method[SECOND_ORDER]
+        before, after = by_method[NO_CORRECTOR], by_method[TURNED]
         verdicts += [
             _at_most(f"{half}: mean e_pose after", after.e_pose_mean_m, before.e_pose_mean_m),
             _at_most(f"{half}: median e_pose after", after.e_pose_median_m, before.e_pose_median_m),
         ]
+        turned = turns(instances)
+        verdicts.append(
+            _at_least(
+                f"{half}: turned ones within 30 degrees", turned.near_after, turned.near_before
+            )
+        )
         several = {row.method: row for row in rows(_with_several_views(instances))}
         if MULTI_VIEW in several:
             verdicts.append(
@@ -130,6 +142,7 @@ def report(parts: CorrectorParts) -> dict[str, Any]:
             if name != "real"
         },
         "certificate": {name: _json(certified_shares(found)) for name, found in halves.items()},
+        "turned": {name: _json(turns(found)) for name, found in halves.items()},
         "refused_because": {name: _reasons(found) for name, found in halves.items()},
         "shape_trial": dict(parts.shapes),
         "z_trials": list(parts.z_steps),
@@ -210,7 +223,7 @@ def _reasons(instances: Sequence[Instance]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def _json(values: Row | CertifiedShares | ProgramTrial | Verdict) -> dict[str, Any]:
+def _json(values: Row | CertifiedShares | ProgramTrial | Turns | Verdict) -> dict[str, Any]:
     """The fields; null where there is no finite number."""
     fields = values._asdict().items()
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields}

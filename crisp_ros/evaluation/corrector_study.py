@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,16 +27,17 @@ from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.library import ShapeLibrary
-from crisp_ros.pipeline import Estimator, EstimatorSettings, Solution
+from crisp_ros.pipeline import Estimator, EstimatorSettings, ObjectEstimate, Solution
 from crisp_ros.tracking.depth_points import depth_points
 from crisp_ros.tracking.tracker import Tracker
 
 NO_CORRECTOR = "no corrector"
 ALGORITHM_1 = "Alg. 1: gradient, projected gradient"
 ALGORITHM_2 = "Alg. 2: gradient, LSQ"
-SECOND_ORDER = "second order, LSQ (the node)"
+SECOND_ORDER = "second order, LSQ"
+TURNED = "the same, turned as the image shows (the node)"
 MULTI_VIEW = "the same, shape from all views so far"
-METHODS = (NO_CORRECTOR, ALGORITHM_1, ALGORITHM_2, SECOND_ORDER, MULTI_VIEW)
+METHODS = (NO_CORRECTOR, ALGORITHM_1, ALGORITHM_2, SECOND_ORDER, TURNED, MULTI_VIEW)
 SETTINGS: Mapping[str, CorrectorSettings] = {
     ALGORITHM_1: CorrectorSettings(solver="gradient", shape="projected_gradient", rounds=2),
     ALGORITHM_2: CorrectorSettings(solver="gradient", shape="lsq", shape_ratio=math.inf),
@@ -46,6 +48,7 @@ SEVERAL_VIEWS = 3
 _SURFACE_SAMPLES = 10_000
 _VOXELS = 48
 _FRAME_PERIOD_S = 0.25
+_TURNED_RAD, _NEAR_RAD = math.radians(1.0), math.radians(30.0)
 
 
 class Errors(NamedTuple):
@@ -117,6 +120,10 @@ class _Estimate(NamedTuple):
     code: Tensor
 
 
+def _told(estimate: ObjectEstimate) -> _Estimate:
+    return _Estimate(estimate.T_camera_object, torch.from_numpy(estimate.code))
+
+
 class CorrectorStudy:
     """Measures all methods on frames; shapes that come back are compared with the truth once."""
 
@@ -179,11 +186,14 @@ class CorrectorStudy:
         found: list[Instance] = []
         for index, recorded in enumerate(frames):
             frame = observed_frame(recorded)
-            trace = self._estimator.trace(frame)
             estimates: dict[str, dict[int, _Estimate]] = {}
-            for solution in trace.solutions:
+            self._estimator.settings = dataclasses.replace(settings, turns=None)
+            for solution in self._estimator.trace(frame).solutions:
                 self._correct(solution, estimates)
+            self._estimator.settings = settings
+            trace = self._estimator.trace(frame)
             verdicts = {e.label: e for e in trace.estimate.objects}
+            estimates[TURNED] = {label: _told(e) for label, e in verdicts.items()}
             if tracker is not None:
                 tracked = tracker.update(
                     index * _FRAME_PERIOD_S,
@@ -192,10 +202,7 @@ class CorrectorStudy:
                     depth=depth_points(trace, frame),
                 )
                 estimates[MULTI_VIEW] = {
-                    o.estimate.label: _Estimate(
-                        o.estimate.T_camera_object, torch.from_numpy(o.estimate.code)
-                    )
-                    for o in tracked.objects
+                    o.estimate.label: _told(o.estimate) for o in tracked.objects
                 }
             for true in recorded.truth:
                 if true.visible_share < MIN_VISIBLE_SHARE:
@@ -337,6 +344,29 @@ def rows(instances: Sequence[Instance]) -> list[Row]:
     return table
 
 
+class Turns(NamedTuple):
+    """Instances that the node turns, as the image shows: their number, and of these the shares
+    whose rotation is within 30 degrees, and the median errors of rotation, before and after."""
+
+    count: int
+    near_before: float
+    near_after: float
+    rotation_before_rad: float
+    rotation_after_rad: float
+
+
+def turns(instances: Sequence[Instance]) -> Turns:
+    """Those whose rotation is another one with than without; all zero where there are none."""
+    found = [
+        (i.errors[SECOND_ORDER].rotation_rad, i.errors[TURNED].rotation_rad) for i in instances
+    ]
+    both = np.array([pair for pair in found if abs(pair[0] - pair[1]) > _TURNED_RAD])
+    if len(both) == 0:
+        return Turns(0, 0.0, 0.0, 0.0, 0.0)
+    near, middle = (both < _NEAR_RAD).mean(0), np.median(both, axis=0)
+    return Turns(len(both), *near.tolist(), *middle.tolist())
+
+
 class CertifiedShares(NamedTuple):
     """How far the node's certificate can be trusted: instances, the share of them that is
     certified, and of these the shares within 1 cm and 2 cm ADD-S."""
@@ -349,7 +379,7 @@ class CertifiedShares(NamedTuple):
 
 def certified_shares(instances: Sequence[Instance]) -> CertifiedShares:
     """The shares over at least one instance; those of no certified one are zero."""
-    errors = np.array([i.errors[SECOND_ORDER].add_s_m for i in instances if i.certified])
+    errors = np.array([i.errors[TURNED].add_s_m for i in instances if i.certified])
     return CertifiedShares(
         len(instances),
         len(errors) / len(instances),

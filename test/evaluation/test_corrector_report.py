@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -22,10 +23,12 @@ from crisp_ros.evaluation.corrector_study import (
     MULTI_VIEW,
     NO_CORRECTOR,
     SECOND_ORDER,
+    TURNED,
     Errors,
     Instance,
     certified_shares,
     rows,
+    turns,
 )
 
 
@@ -89,6 +92,24 @@ def test_shares_count_certified_ones_alone() -> None:
     assert certified_shares(found[3:]) == (1, 0.0, 0.0, 0.0)
 
 
+def turned(before_deg: float, after_deg: float) -> Instance:
+    found = instance("clean", 0, 0.002)
+    before, after = (
+        found.errors[TURNED]._replace(rotation_rad=math.radians(deg))
+        for deg in (before_deg, after_deg)
+    )
+    return dataclasses.replace(found, errors={**found.errors, SECOND_ORDER: before, TURNED: after})
+
+
+def test_turns_count_what_is_turned_alone() -> None:
+    found = [turned(90, 10), turned(140, 50), turned(100, 20), turned(3, 3), turned(20, 120)]
+    of = turns(found)
+    assert (of.count, of.near_before, of.near_after) == (4, 0.25, 0.5)
+    assert math.degrees(of.rotation_before_rad) == pytest.approx(95)
+    assert math.degrees(of.rotation_after_rad) == pytest.approx(35)
+    assert turns(found[3:4]) == (0, 0.0, 0.0, 0.0, 0.0)
+
+
 def test_all_holds_where_all_is_well() -> None:
     assert broken(parts()) == []
 
@@ -99,6 +120,10 @@ def test_all_holds_where_all_is_well() -> None:
         (
             {"instances": [instance(h, f, 0.02) for h in ("clean", "disturbed") for f in range(4)]},
             "clean: mean e_pose",
+        ),
+        (
+            {"instances": [*parts().instances, turned(10, 100)]},
+            "clean: turned ones within 30 degrees",
         ),
         ({"solvers": {"gradient_steps": 200, "no_worse": 0.9}}, "200 gradient steps"),
         ({"shapes": {"lsq": 0.9, "corrector": 1.0}}, "LSQ finds the shape"),
