@@ -116,9 +116,7 @@ def test_ten_hours_of_frames_do_not_grow(tmp_path):
     report = {
         "frames": 36_000,
         "resident_mb": {
-            "after_6000_frames": round(sizes[1]),
-            "end": round(sizes[-1]),
-            "most": round(max(sizes)),
+            "every_3000_frames": [round(size) for size in sizes],
         },
         "samples_mb": round(status.nbytes / 1e6, 1),
         **{name: getattr(status, name) for name in ("steps", "swaps", "refused", "rollbacks")},
@@ -129,7 +127,10 @@ def test_ten_hours_of_frames_do_not_grow(tmp_path):
     if "CRISP_SELF_TRAINING_SOAK_JSON" in os.environ:
         write_json(os.environ["CRISP_SELF_TRAINING_SOAK_JSON"], report)
     assert status.steps > 1000 and status.buffered <= 20 and status.held_back <= 8
-    assert max(sizes[2:]) - sizes[1] < 40, sizes
+    # What a check of the guard has just freed is given back sooner or later: the level that is
+    # come back to tells of growth, and the highest one whether memory is bounded.
+    level = min(sizes[1:5])
+    assert min(sizes[-4:]) - level < 15 and max(sizes) - level < 80, sizes
     assert len(tested._turn) <= 1003 and status.nbytes < 40e6
     assert len(set(published)) == len(published)
     assert all(torch.isfinite(value).all() for value in tested.weights.values())
