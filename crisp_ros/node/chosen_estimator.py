@@ -7,6 +7,7 @@ from pathlib import Path
 
 from crisp_ros.correction.covariance import CovarianceSettings
 from crisp_ros.correction.library_check import LibraryCheckSettings
+from crisp_ros.correction.turns import TurnSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
@@ -47,8 +48,10 @@ def estimator_settings(
     )
     visibility = settings.visibility or VisibilitySettings()
     known_shapes = settings.known_shapes or LibraryCheckSettings()
+    turns = settings.turns or TurnSettings()
     return replace(
         settings,
+        turns=turns if parameters.correct_turns else None,
         observation=replace(settings.observation, max_objects=parameters.max_objects),
         certificate=certificate,
         visibility=visibility if parameters.certificate_visibility else None,

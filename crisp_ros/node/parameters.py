@@ -156,6 +156,11 @@ class Parameters:
         'Names of segmentation labels, "1=mug, 2=bowl"; they win over those of label_info.',
         problem=problem_of(label_names),
     )
+    correct_turns: bool = parameter(
+        True,
+        "Where the pose of an object is in doubt whose shape has another side to it, such as a "
+        "mug's handle, the depth image decides which way it is turned.",
+    )
     certificate_quantile: float = parameter(
         0.98,
         "Share of an object's depth points that has to lie within certificate_threshold of the "
@@ -335,6 +340,7 @@ class Parameters:
 SECTIONS = {
     "checkpoint": "Model",
     "image_transport": "Inputs",
+    "correct_turns": "Correction",
     "certificate_quantile": "Certificate",
     "fixed_frame": "Tracking",
     "tf_prefix": "Outputs",

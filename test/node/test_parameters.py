@@ -14,6 +14,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_graph import isolated_node
 
+from crisp_ros.correction.turns import TurnSettings
 from crisp_ros.node.chosen_estimator import estimator_settings
 from crisp_ros.node.parameter_page import page
 from crisp_ros.node.parameter_server import ParameterServer
@@ -153,6 +154,12 @@ def test_the_page_of_the_documentation_is_current() -> None:
 
 def test_the_estimator_takes_as_many_objects_as_the_parameter_says() -> None:
     assert estimator_settings(Parameters(max_objects=5)).observation.max_objects == 5
+
+
+def test_turns_are_tried_or_not_as_the_parameter_says() -> None:
+    without = estimator_settings(Parameters(correct_turns=False))
+    assert without.turns is None
+    assert estimator_settings(Parameters(), without).turns == TurnSettings()
 
 
 def test_label_names() -> None:
