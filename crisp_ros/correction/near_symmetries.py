@@ -42,8 +42,8 @@ def near_symmetries(
 
     Turns about the axes of the object frame are tried, a few at first, and all round where most of
     these do; where the axis of a turn lies is found by fitting the turned surface to the shape.
-    Those after which all of the surface is in place are
-    left out, like the identity: depth cannot tell them from none.
+    Those after which all of the surface is in place are left out, like the identity: depth cannot
+    tell them from none.
 
     Args:
         decoder: f_d.

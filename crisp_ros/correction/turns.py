@@ -23,10 +23,9 @@ from crisp_ros.correction.residuals import (
 )
 from crisp_ros.correction.second_order import SecondOrderSettings, refine
 from crisp_ros.correction.surface import SurfacePoints
-from crisp_ros.correction.visibility import VisibilitySettings, exposed
+from crisp_ros.correction.visibility import Images, VisibilitySettings, exposed
 from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
 from crisp_ros.network.decoder import ShapeDecoder
-from crisp_ros.observation.frame import Camera
 
 _AROUND_RAD = tuple(map(radians, (-12.0, -6.0, 0.0, 6.0, 12.0)))
 
@@ -78,14 +77,6 @@ class Posed(NamedTuple):
         """Some of the objects, or one several times."""
         surfaces = SurfacePoints(*(part[which] for part in self.surfaces))
         return Posed(*(p[which] for p in self[:4]), surfaces, self.labels[which])
-
-
-class Images(NamedTuple):
-    """What the camera saw: depth (H, W) metres, zero where unknown; labels (H, W); its camera."""
-
-    depth: Tensor
-    labels: Tensor
-    camera: Camera
 
 
 class Turned(NamedTuple):
@@ -198,7 +189,7 @@ def _cost(decoder: ShapeDecoder, objects: Posed, images: Images, settings: TurnS
         objects.surfaces,
         objects.T_object_camera,
         objects.labels,
-        *images,
+        images,
         settings.visibility,
     )
     wrong = (seen.before | seen.beside).sum(-1) / seen.known.sum(-1).clamp_min(1)

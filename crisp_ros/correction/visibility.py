@@ -11,7 +11,7 @@ from torch import Tensor
 from crisp_ros.correction.certificate import Condition, condition
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.geometry.se3 import invert, transform
-from crisp_ros.observation.frame import Camera
+from crisp_ros.observation.frame import Camera, Frame
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,20 @@ class VisibilitySettings:
     silhouette_share: float = 0.1
 
 
+class Images(NamedTuple):
+    """What the camera saw: depth (H, W) metres, zero where unknown; labels (H, W); its camera."""
+
+    depth: Tensor
+    labels: Tensor
+    camera: Camera
+
+
+def images_of(frame: Frame, device: torch.device) -> Images:
+    """A frame's images on a device."""
+    depth, labels = (torch.from_numpy(image).to(device) for image in (frame.depth, frame.labels))
+    return Images(depth, labels, frame.camera)
+
+
 class Exposed(NamedTuple):
     """Where points (B, M) of estimated shapes contradict what the camera has seen, all bool.
 
@@ -48,9 +62,7 @@ def visibility_conditions(
     surfaces: SurfacePoints,
     T_object_camera: Tensor,
     objects: Tensor,
-    depth: Tensor,
-    labels: Tensor,
-    camera: Camera,
+    images: Images,
     settings: VisibilitySettings | None = None,
 ) -> tuple[Condition, Condition]:
     """The free-space and the silhouette condition of estimated shapes in their depth image.
@@ -58,14 +70,12 @@ def visibility_conditions(
     Args:
         surfaces: points (B, M, 3) on the estimated shapes, object frame, metres.
         T_object_camera: (B, 4, 4).
-        objects: (B,) the objects' labels in `labels`.
-        depth: (H, W) metres, zero where not measured.
-        labels: (H, W) integers.
-        camera: of the depth image.
+        objects: (B,) the objects' labels in the label image.
+        images: that they were seen in.
         settings: see `VisibilitySettings`.
     """
     settings = settings or VisibilitySettings()
-    seen = exposed(surfaces, T_object_camera, objects, depth, labels, camera, settings)
+    seen = exposed(surfaces, T_object_camera, objects, images, settings)
     total = seen.known.sum(-1).clamp_min(1)
     sticking_out = seen.before.sum(-1) / total
     on_background = seen.beside.sum(-1) / total
@@ -90,9 +100,7 @@ def exposed(
     surfaces: SurfacePoints,
     T_object_camera: Tensor,
     objects: Tensor,
-    depth: Tensor,
-    labels: Tensor,
-    camera: Camera,
+    images: Images,
     settings: VisibilitySettings,
 ) -> Exposed:
     """Which surface points cannot be where the estimate has them.
@@ -104,6 +112,7 @@ def exposed(
 
     Args: as those of `visibility_conditions`.
     """
+    depth, labels, camera = images
     x = transform(invert(T_object_camera).to(surfaces.points.dtype), surfaces.points)
     z = x[..., 2]
     front = surfaces.valid & (z > 1e-3)

@@ -14,8 +14,8 @@ from crisp_ros.correction.covariance import pose_covariance
 from crisp_ros.correction.library_check import Alternatives, Fitted, alternatives, known_shapes
 from crisp_ros.correction.near_symmetries import near_symmetries
 from crisp_ros.correction.surface import SurfacePoints, library_surfaces, surface_points
-from crisp_ros.correction.turns import Images, Posed, best_turns
-from crisp_ros.correction.visibility import visibility_conditions
+from crisp_ros.correction.turns import Posed, best_turns
+from crisp_ros.correction.visibility import Images, images_of, visibility_conditions
 from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.library import ShapeLibrary
@@ -136,16 +136,17 @@ class Solver:
         if len(codes) == 0:
             return None, rejected
         points, valid = observations.points, observations.valid
+        images = images_of(frame, self._device)
         with clock.stage("registration"):
             registration = register(points, pnc, valid, self.settings.registration)
         with clock.stage("correction"):
             correction = self._corrected(points, pnc, valid, codes, registration)
             shapes = self._shapes(correction.codes, correction.pnc, valid)
             pnc, registration, correction = self._turned(
-                observations, frame, pnc, registration, correction, shapes
+                observations, images, pnc, registration, correction, shapes
             )
         with clock.stage("certificate"):
-            certificate = self._certificate(observations, frame, correction, shapes)
+            certificate = self._certificate(observations, images, correction, shapes)
             fitted = Fitted(
                 points=points,
                 pnc=pnc,
@@ -207,7 +208,7 @@ class Solver:
     def _turned(
         self,
         observations: Observations,
-        frame: Frame,
+        images: Images,
         pnc: Tensor,
         registration: Registration,
         correction: Correction,
@@ -234,7 +235,7 @@ class Solver:
                 labels=observations.labels[rows],
             ),
             [part for part in turns if len(part) > 0],
-            self._images(frame),
+            images,
             self.settings.turns,
         )
         rows = rows[found.rows]
@@ -260,10 +261,6 @@ class Solver:
                 self._decoder, self._library, self._surfaces_of_library(), index
             )
         return self._near_symmetries[index]
-
-    def _images(self, frame: Frame) -> Images:
-        depth, labels = (torch.from_numpy(x).to(self._device) for x in (frame.depth, frame.labels))
-        return Images(depth, labels, frame.camera)
 
     def _shapes(self, codes: Tensor, pnc: Tensor, valid: Tensor) -> _Shapes:
         """Where the shapes come from, and their boxes: the library's own, or those found."""
@@ -302,7 +299,7 @@ class Solver:
         return self._library_surfaces
 
     def _certificate(
-        self, observations: Observations, frame: Frame, correction: Correction, shapes: _Shapes
+        self, observations: Observations, images: Images, correction: Correction, shapes: _Shapes
     ) -> Certificate:
         conditions: Sequence[Condition] = ()
         if self.settings.visibility is not None:
@@ -310,7 +307,7 @@ class Solver:
                 self._surfaces(correction.codes, shapes),
                 correction.T_object_camera,
                 observations.labels,
-                *self._images(frame),
+                images,
                 self.settings.visibility,
             )
         return certify(

@@ -13,7 +13,11 @@ from crisp_ros.correction.certificate import Certificate, CertificateSettings, c
 from crisp_ros.correction.covariance import pose_covariance
 from crisp_ros.correction.second_order import SecondOrderSettings, refine
 from crisp_ros.correction.surface import SurfacePoints, surface_points
-from crisp_ros.correction.visibility import VisibilitySettings, visibility_conditions
+from crisp_ros.correction.visibility import (
+    VisibilitySettings,
+    images_of,
+    visibility_conditions,
+)
 from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.pipeline import ObjectEstimate
@@ -67,9 +71,7 @@ def reposed(
             _surfaces(decoder, tracks, codes),
             T,
             torch.tensor([e.label for e in estimates], device=points.device),
-            torch.from_numpy(depth.frame.depth).to(points.device),
-            torch.from_numpy(depth.frame.labels).to(points.device),
-            depth.frame.camera,
+            images_of(depth.frame, points.device),
             visibility,
         )
     sizes = codes.new_tensor([float(np.linalg.norm(s.upper - s.lower)) for s in shapes])

@@ -5,7 +5,7 @@ import torch
 from correction.rendering import CAMERA, LABEL, rendered
 
 from crisp_ros.correction.surface import surface_points
-from crisp_ros.correction.visibility import visibility_conditions
+from crisp_ros.correction.visibility import Images, visibility_conditions
 from crisp_ros.geometry.se3 import exp, from_rotation_translation, invert
 
 
@@ -21,7 +21,9 @@ def conditions(known, name, depth, labels, pose):
     surface = surface_points(
         known.decoder, library.codes[k : k + 1], library.lower[k : k + 1], library.upper[k : k + 1]
     )
-    return visibility_conditions(surface, pose[None], torch.tensor([LABEL]), depth, labels, CAMERA)
+    return visibility_conditions(
+        surface, pose[None], torch.tensor([LABEL]), Images(depth, labels, CAMERA)
+    )
 
 
 @pytest.mark.parametrize("name", ["box", "mug", "bracket"])
