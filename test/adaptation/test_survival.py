@@ -1,5 +1,7 @@
 """Self-training that is killed while it writes, and that runs for very long."""
 
+import contextlib
+import ctypes
 import dataclasses
 import json
 import os
@@ -83,6 +85,12 @@ def resident_mb():
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def give_back_what_is_free():
+    """Has glibc give freed memory back to the system; other systems' allocators keep theirs."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @pytest.mark.soak
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 def test_ten_hours_of_frames_do_not_grow(tmp_path):
@@ -111,6 +119,7 @@ def test_ten_hours_of_frames_do_not_grow(tmp_path):
             pass
         if frame % 3000 == 2999:
             tested.save(tmp_path / "learned.safetensors")
+            give_back_what_is_free()
             sizes.append(resident_mb())
     status = tested.status
     report = {
@@ -127,10 +136,8 @@ def test_ten_hours_of_frames_do_not_grow(tmp_path):
     if "CRISP_SELF_TRAINING_SOAK_JSON" in os.environ:
         write_json(os.environ["CRISP_SELF_TRAINING_SOAK_JSON"], report)
     assert status.steps > 1000 and status.buffered <= 20 and status.held_back <= 8
-    # What a check of the guard has just freed is given back sooner or later: the level that is
-    # come back to tells of growth, and the highest one whether memory is bounded.
-    level = min(sizes[1:5])
-    assert min(sizes[-4:]) - level < 15 and max(sizes) - level < 80, sizes
+    assert max(sizes[2:]) - sizes[1] < 40, sizes
+    assert min(sizes[-4:]) - min(sizes[1:5]) < 15, sizes
     assert len(tested._turn) <= 1003 and status.nbytes < 40e6
     assert len(set(published)) == len(published)
     assert all(torch.isfinite(value).all() for value in tested.weights.values())
