@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from crisp_ros.tracking.ranges import check_ranges, ranged
+from crisp_ros.validation import check_ranges, ranged
 
 
 @dataclass(frozen=True)

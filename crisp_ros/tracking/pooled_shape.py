@@ -15,8 +15,8 @@ from crisp_ros.correction.h_step import ProjectedGradientSettings, projected_gra
 from crisp_ros.correction.residuals import clearly_better, evenly_chosen
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
-from crisp_ros.tracking.ranges import check_ranges, ranged
 from crisp_ros.tracking.view_buffer import PooledViews, stacked
+from crisp_ros.validation import check_ranges, ranged
 
 _GRID = 12  # samples a side of the box in which two shapes are compared
 _BAND = 0.1  # of the box's diagonal: farther from both surfaces, distances do not matter

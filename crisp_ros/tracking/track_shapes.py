@@ -23,10 +23,10 @@ from crisp_ros.pipeline import ObjectEstimate
 from crisp_ros.tracking.depth_points import DepthPoints
 from crisp_ros.tracking.known_shapes import KnownShapes
 from crisp_ros.tracking.pooled_shape import PooledShapeSettings, pooled_shape, shape_distances
-from crisp_ros.tracking.ranges import check_ranges, ranged
 from crisp_ros.tracking.reposed import reposed
 from crisp_ros.tracking.track import Sighting, Track, invert
 from crisp_ros.tracking.view_buffer import Added, ViewBuffer, ViewBufferSettings, stacked
+from crisp_ros.validation import check_ranges, ranged
 
 _SURFACE_POINTS = 128  # on shapes that are compared
 

@@ -25,11 +25,11 @@ from crisp_ros.tracking.equivalent_poses import box_corners, nearest_equivalent
 from crisp_ros.tracking.known_shapes import KnownShapes
 from crisp_ros.tracking.look_alikes import LookAlikes
 from crisp_ros.tracking.pose_filter import PoseFilter, PoseFilterSettings, largest_motion
-from crisp_ros.tracking.ranges import check_ranges, ranged
 from crisp_ros.tracking.steady_turns import SteadyTurns
 from crisp_ros.tracking.track import Sighting, Track, TrackedObject, TrackState, invert, posed
 from crisp_ros.tracking.track_shapes import TrackShapes, TrackShapesSettings
 from crisp_ros.tracking.turn_votes import TurnVotes
+from crisp_ros.validation import check_ranges, ranged
 
 
 @dataclass(frozen=True)

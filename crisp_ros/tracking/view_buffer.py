@@ -17,7 +17,7 @@ from crisp_ros.correction.residuals import evenly_chosen, usable
 from crisp_ros.correction.second_order import SecondOrderSettings, refine
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.decoder import ShapeDecoder
-from crisp_ros.tracking.ranges import check_ranges, ranged
+from crisp_ros.validation import check_ranges, ranged
 
 
 @dataclass(frozen=True)

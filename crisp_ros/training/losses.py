@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crisp_ros.network.decoder import ShapeDecoder
-
-from .limits import at_least
+from crisp_ros.validation import at_least
 
 
 @dataclass(frozen=True)

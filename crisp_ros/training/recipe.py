@@ -15,8 +15,8 @@ from crisp_ros.network.model import crop_multiple, network_names
 from crisp_ros.synthesis.crop_set import CROP_PX, SHARD_CROPS
 from crisp_ros.synthesis.renderers import RENDERERS, RendererName
 from crisp_ros.synthesis.scenes import ScatterSettings
+from crisp_ros.validation import at_least
 
-from .limits import at_least
 from .settings import TrainingSettings
 from .shape_codes import ShapeCodeSettings
 

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from crisp_ros.validation import at_least
+
 from .augment import AugmentSettings
-from .limits import at_least
 from .losses import SdfLossWeights
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.validation import at_least
 
-from .limits import at_least
 from .losses import SdfLossWeights, sdf_loss
 from .sdf_samples import SdfSamples
 

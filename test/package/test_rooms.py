@@ -9,10 +9,11 @@ import pytest
 from crisp_ros.share import share_directory
 
 PACKAGE = share_directory() / "crisp_ros"
-# In the order in which they may import one another; share and cluster stand outside and serve all.
+# In the order in which they may import one another; share, cluster and validation serve all.
 ROOMS = [
     "share",
     "cluster",
+    "validation",
     "geometry",
     "data",
     "observation",
