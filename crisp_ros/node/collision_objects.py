@@ -15,12 +15,12 @@ from std_msgs.msg import Header
 from crisp_ros.geometry.convex import convex_hull
 from crisp_ros.geometry.decimation import decimated
 from crisp_ros.geometry.isosurface import TriangleMesh
+from crisp_ros.geometry.symmetry_group import box_corners
 from crisp_ros.node import messages
 from crisp_ros.node.background import Background
 from crisp_ros.node.objects import KnownObject
 from crisp_ros.node.parameters import Parameters
 from crisp_ros.observation.frame import Frame
-from crisp_ros.tracking.equivalent_poses import box_corners
 from crisp_ros.tracking.presence import Presence, presence
 
 SurfaceMaker = Callable[[KnownObject, float], TriangleMesh]

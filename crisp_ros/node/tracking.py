@@ -17,9 +17,9 @@ from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator, Trace
 from crisp_ros.tracking.association import AssociationSettings
 from crisp_ros.tracking.depth_points import depth_points
-from crisp_ros.tracking.pooled_shape import PooledShapeSettings
+from crisp_ros.tracking.multi_view_shape import PooledShapeSettings
 from crisp_ros.tracking.pose_filter import PoseFilterSettings
-from crisp_ros.tracking.track_shapes import TrackShapesSettings
+from crisp_ros.tracking.shape_manager import TrackShapesSettings
 from crisp_ros.tracking.tracker import TrackedFrame, Tracker, TrackerSettings
 from crisp_ros.tracking.view_buffer import ViewBufferSettings
 

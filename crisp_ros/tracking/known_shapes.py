@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from crisp_ros.geometry.symmetry_group import SymmetryGroup, symmetry_group
 from crisp_ros.network.library import ShapeLibrary
-from crisp_ros.tracking.equivalent_poses import SymmetryGroup, symmetry_group
 
 _ROUNDING = 1e-5  # relative difference of codes that were computed in another order
 

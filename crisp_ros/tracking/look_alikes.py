@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from crisp_ros.correction.surface import surface_points
 from crisp_ros.geometry.symmetry import rotational_symmetries
+from crisp_ros.geometry.symmetry_group import SymmetryGroup, symmetry_group
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
-from crisp_ros.tracking.equivalent_poses import SymmetryGroup, symmetry_group
 
 _SURFACE_POINTS = 512
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.pipeline import ObjectEstimate
 from crisp_ros.tracking.pose_filter import PoseFilter
-from crisp_ros.tracking.turn_votes import TurnVotes
+from crisp_ros.tracking.symmetry_voting import TurnVotes
 from crisp_ros.tracking.view_buffer import ViewBuffer
 
 _VELOCITY_TIME_S = 0.2  # over which the velocity is smoothed

@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 
 from crisp_ros.correction.certificate import CertificateSettings, score
 from crisp_ros.correction.visibility import VisibilitySettings
+from crisp_ros.geometry.symmetry_group import box_corners, nearest_symmetric_pose
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.observation.objects import Rejected
 from crisp_ros.pipeline import FrameEstimate, ObjectEstimate
 from crisp_ros.tracking.association import AssociationSettings, Candidates, assignment, costs
 from crisp_ros.tracking.depth_points import DepthPoints
-from crisp_ros.tracking.equivalent_poses import box_corners, nearest_equivalent
 from crisp_ros.tracking.known_shapes import KnownShapes
 from crisp_ros.tracking.look_alikes import LookAlikes
 from crisp_ros.tracking.pose_filter import PoseFilter, PoseFilterSettings, largest_motion
+from crisp_ros.tracking.shape_manager import TrackShapes, TrackShapesSettings
 from crisp_ros.tracking.steady_turns import SteadyTurns
+from crisp_ros.tracking.symmetry_voting import TurnVotes
 from crisp_ros.tracking.track import Sighting, Track, TrackedObject, TrackState, invert, posed
-from crisp_ros.tracking.track_shapes import TrackShapes, TrackShapesSettings
-from crisp_ros.tracking.turn_votes import TurnVotes
 from crisp_ros.validation import check_ranges, ranged
 
 
@@ -341,7 +341,7 @@ class Tracker:
         group = self._known.symmetries(self._known.index(estimate.code))
         if group is None or track.reference is None:
             return estimate
-        T = nearest_equivalent(
+        T = nearest_symmetric_pose(
             T_fixed_camera @ estimate.T_camera_object,
             track.reference,
             group,

@@ -8,7 +8,7 @@ from analytic import sphere
 from scipy.spatial.transform import Rotation
 from tracking.scenes import AnalyticDecoder, depth_points, estimate, library
 
-from crisp_ros.tracking.track_shapes import TrackShapesSettings
+from crisp_ros.tracking.shape_manager import TrackShapesSettings
 from crisp_ros.tracking.tracker import Tracker, TrackerSettings
 from crisp_ros.tracking.view_buffer import ViewBufferSettings
 

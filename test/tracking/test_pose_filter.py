@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 from tracking.scenes import pose
 
-from crisp_ros.tracking.equivalent_poses import box_corners
+from crisp_ros.geometry.symmetry_group import box_corners
 from crisp_ros.tracking.jitter import jitter
 from crisp_ros.tracking.pose_filter import PoseFilter, PoseFilterSettings, largest_motion
 

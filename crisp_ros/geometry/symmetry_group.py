@@ -47,7 +47,7 @@ def symmetry_group(transforms: NDArray[np.floating]) -> SymmetryGroup:
     return SymmetryGroup(transforms, np.array(axes).reshape(-1, 3), centre)
 
 
-def nearest_equivalent(
+def nearest_symmetric_pose(
     T: NDArray[np.float64],
     reference: NDArray[np.float64],
     group: SymmetryGroup,

@@ -22,8 +22,8 @@ from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.pipeline import ObjectEstimate
 from crisp_ros.tracking.depth_points import DepthPoints
 from crisp_ros.tracking.known_shapes import KnownShapes
-from crisp_ros.tracking.pooled_shape import PooledShapeSettings, pooled_shape, shape_distances
-from crisp_ros.tracking.reposed import reposed
+from crisp_ros.tracking.multi_view_shape import PooledShapeSettings, pooled_shape, shape_distances
+from crisp_ros.tracking.refit import reposed
 from crisp_ros.tracking.track import Sighting, Track, invert
 from crisp_ros.tracking.view_buffer import Added, ViewBuffer, ViewBufferSettings, stacked
 from crisp_ros.validation import check_ranges, ranged

@@ -21,8 +21,8 @@ from tracking.scenes import (
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.observation.frame import Camera, Frame
-from crisp_ros.tracking.pooled_shape import PooledShapes
-from crisp_ros.tracking.track_shapes import TrackShapesSettings
+from crisp_ros.tracking.multi_view_shape import PooledShapes
+from crisp_ros.tracking.shape_manager import TrackShapesSettings
 from crisp_ros.tracking.tracker import Tracker, TrackerSettings
 from crisp_ros.tracking.view_buffer import ViewBufferSettings
 
@@ -168,7 +168,7 @@ def test_a_shape_that_sticks_out_into_seen_space_is_not_certified(handle_in_sigh
 
 def test_only_new_sides_are_solved_for_and_few_a_frame(monkeypatch):
     solved = []
-    from crisp_ros.tracking import track_shapes
+    from crisp_ros.tracking import shape_manager as track_shapes
 
     def counting(decoder, known, views, *rest):
         solved.append(len(views))
@@ -211,7 +211,7 @@ def test_it_is_the_same_whether_a_frame_is_finished_at_once_or_before_the_next()
 
 def test_joint_refinement_poses_the_views_for_the_new_shape(monkeypatch):
     """The views touch the large ball; once the small one is found, they are posed for it."""
-    from crisp_ros.tracking import track_shapes
+    from crisp_ros.tracking import shape_manager as track_shapes
 
     spheres = (sphere(0.05, "large"), sphere(0.036, "small"))
     known = library(spheres)

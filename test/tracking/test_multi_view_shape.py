@@ -4,7 +4,7 @@ import torch
 from analytic import sphere
 from tracking.scenes import CAN, CUP, MUG, AnalyticDecoder, library, looking_from, seen_points
 
-from crisp_ros.tracking.pooled_shape import PooledShapeSettings, pooled_shape, shape_distances
+from crisp_ros.tracking.multi_view_shape import PooledShapeSettings, pooled_shape, shape_distances
 from crisp_ros.tracking.view_buffer import PooledViews, ViewBuffer, ViewBufferSettings
 
 SHAPES = (CAN, CUP, MUG)

@@ -14,11 +14,11 @@ from tracking.scenes import (
     turns,
 )
 
-from crisp_ros.tracking.equivalent_poses import symmetry_group
+from crisp_ros.geometry.symmetry_group import symmetry_group
 from crisp_ros.tracking.look_alikes import LookAlikes
 from crisp_ros.tracking.steady_turns import about
+from crisp_ros.tracking.symmetry_voting import TurnVotes
 from crisp_ros.tracking.tracker import Tracker, TrackerSettings
-from crisp_ros.tracking.turn_votes import TurnVotes
 
 HALF = symmetry_group(turns([0, 0, 1], 2))
 ROUND = symmetry_group(turns([0, 0, 1], 36))

@@ -4,9 +4,9 @@ from scipy.optimize import minimize_scalar
 from scipy.spatial.transform import Rotation
 from tracking.scenes import pose, random_pose, turns
 
-from crisp_ros.tracking.equivalent_poses import (
+from crisp_ros.geometry.symmetry_group import (
     box_corners,
-    nearest_equivalent,
+    nearest_symmetric_pose,
     symmetry_group,
 )
 
@@ -34,7 +34,7 @@ def test_discrete_symmetries_give_the_nearest_of_all(group, centre):
     group = shifted(group, centre)
     for _ in range(20):
         T, reference = random_pose(rng), random_pose(rng)
-        found = nearest_equivalent(T, reference, symmetry_group(group), LOWER, UPPER)
+        found = nearest_symmetric_pose(T, reference, symmetry_group(group), LOWER, UPPER)
         assert distance(found, reference) == pytest.approx(
             min(distance(T @ S, reference) for S in group)
         )
@@ -51,7 +51,7 @@ def test_a_continuous_symmetry_gives_the_nearest_turn_of_all(centre):
         T = random_pose(rng)
         reference = T @ move @ pose((0.01, 0.0, 0.01), rng.normal(0, 0.2, 3)) @ np.linalg.inv(move)
         reference = reference @ shifted(CAN, centre)[rng.integers(72)]
-        found = nearest_equivalent(T, reference, group, lower, upper)
+        found = nearest_symmetric_pose(T, reference, group, lower, upper)
 
         def turned(angle, flip, T=T):
             S = turns([0, 0, 1], 1)[0]
@@ -74,7 +74,7 @@ def test_a_continuous_symmetry_gives_the_nearest_turn_of_all(centre):
 def test_it_remains_a_pose_of_the_same_can():
     rng = np.random.default_rng(3)
     T, reference = random_pose(rng), random_pose(rng)
-    found = nearest_equivalent(T, reference, symmetry_group(CAN), LOWER, UPPER)
+    found = nearest_symmetric_pose(T, reference, symmetry_group(CAN), LOWER, UPPER)
     assert np.allclose(found[:3, 3], T[:3, 3])
     assert abs(found[:3, 2] @ T[:3, 2]) == pytest.approx(1.0)
     assert np.allclose(found[:3, :3] @ found[:3, :3].T, np.eye(3))
@@ -86,7 +86,7 @@ def test_a_ball_keeps_the_rotation_of_its_reference():
     rng = np.random.default_rng(4)
     T, reference = random_pose(rng), random_pose(rng)
     group = symmetry_group(shifted(ball, centre))
-    found = nearest_equivalent(T, reference, group, LOWER + centre, UPPER + centre)
+    found = nearest_symmetric_pose(T, reference, group, LOWER + centre, UPPER + centre)
     assert np.allclose(found[:3, :3], reference[:3, :3])
     assert np.allclose(found[:3, :3] @ centre + found[:3, 3], T[:3, :3] @ centre + T[:3, 3])
 
@@ -94,4 +94,4 @@ def test_a_ball_keeps_the_rotation_of_its_reference():
 def test_a_shape_without_symmetry_stays():
     rng = np.random.default_rng(5)
     T, group = random_pose(rng), symmetry_group(np.eye(4)[None])
-    assert nearest_equivalent(T, random_pose(rng), group, LOWER, UPPER) is T
+    assert nearest_symmetric_pose(T, random_pose(rng), group, LOWER, UPPER) is T

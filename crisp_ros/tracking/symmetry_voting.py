@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from crisp_ros.tracking.equivalent_poses import SymmetryGroup, nearest_equivalent
+from crisp_ros.geometry.symmetry_group import SymmetryGroup, nearest_symmetric_pose
 
 _SMALL_RAD = np.deg2rad(40.0)  # a turn by less is taken for what it is
 
@@ -48,7 +48,7 @@ class TurnVotes:
             self._votes.clear()
             self._shape, self._last = shape, None
         last = T if self._last is None else self._last
-        near = nearest_equivalent(T, last, group, lower, upper)
+        near = nearest_symmetric_pose(T, last, group, lower, upper)
         turn = np.linalg.solve(T, near)
         self._votes.append(turn)
         votes = np.array(self._votes)
