@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.h_step import ShapeStep
+from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
 from crisp_ros.correction.residuals import (
     MoveSettings,
     contradiction,
@@ -17,9 +17,9 @@ from crisp_ros.correction.residuals import (
     surface_objective,
     usable,
 )
-from crisp_ros.correction.second_order import SecondOrderSettings, refine
-from crisp_ros.correction.simplex_program import minimise
+from crisp_ros.correction.shape_projected_gradient import ShapeStep
 from crisp_ros.geometry.se3 import transform
+from crisp_ros.geometry.simplex_qp import minimise
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 

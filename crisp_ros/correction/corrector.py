@@ -15,7 +15,8 @@ from crisp_ros.correction.active_shape import (
     least_squares,
     library_fits,
 )
-from crisp_ros.correction.h_step import ProjectedGradientSettings, projected_gradient
+from crisp_ros.correction.pose_gradient import GradientSettings, PoseStep, descend
+from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
 from crisp_ros.correction.residuals import (
     ANY_FALL,
     clearly_better,
@@ -23,8 +24,10 @@ from crisp_ros.correction.residuals import (
     usable,
     where_rows,
 )
-from crisp_ros.correction.second_order import SecondOrderSettings, refine
-from crisp_ros.correction.z_step import GradientSettings, PoseStep, descend
+from crisp_ros.correction.shape_projected_gradient import (
+    ProjectedGradientSettings,
+    projected_gradient,
+)
 from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.decoder import ShapeDecoder

@@ -13,8 +13,8 @@ import roma
 import torch
 from torch import Tensor
 
+from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
 from crisp_ros.correction.residuals import ANY_FALL, geman_mcclure
-from crisp_ros.correction.second_order import SecondOrderSettings, refine
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.geometry.se3 import from_rotation_translation, transform
 from crisp_ros.network.decoder import ShapeDecoder

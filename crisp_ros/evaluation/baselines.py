@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.simplex_program import minimise
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.geometry.marching_cubes import triangulate
 from crisp_ros.geometry.registration import align
 from crisp_ros.geometry.se3 import from_rotation_translation, transform
 from crisp_ros.geometry.simplex import project
+from crisp_ros.geometry.simplex_qp import minimise
 from crisp_ros.network.decoder import ShapeDecoder
 
 _SAMPLE = 5  # correspondences of a hypothesis

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from crisp_ros.correction.active_shape import least_squares
 from crisp_ros.correction.certificate import Certificate, certify
-from crisp_ros.correction.h_step import projected_gradient
-from crisp_ros.correction.second_order import refine
-from crisp_ros.correction.z_step import descend
+from crisp_ros.correction.pose_gradient import descend
+from crisp_ros.correction.pose_lm import refine
+from crisp_ros.correction.shape_projected_gradient import projected_gradient
 from crisp_ros.evaluation.baselines import baseline_h, baseline_lsq, baseline_mesh, baseline_z
 from crisp_ros.evaluation.decoded_views import DecodedViews, ViewNoise, decoded_views
 from crisp_ros.evaluation.stopwatch import Task

@@ -14,11 +14,15 @@ import torch
 from torch import Tensor
 
 from crisp_ros.correction.active_shape import ActiveShapeSettings, least_squares
-from crisp_ros.correction.h_step import ProjectedGradientSettings, ShapeStep, projected_gradient
+from crisp_ros.correction.pose_gradient import GradientSettings, PoseStep, descend
+from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
 from crisp_ros.correction.residuals import surface_objective
-from crisp_ros.correction.second_order import SecondOrderSettings, refine
+from crisp_ros.correction.shape_projected_gradient import (
+    ProjectedGradientSettings,
+    ShapeStep,
+    projected_gradient,
+)
 from crisp_ros.correction.surface import SurfacePoints, library_surfaces, surface_points
-from crisp_ros.correction.z_step import GradientSettings, PoseStep, descend
 from crisp_ros.evaluation.decoded_views import DecodedViews, ViewNoise, decoded_views
 from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.se3 import invert, transform

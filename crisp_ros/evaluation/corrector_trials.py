@@ -14,16 +14,16 @@ from torch import Tensor
 
 from crisp_ros.correction.active_shape import least_squares
 from crisp_ros.correction.corrector import correct
-from crisp_ros.correction.h_step import projected_gradient
+from crisp_ros.correction.pose_gradient import GradientSettings, descend
+from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
 from crisp_ros.correction.residuals import ANY_FALL
-from crisp_ros.correction.second_order import SecondOrderSettings, refine
-from crisp_ros.correction.simplex_program import minimise
-from crisp_ros.correction.z_step import GradientSettings, descend
+from crisp_ros.correction.shape_projected_gradient import projected_gradient
 from crisp_ros.evaluation.metrics import add_s
 from crisp_ros.evaluation.object_views import ObjectViews
 from crisp_ros.evaluation.recording import TrueShape
 from crisp_ros.geometry.registration import register
 from crisp_ros.geometry.se3 import invert, transform
+from crisp_ros.geometry.simplex_qp import minimise
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from crisp_ros.correction.covariance import CovarianceSettings
-from crisp_ros.correction.library_check import LibraryCheckSettings
-from crisp_ros.correction.turns import TurnSettings
+from crisp_ros.correction.library_tests import LibraryCheckSettings
+from crisp_ros.correction.symmetry_search import TurnSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.cpu_threads import set_own_cpu_threads

@@ -10,7 +10,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 from std_msgs.msg import Header
 
-from crisp_ros.correction.library_check import LibraryCheckSettings
+from crisp_ros.correction.library_tests import LibraryCheckSettings
 from crisp_ros.node.fixed_frame import FixedFrame
 from crisp_ros.node.parameters import Parameters
 from crisp_ros.observation.frame import Frame

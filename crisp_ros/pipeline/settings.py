@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.correction.covariance import CovarianceSettings
-from crisp_ros.correction.library_check import LibraryCheckSettings
-from crisp_ros.correction.turns import TurnSettings
+from crisp_ros.correction.library_tests import LibraryCheckSettings
+from crisp_ros.correction.symmetry_search import TurnSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.geometry.registration import RegistrationSettings

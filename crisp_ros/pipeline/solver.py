@@ -11,10 +11,10 @@ from torch import Tensor
 from crisp_ros.correction.certificate import Certificate, Condition, certify, withheld
 from crisp_ros.correction.corrector import Correction, correct
 from crisp_ros.correction.covariance import pose_covariance
-from crisp_ros.correction.library_check import Alternatives, Fitted, alternatives, known_shapes
+from crisp_ros.correction.library_tests import Alternatives, Fitted, alternatives, known_shapes
 from crisp_ros.correction.near_symmetries import near_symmetries
 from crisp_ros.correction.surface import SurfacePoints, library_surfaces, surface_points
-from crisp_ros.correction.turns import Posed, best_turns
+from crisp_ros.correction.symmetry_search import Posed, best_turns
 from crisp_ros.correction.visibility import Images, images_of, visibility_conditions
 from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.se3 import transform

@@ -11,8 +11,11 @@ from torch import Tensor
 
 from crisp_ros.correction.active_shape import ActiveShapeSettings, least_squares
 from crisp_ros.correction.degeneracy import degeneracy
-from crisp_ros.correction.h_step import ProjectedGradientSettings, projected_gradient
 from crisp_ros.correction.residuals import clearly_better, evenly_chosen
+from crisp_ros.correction.shape_projected_gradient import (
+    ProjectedGradientSettings,
+    projected_gradient,
+)
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.tracking.view_buffer import PooledViews, stacked

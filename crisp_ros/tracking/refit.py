@@ -11,7 +11,7 @@ import torch
 
 from crisp_ros.correction.certificate import Certificate, CertificateSettings, certify, condition
 from crisp_ros.correction.covariance import pose_covariance
-from crisp_ros.correction.second_order import SecondOrderSettings, refine
+from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
 from crisp_ros.correction.surface import SurfacePoints, surface_points
 from crisp_ros.correction.visibility import (
     VisibilitySettings,

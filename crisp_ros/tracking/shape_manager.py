@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crisp_ros.correction.certificate import CertificateSettings
-from crisp_ros.correction.library_check import Fitted, LibraryCheckSettings, alternatives
-from crisp_ros.correction.second_order import SecondOrderSettings
+from crisp_ros.correction.library_tests import Fitted, LibraryCheckSettings, alternatives
+from crisp_ros.correction.pose_lm import SecondOrderSettings
 from crisp_ros.correction.surface import SurfacePoints, library_surfaces, surface_points
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.network.decoder import ShapeDecoder

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
 from crisp_ros.correction.residuals import evenly_chosen, usable
-from crisp_ros.correction.second_order import SecondOrderSettings, refine
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.validation import check_ranges, ranged

@@ -12,7 +12,7 @@ from observed import Noise, add_s, observe
 
 from crisp_ros.correction.active_shape import ActiveShapeSettings
 from crisp_ros.correction.corrector import CorrectorSettings, correct
-from crisp_ros.correction.second_order import SecondOrderSettings
+from crisp_ros.correction.pose_lm import SecondOrderSettings
 from crisp_ros.geometry.registration import align, register
 from crisp_ros.geometry.se3 import transform
 

@@ -11,8 +11,8 @@ from analytic_scene import AnalyticDecoder
 from scipy.spatial.transform import Rotation
 
 from crisp_ros.correction.covariance import CovarianceSettings, pose_covariance
+from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
 from crisp_ros.correction.residuals import ANY_FALL
-from crisp_ros.correction.second_order import SecondOrderSettings, refine
 from crisp_ros.data.recording import Recording
 from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
 from crisp_ros.network.checkpoint import load_model

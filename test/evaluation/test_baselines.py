@@ -6,9 +6,9 @@ import torch
 from scipy.spatial import cKDTree
 
 from crisp_ros.correction.active_shape import least_squares
-from crisp_ros.correction.h_step import projected_gradient
+from crisp_ros.correction.pose_lm import refine
 from crisp_ros.correction.residuals import surface_objective
-from crisp_ros.correction.second_order import refine
+from crisp_ros.correction.shape_projected_gradient import projected_gradient
 from crisp_ros.evaluation.baselines import (
     BaselineSettings,
     baseline_alignment,

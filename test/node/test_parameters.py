@@ -14,7 +14,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_graph import isolated_node
 
-from crisp_ros.correction.turns import TurnSettings
+from crisp_ros.correction.symmetry_search import TurnSettings
 from crisp_ros.node.chosen_estimator import estimator_settings
 from crisp_ros.node.parameter_page import page
 from crisp_ros.node.parameter_server import ParameterServer

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.corrector import CorrectorSettings
-from crisp_ros.correction.library_check import LibraryCheckSettings
+from crisp_ros.correction.library_tests import LibraryCheckSettings
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.objects import observe

@@ -14,8 +14,8 @@ from crisp_ros.correction.residuals import (
     surface_objective,
     usable,
 )
-from crisp_ros.correction.simplex_program import minimise
 from crisp_ros.geometry.simplex import project
+from crisp_ros.geometry.simplex_qp import minimise
 from crisp_ros.network.decoder import ShapeDecoder
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from crisp_ros.correction.active_shape import ActiveShapeSettings, LibraryFits, library_fits
 from crisp_ros.correction.certificate import Condition, quantile_residual
 from crisp_ros.correction.degeneracy import degeneracy, explanations, known_shape
+from crisp_ros.correction.pose_lm import SecondOrderSettings
 from crisp_ros.correction.residuals import evenly_chosen, usable
-from crisp_ros.correction.second_order import SecondOrderSettings
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.decoder import ShapeDecoder

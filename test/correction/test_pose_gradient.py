@@ -5,8 +5,8 @@ import pytest
 import torch
 from observed import Noise, add_s, observe
 
+from crisp_ros.correction.pose_gradient import GradientSettings, _gradient_of_z, descend
 from crisp_ros.correction.residuals import ANY_FALL, MoveSettings
-from crisp_ros.correction.z_step import GradientSettings, _gradient_of_z, descend
 from crisp_ros.geometry.registration import align, register
 from crisp_ros.geometry.se3 import from_rotation_translation
 

@@ -3,8 +3,11 @@
 import pytest
 import torch
 
-from crisp_ros.correction.h_step import ProjectedGradientSettings, projected_gradient
 from crisp_ros.correction.residuals import surface_objective
+from crisp_ros.correction.shape_projected_gradient import (
+    ProjectedGradientSettings,
+    projected_gradient,
+)
 
 
 def on_surface(known, *names: str, count: int = 200, seed: int = 0) -> torch.Tensor:

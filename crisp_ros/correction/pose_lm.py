@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crisp_ros.correction.pose_gradient import PoseStep
 from crisp_ros.correction.residuals import (
     MoveSettings,
     evenly_chosen,
@@ -26,7 +27,6 @@ from crisp_ros.correction.residuals import (
     where_rows,
     worth_moving,
 )
-from crisp_ros.correction.z_step import PoseStep
 from crisp_ros.geometry.se3 import exp, from_rotation_translation, transform
 from crisp_ros.network.decoder import ShapeDecoder
 

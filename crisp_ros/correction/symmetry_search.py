@@ -14,6 +14,7 @@ import roma
 import torch
 from torch import Tensor
 
+from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
 from crisp_ros.correction.residuals import (
     ANY_FALL,
     clearly_better,
@@ -21,7 +22,6 @@ from crisp_ros.correction.residuals import (
     surface_objective,
     usable,
 )
-from crisp_ros.correction.second_order import SecondOrderSettings, refine
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.visibility import Images, VisibilitySettings, exposed
 from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform

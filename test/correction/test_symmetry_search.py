@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from crisp_ros.correction.near_symmetries import near_symmetries
 from crisp_ros.correction.residuals import surface_objective
 from crisp_ros.correction.surface import SurfacePoints, library_surfaces
-from crisp_ros.correction.turns import Posed, Turned, TurnSettings, best_turns
+from crisp_ros.correction.symmetry_search import Posed, Turned, TurnSettings, best_turns
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.se3 import invert, transform
 

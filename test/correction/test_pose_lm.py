@@ -8,9 +8,9 @@ import torch
 from observed import Noise, add_s, observe
 from scipy.optimize import least_squares
 
+from crisp_ros.correction.pose_gradient import GradientSettings, descend
+from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
 from crisp_ros.correction.residuals import ANY_FALL, geman_mcclure
-from crisp_ros.correction.second_order import SecondOrderSettings, refine
-from crisp_ros.correction.z_step import GradientSettings, descend
 from crisp_ros.geometry.registration import register
 from crisp_ros.geometry.se3 import exp, invert, transform
 from crisp_ros.network.decoder import ShapeDecoder

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from crisp_ros.correction.simplex_program import minimise
+from crisp_ros.geometry.simplex_qp import minimise
 
 
 def random_gram(batch: int, size: int, rows: int, seed: int) -> torch.Tensor:
