@@ -14,6 +14,7 @@ from crisp_ros.adaptation.reference import Accuracy, ReferenceSet
 from crisp_ros.adaptation.samples import PART, Batch, FeatureCache, Sample
 from crisp_ros.correction.certificate import quantile_residual
 from crisp_ros.correction.surface import library_surfaces
+from crisp_ros.geometry.chamfer import nearest_distances, pairwise_distances
 from crisp_ros.geometry.registration import RegistrationSettings, register
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.checkpoint import Model
@@ -109,7 +110,7 @@ class Guard:
             torch.stack([getattr(sample, name) for sample in samples]).to(self._device)
             for name in ("code", "points", "T_object_camera")
         )
-        nearest = library[torch.cdist(codes, library).argmin(-1)]
+        nearest = library[pairwise_distances(codes, library).argmin(-1)]
         valid = torch.ones_like(points[..., 0], dtype=torch.bool)
         residual = quantile_residual(
             self._network.decoder, points, valid, T, nearest, limits.quantile
@@ -177,7 +178,7 @@ class Guard:
             truth = invert(reference.T_object_camera[rows].to(self._device))
             at_truth = transform(truth, surface)
             at_answer = transform(invert(answer.T_object_camera), surface)
-            errors = torch.cdist(at_truth, at_answer).amin(-1).mean(-1)
+            errors = nearest_distances(at_truth, at_answer).mean(-1)
             inside.append((1.0 - errors / _ADD_S_M).clamp_min(0.0))
             right.append((answer.named == shape).float())
             yield
@@ -195,7 +196,7 @@ class Guard:
         valid = torch.ones_like(points[..., 0], dtype=torch.bool)
         registration = register(points, pnc, valid, _REGISTRATION)
         # Heads that answer nonsense name nothing.
-        distances = torch.cdist(codes, self._library.codes).nan_to_num(torch.inf)
+        distances = pairwise_distances(codes, self._library.codes).nan_to_num(torch.inf)
         return _Answer(registration.T_object_camera, distances.argmin(-1))
 
 

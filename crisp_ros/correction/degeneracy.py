@@ -11,6 +11,7 @@ from crisp_ros.correction.active_shape import LibraryFits, distance_matrix
 from crisp_ros.correction.certificate import Condition, condition, quantile_residual
 from crisp_ros.correction.residuals import usable
 from crisp_ros.correction.surface import SurfacePoints
+from crisp_ros.geometry.chamfer import chamfer_distance
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
@@ -105,7 +106,9 @@ def explanations(
     dtype = library_surfaces.points.dtype
     fitted = transform(invert(fits.T_object_camera.to(dtype)), library_surfaces.points)
     estimated = transform(invert(T_object_camera.to(dtype)), estimates.points)
-    apart = _chamfer(fitted, library_surfaces.valid, estimated[:, None], estimates.valid[:, None])
+    apart = chamfer_distance(
+        fitted, library_surfaces.valid, estimated[:, None], estimates.valid[:, None]
+    )
     return Explanations(residual, certified, apart, (certified & (apart > threshold_m)).any(-1))
 
 
@@ -133,13 +136,3 @@ def _sum_free_basis(size: int, like: Tensor) -> Tensor:
     """An orthonormal basis (K, K - 1) of the vectors whose entries sum to zero."""
     ones = torch.ones(size, 1, dtype=like.dtype, device=like.device)
     return torch.linalg.qr(ones, mode="complete").Q[:, 1:]
-
-
-def _chamfer(a: Tensor, a_valid: Tensor, b: Tensor, b_valid: Tensor) -> Tensor:
-    """Chamfer distances (...), the mean of both directions, of point sets (..., M, 3)."""
-    distances = torch.cdist(a, b.expand(*a.shape[:-2], *b.shape[-2:]))
-    far = ~(a_valid[..., :, None] & b_valid[..., None, :])
-    distances = distances.masked_fill(far, torch.inf)
-    to_b = torch.where(a_valid, distances.amin(-1), torch.nan).nanmean(-1)
-    to_a = torch.where(b_valid, distances.amin(-2), torch.nan).nanmean(-1)
-    return 0.5 * (to_a + to_b)

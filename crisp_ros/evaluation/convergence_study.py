@@ -24,6 +24,7 @@ from crisp_ros.correction.shape_projected_gradient import (
 )
 from crisp_ros.correction.surface import SurfacePoints, library_surfaces, surface_points
 from crisp_ros.evaluation.decoded_views import DecodedViews, ViewNoise, decoded_views
+from crisp_ros.geometry.chamfer import nearest_distances
 from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.decoder import ShapeDecoder
@@ -257,7 +258,7 @@ class _Problem:
         """ADD-S (B,): mean way from true surface points to the nearest of the estimate's."""
         points, valid = (part[self.views.shapes] for part in self.surfaces)
         true, found = (transform(invert(pose), points) for pose in (self.views.T_object_camera, T))
-        way = torch.cdist(true, found).masked_fill(~valid[:, None], torch.inf).amin(-1)
+        way = nearest_distances(true, found, valid)
         return torch.where(valid, way, torch.nan).nanmean(-1)
 
     def _chamfer(self, codes: Tensor) -> Tensor:

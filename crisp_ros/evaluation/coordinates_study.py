@@ -22,6 +22,7 @@ from crisp_ros.adaptation.samples import Batch, FeatureCache, Sample
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.surface import library_surfaces
 from crisp_ros.evaluation.metrics import auc
+from crisp_ros.geometry.chamfer import nearest_distances
 from crisp_ros.geometry.registration import RegistrationSettings, align, register
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.checkpoint import Model
@@ -287,8 +288,8 @@ class CoordinatesStudy:
             scales.append(motion.scale)
             surface = self._surfaces[shape]
             T_camera_object = invert(torch.stack([sample.T_object_camera for sample in kept]))
-            apart = torch.cdist(transform(T_camera_object, surface), motion.undone(surface))
-            errors.append(apart.amin(-1).mean(-1))
+            at_truth = transform(T_camera_object, surface)
+            errors.append(nearest_distances(at_truth, motion.undone(surface)).mean(-1))
             certified.append(self._labels(batch, said, named[rows]).certified)
         norm, truth = (torch.cat(part).mean().sqrt().item() for part in (norms, true))
         return {

@@ -15,6 +15,7 @@ from torch import Tensor
 from crisp_ros.correction.surface import library_surfaces
 from crisp_ros.data.meshes import surface_samples
 from crisp_ros.evaluation.metrics import shape_error
+from crisp_ros.geometry.chamfer import pairwise_distances
 from crisp_ros.geometry.isosurface import IsosurfaceSettings, extract_meshes
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
@@ -131,7 +132,7 @@ def library_pairs(decoder: ShapeDecoder, library: ShapeLibrary) -> tuple[ShapePa
     distance = decoder.sdf(surfaces.points[:, None], library.codes).abs()
     one_way = torch.where(surfaces.valid[:, None], distance, torch.nan).nanmean(-1)
     chamfer = (0.5 * (one_way + one_way.T)).nan_to_num(torch.inf)
-    codes = torch.cdist(library.codes, library.codes) / library.codes.norm(dim=-1).mean()
+    codes = pairwise_distances(library.codes, library.codes) / library.codes.norm(dim=-1).mean()
     pairs = (
         ShapePair((library.names[a], library.names[b]), float(codes[a, b]), float(chamfer[a, b]))
         for a, b in combinations(range(len(library)), 2)

@@ -1,15 +1,24 @@
-"""Rigid transforms as 4x4 matrices with any number of leading batch dimensions."""
+"""Rigid transforms as 4x4 matrices, tensors or arrays, with any number of leading batch dimensions.
+
+The product of two transforms is the matrix product: T_a_c = T_a_b @ T_b_c.
+"""
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Array = TypeVar("Array", Tensor, NDArray[Any])
 
 _SERIES_BELOW = 0.0625  # squared angle under which the series is exact to float64 and has no 0/0
 
 
-def from_rotation_translation(rotation: Tensor, translation: Tensor) -> Tensor:
-    """The 4x4 matrix of z = R x + t.
+def from_rotation_translation(rotation: Array, translation: Array) -> Array:
+    """Compose the 4x4 matrix of z = R x + t.
 
     Args:
         rotation: (..., 3, 3).
@@ -18,16 +27,34 @@ def from_rotation_translation(rotation: Tensor, translation: Tensor) -> Tensor:
     Returns:
         (..., 4, 4), with the dtype and device of `rotation`.
     """
+    if not isinstance(rotation, Tensor):
+        batch = np.broadcast_shapes(rotation.shape[:-2], translation.shape[:-1])
+        T = np.zeros((*batch, 4, 4), rotation.dtype)
+        T[..., :3, :3], T[..., :3, 3], T[..., 3, 3] = rotation, translation, 1
+        return T
     batch = torch.broadcast_shapes(rotation.shape[:-2], translation.shape[:-1])
     top = torch.cat(
         (rotation.expand(*batch, 3, 3), translation[..., None].expand(*batch, 3, 1)), dim=-1
     )
-    bottom = rotation.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*batch, 1, 4)
+    bottom = rotation.new_zeros(*batch, 1, 4)
+    bottom[..., 3] = 1.0  # filled on the device: a constant row would be uploaded on every call
     return torch.cat((top, bottom), dim=-2)
 
 
-def transform(T: Tensor, points: Tensor) -> Tensor:
-    """Points moved by a rigid transform.
+def rotation_about(rotation: Array, centre: Array, target: Array | None = None) -> Array:
+    """Compose the motion (..., 4, 4) that rotates and moves one point to a target.
+
+    Args:
+        rotation: (..., 3, 3).
+        centre: (..., 3) metres.
+        target: (..., 3) where the centre is moved, metres; by default it stays.
+    """
+    target = centre if target is None else target
+    return from_rotation_translation(rotation, target - (rotation @ centre[..., None])[..., 0])
+
+
+def transform(T: Array, points: Array) -> Array:
+    """Move points by a rigid transform.
 
     Args:
         T: (..., 4, 4), `T_target_source`.
@@ -36,18 +63,22 @@ def transform(T: Tensor, points: Tensor) -> Tensor:
     Returns:
         (..., N, 3) metres, target frame.
     """
-    return points @ T[..., :3, :3].transpose(-1, -2) + T[..., None, :3, 3]
+    return points @ T[..., :3, :3].swapaxes(-1, -2) + T[..., None, :3, 3]
 
 
-def invert(T: Tensor) -> Tensor:
-    """The inverse (..., 4, 4) of rigid transforms (..., 4, 4), from the transposed rotation."""
-    rotation = T[..., :3, :3].transpose(-1, -2)
-    translation = -(rotation @ T[..., :3, 3:]).squeeze(-1)
-    return from_rotation_translation(rotation, translation)
+def transform_point(T: Array, point: Array) -> Array:
+    """Move one point (..., 3) by each transform (..., 4, 4); see `transform`."""
+    return transform(T, point[..., None, :])[..., 0, :]
+
+
+def invert(T: Array) -> Array:
+    """Invert rigid transforms (..., 4, 4), from the transposed rotation."""
+    rotation = T[..., :3, :3].swapaxes(-1, -2)
+    return from_rotation_translation(rotation, -(rotation @ T[..., :3, 3:])[..., 0])
 
 
 def exp(xi: Tensor) -> Tensor:
-    """The exponential map of SE(3), smooth (with its gradient) at zero.
+    """Compute the exponential map of SE(3), smooth (with its gradient) at zero.
 
     Args:
         xi: (..., 6), the translational part rho in metres, then the rotational part phi in radians.

@@ -64,8 +64,46 @@ def test_invert_undoes_the_transform():
     torch.testing.assert_close(poses @ se3.invert(poses), identity)
 
 
-def test_from_rotation_translation_broadcasts():
-    T = se3.from_rotation_translation(torch.eye(3), torch.arange(6.0).reshape(2, 3))
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_from_rotation_translation_broadcasts(kind):
+    T = se3.from_rotation_translation(kind(np.eye(3)), kind(np.arange(6.0).reshape(2, 3)))
     assert T.shape == (2, 4, 4)
     assert T[1, :3, 3].tolist() == [3.0, 4.0, 5.0]
     assert T[1, 3].tolist() == [0.0, 0.0, 0.0, 1.0]
+
+
+def test_arrays_give_the_same_as_tensors():
+    poses, points = random_poses(2, 4, 1), torch.randn(4, 5, 7, 3, dtype=torch.float64)
+    centre = points[..., 0, :]
+    for function, *arguments in (
+        (se3.invert, poses),
+        (se3.transform, poses, points),
+        (se3.transform_point, poses, centre),
+        (se3.rotation_about, poses[..., :3, :3], centre),
+    ):
+        found = function(*(argument.numpy() for argument in arguments))
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_allclose(found, function(*arguments).numpy(), atol=1e-14)
+
+
+def test_one_point_is_moved_by_many_transforms():
+    T, point = random_poses(3, 6).numpy(), np.array([0.1, -0.2, 0.3])
+    found = se3.transform_point(T, point)
+    np.testing.assert_allclose(found, T[:, :3, :3] @ point + T[:, :3, 3], atol=1e-15)
+
+
+def test_a_rotation_about_a_point_leaves_or_moves_that_point():
+    rotation, centre = random_poses(4, 5)[:, :3, :3], torch.tensor([0.3, 0.1, -0.7]).double()
+    target = torch.tensor([1.0, 2.0, 3.0]).double()
+    for expected, found in (
+        (centre, se3.rotation_about(rotation, centre)),
+        (target, se3.rotation_about(rotation, centre, target)),
+    ):
+        torch.testing.assert_close(found[:, :3, :3], rotation)
+        torch.testing.assert_close(se3.transform_point(found, centre), expected.expand(5, 3))
+
+
+def test_gradients_pass_through_the_composed_matrix():
+    rotation = random_poses(5, 2)[:, :3, :3].requires_grad_()
+    translation = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(se3.from_rotation_translation, (rotation, translation))

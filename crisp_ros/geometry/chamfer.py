@@ -1,0 +1,63 @@
+"""Distances between point sets, exact wherever the sets are in space.
+
+`torch.cdist` multiplies matrices above 25 points: its squared distances are differences of squared
+norms, and two identical sets 30 m from the origin come out a millimetre apart in float32. Sets in
+camera coordinates are therefore compared here alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def nearest_distances(a: Tensor, b: Tensor, b_valid: Tensor | None = None) -> Tensor:
+    """Compute the distance from each point of one set to the nearest point of another.
+
+    Args:
+        a: (..., N, 3) metres.
+        b: (..., M, 3) metres; leading dimensions broadcast against those of `a`.
+        b_valid: (..., M) bool, points of b that count; all by default.
+
+    Returns:
+        (..., N) metres, infinite where no point of b counts.
+    """
+    distances = pairwise_distances(a, b)
+    if b_valid is not None:
+        distances = distances.masked_fill(~b_valid[..., None, :], torch.inf)
+    return distances.amin(-1)
+
+
+def chamfer_distance(a: Tensor, a_valid: Tensor, b: Tensor, b_valid: Tensor) -> Tensor:
+    """Compute the Chamfer distance, the mean of both directions, between point sets.
+
+    Args:
+        a: (..., N, 3) metres.
+        a_valid: (..., N) bool, points of a that count.
+        b: (..., M, 3) metres; leading dimensions of all four broadcast.
+        b_valid: (..., M) bool.
+
+    Returns:
+        (...) metres, NaN where no point of a set counts.
+    """
+    distances = pairwise_distances(a, b)
+    ignored = ~(a_valid[..., :, None] & b_valid[..., None, :])
+    distances = distances.masked_fill(ignored, torch.inf)
+    to_b = torch.where(a_valid, distances.amin(-1), torch.nan).nanmean(-1)
+    to_a = torch.where(b_valid, distances.amin(-2), torch.nan).nanmean(-1)
+    return 0.5 * (to_a + to_b)
+
+
+def pairwise_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Compute Euclidean distances from differences of coordinates, never by matrix products.
+
+    Args:
+        a: (..., N, C).
+        b: (..., M, C); leading dimensions broadcast.
+
+    Returns:
+        (..., N, M).
+    """
+    batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    a, b = (part.expand(*batch, *part.shape[-2:]) for part in (a, b))
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
