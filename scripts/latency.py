@@ -48,8 +48,8 @@ from tf2_msgs.msg import TFMessage  # noqa: E402
 from crisp_ros.data.recorded_frame import RecordedFrame  # noqa: E402
 from crisp_ros.data.recording import Recording  # noqa: E402
 from crisp_ros.evaluation.report import provenance, write_json  # noqa: E402
-from crisp_ros.node.images import image_message  # noqa: E402
-from crisp_ros.node.inputs import IMAGE_TOPICS, TOPICS  # noqa: E402
+from crisp_ros.node.inputs.subscriptions import IMAGE_TOPICS, TOPICS  # noqa: E402
+from crisp_ros.node.outputs.image_encoding import image_message  # noqa: E402
 from crisp_ros.pipeline import STAGES  # noqa: E402
 
 

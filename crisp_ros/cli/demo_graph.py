@@ -27,7 +27,7 @@ class DemoError(Exception):
 
 
 class Graph:
-    """Two running processes and the folder that the player writes (see node/player_results.py)."""
+    """Two running processes and the folder that the player writes (see player_results.py)."""
 
     def __init__(self, results: Path, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
         self._results = results
@@ -106,7 +106,7 @@ def running_graph(
     processes: dict[str, subprocess.Popen[bytes]] = {}
     terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        for name, module in (("node", "main"), ("player", "player")):
+        for name, module in (("node", "main"), ("player", "player.player_node")):
             with (results / f"{name}.log").open("wb") as log:
                 processes[name] = subprocess.Popen(
                     [sys.executable, "-m", f"crisp_ros.node.{module}", *arguments],

@@ -73,7 +73,7 @@ def _findings(args: argparse.Namespace) -> Iterator[Finding]:
     yield from machine_findings()
     yield from model_findings(lambda: checkpoint_path(args.checkpoint), args.device)
     try:
-        from crisp_ros.node import ros_checks
+        from crisp_ros.node.health import ros_checks
     except ImportError as error:
         yield problem(
             "ROS",

@@ -148,7 +148,7 @@ class FrameScore:
 
 
 def frame_score(entry: Mapping[str, Any], shapes: Mapping[str, TrueShape]) -> FrameScore:
-    """Scores one frame as the player reports it (see node/player_results.py)."""
+    """Scores one frame as the player reports it (see node/player/player_results.py)."""
     estimates = {int(e["label"]): e for e in entry["estimates"]}
     truths = {int(t["label"]): t for t in entry["truth"]}
     objects = []

@@ -20,23 +20,23 @@ from tf2_ros import TransformBroadcaster
 
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
-from crisp_ros.node import frames
-from crisp_ros.node.chosen_estimator import checkpoint_file, estimator_settings, make_estimator
-from crisp_ros.node.collision_objects import SceneFrame
-from crisp_ros.node.diagnostics import Diagnostics, ModelStatus
-from crisp_ros.node.estimated_frame import EstimatedFrame
-from crisp_ros.node.fixed_frame import FixedFrameError
-from crisp_ros.node.inputs import TOPICS, Inputs, Received
-from crisp_ros.node.monitor import LeftOut, Monitor
-from crisp_ros.node.objects import KnownObjects
-from crisp_ros.node.parameter_server import ParameterServer
-from crisp_ros.node.parameters import Parameters, label_names
-from crisp_ros.node.partners import stamp_ns
-from crisp_ros.node.publishers import Outputs
+from crisp_ros.node.estimator_factory import checkpoint_file, estimator_settings, make_estimator
+from crisp_ros.node.fixed_frame_tracker import Tracking
+from crisp_ros.node.health.diagnostics import Diagnostics, ModelStatus
+from crisp_ros.node.health.monitor import LeftOut, Monitor
+from crisp_ros.node.inputs import frame_conversion as frames
+from crisp_ros.node.inputs.fixed_frame import FixedFrameError
+from crisp_ros.node.inputs.subscriptions import TOPICS, Inputs, Received
+from crisp_ros.node.inputs.synchronizer import stamp_ns
+from crisp_ros.node.latest_item_worker import NewestItemWorker
+from crisp_ros.node.outputs.collision_objects import SceneFrame
+from crisp_ros.node.outputs.estimated_frame import EstimatedFrame
+from crisp_ros.node.outputs.published_objects import KnownObjects
+from crisp_ros.node.outputs.publishers import Outputs
+from crisp_ros.node.parameters.node_parameters import Parameters, label_names
+from crisp_ros.node.parameters.parameter_server import ParameterServer
 from crisp_ros.node.self_training import SelfTraining
 from crisp_ros.node.services import Services
-from crisp_ros.node.tracking import Tracking
-from crisp_ros.node.worker import NewestItemWorker
 from crisp_ros.pipeline import Estimator
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE

@@ -12,7 +12,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.utilities import try_shutdown
 
 from crisp_ros.node.crisp_node import CrispNode
-from crisp_ros.node.interruption import until_interrupted
+from crisp_ros.node.shutdown import until_interrupted
 
 _PATIENCE_S = 1.0
 # Python lets a thread go on for so long while another one waits. Its default of 5 ms passes between

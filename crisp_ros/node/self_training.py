@@ -12,7 +12,7 @@ from diagnostic_updater import DiagnosticStatusWrapper
 from crisp_ros.adaptation.reference import load_reference, reference_path
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings, Status, samples_path
 from crisp_ros.adaptation.worker import SelfTrainingWorker, WorkerSettings
-from crisp_ros.node.parameters import Parameters
+from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.pipeline import Estimator, Trace
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR

@@ -17,16 +17,16 @@ from std_srvs.srv import SetBool, Trigger
 from crisp_ros.evaluation.frame_dump import SUFFIX
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.msg import ObjectMesh
-from crisp_ros.node import messages
-from crisp_ros.node.estimated_frame import EstimatedFrame
-from crisp_ros.node.mesh_files import MeshFormatError, checked_format, write_objects
-from crisp_ros.node.output_paths import (
+from crisp_ros.node.outputs import message_conversion as messages
+from crisp_ros.node.outputs.estimated_frame import EstimatedFrame
+from crisp_ros.node.outputs.mesh_files import MeshFormatError, checked_format, write_objects
+from crisp_ros.node.outputs.output_paths import (
     OutputPathError,
     output_directory,
     output_file,
     output_folder,
 )
-from crisp_ros.node.parameters import Parameters
+from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.self_training import SelfTraining, SelfTrainingError
 from crisp_ros.srv import DumpFrame, EstimateObjects, ExportMeshes, HoldObjects, SaveCheckpoint
 

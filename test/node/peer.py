@@ -33,6 +33,7 @@ START_S = 180.0  # a loaded machine takes its time to import torch
 WIDTH, HEIGHT = 160, 120
 FOCAL, CX, CY = 150.0, 80.5, 60.25
 CAMERA_FRAME = "camera_optical"
+FAKE_NODE = Path(__file__).with_name("fake_node.py")
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 

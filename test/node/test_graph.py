@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +11,22 @@ from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from node.fakes import HALF_EDGES, OFF_CENTRE, OFFSET, REASON
-from node.peer import CAMERA_FRAME, HEIGHT, LATCHED, PATIENCE_S, WIDTH, Peer, Scene, graph, image
+from node.peer import (
+    CAMERA_FRAME,
+    FAKE_NODE,
+    HEIGHT,
+    LATCHED,
+    PATIENCE_S,
+    WIDTH,
+    Peer,
+    Scene,
+    graph,
+    image,
+)
 from ros_graph import free_domain, isolated_node, spin_until
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import Marker, MarkerArray
 
-FAKE_NODE = Path(__file__).parent / "fake_node.py"
 ARGUMENTS = [
     *("--ros-args", "-p", "label_names:=1=mug"),
     *("-p", "diagnostic_updater.period:=0.2", "-p", "input_timeout:=60.0"),

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
-from node.peer import LATCHED, Scene, graph
+from node.peer import FAKE_NODE, LATCHED, Scene, graph
 from std_srvs.srv import SetBool
 from vision_msgs.msg import LabelInfo, VisionClass
 
-FAKE_NODE = Path(__file__).with_name("fake_node.py")
 OVERRIDE = "qos_overrides./depth_registered/image_rect.subscription"
 
 

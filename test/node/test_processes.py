@@ -11,13 +11,12 @@ import pytest
 import torch
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import GetState
-from node.peer import Peer, Scene, graph, node_process
+from node.peer import FAKE_NODE, Peer, Scene, graph, node_process
 from ros_graph import isolated_node, spin_until
 
 from crisp_ros.network.checkpoint import Model, save_model
 from crisp_ros.network.model import build_network
 
-FAKE_NODE = Path(__file__).parent / "fake_node.py"
 START_S = 180.0
 CYCLES = 10
 GROWTH_MB = 15.0

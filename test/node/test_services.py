@@ -15,7 +15,7 @@ import trimesh
 from crisp_ros.srv import DumpFrame, EstimateObjects, ExportMeshes, HoldObjects, SaveCheckpoint
 from lifecycle_msgs.msg import Transition
 from node.fakes import HALF_EDGES
-from node.peer import CAMERA_FRAME, Peer, Scene, graph
+from node.peer import CAMERA_FRAME, FAKE_NODE, Peer, Scene, graph
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_graph import isolated_node, spin_until
@@ -24,8 +24,6 @@ from std_srvs.srv import SetBool, Trigger
 from crisp_ros.evaluation.frame_dump import read_frame_dump
 from crisp_ros.node.self_training import SelfTraining
 from crisp_ros.node.services import Services
-
-FAKE_NODE = Path(__file__).parent / "fake_node.py"
 
 
 @pytest.fixture(scope="module")

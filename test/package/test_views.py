@@ -13,7 +13,7 @@ ROOT = share_directory()
 
 def node_topics() -> set[str]:
     """Absolute names of inputs and outputs of a node called crisp, as its sources spell them."""
-    sources = [path.read_text() for path in (ROOT / "crisp_ros" / "node").glob("*.py")]
+    sources = [path.read_text() for path in (ROOT / "crisp_ros" / "node").rglob("*.py")]
     outputs = {f"/crisp/{name}" for text in sources for name in re.findall(r'"~/(\w+)"', text)}
     inputs = set(re.findall(r'"([a-z_]+/image_rect\w*)"', "\n".join(sources)))
     return outputs | {f"/{name}" for name in inputs} | {"/diagnostics"}

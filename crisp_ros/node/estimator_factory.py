@@ -1,0 +1,60 @@
+"""The estimator that the node's parameters ask for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from crisp_ros.correction.covariance import CovarianceSettings
+from crisp_ros.correction.library_tests import LibraryCheckSettings
+from crisp_ros.correction.symmetry_search import TurnSettings
+from crisp_ros.correction.visibility import VisibilitySettings
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.network.cpu_threads import set_own_cpu_threads
+from crisp_ros.node.parameters.node_parameters import Parameters, resolved_device
+from crisp_ros.pipeline import Estimator, EstimatorSettings
+from crisp_ros.share import DEFAULT_CHECKPOINT, share_directory
+
+
+def make_estimator(parameters: Parameters) -> Estimator:
+    """The estimator that parameters ask for; the calling thread takes their number of CPU threads.
+
+    Raises:
+        crisp_ros.network.checkpoint.CheckpointError: the model file cannot be used.
+        ValueError: the device does not exist.
+    """
+    set_own_cpu_threads(parameters.threads)
+    device = resolved_device(parameters.device)
+    model = load_model(checkpoint_file(parameters), device)
+    return Estimator(model, estimator_settings(parameters), device)
+
+
+def checkpoint_file(parameters: Parameters) -> Path:
+    """The model file that parameters ask for."""
+    return Path(parameters.checkpoint or share_directory() / DEFAULT_CHECKPOINT)
+
+
+def estimator_settings(
+    parameters: Parameters,
+    settings: EstimatorSettings | None = None,
+    with_covariance: bool = True,
+) -> EstimatorSettings:
+    """Settings with what the parameters say about them."""
+    settings = settings or EstimatorSettings()
+    certificate = replace(
+        settings.certificate,
+        quantile=parameters.certificate_quantile,
+        threshold_m=parameters.certificate_threshold,
+    )
+    visibility = settings.visibility or VisibilitySettings()
+    known_shapes = settings.known_shapes or LibraryCheckSettings()
+    turns = settings.turns or TurnSettings()
+    return replace(
+        settings,
+        turns=turns if parameters.correct_turns else None,
+        observation=replace(settings.observation, max_objects=parameters.max_objects),
+        certificate=certificate,
+        visibility=visibility if parameters.certificate_visibility else None,
+        known_shapes=known_shapes if parameters.certificate_known_shapes else None,
+        covariance=(settings.covariance or CovarianceSettings()) if with_covariance else None,
+    )

@@ -1,0 +1,369 @@
+"""What /diagnostics says: inputs, their synchronisation and clock, estimates, times, the model."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_updater import DiagnosticStatusWrapper, Updater
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from crisp_ros.node.health.input_diagnosis import (
+    Summary,
+    clock_summary,
+    input_summary,
+    synchronisation_summary,
+)
+from crisp_ros.node.health.monitor import Fit, LeftOut, Monitor, WorkRecord
+from crisp_ros.node.parameters.node_parameters import Parameters, resolved_device
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+Report = Callable[[DiagnosticStatusWrapper], DiagnosticStatusWrapper]
+
+_LISTED = 50  # labels without estimate that are told one by one
+_FRAMES = 10  # with objects, from which on they tell something together
+_SHARED = 0.8  # of all objects that fail, from which on they share a cause
+_SIZE_TOLERANCE = 0.2  # the network is not always right about sizes itself
+_STANDSTILL_S = 2.0
+
+
+class ModelStatus(NamedTuple):
+    """The model in use: values to show; or problem: why there is none."""
+
+    values: dict[str, str]
+    problem: str
+
+
+class Diagnostics:
+    """Publishes the node's state once a second, in every state of its lifecycle."""
+
+    def __init__(
+        self,
+        node: Node,
+        monitor: Monitor,
+        parameters: Callable[[], Parameters],
+        state: Callable[[], str],
+        enabled: Callable[[], bool],
+    ) -> None:
+        """Starts to publish.
+
+        Args:
+            node: whose clock, graph and name are used.
+            monitor: what is reported.
+            parameters: their values.
+            state: label of the lifecycle state.
+            enabled: whether frames are estimated as they come.
+        """
+        self._node = node
+        self._monitor = monitor
+        self._parameters = parameters
+        self._state = state
+        self._enabled = enabled
+        self.model = ModelStatus({}, "")
+        self.cpu_threads = 0  # of the thread that estimates; 0 before there was one
+        updater = Updater(node)
+        updater.setHardwareID("none")
+        for name in monitor.inputs:
+            updater.add(f"input {name}", partial(self._input, name))
+        updater.add("synchronisation", self._synchronisation)
+        updater.add("frames", self._frames)
+        updater.add("stream", self._stream)
+        updater.add("clock", self._clock)
+        # Of the two that show what is published, silence is a fault; the others say it, no more.
+        updater.add("estimates", self._of_frames(self._estimates))
+        updater.add("tracks", self._of_frames(self._tracks))
+        updater.add("depth scale and registration", self._of_frames(self._agreement, OK))
+        updater.add("timing", self._of_frames(self._timing, OK))
+        updater.add("device", self._device)
+        updater.add("model", self._model)
+        self._updater = updater
+        # The updater's timer follows the node's clock. Without /clock it stands still, and with it
+        # the diagnosis that says so.
+        self._ros_time = (0, 0.0)  # nanoseconds, and when it was first seen, monotonic seconds
+        node.create_timer(1.0, self._watch_time, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def add(self, name: str, report: Report) -> None:
+        """Publishes one status more."""
+        self._updater.add(name, report)
+
+    def update(self) -> None:
+        """Publishes now."""
+        self._updater.update()
+
+    def _watch_time(self) -> None:
+        now = self._node.get_clock().now().nanoseconds
+        if now != self._ros_time[0]:
+            self._ros_time = (now, time.monotonic())
+        elif time.monotonic() - self._ros_time[1] > _STANDSTILL_S:
+            self.update()
+
+    def _input(self, name: str, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        with self._monitor.lock:
+            record = self._monitor.inputs[name]
+            now = time.monotonic()
+            timeout_s = self._parameters().input_timeout
+            level, text = input_summary(self._node, name, record, timeout_s, now)
+            if record.first_wanted is None:
+                text = f"{text}: the node is {self._state()}"
+            stat.summary(level, text)
+            _add_all(
+                stat,
+                {
+                    "topic": record.topic,
+                    "publishers": self._node.count_publishers(record.topic),
+                    "messages": record.count,
+                    "rate (Hz)": f"{record.rate(now):.1f}",
+                    "delay (s)": f"{record.delay:.3f}",
+                    "encoding": record.encoding,
+                    "size": record.size,
+                    "frame_id": record.frame_id,
+                    "refused": record.faults,
+                    "odd": record.oddities,
+                    "out of order": record.out_of_order,
+                    "set aside": record.set_aside,
+                    "lost in transport": record.lost,
+                },
+            )
+        return stat
+
+    def _synchronisation(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        parameters = self._parameters()
+        with self._monitor.lock:
+            work, now = self._monitor.work, time.monotonic()
+            images = {n: r for n, r in self._monitor.inputs.items() if n != "camera_info"}
+            stamps = [r.stamp for r in images.values()]
+            if self._state() == "active":
+                times, slop_s = list(work.set_times), parameters.sync_slop
+                stat.summary(
+                    *synchronisation_summary(images, times, slop_s, parameters.input_timeout, now)
+                )
+            else:
+                stat.summary(OK, f"the node is {self._state()}")
+            _add_all(
+                stat,
+                {
+                    "sets": work.sets,
+                    "stamp spread (s)": f"{max(stamps) - min(stamps):.3f}",
+                    "time jumps": work.time_jumps,
+                },
+            )
+            for name, record in images.items():
+                stat.add(f"{name} without partners", str(record.lonely))
+                stat.add(f"{name} forgotten", str(record.forgotten))
+                stat.add(f"{name} waiting", str(record.waiting(work.sets)))
+        return stat
+
+    def _frames(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        with self._monitor.lock:
+            work = self._monitor.work
+            left_out = work.left_out
+            text = f"{work.frames} frames estimated, {left_out.total()} left out"
+            if left_out:
+                (cause, count), *_ = left_out.most_common(1)
+                text += f", most of them {cause.value}: {count}"
+            stat.summary(OK, text)
+            counts = {"estimated": work.frames}
+            counts |= {cause.value: left_out[cause] for cause in LeftOut}
+            counts |= {"repeated with a new calibration": work.repeated, "in work": work.in_work}
+        _add_all(stat, counts)
+        return stat
+
+    def _stream(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        told = [] if self._state() == "active" else [f"the node is {self._state()}"]
+        if not self._enabled():
+            told.append("switched off by ~/enable; ~/estimate works")
+        stat.summary(OK, "; ".join(told) or "frames are estimated as they come")
+        return stat
+
+    def _of_frames(self, report: Report, level: bytes | None = None) -> Report:
+        """A report on frames that, where there is no recent one, says so instead.
+
+        Args:
+            report: on the latest frames.
+            level: of the silence, in place of its own.
+        """
+
+        def told(stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+            with self._monitor.lock:
+                found = self._silence()
+            if found is None:
+                return report(stat)
+            stat.summary(found[0] if level is None else level, found[1])
+            return stat
+
+        return told
+
+    def _silence(self) -> Summary | None:
+        if self._state() != "active":
+            return OK, f"the node is {self._state()}"
+        timeout_s = self._parameters().input_timeout
+        return silence(self._monitor.work, self._enabled(), timeout_s, time.monotonic())
+
+    def _clock(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        with self._monitor.lock:
+            rgb = self._monitor.inputs["rgb"]
+            stat.summary(*clock_summary(self._node, rgb.delay if rgb.delays else None))
+        stat.add("use_sim_time", str(self._node.get_clock().ros_time_is_active))
+        return stat
+
+    def _estimates(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        with self._monitor.lock:
+            work = self._monitor.work
+            objects = work.estimate.objects if work.estimate else ()
+            rejected = work.estimate.rejected if work.estimate else ()
+            withheld = {
+                id: e.reason for id, e in zip(work.ids, objects, strict=True) if not e.certified
+            }
+            if work.last_error:
+                stat.summary(ERROR, work.last_error)
+            elif withheld or rejected:
+                told = (f"label {r.label}: {r.reason}" for r in rejected[:3])
+                reasons = [*withheld.values(), *told]
+                stat.summary(
+                    WARN,
+                    f"{len(withheld)} of {len(objects)} without certificate, "
+                    f"{len(rejected)} labels without estimate: {'; '.join(reasons[:3])}",
+                )
+            else:
+                stat.summary(OK, f"{len(objects)} objects, all certified")
+            for id, reason in withheld.items():
+                stat.add(f"withheld {id}", reason)
+            for label, reason in rejected[:_LISTED]:
+                stat.add(f"rejected label {label}", reason)
+        return stat
+
+    def _tracks(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        with self._monitor.lock:
+            tracks = self._monitor.work.tracks
+        seen = sum(track.seen for track in tracks)
+        certified = sum(track.estimate.certified for track in tracks)
+        stat.summary(OK, f"{len(tracks)} tracks, {seen} seen, {certified} certified now")
+        for track in tracks:
+            stat.add(
+                track.id,
+                f"{track.state.value}, {track.sightings} sightings, shape {track.mesh_version} "
+                f"from {track.views_used} views",
+            )
+        return stat
+
+    def _agreement(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        with self._monitor.lock:
+            fits = list(self._monitor.work.fits)
+        level, text, values = agreement(fits)
+        stat.summary(level, text)
+        _add_all(stat, values)
+        return stat
+
+    def _timing(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        with self._monitor.lock:
+            work = self._monitor.work
+            stages, latencies = work.stage_times(), list(work.latencies)
+        if not latencies:
+            stat.summary(OK, "no frame yet")
+            return stat
+        median, p95 = np.percentile(latencies, (50, 95))
+        stat.summary(OK, f"{median:.3f} s from stamp to publication")
+        stat.add("median latency (s)", f"{median:.3f}")
+        stat.add("p95 latency (s)", f"{p95:.3f}")
+        for name, stage in stages.items():
+            stat.add(f"median {name} (ms)", f"{stage.median_ms:.1f}")
+            stat.add(f"p95 {name} (ms)", f"{stage.p95_ms:.1f}")
+        return stat
+
+    def _device(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        values = device_values(resolved_device(self._parameters().device))
+        stat.summary(OK, values["device"])
+        _add_all(stat, {"CPU threads": self.cpu_threads or "none yet", **values})
+        return stat
+
+    def _model(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        if self.model.problem:
+            stat.summary(ERROR, self.model.problem)
+        elif self.model.values:
+            stat.summary(OK, f"{self._state()}: {self.model.values.get('version', '')}")
+        else:
+            stat.summary(OK, f"no model: the node is {self._state()}")
+        _add_all(stat, self.model.values)
+        return stat
+
+
+def silence(work: WorkRecord, enabled: bool, timeout_s: float, now: float) -> Summary | None:
+    """Why there is no recent frame to tell of: level and text; None where there is one.
+
+    The time that a frame in work takes is not held against the inputs.
+
+    Args:
+        work: what became of the frames.
+        enabled: whether they are estimated as they come.
+        timeout_s: after which silence is a fault.
+        now: monotonic, seconds.
+    """
+    begun = now if work.begun is None else work.begun
+    if begun - work.ended > timeout_s:
+        text = f"no frame for {now - work.ended:.0f} s"
+        if not enabled:
+            return OK, f"{text}: switched off by ~/enable"
+        return ERROR, f"{text}: inputs, synchronisation and frames say why"
+    if now - begun > timeout_s:
+        return WARN, f"a frame is in work for {now - begun:.0f} s"
+    if work.estimate is None and not work.last_error:
+        return OK, "no frame yet"
+    return None
+
+
+def agreement(fits: list[tuple[Fit, ...]]) -> tuple[bytes, str, dict[str, str]]:
+    """Whether objects fail together, and so for a reason that they share: level, text, values.
+
+    Args:
+        fits: of the objects of the latest frames.
+    """
+    frames = [frame for frame in fits if len(frame) > 1]
+    objects = [fit for frame in frames for fit in frame]
+    if len(frames) < _FRAMES:
+        return OK, "too few frames with several objects to tell", {}
+    failing = float(np.mean([fit.fails for fit in objects]))
+    ratios = [fit.size_ratio for fit in objects if np.isfinite(fit.size_ratio)]
+    low, ratio, high = np.percentile(ratios, (10, 50, 90)) if ratios else (np.nan,) * 3
+    values = {"share of failing objects": f"{failing:.2f}", "size by depth": f"{ratio:.2f}"}
+    if failing < _SHARED:
+        return OK, f"{failing:.0%} of the objects miss the certificate's threshold", values
+    text = "all objects miss the certificate's threshold: depth scale or registration is off"
+    if low > 1 + _SIZE_TOLERANCE or high < 1 - _SIZE_TOLERANCE:
+        text = (
+            f"{text}; the depth makes objects {ratio:.2g} times as large as they look: "
+            "its scale is off"
+        )
+    else:
+        text = f"{text}, or the model does not know these objects"
+    return WARN, text, values
+
+
+def device_values(device: torch.device) -> dict[str, str]:
+    """What a device is, and the memory in use on it and by this process."""
+    # Resident pages, the second number; Linux alone has this file.
+    statm = Path("/proc/self/statm")
+    values = {"device": str(device)}
+    if statm.exists():
+        resident = int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        values["process memory (MB)"] = f"{resident / 1e6:.0f}"
+    if device.type == "cuda" and torch.cuda.is_initialized():  # asking would initialise it
+        free, total = torch.cuda.mem_get_info(device)
+        values["device"] = f"{device} {torch.cuda.get_device_name(device)}"
+        values["device memory of tensors (MB)"] = f"{torch.cuda.memory_allocated(device) / 1e6:.0f}"
+        values["device memory reserved (MB)"] = f"{torch.cuda.memory_reserved(device) / 1e6:.0f}"
+        values["device memory free (MB)"] = f"{free / 1e6:.0f} of {total / 1e6:.0f}"
+    return values
+
+
+def _add_all(stat: DiagnosticStatusWrapper, values: Mapping[str, object]) -> None:
+    for key, value in values.items():
+        stat.add(key, str(value))

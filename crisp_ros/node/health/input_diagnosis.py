@@ -1,0 +1,165 @@
+"""Why an input or a clock is not as it should be, as far as the graph and the messages tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.node import Node
+
+from crisp_ros.node.health.monitor import InputRecord, rate
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+Summary = tuple[bytes, str]
+
+_CLOCK_TOPIC = "/clock"
+_EARLY_S = 0.1  # a stamp this far ahead of the clock
+_LATE_S = 1.0
+_OLD_S = 60.0  # no camera takes so long: the stamp is of another clock
+_SPARSE = 0.5  # share of the messages that should find partners
+_TRANSPORTS = {
+    "raw": ("", "sensor_msgs/msg/Image"),
+    "compressed": ("/compressed", "sensor_msgs/msg/CompressedImage"),
+    "compressedDepth": ("/compressedDepth", "sensor_msgs/msg/CompressedImage"),
+}
+_TRANSPORT_PARAMETERS = {
+    "rgb": "image_transport",
+    "depth": "depth_image_transport",
+    "segmentation": "segmentation_image_transport",
+}
+
+
+def input_summary(
+    node: Node, name: str, record: InputRecord, timeout_s: float, now: float
+) -> Summary:
+    """How an input fares.
+
+    Args:
+        node: that listens.
+        name: of the input.
+        record: of the input.
+        timeout_s: after which silence is a fault.
+        now: monotonic, seconds.
+    """
+    if record.first_wanted is None:
+        return OK, "not subscribed"
+    silent_s = record.silent_s(now)
+    if silent_s > timeout_s or (record.incompatible_qos and not record.arrivals):
+        return ERROR, f"nothing for {silent_s:.0f} s: {_silence(node, name, record)}"
+    if record.fault:
+        return ERROR, record.fault
+    if record.warning:
+        return WARN, record.warning
+    if record.arrivals:
+        return OK, f"{record.encoding} {record.size} at {record.rate(now):.1f} Hz"
+    return OK, "waiting for the first message"
+
+
+def _silence(node: Node, name: str, record: InputRecord) -> str:
+    """Why nothing comes."""
+    topic = record.topic
+    types = [p.topic_type for p in node.get_publishers_info_by_topic(topic)]
+    if record.incompatible_qos:
+        return (
+            f"a publisher offers an incompatible {record.incompatible_qos} "
+            f"(see qos_overrides.{topic}.subscription)"
+        )
+    if types and record.type_name not in types:
+        return f"publishers on {topic} send {', '.join(sorted(set(types)))}, not {record.type_name}"
+    if not types:
+        return f"no publisher on {topic}{_elsewhere(node, name, record)}"
+    return f"{len(types)} publisher(s) on {topic} send nothing"
+
+
+def _elsewhere(node: Node, name: str, record: InputRecord) -> str:
+    """Where the images may be instead: another transport of the same topic, the same type."""
+    parameter = _TRANSPORT_PARAMETERS.get(name)
+    published = {
+        topic: types
+        for topic, types in node.get_topic_names_and_types()
+        if node.count_publishers(topic) > 0
+    }
+    base = record.topic
+    for suffix, _ in _TRANSPORTS.values():
+        base = base.removesuffix(suffix)
+    for transport, (suffix, kind) in _TRANSPORTS.items():
+        if parameter and kind in published.get(base + suffix, ()):
+            return f", but on {base}{suffix}: set {parameter} to {transport}"
+    same_type = sorted(t for t, types in published.items() if record.type_name in types)
+    if same_type:
+        return f": wrong name or remapping? {record.type_name} comes on {', '.join(same_type[:5])}"
+    return ": wrong name, remapping, domain or host?"
+
+
+def synchronisation_summary(
+    images: Mapping[str, InputRecord],
+    set_times: list[float],
+    slop_s: float,
+    timeout_s: float,
+    now: float,
+) -> Summary:
+    """Whether images find their partners.
+
+    Args:
+        images: all inputs that have to come together.
+        set_times: monotonic times at which they did, seconds.
+        slop_s: largest difference of their stamps.
+        timeout_s: after which silence is a fault.
+        now: monotonic, seconds.
+    """
+    flowing = all(r.arrivals and r.silent_s(now) <= timeout_s for r in images.values())
+    if not flowing:
+        return OK, "not all images come"
+    stamps = {name: record.stamp for name, record in images.items()}
+    oldest, newest = min(stamps, key=stamps.get), max(stamps, key=stamps.get)
+    apart = (
+        f"the stamps of {oldest} and {newest} are {stamps[newest] - stamps[oldest]:.3f} s apart, "
+        f"sync_slop is {slop_s:g} s"
+    )
+    since = max(r.first_wanted for r in images.values())
+    if now - max([since, *set_times[-1:]]) > timeout_s:
+        return ERROR, f"all images come, but none belong together: {apart}"
+    together = rate(set_times, now)
+    slowest = min(images, key=lambda name: images[name].rate(now))
+    possible = images[slowest].rate(now)
+    if len(set_times) > 5 and together < _SPARSE * possible:
+        return WARN, (
+            f"only {together:.1f} of {possible:.1f} {slowest} images a second find their "
+            f"partners: {apart}; sync_queue_size may be too small for the slowest input"
+        )
+    return OK, f"{together:.1f} sets of images a second"
+
+
+def clock_summary(node: Node, delay_s: float | None) -> Summary:
+    """Whether the node's clock is that of the stamps.
+
+    Args:
+        node: whose clock it is.
+        delay_s: from the colour images' stamps to their arrival; None if there is none.
+    """
+    clock = node.get_clock()
+    simulated = clock.ros_time_is_active
+    if simulated and clock.now().nanoseconds == 0:
+        publishers = node.count_publishers(_CLOCK_TOPIC)
+        return ERROR, f"use_sim_time is set, but nothing comes on /clock ({publishers} publishers)"
+    if delay_s is None:
+        return OK, "simulated time" if simulated else "system time"
+    if abs(delay_s) > _OLD_S:
+        side = "old" if delay_s > 0 else "ahead"
+        cause = (
+            "use_sim_time is set, but the stamps are not of /clock: set it for their publisher"
+            if simulated
+            else "a recording or simulation is played: set use_sim_time"
+            if node.count_publishers(_CLOCK_TOPIC) > 0
+            else "the publisher's clock is not this machine's, or it plays a recording"
+        )
+        return WARN, f"stamps are {abs(delay_s):.0f} s {side}: {cause}"
+    if delay_s < -_EARLY_S:
+        return WARN, (
+            f"stamps are {-delay_s:.2f} s ahead of this machine's clock: "
+            "synchronise the machines' clocks (chrony)"
+        )
+    if delay_s > _LATE_S:
+        return WARN, f"colour images arrive {delay_s:.1f} s after their stamp"
+    return OK, f"colour images arrive {delay_s:.3f} s after their stamp"

@@ -1,0 +1,1 @@
+"""What the node receives: images, calibration, transforms."""

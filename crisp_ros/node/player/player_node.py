@@ -1,0 +1,313 @@
+"""The executable `crisp_player`: plays a recording in step with the node and notes its answers.
+
+Every frame is answered before the next one is sent, so that none is lost however slow the machine.
+In a loop, which somebody watches, frames come as a camera's would: not before their time, stamped
+with the clock's where they are late, and without those that the node leaves out.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import PoseArray
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.client import Client
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.task import Future
+from rclpy.time import Time
+from rclpy.utilities import try_shutdown
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from tf2_ros import TransformBroadcaster
+from vision_msgs.msg import LabelInfo, VisionClass
+
+from crisp_ros.data.bop import DatasetError
+from crisp_ros.data.recorded_frame import WORLD_FRAME, RecordedFrame, RecordingError
+from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
+from crisp_ros.node.inputs.subscriptions import IMAGE_TOPICS, LABEL_INFO_TOPIC, TOPICS
+from crisp_ros.node.inputs.synchronizer import stamp_ns
+from crisp_ros.node.outputs.image_encoding import image_message
+from crisp_ros.node.outputs.message_conversion import pose, transform
+from crisp_ros.node.player.player_parameters import declared_parameters
+from crisp_ros.node.player.player_results import Results
+from crisp_ros.node.shutdown import until_interrupted
+
+_ENCODINGS = {"uint8": "mono8", "uint16": "16UC1", "int32": "32SC1", "float32": "32FC1"}
+_ASK_AGAIN_S = 5.0
+_LEFT_OUT_S = 10.0  # in a loop: a frame whose answer takes longer was left out, if none was so slow
+_OVERLAY_TIMEOUT_S = 20.0
+_LAST_MESHES_S = 0.5
+_BETWEEN_LOOPS_NS = 1_000_000_000
+_TRANSITIONS = {  # by the state before: the transition, what it is called, the state after
+    State.PRIMARY_STATE_UNCONFIGURED: (
+        Transition.TRANSITION_CONFIGURE,
+        "configure",
+        State.PRIMARY_STATE_INACTIVE,
+    ),
+    State.PRIMARY_STATE_INACTIVE: (
+        Transition.TRANSITION_ACTIVATE,
+        "activate",
+        State.PRIMARY_STATE_ACTIVE,
+    ),
+}
+
+
+class PlayError(Exception):
+    """The node did not do its part; the message says what was awaited."""
+
+
+class Player(Node):
+    """Sends frames and waits for their estimates."""
+
+    def __init__(self) -> None:
+        """Declares the parameters; `play` does the work."""
+        super().__init__("crisp_player")
+        self.parameters = declared_parameters(self)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self)
+        self.results = Results(Path(self.parameters.results)) if self.parameters.results else None
+        self._estimates: dict[int, tuple[ObjectEstimateArray, float]] = {}
+        self._overlays: dict[int, Image] = {}
+        self._images = {
+            role: self.create_publisher(Image, topic, 5) for role, topic in IMAGE_TOPICS.items()
+        }
+        self._camera_info = self.create_publisher(CameraInfo, TOPICS["camera_info"], 5)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._label_info = self.create_publisher(LabelInfo, LABEL_INFO_TOPIC, latched)
+        self._label_names: Mapping[int, str] = {}
+        self._slowest_s = 0.0  # of the answers so far
+        self._truth = self.create_publisher(PoseArray, "ground_truth/poses", 5)
+        self._broadcaster = TransformBroadcaster(self)
+        estimator = self.parameters.estimator
+        self.create_subscription(
+            ObjectEstimateArray, f"{estimator}/objects", self._estimates_received, 10
+        )
+        if self.results:
+            self.create_subscription(Image, f"{estimator}/overlay", self._overlay_received, 2)
+            latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+            self.create_subscription(ObjectMesh, f"{estimator}/meshes", self.results.mesh, latched)
+
+    def play(self) -> int:
+        """Plays everything and returns the number of frames that were answered.
+
+        Raises:
+            PlayError: the node is not there, cannot be activated, or has never answered.
+            RecordingError, DatasetError: what should be played cannot be read.
+        """
+        parameters = self.parameters
+        first = next(parameters.played(), None)
+        if first is None:
+            raise RecordingError("there is no frame to play")
+        if parameters.bring_up:
+            self._bring_up()
+        self._state("waiting for the node to listen")
+        self._await(self._is_heard, f"/{parameters.estimator} to subscribe to the images")
+        self._state("playing")
+        sent = answered = 0
+        last_ns = self.get_clock().now().nanoseconds
+        while True:
+            offset_ns = last_ns + _BETWEEN_LOOPS_NS - first.stamp_ns
+            for frame in parameters.played():
+                began = time.monotonic()
+                if parameters.loop:
+                    offset_ns += self._when_due(frame.stamp_ns + offset_ns)
+                last_ns = frame.stamp_ns + offset_ns
+                answered += self._play_frame(sent, replace(frame, stamp_ns=last_ns))
+                sent += 1
+                if answered == 0:
+                    raise PlayError(
+                        f"/{parameters.estimator} did not answer the first frame within"
+                        f" {parameters.timeout:g} s"
+                    )
+                if parameters.rate > 0.0:
+                    self._pause(1.0 / parameters.rate - (time.monotonic() - began))
+            if not parameters.loop:
+                break
+        if self.results:
+            self._pause(_LAST_MESHES_S)
+            self.results.end(answered)
+        return answered
+
+    def _when_due(self, stamp_ns: int) -> int:
+        """Waits until the clock has come to a stamp; by how much it is late, nanoseconds."""
+        ahead_ns = stamp_ns - self.get_clock().now().nanoseconds
+        self._pause(ahead_ns / 1e9)
+        return max(-ahead_ns, 0)
+
+    def _play_frame(self, index: int, frame: RecordedFrame) -> bool:
+        """Sends one frame; whether it was answered in time."""
+        stamp = frame.stamp_ns
+        timeout = self.parameters.timeout
+        if self.parameters.loop and self._slowest_s > 0.0:
+            timeout = min(timeout, max(_LEFT_OUT_S, 5 * self._slowest_s))
+        sent = time.monotonic()
+        self._publish(frame)
+        answered = self._spin_until(lambda: stamp in self._estimates, timeout)
+        if not answered:
+            self.get_logger().warning(f"frame {index}: no answer within {timeout:.3g} s")
+        message, received = self._estimates.pop(stamp, (None, math.nan))
+        if answered:
+            self._slowest_s = max(self._slowest_s, received - sent)
+        self._estimates.clear()  # late answers to frames given up
+        if self.results:
+            if answered:
+                self._spin_until(lambda: stamp in self._overlays, _OVERLAY_TIMEOUT_S)
+            self.results.frame(
+                index, frame, message, 1e3 * (received - sent), self._overlays.pop(stamp, None)
+            )
+            self._overlays.clear()
+        return answered
+
+    def _publish(self, frame: RecordedFrame) -> None:
+        header = _header(frame.stamp_ns, frame.frame_id)
+        self._publish_label_names(header, frame.label_names)
+        if frame.T_world_camera is not None:
+            parent = _header(frame.stamp_ns, WORLD_FRAME)
+            self._broadcaster.sendTransform(
+                [transform(parent, frame.frame_id, frame.T_world_camera)]
+            )
+        if frame.truth:
+            poses = [pose(true.T_camera_object) for true in frame.truth]
+            self._truth.publish(PoseArray(header=header, poses=poses))
+        self._camera_info.publish(_camera_info(header, frame))
+        self._images["segmentation"].publish(_image(frame.labels, header))
+        self._images["depth"].publish(_image(frame.depth, header))
+        self._images["rgb"].publish(image_message(frame.rgb, "rgb8", header))
+
+    def _publish_label_names(self, header: Header, names: Mapping[int, str]) -> None:
+        """Once, and again where they change: in a data set each image has labels of its own."""
+        if names != self._label_names:
+            self._label_names = names
+            classes = [VisionClass(class_id=i, class_name=name) for i, name in names.items()]
+            self._label_info.publish(LabelInfo(header=header, class_map=classes))
+
+    def _estimates_received(self, message: ObjectEstimateArray) -> None:
+        self._estimates[stamp_ns(message)] = (message, time.monotonic())
+
+    def _overlay_received(self, message: Image) -> None:
+        self._overlays[stamp_ns(message)] = message
+
+    def _bring_up(self) -> None:
+        """Takes the node from wherever it is to active."""
+        name = f"/{self.parameters.estimator}"
+        state_service = self.create_client(GetState, f"{name}/get_state")
+        change_service = self.create_client(ChangeState, f"{name}/change_state")
+        self._state("waiting for the node")
+        self._await(state_service.service_is_ready, f"the node {name}")
+        self._await(change_service.service_is_ready, f"the services of {name}")
+        while (state := self._state_of(state_service, name)).id != State.PRIMARY_STATE_ACTIVE:
+            if state.id not in _TRANSITIONS:
+                raise PlayError(f"{name} is {state.label} and cannot be activated")
+            transition, label, goal = _TRANSITIONS[state.id]
+            self._state(f"{label} the node")
+            request = ChangeState.Request(transition=Transition(id=transition))
+            answer = change_service.call_async(request)
+
+            def changed(answer: Future = answer, goal: int = goal) -> bool:
+                return answer.done() or self._state_of(state_service, name).id == goal
+
+            self._await(changed, f"{name} to {label}")
+            if answer.done() and not answer.result().success:
+                raise PlayError(f"{name} refused to {label}")
+
+    def _state_of(self, service: Client, name: str) -> State:
+        """The node's state, asked for again where no answer comes: one that is sent before the
+        two have wholly discovered each other is lost.
+        """
+        answers: list[Future] = []
+        asked_at = -math.inf
+
+        def answered() -> bool:
+            nonlocal asked_at
+            if time.monotonic() - asked_at > _ASK_AGAIN_S:
+                asked_at = time.monotonic()
+                answers.append(service.call_async(GetState.Request()))
+            return any(answer.done() for answer in answers)
+
+        self._await(answered, f"{name} to answer {service.srv_name}")
+        return next(answer.result().current_state for answer in answers if answer.done())
+
+    def _is_heard(self) -> bool:
+        publishers = (*self._images.values(), self._camera_info, self._label_info)
+        answers = f"{self.parameters.estimator}/objects"
+        return self.count_publishers(answers) > 0 and all(
+            publisher.get_subscription_count() > 0 for publisher in publishers
+        )
+
+    def _await(self, done: Callable[[], bool], what: str) -> None:
+        timeout_s = self.parameters.timeout
+        if not self._spin_until(done, timeout_s):
+            raise PlayError(f"waited {timeout_s:g} s for {what}")
+
+    def _spin_until(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            left = deadline - time.monotonic()
+            if left <= 0.0:
+                return False
+            self._executor.spin_once(min(left, 0.1))
+        return True
+
+    def _pause(self, seconds: float) -> None:
+        self._spin_until(lambda: False, seconds)
+
+    def _state(self, text: str) -> None:
+        self.get_logger().info(text)
+        if self.results:
+            self.results.state(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Plays until the end or an interruption; 0, or 1 where something was missing."""
+    rclpy.init(args=arguments)
+    player = Player()
+    try:
+        with until_interrupted():
+            player.play()
+        return 0
+    except (PlayError, RecordingError, DatasetError) as error:
+        if player.results:
+            player.results.error(str(error))
+        print(f"crisp_player: {error}", file=sys.stderr)
+        return 1
+    finally:
+        player.destroy_node()
+        try_shutdown()
+
+
+def _header(stamp_ns: int, frame_id: str) -> Header:
+    return Header(stamp=Time(nanoseconds=stamp_ns).to_msg(), frame_id=frame_id)
+
+
+def _image(pixels: np.ndarray, header: Header) -> Image:
+    """Labels or depth (H, W), encoded as their type asks for."""
+    return image_message(pixels, _ENCODINGS[pixels.dtype.name], header)
+
+
+def _camera_info(header: Header, frame: RecordedFrame) -> CameraInfo:
+    height, width = frame.depth.shape
+    k = frame.intrinsics
+    return CameraInfo(
+        header=header,
+        height=height,
+        width=width,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=k.ravel().tolist(),
+        r=np.eye(3).ravel().tolist(),
+        p=np.hstack([k, np.zeros((3, 1))]).ravel().tolist(),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""What `crisp_player` leaves in a folder, each as it comes.
+
+    results.jsonl         one JSON object a line, of kind state, mesh, frame, end or error
+    meshes/ID_V.npz       version V of an object's surface: vertices (V, 3), faces (F, 3)
+    overlays/IIII.jpg     what the node drew into frame I
+
+`crisp_ros.evaluation.recording.frame_score` reads an entry of kind frame.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from geometry_msgs.msg import Pose
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import Image
+
+from crisp_ros.data import image_messages
+from crisp_ros.data.recorded_frame import RecordedFrame
+from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray, ObjectMesh
+from crisp_ros.node.outputs.message_conversion import NOT_SEEN
+
+_JPEG_QUALITY = 88
+
+
+class Results:
+    """Writes the folder; each line of results.jsonl once what it names is there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        for name in ("meshes", "overlays"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        self._file = (folder / "results.jsonl").open("a", buffering=1)
+
+    def state(self, text: str) -> None:
+        """Notes what is being done or awaited."""
+        self._note({"kind": "state", "text": text})
+
+    def end(self, answered: int) -> None:
+        """Notes that all was played, and with how many answers."""
+        self._note({"kind": "end", "answered": answered})
+
+    def error(self, text: str) -> None:
+        """Notes why nothing more comes."""
+        self._note({"kind": "error", "text": text})
+
+    def mesh(self, message: ObjectMesh) -> None:
+        """Keeps a version of an object's surface."""
+        vertices = np.array([(p.x, p.y, p.z) for p in message.mesh.vertices], np.float32)
+        faces = np.array([t.vertex_indices for t in message.mesh.triangles], np.int32)
+        name = f"meshes/{message.id}_{message.mesh_version}.npz"
+        np.savez(self._folder / name, vertices=vertices.reshape(-1, 3), faces=faces.reshape(-1, 3))
+        version = int(message.mesh_version)
+        self._note({"kind": "mesh", "id": message.id, "mesh_version": version, "file": name})
+
+    def frame(
+        self,
+        index: int,
+        frame: RecordedFrame,
+        answer: ObjectEstimateArray | None,
+        round_trip_ms: float,
+        overlay: Image | None,
+    ) -> None:
+        """Keeps what the answer to a frame says of the objects seen in it, beside the truth.
+
+        Args:
+            index: of the frame.
+            frame: as it was sent.
+            answer: None where none came in time.
+            round_trip_ms: from sending the images to receiving the answer, NaN for none.
+            overlay: the image with the estimates drawn into it, None where none came.
+        """
+        entry: dict[str, Any] = {
+            "kind": "frame",
+            "index": index,
+            "stamp_ns": frame.stamp_ns,
+            "round_trip_ms": _number(round_trip_ms),
+            "model_version": "" if answer is None else answer.model_version,
+            "stage_ms": {},
+            "estimates": [],
+            "truth": [
+                {
+                    "label": true.label,
+                    "name": true.name,
+                    "visible_share": _number(true.visible_share),
+                    "T_camera_object": true.T_camera_object.tolist(),
+                }
+                for true in frame.truth
+            ],
+            "T_world_camera": (
+                None if frame.T_world_camera is None else frame.T_world_camera.tolist()
+            ),
+            "overlay": None,
+        }
+        if answer is not None:
+            milliseconds = map(float, answer.stage_ms)
+            entry["stage_ms"] = dict(zip(answer.stage_names, milliseconds, strict=True))
+            entry["estimates"] = [_estimate(e) for e in answer.estimates if e.label != NOT_SEEN]
+        if overlay is not None:
+            entry["overlay"] = f"overlays/{index:04d}.jpg"
+            bgr = cv2.cvtColor(image_messages.colour(overlay), cv2.COLOR_RGB2BGR)
+            path = str(self._folder / entry["overlay"])
+            cv2.imwrite(path, bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        self._note(entry)
+
+    def _note(self, entry: dict[str, Any]) -> None:
+        self._file.write(json.dumps(entry, allow_nan=False) + "\n")
+
+
+def _estimate(message: ObjectEstimate) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "label": int(message.label),
+        "class_name": message.class_name,
+        "T_camera_object": _matrix(message.pose.pose).tolist(),
+        "score": _number(message.score),
+        "certified": bool(message.certified),
+        "residual": _number(message.certificate_residual),
+        "reason": message.reason,
+        "mesh_version": int(message.mesh_version),
+    }
+
+
+def _matrix(pose: Pose) -> NDArray[np.float64]:
+    p, q = pose.position, pose.orientation
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
+    T[:3, 3] = p.x, p.y, p.z
+    return T
+
+
+def _number(value: float) -> float | None:
+    """None where there is none: JSON has no NaN."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""The executable crisp_viewer."""

@@ -1,0 +1,64 @@
+"""The executable `crisp_viewer`: shows what the node publishes in Rerun, where there is no RViz.
+
+ros2 run crisp_ros crisp_viewer                                      # in a browser
+ros2 run crisp_ros crisp_viewer --ros-args -p save:=run.rrd          # into a file
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, Image
+
+from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
+from crisp_ros.node.inputs.subscriptions import IMAGE_TOPICS, TOPICS
+from crisp_ros.node.main import run
+from crisp_ros.node.viewer.rerun_scene import RerunScene, ViewerError
+
+_LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Viewer(Node):
+    """Hands the messages of an estimator on to a Rerun recording."""
+
+    def __init__(self) -> None:
+        """Declares the parameters, opens the recording and subscribes.
+
+        Raises:
+            ViewerError: Rerun is not installed, or cannot open what it is to write to.
+        """
+        super().__init__("crisp_viewer")
+        estimator = self.declare_parameter("estimator", "crisp").value
+        save = self.declare_parameter("save", "").value
+        port = self.declare_parameter("port", 9090).value
+        self._scene = RerunScene(Path(save) if save else None, port)
+        self.get_logger().info(self._scene.where)
+        inputs = {"rgb": self._scene.colour, "depth": self._scene.depth}
+        for name, callback in inputs.items():
+            self._listen(Image, IMAGE_TOPICS[name], callback, qos_profile_sensor_data)
+        self._listen(CameraInfo, TOPICS["camera_info"], self._scene.camera, qos_profile_sensor_data)
+        self._listen(ObjectEstimateArray, f"{estimator}/objects", self._scene.objects, 10)
+        self._listen(Image, f"{estimator}/overlay", self._scene.overlay, 1)
+        self._listen(ObjectMesh, f"{estimator}/meshes", self._scene.mesh, _LATCHED)
+
+    def _listen(self, kind: type, topic: str, callback, qos: QoSProfile | int) -> None:
+        overrides = QoSOverridingOptions.with_default_policies()
+        self.create_subscription(kind, topic, callback, qos, qos_overriding_options=overrides)
+
+    def close(self) -> None:
+        """Writes what is not yet written."""
+        self._scene.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Shows until interrupted; 0, or 1 where that is impossible."""
+    return run(Viewer, arguments, "crisp_viewer", (ViewerError,))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

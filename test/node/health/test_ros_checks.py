@@ -1,0 +1,94 @@
+"""What the doctor says of the node's inputs on a real graph."""
+
+import threading
+
+import pytest
+from ros_graph import isolated_node
+from sensor_msgs.msg import CameraInfo, Image
+
+from crisp_ros.evaluation.findings import Verdict
+from crisp_ros.node.health.ros_checks import topic_findings
+
+TOPIC = "/segmentation"
+
+
+@pytest.fixture
+def node(monkeypatch):
+    with isolated_node("camera") as made:
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(made.context.get_domain_id()))
+        yield made
+
+
+def findings_while(node, publish):
+    """Findings by topic while `publish` is called again and again."""
+    stop = threading.Event()
+
+    def repeat():
+        while not stop.wait(0.02):
+            publish()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        return {f.name: f for f in topic_findings(1.0, "", [])}
+    finally:
+        stop.set()
+        thread.join()
+
+
+def image(node, **changes):
+    message = Image(height=2, width=3, encoding="mono8", step=3, data=bytes(6))
+    message.header.frame_id = "camera"
+    message.header.stamp = node.get_clock().now().to_msg()
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+def test_a_healthy_topic_is_described(node):
+    publisher = node.create_publisher(Image, TOPIC, 5)
+    found = findings_while(node, lambda: publisher.publish(image(node)))[TOPIC]
+    assert found.verdict is Verdict.FINE
+    assert "3x2 mono8" in found.found and "frame camera" in found.found
+
+
+def test_old_stamps_and_missing_frames_are_told_apart(node):
+    publisher = node.create_publisher(Image, TOPIC, 5)
+
+    def old():
+        message = image(node)
+        message.header.stamp.sec -= 100
+        publisher.publish(message)
+
+    found = findings_while(node, old)[TOPIC]
+    assert found.verdict is Verdict.NOTE and "use_sim_time" in found.advice
+
+    def frameless():
+        message = image(node)
+        message.header.frame_id = ""
+        publisher.publish(message)
+
+    found = findings_while(node, frameless)[TOPIC]
+    assert found.verdict is Verdict.PROBLEM and "frame_id" in found.advice
+
+
+def test_a_topic_of_another_type_and_an_uncalibrated_camera_are_problems(node):
+    node.create_publisher(CameraInfo, TOPIC, 5)
+    info = node.create_publisher(CameraInfo, "/rgb/camera_info", 5)
+
+    def uncalibrated():
+        message = CameraInfo(width=3, height=2)
+        message.header.frame_id = "camera"
+        message.header.stamp = node.get_clock().now().to_msg()
+        info.publish(message)
+
+    found = findings_while(node, uncalibrated)
+    assert found[TOPIC].verdict is Verdict.PROBLEM
+    assert found[TOPIC].found == "is sensor_msgs/msg/CameraInfo"
+    assert "K[0] = 0" in found["/rgb/camera_info"].found
+
+
+def test_a_silent_publisher_is_not_a_missing_one(node):
+    node.create_publisher(Image, TOPIC, 5)
+    found = findings_while(node, lambda: None)[TOPIC]
+    assert found.verdict is Verdict.PROBLEM and "nothing in" in found.found

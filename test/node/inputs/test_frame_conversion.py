@@ -1,0 +1,62 @@
+"""What is odd about messages that can be used, and whose fault it is where they cannot."""
+
+from __future__ import annotations
+
+import pytest
+from node.peer import Scene
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray
+
+from crisp_ros.node.inputs.frame_conversion import FrameMessages, InputError, frame
+from crisp_ros.node.parameters.node_parameters import Parameters
+
+
+def messages(**frame_ids: str) -> FrameMessages:
+    scene = Scene()
+    result = FrameMessages(scene.rgb, scene.depth, scene.labels, scene.camera_info())
+    for name, message in result._asdict().items():
+        message.header = Header(frame_id=frame_ids.get(name, "camera"))
+        message.header.stamp.sec = 7
+    return result
+
+
+def warnings(received: FrameMessages) -> dict[str, str]:
+    return dict(frame(received, Parameters(), {1: "mug"}).warnings)
+
+
+def test_good_messages_are_a_frame_with_names_and_without_warnings() -> None:
+    found = frame(messages(), Parameters(), {1: "mug"})
+    assert found.warnings == {} and found.class_names == {1: "mug"}
+    assert found.frame.labels.max() == 2 and found.frame.camera.fx == 150.0
+
+
+@pytest.mark.parametrize("name", ["depth", "segmentation", "camera_info"])
+def test_an_input_in_another_frame_than_colour_is_named(name: str) -> None:
+    found = warnings(messages(**{name: "infra"}))
+    assert set(found) == {name}
+    assert f"{name} is in frame 'infra', colour in 'camera'" in found[name]
+
+
+def test_segmenters_often_leave_the_frame_out() -> None:
+    assert warnings(messages(segmentation="", camera_info="")) == {}
+
+
+def test_a_header_without_frame_or_stamp_is_told() -> None:
+    assert "no frame_id" in warnings(messages(rgb="", depth=""))["rgb"]
+    unstamped = messages()
+    unstamped.rgb.header.stamp.sec = 0
+    assert "the header has no stamp" in warnings(unstamped)["rgb"]
+
+
+def test_the_input_that_does_not_fit_is_blamed() -> None:
+    other_size = messages()._replace(camera_info=CameraInfo(width=320, height=240, k=[1.0] * 9))
+    with pytest.raises(InputError, match="camera_info describes 320 x 240 pixels") as error:
+        frame(other_size, Parameters(rectified=False), {})
+    assert error.value.input == "camera_info"
+
+
+def test_without_boxes_there_is_no_object() -> None:
+    received = messages()._replace(segmentation=Detection2DArray(header=Header(frame_id="camera")))
+    found = frame(received, Parameters(segmentation_format="detections"), {})
+    assert found.warnings == {"segmentation": "no object: no box holds one"}

@@ -1,0 +1,80 @@
+"""Slow work on meshes, in a thread that is there only while there is work."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from crisp_ros.geometry.isosurface import TriangleMesh
+from crisp_ros.node.outputs.mesh_worker import Background
+
+
+def mesh(size: float) -> TriangleMesh:
+    return TriangleMesh(np.full((3, 3), size, np.float32), np.array([[0, 1, 2]], np.int32))
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+class Work:
+    """Hands meshes back, each once it may."""
+
+    def __init__(self) -> None:
+        self.begun: list[TriangleMesh] = []
+        self.threads: list[threading.Thread] = []
+        self.may_end = threading.Semaphore(0)
+
+    def __call__(self, given: TriangleMesh) -> list[TriangleMesh]:
+        self.threads.append(threading.current_thread())
+        self.begun.append(given)
+        self.may_end.acquire()
+        return [given]
+
+
+def test_another_version_is_worked_on_anew_and_the_old_result_is_nobodys() -> None:
+    work, errors = Work(), []
+    background = Background(work, errors.append)
+    small, large = mesh(1.0), mesh(2.0)
+    assert background.result("a", (1, 0.0), small) is None
+    wait(lambda: work.begun == [small])
+    assert background.result("a", (1, 0.01), large) is None  # while the first is in work
+    work.may_end.release()
+    wait(lambda: work.begun == [small, large])
+    assert not background.has_news("a", (1, 0.0)) and not background.has_news("a", (1, 0.01))
+    work.may_end.release()
+    wait(lambda: background.has_news("a", (1, 0.01)))
+    assert background.result("a", (1, 0.01), large) == [large]
+    assert not background.has_news("a", (1, 0.01)) and not errors
+
+
+def test_the_thread_ends_with_the_work_and_comes_back_with_it() -> None:
+    work = Work()
+    background = Background(work, lambda error: None)
+    for version in (1, 2):
+        background.result("a", version, mesh(1.0))
+        work.may_end.release()
+        wait(lambda version=version: background.has_news("a", version))
+        wait(lambda: not any(thread.is_alive() for thread in work.threads))
+    assert len(work.begun) == 2
+
+
+def test_what_is_not_kept_is_not_worked_on() -> None:
+    work = Work()
+    background = Background(work, lambda error: None)
+    kept, other = mesh(1.0), mesh(2.0)
+    background.result("a", 1, mesh(0.0))
+    wait(lambda: len(work.begun) == 1)
+    background.result("b", 1, other)
+    background.result("c", 1, kept)
+    background.keep({"c"})
+    work.may_end.release(2)
+    wait(lambda: background.has_news("c", 1))
+    wait(lambda: not any(thread.is_alive() for thread in work.threads))
+    assert work.begun[1:] == [kept] and not background.has_news("a", 1)

@@ -1,0 +1,29 @@
+"""The estimator is made with what the parameters say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from crisp_ros.network.cpu_threads import set_own_cpu_threads
+from crisp_ros.node.estimator_factory import make_estimator
+from crisp_ros.node.parameters.node_parameters import Parameters
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    set_own_cpu_threads(before)
+
+
+def test_one_thread_a_core_is_so_after_another_number_too() -> None:
+    def threads(asked: int) -> int:
+        make_estimator(Parameters(threads=asked))
+        return torch.get_num_threads()
+
+    first = threads(0)
+    assert threads(first + 1) == first + 1
+    assert threads(0) == first
