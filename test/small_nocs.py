@@ -12,10 +12,11 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from crisp_ros.synthesis.renderer import PinholeCamera, Placement, Renderer, Rendering, Scene
+from crisp_ros.observation.frame import Camera
+from crisp_ros.synthesis.renderer import Placement, Renderer, Rendering, Scene
 
-CAMERA_INTRINSICS = PinholeCamera(577.5, 577.5, 319.5, 239.5, 640, 480)
-REAL_INTRINSICS = PinholeCamera(591.0125, 590.16775, 322.525, 244.11084, 640, 480)
+CAMERA_INTRINSICS = Camera(577.5, 577.5, 319.5, 239.5, 640, 480)
+REAL_INTRINSICS = Camera(591.0125, 590.16775, 322.525, 244.11084, 640, 480)
 SYNSETS = {"bottle": "02876657", "mug": "03797390", "laptop": "03642806"}
 CLASS_IDS = {"bottle": 1, "laptop": 5, "mug": 6}
 
@@ -99,7 +100,7 @@ def write_small_nocs(folder: Path) -> Path:
 
 
 def _write_image(
-    renderer: Renderer, scene: Path, index: int, camera: PinholeCamera, shown: tuple[Item, ...]
+    renderer: Renderer, scene: Path, index: int, camera: Camera, shown: tuple[Item, ...]
 ) -> None:
     scene.mkdir(parents=True, exist_ok=True)
     order = list(SYNSETS)

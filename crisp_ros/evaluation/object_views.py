@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from crisp_ros.synthesis.renderer import PinholeCamera, Placement, Renderer, Scene
+from crisp_ros.observation.frame import Camera
+from crisp_ros.synthesis.renderer import Placement, Renderer, Scene
 
-_CAMERA = PinholeCamera(600.0, 600.0, 159.5, 119.5, 320, 240)
+_CAMERA = Camera(600.0, 600.0, 159.5, 119.5, 320, 240)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import trimesh
 from crisp_ros.data.bop import BopFrame, BopInstance
 from crisp_ros.evaluation.bop_metrics import VSD_TOLERANCES, vsd
 from crisp_ros.evaluation.estimates import Estimated
+from crisp_ros.observation.frame import Camera
 
 
 class VisibleSurfaces:
@@ -35,7 +36,7 @@ class VisibleSurfaces:
             crisp_ros.synthesis.renderer.RendererError: nothing can be drawn.
         """
         # Only this measure needs OpenGL, and only where it is asked for.
-        from crisp_ros.synthesis.renderer import PinholeCamera, Placement, Renderer, Scene
+        from crisp_ros.synthesis.renderer import Placement, Renderer, Scene
 
         if estimated is None:
             return (math.inf,) * len(VSD_TOLERANCES)
@@ -45,7 +46,7 @@ class VisibleSurfaces:
             bare = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
             self._renderers[key] = Renderer([bare], width, height)
         K = frame.intrinsics
-        camera = PinholeCamera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], width, height)
+        camera = Camera.from_matrix(K, width, height)
         estimate, truth = (
             self._renderers[key].render(Scene(camera, (Placement(0, T),))).depth
             for T in (estimated.T_camera_object, instance.T_camera_object)

@@ -49,6 +49,11 @@ class Camera:
                 f"camera: the image is {self.width} x {self.height}, expected positive pixels"
             )
 
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The intrinsic matrix K (3, 3)."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
     @classmethod
     def from_matrix(cls, matrix: ArrayLike, width: int, height: int) -> Camera:
         """The camera of an intrinsic matrix K, (3, 3) or its nine numbers row by row.

@@ -63,12 +63,12 @@ def rectification(camera: Camera, model: str, coefficients: tuple[float, ...]) -
             f"distortion {model} has the coefficients {list(coefficients)}: "
             f"expected {expected} finite numbers"
         )
-    K = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
     maps = (
         cv2.fisheye.initUndistortRectifyMap
         if model == "equidistant"
         else cv2.initUndistortRectifyMap
     )
     size = (camera.width, camera.height)
+    K = camera.matrix
     u, v = maps(K, np.array(coefficients), np.eye(3), K, size, cv2.CV_32FC1)
     return Rectification(camera, u, v)

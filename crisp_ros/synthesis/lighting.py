@@ -9,7 +9,9 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from .renderer import PinholeCamera, Placement, Renderer, Scene
+from crisp_ros.observation.frame import Camera
+
+from .renderer import Placement, Renderer, Scene
 from .scenes import look_at
 
 Array = NDArray[np.float32]
@@ -85,7 +87,7 @@ class Lighting:
         self.lamps = lamps
         focal = 0.5 * _MAP_PX * _DISTANCE_M / radius_m
         middle = (_MAP_PX - 1) / 2
-        self._camera = PinholeCamera(focal, focal, middle, middle, _MAP_PX, _MAP_PX)
+        self._camera = Camera(focal, focal, middle, middle, _MAP_PX, _MAP_PX)
         self._T_light_world = []
         self._depth = []
         renderer = Renderer(meshes, _MAP_PX, _MAP_PX)

@@ -11,11 +11,12 @@ import trimesh
 from numpy.typing import NDArray
 
 from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError, TrueObject
+from crisp_ros.observation.frame import Camera
 
 from .cycles import CyclesSettings
 from .lighting import Lamps, Lighting, indoor_light
 from .materials import sampled
-from .renderer import Light, PinholeCamera, Placement, Renderer, Scene
+from .renderer import Light, Placement, Renderer, Scene
 from .renderers import RendererName
 from .room import Room, RoomView, furnished_room
 from .scenes import Viewpoints, look_at, table_layout
@@ -99,7 +100,7 @@ def _frames(
     room = furnished_room(rng)
     light = indoor_light(rng)
     gloss = rng.uniform(0.02, 0.12, len(meshes))
-    camera = PinholeCamera(
+    camera = Camera(
         settings.focal_px,
         settings.focal_px,
         (settings.width - 1) / 2.0,
@@ -240,7 +241,7 @@ class _Painter:
         lightmap: _Lightmap,
         room: Room,
         gloss: NDArray[np.float64],
-        camera: PinholeCamera,
+        camera: Camera,
     ) -> None:
         # Pixel u of the frame lies at k u of the drawing, so that depth and labels are exact.
         self._camera = _scaled(camera, _SUPERSAMPLING)
@@ -305,7 +306,7 @@ class _Painter:
         return view.reflectance * np.where(view.on_table[..., None], table, ambient)
 
 
-def _scaled(camera: PinholeCamera, k: float) -> PinholeCamera:
+def _scaled(camera: Camera, k: float) -> Camera:
     """The camera whose pixel k u sees what pixel u saw."""
     size = round(camera.width * k), round(camera.height * k)
-    return PinholeCamera(camera.fx * k, camera.fy * k, camera.cx * k, camera.cy * k, *size)
+    return Camera(camera.fx * k, camera.fy * k, camera.cx * k, camera.cy * k, *size)

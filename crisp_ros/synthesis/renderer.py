@@ -11,6 +11,8 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from crisp_ros.observation.frame import Camera
+
 _VERTEX_SHADER = """
 #version 330
 uniform mat4 projection;
@@ -78,23 +80,6 @@ class RendererError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class PinholeCamera:
-    """Pinhole intrinsics in pixels; pixel centres lie at integer coordinates."""
-
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-    width: int
-    height: int
-
-    @property
-    def matrix(self) -> NDArray[np.float64]:
-        """The (3, 3) intrinsic matrix K."""
-        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
-
-
-@dataclass(frozen=True)
 class Light:
     """A distant light: `direction` points from the scene to the light (camera frame, unit).
 
@@ -121,7 +106,7 @@ class Placement:
 class Scene:
     """What one frame shows."""
 
-    camera: PinholeCamera
+    camera: Camera
     placements: tuple[Placement, ...]
     ambient: tuple[float, float, float] = (0.4, 0.4, 0.4)
     lights: tuple[Light, ...] = field(default=(Light((0.0, -0.7071, -0.7071), (0.7, 0.7, 0.7)),))
@@ -277,7 +262,7 @@ def albedo(mesh: trimesh.Trimesh) -> Albedo:
     return Albedo(np.full((1, 1, 3), 255, np.uint8), np.zeros((len(paint), 2)), paint)
 
 
-def _projection(camera: PinholeCamera) -> NDArray[np.float64]:
+def _projection(camera: Camera) -> NDArray[np.float64]:
     """Clip-space matrix for an optical frame (z forward, y down); row 0 of a read is v = 0."""
     w, h = camera.width, camera.height
     depth_scale = (_FAR_M + _NEAR_M) / (_FAR_M - _NEAR_M)

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crisp_ros.observation.frame import Camera
+
 from .cycles import TexturedQuad
 from .materials import Material, cloth, plaster, spectral_noise, tiles, wood
-from .renderer import PinholeCamera
 
 Array = NDArray[np.float32]
 
@@ -49,7 +50,7 @@ class Room:
     lower: tuple[float, float, float] = (-2.3, -2.0, -0.74)
     upper: tuple[float, float, float] = (2.1, 2.2, 1.8)
 
-    def view(self, camera: PinholeCamera, T_camera_world: NDArray[np.float64]) -> RoomView:
+    def view(self, camera: Camera, T_camera_world: NDArray[np.float64]) -> RoomView:
         """Intersects every pixel's ray with table and room. The camera must be in the room."""
         rays, eye = _rays(camera, T_camera_world)
         half, thickness = self.table_half, self.table_thickness
@@ -175,7 +176,7 @@ def _picture(side: int, rng: np.random.Generator) -> Array:
     return colours[np.searchsorted(bands, height)].astype(np.float32)
 
 
-def _rays(camera: PinholeCamera, T_camera_world: NDArray[np.float64]) -> tuple[Array, Array]:
+def _rays(camera: Camera, T_camera_world: NDArray[np.float64]) -> tuple[Array, Array]:
     """World directions (H, W, 3) of optical-axis length 1, and the camera's place (3,)."""
     x = (np.arange(camera.width) - camera.cx) / camera.fx
     y = (np.arange(camera.height) - camera.cy) / camera.fy

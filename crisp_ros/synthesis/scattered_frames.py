@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from crisp_ros.cluster import MapFunction
 from crisp_ros.data.bop import BopFrame, BopInstance
+from crisp_ros.observation.frame import Camera
 
 from .backgrounds import background
 from .crop_set import composite
-from .renderer import Light, PinholeCamera, Placement, Renderer, Scene
+from .renderer import Light, Placement, Renderer, Scene
 from .scenes import ScatterSettings, Viewpoints, scattered_scene
 from .sensor import ColourSensor, DepthSensor, linear_light, sensed_colour, sensed_depth
 
@@ -130,7 +131,7 @@ def _frame(
     rng: np.random.Generator,
 ) -> BopFrame:
     rendering = renderer.render(scene)
-    camera: PinholeCamera = scene.camera
+    camera: Camera = scene.camera
     behind = background(camera.width, camera.height, rng)
     light = linear_light(composite(rendering, behind))
     nothing = rendering.instances == 0

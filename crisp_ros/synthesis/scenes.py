@@ -11,7 +11,9 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from .renderer import Light, PinholeCamera, Placement, Scene
+from crisp_ros.observation.frame import Camera
+
+from .renderer import Light, Placement, Scene
 
 Rotations = NDArray[np.float64]
 
@@ -87,7 +89,7 @@ def scattered_scene(
 ) -> Scene:
     """Objects spread over the image, overlapping a little, each at a likely orientation."""
     focal = rng.uniform(*settings.focal_px)
-    camera = PinholeCamera(
+    camera = Camera(
         focal,
         focal * rng.uniform(0.995, 1.005),
         (width - 1) / 2 + rng.normal(0, 5),

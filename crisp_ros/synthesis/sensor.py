@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .renderer import PinholeCamera
+from crisp_ros.observation.frame import Camera
 
 _DISPLAY_GAMMA = 2.2  # as in the renderer's shader
 _SHOULDER = 0.8  # linear light above this is compressed, as film and cameras do
@@ -106,7 +106,7 @@ def sensed_colour(
 
 def sensed_depth(
     depth: NDArray[np.float32],
-    camera: PinholeCamera,
+    camera: Camera,
     sensor: DepthSensor,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
@@ -165,7 +165,7 @@ def _edges(depth: NDArray[np.float32], sensor: DepthSensor) -> NDArray[np.bool_]
 
 
 def _grazing_loss(
-    depth: NDArray[np.float32], camera: PinholeCamera, sensor: DepthSensor
+    depth: NDArray[np.float32], camera: Camera, sensor: DepthSensor
 ) -> NDArray[np.float32]:
     """Share lost (H, W), rising linearly between the two angles of incidence."""
     height, width = depth.shape

@@ -17,7 +17,8 @@ from crisp_ros.data.spe3r import (
     Satellite,
     Spe3rDataset,
 )
-from crisp_ros.synthesis.renderer import PinholeCamera, Placement, Renderer, Scene
+from crisp_ros.observation.frame import Camera
+from crisp_ros.synthesis.renderer import Placement, Renderer, Scene
 
 _COMFORTABLE_M = 5.0  # far from both ends of what the renderer can see
 
@@ -74,10 +75,7 @@ def _write(
     shrink = _COMFORTABLE_M / max(np.linalg.norm(pose[:3, 3]), 1e-6)
     placed = pose.copy()
     placed[:3] *= shrink
-    camera = PinholeCamera(
-        intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2],
-        renderer.width, renderer.height,
-    )  # fmt: skip
+    camera = Camera.from_matrix(intrinsics, renderer.width, renderer.height)
     drawn = renderer.render(Scene(camera, (Placement(0, placed),)))
     seen = drawn.instances > 0
     depth = np.rint(drawn.depth / shrink / DEPTH_STEP_M)

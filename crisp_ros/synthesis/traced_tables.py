@@ -8,9 +8,11 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from crisp_ros.observation.frame import Camera
+
 from .cycles import CyclesRenderer, CyclesSettings
 from .lighting import WIDTHS_RAD, IndoorLight
-from .renderer import Light, PinholeCamera, Placement, Scene
+from .renderer import Light, Placement, Scene
 from .room import Room
 
 
@@ -30,7 +32,7 @@ class TracedPainter:
         light: IndoorLight,
         room: Room,
         gloss: NDArray[np.float64],
-        camera: PinholeCamera,
+        camera: Camera,
         settings: CyclesSettings,
     ) -> None:
         self._camera, self._light, self._gloss = camera, light, gloss

@@ -8,7 +8,9 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from .renderer import PinholeCamera, Placement, Renderer, Scene
+from crisp_ros.observation.frame import Camera
+
+from .renderer import Placement, Renderer, Scene
 
 
 class VisibleShares:
@@ -19,7 +21,7 @@ class VisibleShares:
         camera: small images will do.
     """
 
-    def __init__(self, meshes: Sequence[trimesh.Trimesh], camera: PinholeCamera) -> None:
+    def __init__(self, meshes: Sequence[trimesh.Trimesh], camera: Camera) -> None:
         self._camera = camera
         self._renderer = Renderer(meshes, camera.width, camera.height)
 

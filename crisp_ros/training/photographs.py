@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.nocs import NocsDataset
 from crisp_ros.data.spe3r import Spe3rDataset
+from crisp_ros.observation.frame import Camera
 from crisp_ros.synthesis.crop_set import (
     CROP_PX,
     crop_box,
@@ -20,7 +21,7 @@ from crisp_ros.synthesis.crop_set import (
     cropped_pnc,
     save_shard,
 )
-from crisp_ros.synthesis.renderer import PinholeCamera, Placement, Renderer, Scene
+from crisp_ros.synthesis.renderer import Placement, Renderer, Scene
 
 MIN_VISIBLE_PX = 400
 _SHARD_IMAGES = 400
@@ -75,7 +76,7 @@ class BopPhotographs:
         frame = self._dataset.frame(image)
         height, width = frame.labels.shape
         K = frame.intrinsics
-        camera = PinholeCamera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], width, height)
+        camera = Camera.from_matrix(K, width, height)
         if (width, height) not in self._renderers:
             meshes = list(self._meshes.values())
             self._renderers[width, height] = Renderer(meshes, width, height)

@@ -74,6 +74,7 @@ def test_camera_from_matrix():
     K = [[500.0, 0, 31.5], [0, 510.0, 23.5], [0, 0, 1]]
     assert Camera.from_matrix(K, 64, 48) == CAMERA
     assert Camera.from_matrix(np.array(K).ravel(), 64, 48) == CAMERA
+    assert CAMERA.matrix.tolist() == K
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,12 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from crisp_ros.data.recorded_frame import RecordedFrame
+from crisp_ros.observation.frame import Camera
 from crisp_ros.synthesis.cycles import CyclesRenderer, CyclesSettings
 from crisp_ros.synthesis.recording import RecordingSettings, table_recording
-from crisp_ros.synthesis.renderer import (
-    Light,
-    PinholeCamera,
-    Placement,
-    Renderer,
-    RendererError,
-    Scene,
-)
+from crisp_ros.synthesis.renderer import Light, Placement, Renderer, RendererError, Scene
 
-CAMERA = PinholeCamera(250.0, 270.0, 71.3, 66.2, 160, 120)  # no two numbers of it agree
+CAMERA = Camera(250.0, 270.0, 71.3, 66.2, 160, 120)  # no two numbers of it agree
 MESHES = [
     trimesh.creation.box((0.10, 0.06, 0.14)),
     trimesh.creation.cylinder(radius=0.04, height=0.11, sections=48),
@@ -74,7 +68,7 @@ def test_the_geometry_is_that_of_the_fast_renderer(cycles: CyclesRenderer, fy: f
 
 def test_light_comes_from_where_it_is_said_and_casts_a_shadow(cycles: CyclesRenderer) -> None:
     ball = Placement(2, pose((0, 0, 0), (0.0, 0.0, 0.6)), specular=0.0)
-    camera = PinholeCamera(400.0, 400.0, 79.5, 59.5, 160, 120)
+    camera = Camera(400.0, 400.0, 79.5, 59.5, 160, 120)
     from_the_left = Light((-1.0, 0.0, -0.2), (0.8, 0.4, 0.2))
     lit = cycles.view(Scene(camera, (ball,), (0.0, 0.0, 0.0), (from_the_left,))).light
     assert lit[59, 60, 0] > 0.05 and lit[59, 100].max() < 0.005

@@ -10,9 +10,10 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 from scipy.spatial.transform import Rotation
 
-from crisp_ros.synthesis.renderer import Light, PinholeCamera, Placement, Renderer, Scene
+from crisp_ros.observation.frame import Camera
+from crisp_ros.synthesis.renderer import Light, Placement, Renderer, Scene
 
-CAMERA = PinholeCamera(310.0, 290.0, 71.3, 50.2, 160, 120)
+CAMERA = Camera(310.0, 290.0, 71.3, 50.2, 160, 120)
 AS_PAINTED = (1.0, 1.0, 1.0)
 HALF = np.array([0.06, 0.04, 0.025])
 RADIUS = 0.07
@@ -25,13 +26,13 @@ def pose(degrees: tuple[float, float, float], place: tuple[float, float, float])
     return T
 
 
-def rays(camera: PinholeCamera) -> NDArray:
+def rays(camera: Camera) -> NDArray:
     """(H, W, 3) directions with z = 1 through the pixel centres; row v, column u."""
     u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
     return np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, np.ones_like(u)], -1)
 
 
-def box_depth(camera: PinholeCamera, T: NDArray) -> NDArray:
+def box_depth(camera: Camera, T: NDArray) -> NDArray:
     """Where rays enter the box, infinite where they miss it."""
     inverse = np.linalg.inv(T)
     direction, origin = rays(camera) @ inverse[:3, :3].T, inverse[:3, 3]
@@ -40,7 +41,7 @@ def box_depth(camera: PinholeCamera, T: NDArray) -> NDArray:
     return np.where(enter < leave, enter, np.inf)
 
 
-def sphere_depth(camera: PinholeCamera, T: NDArray) -> NDArray:
+def sphere_depth(camera: Camera, T: NDArray) -> NDArray:
     direction, centre = rays(camera), T[:3, 3]
     a, b = (direction**2).sum(-1), direction @ centre
     under = b**2 - a * (centre @ centre - RADIUS**2)
@@ -169,7 +170,7 @@ def test_light_follows_the_cosine_law(make_renderer):
 
 def test_two_renderers_take_turns(make_renderer):
     T = pose((0, 0, 0), (0, 0, 0.5))
-    small = PinholeCamera(100.0, 100.0, 31.5, 23.5, 64, 48)
+    small = Camera(100.0, 100.0, 31.5, 23.5, 64, 48)
     first = make_renderer([sphere()], 160, 120)
     second = make_renderer([box()], 64, 48)
     scenes = Scene(CAMERA, (Placement(0, T),)), Scene(small, (Placement(0, T),))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from crisp_ros.observation.frame import Camera
 from crisp_ros.synthesis.lighting import Lamps, Lighting, indoor_light
 from crisp_ros.synthesis.materials import (
     Material,
@@ -16,11 +17,10 @@ from crisp_ros.synthesis.materials import (
     tiles,
     wood,
 )
-from crisp_ros.synthesis.renderer import PinholeCamera
 from crisp_ros.synthesis.room import Room
 from crisp_ros.synthesis.scenes import look_at
 
-CAMERA = PinholeCamera(120.0, 120.0, 39.5, 29.5, 80, 60)
+CAMERA = Camera(120.0, 120.0, 39.5, 29.5, 80, 60)
 
 
 def flat(red: float) -> Material:

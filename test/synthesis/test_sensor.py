@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crisp_ros.synthesis.renderer import PinholeCamera
+from crisp_ros.observation.frame import Camera
 from crisp_ros.synthesis.sensor import (
     ColourSensor,
     DepthSensor,
@@ -16,7 +16,7 @@ from crisp_ros.synthesis.sensor import (
     sensed_depth,
 )
 
-CAMERA = PinholeCamera(300.0, 300.0, 119.5, 89.5, 240, 180)
+CAMERA = Camera(300.0, 300.0, 119.5, 89.5, 240, 180)
 # Nothing but what a test switches on.
 PERFECT = DepthSensor(
     step_px=1e-4, noise_px=0.0, lateral_px=0.0, edge_loss=0.0, random_loss=0.0, range_m=(0.1, 20.0)
@@ -95,7 +95,7 @@ def test_the_projector_casts_a_shadow_to_the_left():
 def test_grazing_surfaces_are_lost(degrees, share):
     # Rows of the middle column are seen at the plane's own tilt.
     x = np.deg2rad(degrees)
-    camera = PinholeCamera(3000.0, 3000.0, 119.5, 89.5, 240, 180)
+    camera = Camera(3000.0, 3000.0, 119.5, 89.5, 240, 180)
     slope = np.tan(x)
     depth = np.tile(
         1.0 / (1.0 + slope * (np.arange(240) - camera.cx) / camera.fx), (180, 1)
