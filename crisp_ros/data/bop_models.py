@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from crisp_ros.data.files import DatasetError, array, number, read_json, rigid, spelled_number, text
 from crisp_ros.data.meshes import load_mesh
+from crisp_ros.geometry.se3 import rotation_about
 
 MM = 1e-3  # the layout's unit in metres
 
@@ -57,10 +58,8 @@ class BopModel:
         group = self.discrete_symmetries
         for axis in self.symmetry_axes:
             angles = np.linspace(0.0, 2.0 * np.pi, steps, endpoint=False)
-            turns = np.tile(np.eye(4), (steps, 1, 1))
-            turns[:, :3, :3] = Rotation.from_rotvec(angles[:, None] * axis.direction).as_matrix()
-            turns[:, :3, 3] = axis.point - turns[:, :3, :3] @ axis.point
-            group = (group[:, None] @ turns).reshape(-1, 4, 4)
+            rotations = Rotation.from_rotvec(angles[:, None] * axis.direction).as_matrix()
+            group = (group[:, None] @ rotation_about(rotations, axis.point)).reshape(-1, 4, 4)
         return group
 
 

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import ConvexHull, QhullError
 
 from crisp_ros.data.nocs import CLASSES
+from crisp_ros.geometry.se3 import transform
 
 IOU_THRESHOLDS = (0.25, 0.5, 0.75)
 POSE_THRESHOLDS = ((5.0, 5.0), (5.0, 10.0), (10.0, 5.0), (10.0, 10.0))  # degrees, centimetres
@@ -61,7 +62,7 @@ class Box(NamedTuple):
         points = self.lower + _CORNERS * (self.upper - self.lower)
         c, s = np.cos(turn), np.sin(turn)
         points = points @ np.array([[c, 0.0, -s], [0.0, 1.0, 0.0], [s, 0.0, c]])
-        return points @ self.T_camera_object[:3, :3].T + self.T_camera_object[:3, 3]
+        return transform(self.T_camera_object, points)
 
 
 class ImageBoxes(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crisp_ros.evaluation.estimates import Estimated
+from crisp_ros.geometry.se3 import transform
 
 SIDE = 176  # of a picture, pixels
 _MARGIN = 0.25  # around the object's mask, of its size
@@ -77,7 +78,7 @@ def _painted(
     mesh, T = estimated.mesh, estimated.T_camera_object
     if len(mesh.faces) == 0:
         return crop.copy()
-    points = np.asarray(mesh.vertices, np.float64) @ T[:3, :3].T + T[:3, 3]
+    points = transform(T, np.asarray(mesh.vertices, np.float64))
     if points[:, 2].min() <= 0.01:
         return crop.copy()  # it reaches behind the camera
     corners = points[np.asarray(mesh.faces)]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crisp_ros.data.recorded_frame import RecordedFrame
+from crisp_ros.geometry.se3 import transform
 
 _MM = 1e-3
 _VIEWS = 8  # of a known camera, merged into one cloud
@@ -72,7 +73,7 @@ def scene_points(frames: Iterable[RecordedFrame], indices: Sequence[int]) -> Sce
             cloud_of_frame[place] = 0
             if place in merged:
                 seen = _around_objects(_camera_points(frame))
-                points = (seen.points @ T[:3, :3].T + T[:3, 3]).astype(np.float32)
+                points = transform(T, seen.points).astype(np.float32)
                 views.append(_thinned(seen._replace(points=points)))
         elif not in_world and place in alone:
             cloud_of_frame[place] = len(clouds)

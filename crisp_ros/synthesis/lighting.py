@@ -9,6 +9,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from crisp_ros.geometry.se3 import transform
 from crisp_ros.observation.frame import Camera
 
 from .renderer import Placement, Renderer, Scene
@@ -113,7 +114,7 @@ class Lighting:
     def _visible(self, light: int, points: Array) -> NDArray[np.bool_]:
         """Whether a light reaches each point (N, 3)."""
         T = self._T_light_world[light]
-        local = points @ T[:3, :3].T + T[:3, 3]
+        local = transform(T, points)
         scale = np.float32(self._camera.fx) / local[:, 2]
         u = np.rint(local[:, 0] * scale + self._camera.cx).astype(np.int32)
         v = np.rint(local[:, 1] * scale + self._camera.cy).astype(np.int32)

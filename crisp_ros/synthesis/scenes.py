@@ -11,6 +11,7 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from crisp_ros.geometry.se3 import rotation_about
 from crisp_ros.observation.frame import Camera
 
 from .renderer import Light, Placement, Scene
@@ -157,11 +158,9 @@ def look_at(eye: NDArray[np.float64], target: NDArray[np.float64], roll: float =
     forward = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(forward, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
-    T = np.eye(4)
-    T[:3, :3] = np.stack([right, np.cross(forward, right), forward])
-    T[:3, :3] = Rotation.from_euler("z", roll).as_matrix() @ T[:3, :3]
-    T[:3, 3] = -T[:3, :3] @ eye
-    return T
+    upright = np.stack([right, np.cross(forward, right), forward])
+    rotation = Rotation.from_euler("z", roll).as_matrix() @ upright
+    return rotation_about(rotation, np.asarray(eye, np.float64), np.zeros(3))
 
 
 def random_lights(

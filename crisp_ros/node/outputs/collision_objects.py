@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 from crisp_ros.geometry.convex import convex_hull
 from crisp_ros.geometry.decimation import decimated
 from crisp_ros.geometry.isosurface import TriangleMesh
+from crisp_ros.geometry.se3 import transform_point
 from crisp_ros.geometry.symmetry_group import box_corners
 from crisp_ros.node.outputs import message_conversion as messages
 from crisp_ros.node.outputs.mesh_worker import Background
@@ -22,6 +23,7 @@ from crisp_ros.node.outputs.occupancy_check import Presence, presence
 from crisp_ros.node.outputs.published_objects import KnownObject
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.observation.frame import Frame
+from crisp_ros.tracking.pose_filter import largest_motion
 
 SurfaceMaker = Callable[[KnownObject, float], TriangleMesh]
 """The closed surface of an object, grown outwards by so many metres."""
@@ -232,11 +234,9 @@ def _padding(o: KnownObject, parameters: Parameters) -> float:
 
 
 def _centre(T: NDArray[np.float64], o: KnownObject) -> NDArray[np.float64]:
-    return T[:3, :3] @ ((o.shape.lower + o.shape.upper) / 2) + T[:3, 3]
+    return transform_point(T, (o.shape.lower + o.shape.upper) / 2)
 
 
 def _motion(before: NDArray[np.float64], after: NDArray[np.float64], o: KnownObject) -> float:
     """The farthest way of a corner of the object's box, metres."""
-    corners = box_corners(o.shape.lower, o.shape.upper)
-    ways = corners @ (after[:3, :3] - before[:3, :3]).T + (after - before)[:3, 3]
-    return float(np.linalg.norm(ways, axis=-1).max())
+    return largest_motion(before, after, box_corners(o.shape.lower, o.shape.upper))

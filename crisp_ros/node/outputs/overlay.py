@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crisp_ros.geometry.isosurface import TriangleMesh
+from crisp_ros.geometry.se3 import transform
 from crisp_ros.observation.frame import Camera
 from crisp_ros.pipeline import ObjectEstimate
 
@@ -73,7 +74,7 @@ def silhouette(
     """
     if mesh.is_empty:
         return []
-    points = mesh.vertices @ T_camera_object[:3, :3].T + T_camera_object[:3, 3]
+    points = transform(T_camera_object, mesh.vertices)
     in_front = (points[:, 2] > _NEAREST_M)[mesh.faces].all(axis=1)
     pixels = _projected(points, camera)
     triangles = pixels[mesh.faces[in_front]]
@@ -110,7 +111,7 @@ def _projected(points: NDArray[np.float64], camera: Camera) -> NDArray[np.float6
 def _draw_axes(image: NDArray[np.uint8], camera: Camera, estimate: ObjectEstimate) -> None:
     T = estimate.T_camera_object
     length = 0.5 * float(np.max(estimate.upper - estimate.lower))
-    ends = np.vstack((np.zeros(3), length * np.eye(3))) @ T[:3, :3].T + T[:3, 3]
+    ends = transform(T, np.vstack((np.zeros(3), length * np.eye(3))))
     if (ends[:, 2] <= _NEAREST_M).any():
         return
     origin, *tips = np.round(_projected(ends, camera)).astype(int).tolist()
