@@ -1,9 +1,9 @@
-# Every target first sets up what it needs in .venv, and again when a requirement has changed.
-#   PYTHON=python3.11     the interpreter to set up with, 3.10 to 3.12
-#   PIP_ARGS="..."        further arguments of pip install, such as an index of PyTorch for CPUs
+# Every target first sets up what it needs in .venv, and updates it if a requirement has changed.
+#   PYTHON=python3.11     the interpreter of .venv, 3.10 to 3.12
+#   PIP_ARGS="..."        more arguments of pip install, such as PyTorch's index of CPU wheels
 #   BAG=recording.mcap    what `make demo` plays instead of the bundled recording
-#   DEMO_ARGS="..."       further arguments of crisp demo
-#   PYTEST_ARGS="..."     further arguments of pytest
+#   DEMO_ARGS="..."       more arguments of crisp demo
+#   PYTEST_ARGS="..."     more arguments of pytest
 
 SHELL := /bin/bash
 VENV ?= .venv
@@ -14,13 +14,13 @@ PIP_INSTALL = PATH="$(abspath $(VENV)/bin):$$PATH" $(VENV)/bin/python -m pip \
 	install --disable-pip-version-check $(PIP_ARGS)
 PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-# Tests and demo talk to nobody outside this machine. The other variable tells the ROS wheels that
-# their library path is set already; inherited from another environment it would mislead them.
+# Tests and demo do not communicate beyond this machine. The second variable marks that the library
+# path of the ROS wheels is set; inherited from another environment it would be wrong.
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-# ROS 2 is the sourced one, whose cv_bridge needs its own NumPy; where none is sourced it comes from
-# PyPI, with stand-ins for what is not there.
+# Use the sourced ROS 2, whose cv_bridge needs its own NumPy. If none is sourced, ROS 2 comes from
+# PyPI, with stand-ins for the packages that PyPI lacks.
 ifdef ROS_DISTRO
 ROS := $(ROS_DISTRO)
 VENV_ARGS := --system-site-packages
@@ -30,7 +30,7 @@ ROS := wheels
 REQUIREMENTS = -r requirements.txt -r requirements-ros.txt
 endif
 
-# The steps of the set-up, each marked by a file in .venv that names the hash of what it depends on.
+# The setup steps. Each is marked by a file in .venv whose name has the hash of its inputs.
 hash = $(shell cat $(1) | sha256sum | cut -c 1-16)
 BUILD_FILES := $(wildcard cmake/*)
 STAND_IN_FILES := $(shell find stand_ins -type f -not -path '*/build/*' -not -path '*.egg-info/*' \
@@ -44,10 +44,10 @@ INSTALLED := $(VENV)/.installed-$(call hash,$(BUILD_FILES) $(PACKAGE_FILES))
 .PHONY: help demo test test-slow soak venv
 
 help:
-	@echo "make demo       watch the node estimate objects in a recording; report in out/demo"
-	@echo "make test       check everything, in minutes"
-	@echo "make test-slow  the checks that take longer"
-	@echo "make soak       the checks that run for a long time"
+	@echo "make demo       play a recording through the node; report in out/demo"
+	@echo "make test       lint and run the tests, in minutes"
+	@echo "make test-slow  run the slow tests"
+	@echo "make soak       run the soak tests: many minutes"
 	@sed -n '2,/^$$/s/^#//p' Makefile
 
 demo: venv
@@ -66,9 +66,9 @@ soak: venv
 venv: $(INSTALLED) $(if $(ROS_DISTRO),,$(STAND_INS))
 
 $(CREATED):
-	@[ -n "$(PYTHON)" ] || { echo "No Python 3.10 to 3.12: name one, make PYTHON=..." >&2; exit 1; }
+	@[ -n "$(PYTHON)" ] || { echo "No Python 3.10 to 3.12 found: choose one with make PYTHON=..." >&2; exit 1; }
 	scripts/install-system-packages $(PYTHON)
-	@# An environment made for another ROS starts anew, and so does one that never got its pip.
+	@# Recreate an environment that was made for another ROS, or that has no pip.
 	[ -z "$(wildcard $(VENV)/.created-*)" ] && $(VENV)/bin/python -m pip --version 2>/dev/null || \
 		$(PYTHON) -m venv --clear $(VENV_ARGS) $(VENV)
 	touch $@

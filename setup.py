@@ -1,4 +1,4 @@
-"""pip's way into CMakeLists.txt: builds the messages and puts them inside the Python package."""
+"""Build with pip: run CMakeLists.txt for the messages and put them into the Python package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from build_messages import copy_messages, install_messages, ros_build_requiremen
 
 
 class BuildMessages(build_ext):
-    """Fills crisp_ros/_messages: in the wheel, or in the source tree for an editable install."""
+    """Build crisp_ros/_messages: in the wheel, or in the source tree for an editable install."""
 
     def run(self) -> None:
         package = (ROOT if self.inplace else Path(self.build_lib)) / "crisp_ros"
@@ -36,7 +36,7 @@ class BuildMessages(build_ext):
 
 
 def share_files() -> list[tuple[str, list[str]]]:
-    """What belongs to share/crisp_ros, as (folder, files) pairs."""
+    """Return the files of share/crisp_ros, as (folder, files) pairs."""
     files = [Path("package.xml")]
     for folder in ("config", "launch", "models", "recordings"):
         files += [p for p in Path(folder).rglob("*") if p.is_file() and p.suffix != ".pyc"]

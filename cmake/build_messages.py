@@ -1,4 +1,4 @@
-"""Builds ROS 2 messages with CMake for the setup.py files of this repository."""
+"""Build ROS 2 messages with CMake, for the setup.py files of this repository."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# ROS 2 Jazzy as wheels. Their metadata leave out what only CMake asks for, hence the long list.
+# ROS 2 Jazzy as wheels. Their metadata do not list what only CMake needs, so the list is complete.
 ROS_WHEELS = [
     f"ros-jazzy-{name}"
     for name in (
@@ -31,12 +31,12 @@ ROS_WHEELS = [
 
 
 def ros_build_requirements() -> list[str]:
-    """What pip has to fetch before messages can be built: nothing where a ROS 2 is sourced."""
+    """Return the packages that pip needs to build messages: none if a ROS 2 is sourced."""
     return [] if os.environ.get("ROS_DISTRO") else ROS_WHEELS
 
 
 def install_messages(source: Path, prefix: Path, build: Path) -> None:
-    """Builds the CMake project in `source` for Python and installs it into `prefix`.
+    """Build the CMake project in `source` for Python and install it into `prefix`.
 
     Raises:
         SystemExit: no ROS 2 was found, or a build step failed.
@@ -44,7 +44,7 @@ def install_messages(source: Path, prefix: Path, build: Path) -> None:
     prefixes = ros_prefixes()
     if not prefixes:
         raise SystemExit(
-            "No ROS 2 found to build the messages with. Source one, or let pip fetch the build "
+            "No ROS 2 found to build the messages. Source one, or let pip install the build "
             "requirements (no --no-build-isolation)."
         )
     search = os.pathsep.join(map(str, [prefix, *prefixes]))
@@ -54,11 +54,11 @@ def install_messages(source: Path, prefix: Path, build: Path) -> None:
     configure += ["-DBUILD_TESTING=OFF", "-DMESSAGES_FOR_PIP=ON"]
     for command in (configure, ["cmake", "--build", build, "--target", "install"]):
         if subprocess.run(command, env=environment).returncode:
-            raise SystemExit(f"Building the messages of {source.name} failed, see above.")
+            raise SystemExit(f"Building the messages of {source.name} failed: see above.")
 
 
 def copy_messages(package: str, prefix: Path, target: Path) -> None:
-    """Copies a package's message and service modules and libraries to one folder."""
+    """Copy a package's message and service modules and libraries to one folder."""
     modules = next(prefix.glob(f"**/{package}/msg/__init__.py")).parents[1]
     shutil.rmtree(target, ignore_errors=True)
     for kind in ("msg", "srv"):
@@ -69,8 +69,8 @@ def copy_messages(package: str, prefix: Path, target: Path) -> None:
 
 
 def ros_prefixes() -> list[Path]:
-    """The folders that hold ROS 2: those that are sourced, and those of the wheels on sys.path."""
+    """Return the prefixes of ROS 2: the sourced ones, and those of the wheels on sys.path."""
     sourced = [Path(p) for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
-    # A wheel's modules lie in <prefix>/lib/python3.x/site-packages.
-    beside = [parent for entry in sys.path for parent in Path(entry).resolve().parents[2:3]]
-    return [*sourced, *(p for p in dict.fromkeys(beside) if (p / "share/ament_cmake").is_dir())]
+    # A wheel's modules are in <prefix>/lib/python3.x/site-packages.
+    of_wheels = [parent for entry in sys.path for parent in Path(entry).resolve().parents[2:3]]
+    return [*sourced, *(p for p in dict.fromkeys(of_wheels) if (p / "share/ament_cmake").is_dir())]

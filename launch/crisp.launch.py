@@ -1,4 +1,4 @@
-"""Starts the estimator: ros2 launch crisp_ros crisp.launch.py [checkpoint:=... device:=... ...]."""
+"""Start the estimator: ros2 launch crisp_ros crisp.launch.py [checkpoint:=... device:=... ...]."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from launch_ros.actions import LifecycleNode, Node
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 CONFIG = Path(__file__).parents[1] / "config"
-# Of the processes that it starts, unless they are set. glibc gives each thread a heap of its own,
-# which keeps what the largest images took there once: with two for all the memory creeps less.
+# Environment of the started processes, for variables that are not set. glibc gives each thread its
+# own heap, which keeps the memory of the largest images it held: with two heaps it grows less.
 ENVIRONMENT = {
     "FASTRTPS_DEFAULT_PROFILES_FILE": str(CONFIG / "fastdds_shm.xml"),
     "MALLOC_ARENA_MAX": "2",
 }
 
-# Launch arguments that name the topics of inputs, with the names that the node gives them.
+# Launch arguments for the topics of the inputs, with the node's own names.
 TOPICS = {
     "rgb_topic": "rgb/image_rect_color",
     "depth_topic": "depth_registered/image_rect",
@@ -29,7 +29,7 @@ TOPICS = {
     "detections_topic": "detections",
     "label_info_topic": "label_info",
 }
-# Launch arguments that win over parameters of the same name in params_file, where given.
+# Launch arguments that override parameters of the same name in params_file, if they are given.
 OVERRIDES = (
     "checkpoint",
     "device",
@@ -57,78 +57,78 @@ ARGUMENTS = [
         "segmentation_format",
         default_value="",
         choices=["", "labels", "category_instance", "instance_category", "detections"],
-        description="What tells objects apart: label images of that kind on segmentation_topic, or "
-        "boxes on detections_topic; empty: as in params_file.",
+        description="Input that separates the objects: label images of this kind on "
+        "segmentation_topic, or boxes on detections_topic; empty: as in params_file.",
     ),
     DeclareLaunchArgument(
         "image_transport",
         default_value="",
         choices=["", "raw", "compressed"],
-        description="How colour images come; empty: as in params_file.",
+        description="Transport of colour images; empty: as in params_file.",
     ),
     DeclareLaunchArgument(
         "rectified",
         default_value="",
         choices=["", "true", "false"],
-        description="Images are rectified; false: raw, the node rectifies them; "
+        description="true: images are rectified; false: they are raw and the node rectifies them; "
         "empty: as in params_file.",
     ),
     DeclareLaunchArgument(
         "fixed_frame",
         default_value="",
-        description="TF frame in which objects rest, where the camera moves; "
+        description="TF frame in which objects rest, for a camera that moves; "
         "empty: as in params_file.",
     ),
     *(
-        DeclareLaunchArgument(name, default_value=topic, description=f"In place of {topic}.")
+        DeclareLaunchArgument(name, default_value=topic, description=f"Topic to use for {topic}.")
         for name, topic in TOPICS.items()
     ),
     DeclareLaunchArgument(
         "viewer",
         default_value="false",
         choices=["true", "false"],
-        description="Show the scene in a browser, too (crisp_viewer; needs rerun-sdk).",
+        description="Also show the scene in a browser (crisp_viewer; needs rerun-sdk).",
     ),
     DeclareLaunchArgument(
         "use_sim_time",
         default_value="false",
         choices=["true", "false"],
-        description="Take the time from /clock.",
+        description="Use the time of /clock.",
     ),
     DeclareLaunchArgument(
-        "rviz", default_value="false", choices=["true", "false"], description="Start RViz, too."
+        "rviz", default_value="false", choices=["true", "false"], description="Also start RViz."
     ),
     DeclareLaunchArgument(
         "rviz_frame",
         default_value="camera_color_optical_frame",
-        description="TF frame that RViz keeps still.",
+        description="Fixed frame of RViz.",
     ),
     DeclareLaunchArgument(
         "autostart",
         default_value="true",
         choices=["true", "false"],
-        description="The node configures and activates itself; else a lifecycle manager has to.",
+        description="The node configures and activates itself; if false, a lifecycle manager must.",
     ),
     DeclareLaunchArgument(
-        "namespace", default_value="", description="Of the node and of its topics."
+        "namespace", default_value="", description="Namespace of the node and its topics."
     ),
     DeclareLaunchArgument(
         "log_level",
         default_value="info",
         choices=["debug", "info", "warn", "error", "fatal"],
-        description="Of the node.",
+        description="Log level of the node.",
     ),
 ]
 
 
 def remappings(context: LaunchContext) -> list[tuple[str, str]]:
-    """The inputs whose topics have other names."""
+    """Return the remappings of inputs whose topics have other names."""
     given = {name: LaunchConfiguration(name).perform(context) for name in TOPICS}
     return [(TOPICS[name], topic) for name, topic in given.items() if topic != TOPICS[name]]
 
 
 def viewer(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """What shows the scene in a browser."""
+    """Return the viewer, which shows the scene in a browser."""
     sim_time = LaunchConfiguration("use_sim_time").perform(context) == "true"
     return [
         Node(
@@ -143,12 +143,12 @@ def viewer(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node."""
+    """Return the lifecycle node."""
 
     def given(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    switch = {"true": True, "false": False}  # a parameter that is one takes no text
+    switch = {"true": True, "false": False}  # a boolean parameter accepts no string
     overrides: dict[str, str | bool] = {
         name: switch.get(value, value)
         for name in ("use_sim_time", "autostart", *OVERRIDES)
@@ -169,7 +169,7 @@ def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` starts."""
+    """Return what `ros2 launch` starts."""
     entities: list[LaunchDescriptionEntity] = [*ARGUMENTS]
     for name, value in ENVIRONMENT.items():
         if not os.environ.get(name):

@@ -1,4 +1,4 @@
-"""Starts the estimator and plays a recording to it: ros2 launch crisp_ros demo.launch.py."""
+"""Start the estimator and play a recording to it: ros2 launch crisp_ros demo.launch.py."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ ARGUMENTS = [
         "loop",
         default_value="true",
         choices=["true", "false"],
-        description="Begin again at the end, and play no faster than recorded; else everything "
-        "ends with the recording.",
+        description="Restart at the end, and play no faster than recorded; if false, everything "
+        "shuts down at the end of the recording.",
     ),
     DeclareLaunchArgument(
         "rate",
         default_value="0.0",
-        description="Most frames a second; 0: as fast as the estimator answers.",
+        description="Maximum frames per second; 0: as fast as the estimator processes them.",
     ),
     DeclareLaunchArgument(
-        "rviz", default_value="true", choices=["true", "false"], description="Start RViz, too."
+        "rviz", default_value="true", choices=["true", "false"], description="Also start RViz."
     ),
     DeclareLaunchArgument(
         "rviz_frame",
         default_value="table",
-        description="TF frame that RViz keeps still; that of the bundled recording.",
+        description="Fixed frame of RViz; the default is for the bundled recording.",
     ),
     DeclareLaunchArgument("viewer", default_value="false", description="See crisp.launch.py."),
     DeclareLaunchArgument("checkpoint", default_value="", description="See crisp.launch.py."),
@@ -53,7 +53,7 @@ ARGUMENTS = [
 
 
 def player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Plays the recording in step with the estimator."""
+    """Return the player, which waits for the estimator after each frame."""
 
     def given(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
@@ -76,12 +76,12 @@ def player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def ended(_: ProcessExited, context: LaunchContext) -> Shutdown | None:
-    """Ends everything with the recording; an interruption is doing so already."""
+    """Shut everything down after the recording, unless an interruption already does."""
     return None if context.is_shutdown else Shutdown(reason="the recording has ended")
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` starts."""
+    """Return what `ros2 launch` starts."""
     estimator = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(LAUNCH / "crisp.launch.py")),
         launch_arguments={name: LaunchConfiguration(name) for name in PASSED_ON}.items(),

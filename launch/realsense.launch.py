@@ -1,7 +1,7 @@
-"""An Intel RealSense camera and the estimator: ros2 launch crisp_ros realsense.launch.py.
+"""Start an Intel RealSense camera and the estimator: ros2 launch crisp_ros realsense.launch.py.
 
-The camera's driver is the package realsense2_camera. A segmenter has to run beside it, see
-docs/segmentation.md: its topic is given as segmentation_topic or detections_topic.
+The camera's driver is the package realsense2_camera. Start a segmenter as well (see
+docs/segmentation.md) and pass its topic as segmentation_topic or detections_topic.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ARGUMENTS = [
         "driver",
         default_value="true",
         choices=["true", "false"],
-        description="Start realsense2_camera, too; else it runs already, with align_depth on.",
+        description="Also start realsense2_camera; if false, run it with align_depth on.",
     ),
     DeclareLaunchArgument(
         "profile",
@@ -43,32 +43,32 @@ ARGUMENTS = [
         description="Width, height and rate of colour and depth.",
     ),
     DeclareLaunchArgument(
-        "segmentation_format", default_value="", description="Of crisp.launch.py."
+        "segmentation_format", default_value="", description="See crisp.launch.py."
     ),
     DeclareLaunchArgument(
-        "segmentation_topic", default_value="segmentation", description="Of crisp.launch.py."
+        "segmentation_topic", default_value="segmentation", description="See crisp.launch.py."
     ),
     DeclareLaunchArgument(
-        "detections_topic", default_value="detections", description="Of crisp.launch.py."
+        "detections_topic", default_value="detections", description="See crisp.launch.py."
     ),
     DeclareLaunchArgument(
-        "label_info_topic", default_value="label_info", description="Of crisp.launch.py."
+        "label_info_topic", default_value="label_info", description="See crisp.launch.py."
     ),
-    DeclareLaunchArgument("checkpoint", default_value="", description="Of crisp.launch.py."),
-    DeclareLaunchArgument("device", default_value="", description="Of crisp.launch.py."),
-    DeclareLaunchArgument("fixed_frame", default_value="", description="Of crisp.launch.py."),
-    DeclareLaunchArgument("rviz", default_value="true", description="Of crisp.launch.py."),
-    DeclareLaunchArgument("viewer", default_value="false", description="Of crisp.launch.py."),
+    DeclareLaunchArgument("checkpoint", default_value="", description="See crisp.launch.py."),
+    DeclareLaunchArgument("device", default_value="", description="See crisp.launch.py."),
+    DeclareLaunchArgument("fixed_frame", default_value="", description="See crisp.launch.py."),
+    DeclareLaunchArgument("rviz", default_value="true", description="See crisp.launch.py."),
+    DeclareLaunchArgument("viewer", default_value="false", description="See crisp.launch.py."),
 ]
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch` starts."""
+    """Return what `ros2 launch` starts."""
     driver = PathJoinSubstitution([FindPackageShare("realsense2_camera"), "launch", "rs_launch.py"])
     camera = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(driver),
         launch_arguments={
-            "align_depth.enable": "true",  # depth in the colour image's pixels
+            "align_depth.enable": "true",  # depth registered to the colour image
             "enable_sync": "true",
             "rgb_camera.color_profile": LaunchConfiguration("profile"),
             "depth_module.depth_profile": LaunchConfiguration("profile"),
@@ -82,7 +82,7 @@ def generate_launch_description() -> LaunchDescription:
             "rgb_topic": f"{CAMERA}/color/image_raw",
             "depth_topic": f"{CAMERA}/aligned_depth_to_color/image_raw",
             "camera_info_topic": f"{CAMERA}/color/camera_info",
-            "rectified": "false",  # color/image_raw has the lens's distortion, where there is any
+            "rectified": "false",  # color/image_raw contains the lens distortion
             "rviz_frame": "camera_color_optical_frame",
         }.items(),
     )

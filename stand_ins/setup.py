@@ -1,4 +1,4 @@
-"""Builds the message packages among the stand-ins and adds them to the wheel."""
+"""Build the message packages of the stand-ins and add them to the wheel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MESSAGE_PACKAGES = ["tf2_msgs", "vision_msgs", "object_recognition_msgs", "movei
 
 
 class BuildMessages(build_ext):
-    """Puts every message package beside the Python modules."""
+    """Put every message package next to the Python modules."""
 
     def run(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
