@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How often objects are taken for one another, by the network alone and after the corrector.
 
-    scripts/confusions.py --models DIR --objects 19,20,... --json FILE
+    python -m crisp_ros.studies.shape_confusions --models DIR --objects 19,20,... --json FILE
 
 Renders scattered objects, estimates them and counts the names; see crisp_ros/evaluation/confusions.
 """
@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from crisp_ros.cli.options import add_models_option, checkpoint_path, count, progress
+from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import read_models
 from crisp_ros.data.meshes import surface_samples
-from crisp_ros.evaluation.confusions import confusion_rows, namings
 from crisp_ros.evaluation.metrics import chamfer
-from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.pipeline import Estimator
+from crisp_ros.studies.shape_confusions import confusion_rows, namings
 from crisp_ros.synthesis.scattered_frames import DOMAINS, scattered_frames
 from crisp_ros.synthesis.scenes import load_observed_poses, viewpoints
 
@@ -61,7 +62,7 @@ def main() -> None:
         },
         "model_version": estimator.model_version,
     }
-    command = " ".join(["scripts/confusions.py", *sys.argv[1:]])
+    command = " ".join(["python -m crisp_ros.studies.shape_confusions", *sys.argv[1:]])
     write_json(args.json, {**provenance(command), **figures})
 
 

@@ -4,6 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from known import Known, load_known
+
+
+@pytest.fixture(scope="session")
+def known() -> Known:
+    """A small decoder that knows the eight analytic shapes."""
+    return load_known()
 
 
 @pytest.fixture(autouse=True, scope="session")

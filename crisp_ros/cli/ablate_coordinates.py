@@ -24,17 +24,18 @@ from crisp_ros.cli.options import (
     output_file,
     progress,
 )
+from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import read_models
-from crisp_ros.evaluation.coordinates_study import (
+from crisp_ros.evaluation.provenance import provenance
+from crisp_ros.network.checkpoint import Model, load_model
+from crisp_ros.studies.coordinates_study import (
     KINDS,
     CoordinatesSettings,
     CoordinatesStudy,
     Seen,
     seen,
 )
-from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.evaluation.resumable import KeptParts
-from crisp_ros.network.checkpoint import Model, load_model
+from crisp_ros.studies.resumable_parts import KeptParts
 from crisp_ros.synthesis.scattered_frames import DOMAINS, scattered_frames
 from crisp_ros.synthesis.scenes import load_observed_poses, viewpoints
 
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
         kinds[kind] = kept.part(kind, made)
     Console().print(_table(kinds))
     if args.png:
-        from crisp_ros.evaluation.coordinates_figure import draw_coordinates
+        from crisp_ros.reports.coordinates_figure import draw_coordinates
 
         draw_coordinates(kinds, args.png)
     if args.json:

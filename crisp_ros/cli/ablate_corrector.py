@@ -20,28 +20,29 @@ from crisp_ros.cli.options import (
     device,
     progress,
 )
+from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset, read_models
 from crisp_ros.data.recorded_frame import bop_frames
-from crisp_ros.evaluation.corrector_report import (
+from crisp_ros.evaluation.provenance import provenance
+from crisp_ros.evaluation.recording_score import ModelShapes
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.reports.corrector_report import (
     CorrectorParts,
     must_hold,
     report,
     row_table,
     verdict_table,
 )
-from crisp_ros.evaluation.corrector_study import CorrectorStudy, Instance
-from crisp_ros.evaluation.corrector_trials import (
+from crisp_ros.studies.corrector_study import CorrectorStudy, Instance
+from crisp_ros.studies.corrector_trials import (
     program_trial,
     shape_trial,
     solver_trial,
     z_trials,
 )
-from crisp_ros.evaluation.object_views import ObjectViews, ObjectViewSettings, object_views
-from crisp_ros.evaluation.recording import ModelShapes
-from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.evaluation.resumable import KeptParts, fingerprint
-from crisp_ros.evaluation.study_scenes import scene_frames, study_scenes
-from crisp_ros.network.checkpoint import load_model
+from crisp_ros.studies.object_views import ObjectViews, ObjectViewSettings, object_views
+from crisp_ros.studies.resumable_parts import KeptParts, fingerprint
+from crisp_ros.studies.study_scenes import scene_frames, study_scenes
 
 _SHAPE_POINTS = 10_000
 

@@ -22,11 +22,13 @@ from crisp_ros.cli.options import (
     count,
     progress,
 )
+from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.bop_writer import write_frames, write_models
-from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.evaluation.resumable import KeptParts, fingerprint
-from crisp_ros.evaluation.training_ablation import (
+from crisp_ros.evaluation.provenance import provenance
+from crisp_ros.network.checkpoint import Model, load_model
+from crisp_ros.studies.resumable_parts import KeptParts, fingerprint
+from crisp_ros.studies.training_ablation import (
     OFF_SURFACE,
     ROWS,
     TRAININGS,
@@ -35,7 +37,6 @@ from crisp_ros.evaluation.training_ablation import (
     fitted_shapes,
     measured,
 )
-from crisp_ros.network.checkpoint import Model, load_model
 from crisp_ros.synthesis.crop_set import CropSet
 from crisp_ros.synthesis.table_frames import TableFrameSettings, table_frames
 from crisp_ros.training.objects import TrainingObject, symmetries, training_objects

@@ -7,6 +7,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from crisp_ros.benchmark.benchmark import run_bench, run_random_bench
+from crisp_ros.benchmark.benchmark_page import (
+    answer_lines,
+    comparison_table,
+    device_line,
+    frame_line,
+    markdown_page,
+    stage_table,
+)
+from crisp_ros.benchmark.solver_tasks import BenchSettings
 from crisp_ros.cli.options import (
     OptionError,
     add_json_option,
@@ -15,17 +25,8 @@ from crisp_ros.cli.options import (
     output_file,
     progress,
 )
-from crisp_ros.evaluation.bench import run_bench, run_random_bench
-from crisp_ros.evaluation.bench_page import (
-    answer_lines,
-    comparison_table,
-    device_line,
-    frame_line,
-    markdown_page,
-    stage_table,
-)
-from crisp_ros.evaluation.bench_tasks import BenchSettings
-from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.data.atomic_file import write_json
+from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.model import network_names
 from crisp_ros.share import share_directory

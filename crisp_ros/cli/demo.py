@@ -19,13 +19,14 @@ from crisp_ros.cli import options
 from crisp_ros.cli.demo_graph import Graph, free_domain, running_graph
 from crisp_ros.cli.demo_view import frame_line, live_view, summary
 from crisp_ros.cli.options import OptionError
+from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bag_topics import Topics
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.recorded_frame import WORLD_FRAME, RecordedFrame, bop_frames
 from crisp_ros.data.recording import Recording
-from crisp_ros.evaluation.html_report import Report, html_report
 from crisp_ros.evaluation.metrics import ADD_S_POINTS
-from crisp_ros.evaluation.recording import (
+from crisp_ros.evaluation.provenance import provenance
+from crisp_ros.evaluation.recording_score import (
     SHAPES_NAME,
     FrameScore,
     ModelShapes,
@@ -34,9 +35,9 @@ from crisp_ros.evaluation.recording import (
     frame_score,
     load_shapes,
 )
-from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.evaluation.scene_data import SceneFrame, Surface, shown_frames
-from crisp_ros.evaluation.scene_points import scene_points
+from crisp_ros.reports.html_report import Report, html_report
+from crisp_ros.reports.scene_data import SceneFrame, Surface, shown_frames
+from crisp_ros.reports.scene_points import scene_points
 from crisp_ros.share import share_directory
 
 RECORDING = Path("recordings") / "table"

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from crisp_ros.evaluation.recording import (
+from crisp_ros.evaluation.recording_score import (
     FrameScore,
     ObjectScore,
     RecordingScore,

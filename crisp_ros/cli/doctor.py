@@ -15,9 +15,10 @@ from crisp_ros.cli.options import (
     checkpoint_path,
     device,
 )
-from crisp_ros.evaluation.findings import Finding, Verdict, problem
-from crisp_ros.evaluation.machine_checks import machine_findings, model_findings
-from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.data.atomic_file import write_json
+from crisp_ros.doctor.findings import Finding, Verdict, problem
+from crisp_ros.doctor.machine_checks import machine_findings, model_findings
+from crisp_ros.evaluation.provenance import provenance
 
 _STYLES = {Verdict.FINE: "green", Verdict.NOTE: "yellow", Verdict.PROBLEM: "bold red"}
 

@@ -23,13 +23,21 @@ from crisp_ros.cli.options import (
 )
 from crisp_ros.cluster import mapping
 from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.nocs import SUBSETS, NocsDataset
 from crisp_ros.data.spe3r import MAX_DEPTH_M, Spe3rDataset, Split
-from crisp_ros.evaluation.bop import BopEvaluation, BopEvaluationSettings, evaluate_bop
 from crisp_ros.evaluation.bop_csv import read_bop_csv, write_bop_csv
+from crisp_ros.evaluation.bop_evaluation import BopEvaluation, BopEvaluationSettings, evaluate_bop
 from crisp_ros.evaluation.bop_results import BopResults
-from crisp_ros.evaluation.data_tables import (
+from crisp_ros.evaluation.frame_estimates import SampledEvaluationSettings
+from crisp_ros.evaluation.nocs_evaluation import NocsEvaluation, evaluate_nocs
+from crisp_ros.evaluation.provenance import provenance
+from crisp_ros.evaluation.spe3r_evaluation import Spe3rEvaluation, evaluate_spe3r
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.observation.objects import ObservationSettings
+from crisp_ros.pipeline import Estimator, EstimatorSettings
+from crisp_ros.reports.dataset_tables import (
     bop_caption,
     bop_report,
     nocs_caption,
@@ -37,16 +45,9 @@ from crisp_ros.evaluation.data_tables import (
     spe3r_caption,
     spe3r_report,
 )
-from crisp_ros.evaluation.estimates import SampledEvaluationSettings
-from crisp_ros.evaluation.nocs import NocsEvaluation, evaluate_nocs
-from crisp_ros.evaluation.pictures import PictureSample
-from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.evaluation.report_parts import DataReport
-from crisp_ros.evaluation.spe3r import Spe3rEvaluation, evaluate_spe3r
-from crisp_ros.evaluation.tables import instance_table, report_table, summary_table
-from crisp_ros.network.checkpoint import load_model
-from crisp_ros.observation.objects import ObservationSettings
-from crisp_ros.pipeline import Estimator, EstimatorSettings
+from crisp_ros.reports.estimate_pictures import PictureSample
+from crisp_ros.reports.report_parts import DataReport
+from crisp_ros.reports.terminal_tables import instance_table, report_table, summary_table
 
 _SPE3R = EstimatorSettings(
     observation=ObservationSettings(max_depth_m=MAX_DEPTH_M),
@@ -140,7 +141,7 @@ def run(args: argparse.Namespace) -> None:
 def _write_report() -> Callable[[Path, DataReport], Path]:
     """`write_report`, which needs Matplotlib: loaded only where a report is asked for."""
     try:
-        from crisp_ros.evaluation.data_report import write_report
+        from crisp_ros.reports.dataset_page import write_report
     except ModuleNotFoundError as error:
         raise OptionError(f"--report: {error}; install it by: pip install matplotlib") from error
     return write_report

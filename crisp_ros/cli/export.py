@@ -10,7 +10,7 @@ from rich.console import Console
 
 from crisp_ros.cli.options import OptionError, add_checkpoint_option, checkpoint_path, progress
 from crisp_ros.data.meshes import MeshError
-from crisp_ros.evaluation.shape_library import decoded_mesh
+from crisp_ros.evaluation.library_quality import decoded_mesh
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.network.checkpoint import load_model
 

@@ -17,7 +17,8 @@ from crisp_ros.cli.options import (
     output_file,
     progress,
 )
-from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.data.atomic_file import write_json
+from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
@@ -68,8 +69,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _degeneracy(args: argparse.Namespace, decoder: ShapeDecoder, library: ShapeLibrary) -> dict:
-    from crisp_ros.evaluation.degeneracy_figure import draw_degeneracy
-    from crisp_ros.evaluation.degeneracy_study import DegeneracyStudySettings, degeneracy_study
+    from crisp_ros.reports.degeneracy_figure import draw_degeneracy
+    from crisp_ros.studies.degeneracy_study import DegeneracyStudySettings, degeneracy_study
 
     settings = DegeneracyStudySettings(seed=args.seed)
     settings = replace(settings, views=args.views or settings.views)
@@ -80,8 +81,8 @@ def _degeneracy(args: argparse.Namespace, decoder: ShapeDecoder, library: ShapeL
 
 
 def _corrector(args: argparse.Namespace, decoder: ShapeDecoder, library: ShapeLibrary) -> dict:
-    from crisp_ros.evaluation.convergence_figure import draw_convergence
-    from crisp_ros.evaluation.convergence_study import ConvergenceStudySettings, convergence_study
+    from crisp_ros.reports.convergence_figure import draw_convergence
+    from crisp_ros.studies.convergence_study import ConvergenceStudySettings, convergence_study
 
     settings = ConvergenceStudySettings(seed=args.seed)
     settings = replace(settings, views=args.views or settings.views)

@@ -9,7 +9,8 @@ import torch
 from rich.console import Console
 
 from crisp_ros.cli.options import OptionError, add_json_option, output_file, progress
-from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.data.atomic_file import write_json
+from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import load_model, save_model
 from crisp_ros.network.official import import_official
 

@@ -22,15 +22,16 @@ from crisp_ros.cli.options import (
     progress,
 )
 from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset, read_models
 from crisp_ros.data.meshes import mesh_files
 from crisp_ros.data.object_mesh import UNITS_M, ObjectMesh, read_object_mesh
-from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.evaluation.shape_library import FitError, check_library, fit_error
-from crisp_ros.evaluation.tables import fit_table, library_table
+from crisp_ros.evaluation.library_quality import FitError, check_library, fit_error
+from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
+from crisp_ros.reports.terminal_tables import fit_table, library_table
 from crisp_ros.training.mesh_codes import fit_mesh_code
 from crisp_ros.training.network_codes import mean_network_codes
 from crisp_ros.training.shape_codes import neutral_codes

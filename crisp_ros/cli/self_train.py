@@ -25,13 +25,13 @@ from crisp_ros.cli.options import (
     progress,
 )
 from crisp_ros.correction.corrector import CorrectorSettings
+from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.recorded_frame import RecordedFrame, bop_frames
 from crisp_ros.data.recording import Recording
-from crisp_ros.evaluation.recording import SHAPES_NAME, ModelShapes, TrueShape, load_shapes
-from crisp_ros.evaluation.report import provenance, write_json
-from crisp_ros.evaluation.resumable import fingerprint
-from crisp_ros.evaluation.self_training import (
+from crisp_ros.evaluation.provenance import provenance
+from crisp_ros.evaluation.recording_score import SHAPES_NAME, ModelShapes, TrueShape, load_shapes
+from crisp_ros.evaluation.self_training_comparison import (
     Comparison,
     Results,
     load_results,
@@ -43,6 +43,7 @@ from crisp_ros.evaluation.self_training import (
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.observation.objects import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings, model_version
+from crisp_ros.studies.resumable_parts import fingerprint
 
 CORRECTORS = {
     "1": CorrectorSettings(solver="gradient", shape="projected_gradient"),

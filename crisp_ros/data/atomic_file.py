@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextmanager
@@ -47,6 +48,19 @@ def write_atomically(path: Path, contents: bytes | str) -> None:
     """
     with atomic_file(path) as file:
         file.write(contents.encode() if isinstance(contents, str) else contents)
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file as `atomic_file` does, and the folders above it where they are missing.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: a value has no JSON form, such as infinity.
+    """
+    path = Path(path)
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
 
 
 def _remove_left_over(path: Path) -> None:

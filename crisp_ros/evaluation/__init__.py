@@ -1,1 +1,1 @@
-"""Error measures, evaluation on data sets, tables."""
+"""Error measures of poses and shapes, and the evaluation of data sets."""

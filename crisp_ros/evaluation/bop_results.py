@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crisp_ros.data.bop import BopFrame, BopImage
 from crisp_ros.evaluation.bop_csv import BopResult
-from crisp_ros.evaluation.estimates import Estimated, FrameEstimates
+from crisp_ros.evaluation.frame_estimates import Estimated, FrameEstimates
 
 
 class _NoSurface(NamedTuple):

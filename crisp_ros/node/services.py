@@ -14,7 +14,6 @@ from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import SetBool, Trigger
 
-from crisp_ros.evaluation.frame_dump import SUFFIX
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.msg import ObjectMesh
 from crisp_ros.node.outputs import message_conversion as messages
@@ -28,6 +27,7 @@ from crisp_ros.node.outputs.output_paths import (
 )
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.self_training import SelfTraining, SelfTrainingError
+from crisp_ros.pipeline.frame_dump import SUFFIX
 from crisp_ros.srv import DumpFrame, EstimateObjects, ExportMeshes, HoldObjects, SaveCheckpoint
 
 DEFAULT_TIMEOUT_S = 5.0

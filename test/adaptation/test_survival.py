@@ -18,7 +18,8 @@ from crisp_ros.adaptation.buffer import load_samples
 from crisp_ros.adaptation.learner import LearnerSettings
 from crisp_ros.adaptation.reference import load_reference, original_of, save_reference
 from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings, samples_path
-from crisp_ros.evaluation.report import provenance, write_json
+from crisp_ros.data.atomic_file import write_json
+from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.pipeline import model_version
 

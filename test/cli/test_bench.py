@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from crisp_ros.benchmark.benchmark import BenchReport
+from crisp_ros.benchmark.frame_task import FrameAnswer
+from crisp_ros.benchmark.solver_accuracy import Answers, Comparison
+from crisp_ros.benchmark.solver_tasks import BenchSettings
+from crisp_ros.benchmark.stopwatch import Task, Timing
 from crisp_ros.cli.main import main
-from crisp_ros.evaluation.bench import BenchReport
-from crisp_ros.evaluation.bench_answers import Answers, Comparison
-from crisp_ros.evaluation.bench_frame import FrameAnswer
-from crisp_ros.evaluation.bench_tasks import BenchSettings
-from crisp_ros.evaluation.stopwatch import Task, Timing
 
 
 def report(settings: BenchSettings) -> BenchReport:

@@ -28,7 +28,7 @@ from crisp_ros.cli.main import main
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.recorded_frame import bop_frames
 from crisp_ros.data.recording import Recording
-from crisp_ros.evaluation.recording import (
+from crisp_ros.evaluation.recording_score import (
     SHAPES_NAME,
     FrameScore,
     ObjectScore,

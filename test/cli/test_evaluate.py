@@ -100,7 +100,7 @@ def test_a_report_and_poses_are_written(
 def test_a_report_without_matplotlib_is_refused_before_the_work(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "crisp_ros.evaluation.data_report", raising=False)
+    monkeypatch.delitem(sys.modules, "crisp_ros.reports.dataset_page", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["evaluate", "bop", str(folder), "--report", "absent"]) == 1
     printed = capsys.readouterr().err

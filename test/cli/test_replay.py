@@ -16,9 +16,9 @@ from crisp_ros.adaptation.learner import LearnerSettings
 from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings
 from crisp_ros.cli.main import main
 from crisp_ros.cli.replay import compared
-from crisp_ros.evaluation.frame_dump import FrameDump, FrameDumpError
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.pipeline import Estimator, EstimatorSettings, FrameEstimate
+from crisp_ros.pipeline.frame_dump import FrameDump, FrameDumpError
 
 SETTINGS = EstimatorSettings(corrector=None, visibility=None)
 LEARNING = SelfTrainingSettings(

@@ -55,3 +55,20 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) 
         path.touch()
     write_atomically(tmp_path / "file", b"")
     assert not left.exists() and mine.exists() and other.exists()
+
+
+def test_json_is_written_whole_into_new_folders(tmp_path: Path) -> None:
+    path = tmp_path / "docs/results/figures.json"
+    write_json(path, {"auc": 0.5})
+    assert json.loads(path.read_text()) == {"auc": 0.5}
+    with pytest.raises(ValueError):
+        write_json(path, {"auc": math.inf})
+    assert json.loads(path.read_text()) == {"auc": 0.5}
+    assert [p.name for p in path.parent.iterdir()] == ["figures.json"]
+
+
+def test_a_failed_json_write_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "taken.json").mkdir()
+    with pytest.raises(OSError):
+        write_json(tmp_path / "taken.json", {"auc": 0.5})
+    assert [p.name for p in tmp_path.iterdir()] == ["taken.json"]

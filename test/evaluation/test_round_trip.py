@@ -15,8 +15,8 @@ from truthful import Truthful, shifted
 
 from crisp_ros.data.bop import BopDataset, BopFrame, BopInstance
 from crisp_ros.data.bop_writer import write_frames, write_models
-from crisp_ros.evaluation.bop import BopEvaluation, BopEvaluationSettings, evaluate_bop
 from crisp_ros.evaluation.bop_csv import BopResult, read_bop_csv, write_bop_csv
+from crisp_ros.evaluation.bop_evaluation import BopEvaluation, BopEvaluationSettings, evaluate_bop
 from crisp_ros.evaluation.bop_results import BopResults
 from crisp_ros.synthesis.renderer import Renderer
 from crisp_ros.synthesis.scenes import ScatterSettings, scattered_scene, viewpoints

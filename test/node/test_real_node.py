@@ -13,9 +13,9 @@ from lifecycle_msgs.msg import Transition
 from node.peer import Scene, graph
 
 from crisp_ros.cli.main import main
-from crisp_ros.evaluation.frame_dump import read_frame_dump
 from crisp_ros.network.checkpoint import Model, save_model
 from crisp_ros.network.model import build_network
+from crisp_ros.pipeline.frame_dump import read_frame_dump
 
 
 def untrained_model(path: Path) -> None:

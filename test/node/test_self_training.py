@@ -18,11 +18,11 @@ from vision_msgs.msg import VisionInfo
 
 from crisp_ros.adaptation.reference import ReferenceError
 from crisp_ros.cli.main import main
-from crisp_ros.evaluation.frame_dump import read_frame_dump
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.self_training import SelfTraining, SelfTrainingError
 from crisp_ros.pipeline import Estimator, EstimatorSettings
+from crisp_ros.pipeline.frame_dump import read_frame_dump
 
 ON = Parameters(self_training=True)
 

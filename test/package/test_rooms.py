@@ -17,6 +17,7 @@ ROOMS = [
     "geometry",
     "data",
     "observation",
+    "segmentation",
     "network",
     "correction",
     "pipeline",
@@ -25,6 +26,10 @@ ROOMS = [
     "training",
     "adaptation",
     "evaluation",
+    "benchmark",
+    "studies",
+    "reports",
+    "doctor",
     "node",
     "cli",
 ]

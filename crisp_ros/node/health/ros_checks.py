@@ -24,8 +24,8 @@ from rclpy.time import Time
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, Image
 
-from crisp_ros.evaluation.findings import Finding, fine, note, problem
-from crisp_ros.evaluation.machine_checks import distribution_version
+from crisp_ros.doctor.findings import Finding, fine, note, problem
+from crisp_ros.doctor.machine_checks import distribution_version
 from crisp_ros.node.inputs.subscriptions import TOPICS
 from crisp_ros.node.inputs.synchronizer import stamp_ns
 

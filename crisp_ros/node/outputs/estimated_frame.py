@@ -11,13 +11,13 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from crisp_ros import __version__
-from crisp_ros.evaluation.frame_dump import FrameDump
 from crisp_ros.msg import ObjectEstimateArray
 from crisp_ros.node.outputs.message_conversion import object_estimates
 from crisp_ros.node.outputs.published_objects import KnownObject
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import EstimatorSettings, FrameEstimate
+from crisp_ros.pipeline.frame_dump import FrameDump
 
 
 class EstimatedFrame(NamedTuple):

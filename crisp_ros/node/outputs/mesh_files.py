@@ -9,8 +9,7 @@ from typing import Any
 import trimesh
 from std_msgs.msg import Header
 
-from crisp_ros.data.atomic_file import write_atomically
-from crisp_ros.evaluation.report import write_json
+from crisp_ros.data.atomic_file import write_atomically, write_json
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.node.outputs.published_objects import KnownObject
 

@@ -4,7 +4,7 @@
     meshes/ID_V.npz       version V of an object's surface: vertices (V, 3), faces (F, 3)
     overlays/IIII.jpg     what the node drew into frame I
 
-`crisp_ros.evaluation.recording.frame_score` reads an entry of kind frame.
+`crisp_ros.evaluation.recording_score.frame_score` reads an entry of kind frame.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import pytest
 from ros_graph import isolated_node
 from sensor_msgs.msg import CameraInfo, Image
 
-from crisp_ros.evaluation.findings import Verdict
+from crisp_ros.doctor.findings import Verdict
 from crisp_ros.node.health.ros_checks import topic_findings
 
 TOPIC = "/segmentation"

@@ -1,0 +1,174 @@
+"""Speed of every stage, beside baselines built like the authors' code, in one run."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from crisp_ros.benchmark.frame_task import FrameAnswer, frame_task
+from crisp_ros.benchmark.solver_accuracy import Comparison, comparisons
+from crisp_ros.benchmark.solver_tasks import (
+    BenchSettings,
+    network_task,
+    problems,
+    required_library,
+    solver_tasks,
+)
+from crisp_ros.benchmark.stopwatch import DeviceUse, Timing, device_use, timed
+from crisp_ros.network.checkpoint import Model
+from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.network.model import build_network
+
+FRAME_LIMIT_MS = 1000.0  # asked of five objects on two cores
+_RANDOM_SHAPES = 21  # of the library that goes with random weights
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """What was measured.
+
+    Attributes:
+        timings: in the order of the road, baselines beside what they are compared with.
+        comparisons: ours against the baselines; none with random weights.
+        frame_stages: median milliseconds of each part of a frame.
+        device_use: of a frame on a GPU; None on a CPU.
+        process_peak_mb: most memory that the process has held, 2^20 bytes.
+        settings: of the run.
+        network: name of the design, and whether its weights are random.
+    """
+
+    timings: dict[str, Timing]
+    comparisons: list[Comparison]
+    frame_stages: dict[str, float]
+    device_use: DeviceUse | None
+    process_peak_mb: float
+    settings: BenchSettings
+    network: str
+    random_weights: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether all comparisons hold."""
+        return all(comparison.holds for comparison in self.comparisons)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON values."""
+        frames = [a for a in self.timings["frame"].answers.values()]
+        return {
+            "network": self.network,
+            "random_weights": self.random_weights,
+            "settings": asdict(self.settings),
+            "stages": [timing.to_json() for timing in self.timings.values()],
+            "comparisons": [comparison.to_json() for comparison in self.comparisons],
+            "frame_limit_ms": FRAME_LIMIT_MS,
+            "frame_stages_median_ms": self.frame_stages,
+            "frame_objects": [a.objects for a in frames],
+            "frame_certified": [a.certified for a in frames],
+            "frame_meshes_made": [a.meshes for a in frames],
+            "frame_on_device": asdict(self.device_use) if self.device_use else None,
+            "process_peak_memory_mb": self.process_peak_mb,
+        }
+
+
+def run_bench(
+    model: Model,
+    recording: Path,
+    settings: BenchSettings | None = None,
+    device: str = "cpu",
+    on_run: Callable[[int, int], None] = lambda done, total: None,
+) -> BenchReport:
+    """Times all stages of a model and the baselines on the same inputs, in turns.
+
+    Args:
+        model: on the CPU; its network and library go to the device.
+        recording: with at least as many objects as `settings` asks for.
+        settings: see `BenchSettings`.
+        device: where everything runs.
+        on_run: called with the runs done and their number.
+
+    Raises:
+        BenchError, ViewError, RecordingError: model or recording will not do.
+    """
+    settings = settings or BenchSettings()
+    required_library(model)
+    given = problems(model, settings, device)
+    model = _on(model, device)
+    tasks = [
+        network_task(model, settings, device),
+        *solver_tasks(model, given, settings, device),
+        _frames(model, recording, settings, device),
+    ]
+    timings = timed(tasks, on_run)
+    library = required_library(model)
+    found = comparisons(timings, given, model.network.decoder, library, settings)
+    return _report(model, timings, found, settings, device, random_weights=False)
+
+
+def run_random_bench(
+    name: str,
+    recording: Path,
+    settings: BenchSettings | None = None,
+    device: str = "cpu",
+    on_run: Callable[[int, int], None] = lambda done, total: None,
+) -> BenchReport:
+    """Times network and frame of a named network with random weights and a library of random codes.
+
+    Its answers mean nothing, and the corrector has the longest way to go; there is nothing to
+    compare. Arguments as of `run_bench`.
+
+    Raises:
+        ValueError: no network has this name.
+        RecordingError: the recording will not do.
+    """
+    settings = settings or BenchSettings()
+    torch.manual_seed(settings.seed)
+    network = build_network(name).eval().requires_grad_(False)
+    codes = torch.randn(_RANDOM_SHAPES, network.decoder.code_dim)
+    half = torch.full((_RANDOM_SHAPES, 3), 0.06)
+    names = tuple(f"random {k}" for k in range(_RANDOM_SHAPES))
+    model = _on(Model(network, ShapeLibrary(names, codes, -half, half), {}), device)
+    tasks = [network_task(model, settings, device), _frames(model, recording, settings, device)]
+    timings = timed(tasks, on_run)
+    return _report(model, timings, [], settings, device, random_weights=True)
+
+
+def _frames(model: Model, recording: Path, settings: BenchSettings, device: str) -> Any:
+    frames = 8 if settings.quick else 40
+    return frame_task(model, recording, settings.objects, frames, device, frames)
+
+
+def _on(model: Model, device: str) -> Model:
+    library = model.library.to(device) if model.library is not None else None
+    return Model(model.network.to(device).eval().requires_grad_(False), library, model.header)
+
+
+def _report(
+    model: Model,
+    timings: dict[str, Timing],
+    found: list[Comparison],
+    settings: BenchSettings,
+    device: str,
+    random_weights: bool,
+) -> BenchReport:
+    frame = timings["frame"]
+    answers: list[FrameAnswer] = list(frame.answers.values())
+    stages = {
+        name: float(np.median([answer.stage_ms[name] for answer in answers]))
+        for name in answers[0].stage_ms
+    }
+    return BenchReport(
+        timings,
+        found,
+        stages,
+        device_use(lambda: frame.task.run(0), device),
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        settings,
+        model.network.config.design,
+        random_weights,
+    )

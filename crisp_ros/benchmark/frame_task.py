@@ -1,0 +1,139 @@
+"""A whole frame of the bundled recording, as the node handles it: estimate, track, mesh."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crisp_ros.benchmark.stopwatch import Task
+from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError
+from crisp_ros.data.recording import Recording
+from crisp_ros.network.checkpoint import Model
+from crisp_ros.observation.frame import Camera, Frame, depth_mm_to_m
+from crisp_ros.pipeline import Estimator
+from crisp_ros.tracking.depth_points import depth_points
+from crisp_ros.tracking.tracker import Tracker
+
+
+class FrameAnswer(NamedTuple):
+    """Of one frame: objects estimated and certified, meshes made, milliseconds of each stage."""
+
+    objects: int
+    certified: int
+    meshes: int
+    stage_ms: dict[str, float]
+
+
+def frame_task(
+    model: Model, recording: Path, objects: int, frames: int, device: str, repetitions: int
+) -> Task:
+    """The road from images to poses and meshes, on frames that follow one another.
+
+    Args:
+        model: on the device.
+        recording: a rosbag2 folder or file.
+        objects: kept of the frames; those that cover most pixels of the first one.
+        frames: at most.
+        device: of the estimator.
+        repetitions: of the task; frames begin anew when they are through.
+
+    Raises:
+        RecordingError: not a recording, or it shows fewer objects.
+    """
+    given: list[_Moment] = []
+    kept: NDArray[np.integer] | None = None
+    for recorded in Recording(recording).frames():
+        if kept is None:
+            kept = _largest(recorded, objects, recording)
+        T = recorded.T_world_camera
+        given.append(_Moment(_frame(recorded, kept), 1e-9 * recorded.stamp_ns, T))
+        if len(given) == frames:
+            break
+    road = _Road(model, device)
+    return Task(
+        "frame",
+        lambda i: road.run(given[i]),
+        len(given),
+        repetitions,
+        objects,
+        road.points,
+        "estimate, track, new meshes",
+        device,
+    )
+
+
+class _Moment(NamedTuple):
+    """A frame, its stamp in seconds, and T_world_camera (4, 4), where that is known."""
+
+    frame: Frame
+    stamp_s: float
+    T_world_camera: NDArray[np.float64] | None
+
+
+class _Road:
+    """Estimator and tracker, with what they remember."""
+
+    def __init__(self, model: Model, device: str) -> None:
+        self._estimator = Estimator(model, device=device)
+        settings = self._estimator.settings
+        self._tracker = Tracker(
+            model.network.decoder,
+            model.library,
+            certificate=settings.certificate,
+            visibility=settings.visibility,
+            device=device,
+        )
+        self._meshed: dict[str, int] = {}
+        self.points = settings.observation.points
+
+    def run(self, moment: _Moment) -> FrameAnswer:
+        trace = self._estimator.trace(moment.frame)
+        start = time.perf_counter()
+        tracked = self._tracker.update(
+            moment.stamp_s,
+            trace.estimate.objects,
+            moment.T_world_camera,
+            depth=depth_points(trace, moment.frame),
+        )
+        middle = time.perf_counter()
+        new = [o for o in tracked.objects if self._meshed.get(o.id) != o.mesh_version]
+        if new:
+            self._estimator.meshes([o.shape for o in new])
+            self._meshed.update({o.id: o.mesh_version for o in new})
+        end = time.perf_counter()
+        return FrameAnswer(
+            len(tracked.objects),
+            sum(o.estimate.certified for o in tracked.objects),
+            len(new),
+            {
+                **trace.estimate.stage_ms,
+                "tracking": 1e3 * (middle - start),
+                "mesh": 1e3 * (end - middle),
+            },
+        )
+
+
+def _largest(recorded: RecordedFrame, objects: int, recording: Path) -> NDArray[np.integer]:
+    labels, pixels = np.unique(recorded.labels[recorded.labels > 0], return_counts=True)
+    if len(labels) < objects:
+        raise RecordingError(
+            f"{recording}: {len(labels)} objects in the first frame, expected at least {objects}"
+        )
+    return labels[np.argsort(-pixels, kind="stable")[:objects]]
+
+
+def _frame(recorded: RecordedFrame, kept: NDArray[np.integer]) -> Frame:
+    height, width = recorded.labels.shape
+    depth = recorded.depth
+    frame = Frame(
+        recorded.rgb,
+        depth_mm_to_m(depth) if depth.dtype == np.uint16 else depth,
+        recorded.labels,
+        Camera.from_matrix(recorded.intrinsics, width, height),
+    )
+    return replace(frame, labels=np.where(np.isin(frame.labels, kept), frame.labels, 0))

@@ -1,0 +1,244 @@
+"""What the benchmark times of the solvers: each of ours and each baseline on the same objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crisp_ros.benchmark.baselines import baseline_h, baseline_lsq, baseline_mesh, baseline_z
+from crisp_ros.benchmark.decoded_views import DecodedViews, ViewNoise, decoded_views
+from crisp_ros.benchmark.stopwatch import Task
+from crisp_ros.correction.active_shape import least_squares
+from crisp_ros.correction.certificate import Certificate, certify
+from crisp_ros.correction.pose_gradient import descend
+from crisp_ros.correction.pose_lm import refine
+from crisp_ros.correction.shape_projected_gradient import projected_gradient
+from crisp_ros.geometry.isosurface import IsosurfaceSettings, TriangleMesh, extract_meshes
+from crisp_ros.geometry.registration import Registration, register
+from crisp_ros.geometry.se3 import transform
+from crisp_ros.network.checkpoint import Model
+from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.pipeline import decoded_shapes
+
+
+class BenchError(ValueError):
+    """A model that cannot be timed; says what it lacks."""
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """How much is timed.
+
+    Attributes:
+        quick: fewer objects and repetitions, for a minute at most.
+        objects: handled at once.
+        points: of an object.
+        voxels: of a mesh, along the longest edge of its box.
+        grid: samples a side of the off-surface grid of `baseline_h_grid`; the released code has 64.
+        noise: of the views.
+        seed: of everything drawn at random.
+    """
+
+    quick: bool = False
+    objects: int = 5
+    points: int = 1000
+    voxels: int = 64
+    grid: int = 32
+    noise: ViewNoise = ViewNoise()
+    seed: int = 0
+
+
+class Problem(NamedTuple):
+    """What all solvers get: B views, the true codes and wrong ones (B, C), the registration and the
+    points in the true object frame (B, N, 3)."""
+
+    views: DecodedViews
+    codes: Tensor
+    wrong_codes: Tensor
+    registration: Registration
+    z: Tensor
+
+
+def problems(model: Model, settings: BenchSettings, device: str) -> list[Problem]:
+    """Views of all library shapes, a few at a time; of some, where it has to be quick.
+
+    Raises:
+        BenchError: the model has no shape library.
+        ViewError: the decoder does not show a shape that the library names.
+    """
+    library, decoder = required_library(model), model.network.decoder
+    count = len(library)
+    batches = -(-count // settings.objects)
+    made = []
+    for batch in range(min(batches, 2) if settings.quick else batches):
+        shapes = [(batch * settings.objects + i) % count for i in range(settings.objects)]
+        seed = settings.seed + batch
+        views = decoded_views(decoder, library, shapes, settings.noise, settings.points, seed)
+        made.append(
+            Problem(
+                views.to(device),
+                library.codes[views.shapes].to(device),
+                library.codes[(views.shapes + max(1, count // 3)) % count].to(device),
+                register(*(part.to(device) for part in views[1:4])),
+                transform(views.T_object_camera, views.points).to(device),
+            )
+        )
+    return made
+
+
+def required_library(model: Model) -> ShapeLibrary:
+    """The model's shapes.
+
+    Raises:
+        BenchError: it has none.
+    """
+    if model.library is None:
+        raise BenchError("the model holds no shape code library: make one by crisp library build")
+    return model.library
+
+
+def solver_tasks(
+    model: Model, given: list[Problem], settings: BenchSettings, device: str
+) -> list[Task]:
+    """The solvers and their baselines; answers are poses, codes, column indices or meshes.
+
+    Args:
+        model: on the device.
+        given: the problems, one an input.
+        settings: see `BenchSettings`.
+        device: where everything runs.
+    """
+    library, decoder = required_library(model), model.network.decoder
+    work = _Work(decoder, library, given, settings)
+    slow, fast = (2, 6) if settings.quick else (10, 30)
+    meshes = 1 if settings.quick else 5
+
+    def task(name: str, run: Callable[[int], object], repetitions: int, solver: str) -> Task:
+        inputs, points = len(given), settings.points
+        if name.startswith(("mesh", "baseline_mesh")):
+            points = settings.voxels
+        return Task(name, run, inputs, repetitions, settings.objects, points, solver, device)
+
+    tasks = [
+        task("registration", work.registration, fast, "robust, batched"),
+        task("z_gradient", work.z_gradient, slow, "Adam on Z, Algorithm 1"),
+        task("z_second_order", work.z_second_order, fast, "Levenberg-Marquardt"),
+        task("baseline_z", work.baseline_z, slow, "Adam on Z, RANSAC in each step"),
+        task("h_gradient", work.h_gradient, fast, "projected gradient"),
+        task("baseline_h", work.baseline_h, slow, "one by one, no grid"),
+        task("lsq", work.lsq, fast, "one-hot, Algorithm 2"),
+        task("baseline_lsq", work.baseline_lsq, fast, "column by column"),
+        task("certificate", work.certificate, fast, "on known poses"),
+        task("mesh", work.mesh, fast, "coarse to fine"),
+        task("mesh_dense", work.mesh_dense, meshes, "the cube, small chunks"),
+        task("baseline_mesh", work.baseline_mesh, meshes, "the cube, large chunks"),
+    ]
+    if not settings.quick:
+        solver = f"with a grid of {settings.grid}^3"
+        one = Task("baseline_h_grid", work.baseline_h_grid, 1, 2, 1, settings.points, solver)
+        tasks.append(one)
+    return tasks
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The timed calls, by the index of the problem."""
+
+    decoder: ShapeDecoder
+    library: ShapeLibrary
+    given: list[Problem]
+    settings: BenchSettings
+
+    def registration(self, i: int) -> Tensor:
+        views = self.given[i].views
+        return register(views.points, views.pnc, views.valid).T_object_camera
+
+    def z_gradient(self, i: int) -> Tensor:
+        views, codes, _, start, _ = self.given[i]
+        weights = start.inliers.to(views.points.dtype)
+        step = descend(self.decoder, views.points, views.pnc, weights, views.valid, codes)
+        return step.T_object_camera
+
+    def z_second_order(self, i: int) -> Tensor:
+        views, codes, _, start, _ = self.given[i]
+        weights = start.inliers.to(views.points.dtype)
+        seen = views.points, views.pnc, weights, views.valid
+        return refine(self.decoder, *seen, codes, start.T_object_camera).T_object_camera
+
+    def baseline_z(self, i: int) -> Tensor:
+        views, codes = self.given[i].views, self.given[i].codes
+        return baseline_z(self.decoder, views.points, views.pnc, codes, seed=self.settings.seed)
+
+    def h_gradient(self, i: int) -> Tensor:
+        problem = self.given[i]
+        return projected_gradient(
+            self.decoder,
+            problem.z,
+            problem.views.valid,
+            problem.wrong_codes,
+            self.library.codes,
+        ).codes
+
+    def baseline_h(self, i: int) -> Tensor:
+        problem = self.given[i]
+        return baseline_h(self.decoder, problem.z, problem.wrong_codes, self.library.codes)
+
+    def baseline_h_grid(self, i: int) -> Tensor:
+        problem, grid = self.given[i], self.settings.grid
+        one = problem.z[:1], problem.wrong_codes[:1]
+        return baseline_h(self.decoder, *one, self.library.codes, grid_samples=grid)
+
+    def lsq(self, i: int) -> Tensor:
+        problem = self.given[i]
+        step = least_squares(
+            self.decoder, problem.z, problem.views.valid, problem.wrong_codes, self.library
+        )
+        return step.coefficients.argmax(-1)
+
+    def baseline_lsq(self, i: int) -> Tensor:
+        return baseline_lsq(self.decoder, self.given[i].z, self.library.codes).chosen
+
+    def certificate(self, i: int) -> Certificate:
+        views, codes = self.given[i].views, self.given[i].codes
+        sizes = self.library.diameters[views.shapes]
+        seen = views.points, views.valid, views.T_object_camera
+        return certify(self.decoder, *seen, codes, sizes=sizes)
+
+    def mesh(self, i: int) -> list[TriangleMesh]:
+        problem = self.given[i]
+        lower, upper = self._boxes(i)
+        sdf = decoded_shapes(self.decoder, problem.codes)
+        return extract_meshes(sdf, lower, upper, IsosurfaceSettings(self.settings.voxels))
+
+    def mesh_dense(self, i: int) -> list[TriangleMesh]:
+        return self._dense(self.decoder.sdf, i)
+
+    def baseline_mesh(self, i: int) -> list[TriangleMesh]:
+        return self._dense(self.decoder, i)
+
+    def _dense(self, sdf: Callable[[Tensor, Tensor], Tensor], i: int) -> list[TriangleMesh]:
+        shapes = zip(self.given[i].codes, *self._boxes(i), strict=True)
+        return [baseline_mesh(sdf, *shape, voxels=self.settings.voxels) for shape in shapes]
+
+    def _boxes(self, i: int) -> tuple[Tensor, Tensor]:
+        shapes = self.given[i].views.shapes
+        return self.library.lower[shapes], self.library.upper[shapes]
+
+
+def network_task(model: Model, settings: BenchSettings, device: str) -> Task:
+    """The network on as many crops as there are objects; the answer is its output."""
+    size = model.network.crop_size
+    generator = torch.Generator().manual_seed(settings.seed)
+    crops = torch.rand(settings.objects, 3, size, size, generator=generator).to(device)
+
+    @torch.no_grad()
+    def run(_: int) -> object:
+        return model.network(crops)
+
+    solver = f"{model.network.config.design}, {size} px"
+    return Task("network", run, 1, 4 if settings.quick else 20, settings.objects, 0, solver, device)

@@ -1,0 +1,1 @@
+"""What `crisp doctor` checks without ROS."""

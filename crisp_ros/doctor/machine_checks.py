@@ -1,0 +1,215 @@
+"""Is this machine fit to run the estimator? Everything that can be told without ROS."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crisp_ros.doctor.findings import Finding, fine, note, problem
+from crisp_ros.network.checkpoint import CheckpointError, load_model
+from crisp_ros.observation.frame import Camera, Frame
+from crisp_ros.pipeline import Estimator
+
+_PYTHONS = ((3, 10), (3, 12))
+_MEMORY_GIB = 4.0
+_SHARED_MEMORY_MIB = 64.0
+_SLOW_MS = 1000.0
+# Module, distribution and what cannot be done without it.
+_NEEDED = ("cv2", "numpy", "roma", "rosbags", "safetensors", "scipy", "trimesh", "rich")
+_OPTIONAL = {
+    "moderngl": ("render", "render recordings and training images"),
+    "igl": ("train", "train models and add shapes to a library"),
+    "matplotlib": ("figures", "draw figures and reports"),
+    "rerun": ("view", "watch without RViz"),
+}
+
+
+def machine_findings() -> Iterator[Finding]:
+    """Python, memory, packages, GPU and the headless renderer."""
+    yield from _python()
+    yield _memory()
+    yield _shared_memory()
+    yield from _packages()
+    yield _gpu()
+    yield _renderer()
+
+
+def model_findings(checkpoint: Callable[[], Path], device: str) -> Iterator[Finding]:
+    """Reads the model and estimates a made frame with it.
+
+    Args:
+        checkpoint: finds the model file; may raise what the command line shows as one line.
+        device: "cpu", "cuda" or "cuda:N".
+    """
+    try:
+        path = checkpoint()
+        model = load_model(path, device)
+    except (CheckpointError, OSError, ValueError) as error:
+        yield problem("model", "file", str(error), "name a good one: --checkpoint FILE")
+        return
+    estimator = Estimator(model, device=device)
+    shapes = len(model.library) if model.library is not None else 0
+    yield fine("model", "file", f"{path.name}, version {estimator.model_version}, {shapes} shapes")
+    frame = _made_frame()
+    estimator.estimate(frame)
+    start = time.perf_counter()
+    result = estimator.estimate(frame)
+    milliseconds = 1e3 * (time.perf_counter() - start)
+    told = f"{milliseconds:.0f} ms for a made frame of one object on {device}"
+    if len(result.objects) != 1:
+        reasons = ", ".join(r.reason for r in result.rejected)
+        yield problem(
+            "model", "estimation", f"no estimate: {reasons}", "is the file a CRISP model?"
+        )
+    elif milliseconds > _SLOW_MS:
+        yield note("model", "estimation", told, "a GPU, or more cores, would make it faster")
+    else:
+        yield fine("model", "estimation", told)
+
+
+def _python() -> Iterator[Finding]:
+    version = platform.python_version()
+    if _PYTHONS[0] <= sys.version_info[:2] <= _PYTHONS[1]:
+        yield fine("machine", "Python", f"{version}, {sys.executable}")
+    else:
+        yield problem(
+            "machine", "Python", version, "use Python 3.10 to 3.12; ROS 2 Jazzy's own is 3.12"
+        )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield fine("machine", "processor", f"{platform.machine()}, {cores} cores")
+
+
+def _memory() -> Finding:
+    pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    free = pages * size / 2**30
+    total = os.sysconf("SC_PHYS_PAGES") * size / 2**30
+    told = f"{free:.1f} of {total:.1f} GiB unused"
+    if total < _MEMORY_GIB:
+        return note("machine", "memory", told, f"at least {_MEMORY_GIB:g} GiB are advisable")
+    return fine("machine", "memory", told)
+
+
+def _shared_memory() -> Finding:
+    folder = Path("/dev/shm")
+    if not folder.is_dir():
+        return note("machine", "shared memory", "no /dev/shm", "images go through UDP instead")
+    free = shutil.disk_usage(folder).free / 2**20
+    told = f"{free:.0f} MiB free in /dev/shm"
+    if free < _SHARED_MEMORY_MIB:
+        return problem(
+            "machine",
+            "shared memory",
+            told,
+            "images between processes need it: in Docker, --ipc=host or --shm-size=1g",
+        )
+    return fine("machine", "shared memory", told)
+
+
+def _packages() -> Iterator[Finding]:
+    missing = [name for name in _NEEDED if not _imports(name)]
+    if missing:
+        yield problem(
+            "packages", "needed", f"cannot import {', '.join(missing)}", "pip install crisp_ros"
+        )
+    else:
+        yield fine("packages", "needed", f"all there; torch {torch.__version__}")
+    for module, (extra, purpose) in _OPTIONAL.items():
+        if not _imports(module):
+            yield note(
+                "packages",
+                module,
+                f"not there: cannot {purpose}",
+                f"pip install 'crisp_ros[{extra}]'",
+            )
+
+
+def _imports(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except Exception:  # a broken package raises what it likes
+        return False
+    return True
+
+
+def _gpu() -> Finding:
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        name = torch.cuda.get_device_name()
+        return fine("machine", "GPU", f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+    if shutil.which("nvidia-smi") is None:
+        return fine("machine", "GPU", "none; everything runs on the processor")
+    if torch.version.cuda is None:
+        return problem(
+            "machine",
+            "GPU",
+            f"there is one, but torch {torch.__version__} is built without CUDA",
+            "install a CUDA build of torch, on a Jetson NVIDIA's",
+        )
+    driver = _driver()
+    return problem(
+        "machine",
+        "GPU",
+        f"torch is built for CUDA {torch.version.cuda} and cannot use the GPU (driver {driver})",
+        "update the NVIDIA driver, or install a torch for an older CUDA",
+    )
+
+
+def _driver() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return answer.stdout.strip().splitlines()[0] if answer.stdout.strip() else "unknown"
+
+
+def _renderer() -> Finding:
+    if not _imports("moderngl"):
+        return note("machine", "renderer", "moderngl is not there", "only needed to make images")
+    import moderngl
+
+    try:
+        context = moderngl.create_context(standalone=True, backend="egl")
+    except Exception as error:  # whatever the driver says
+        return note(
+            "machine",
+            "renderer",
+            f"no headless OpenGL: {error}",
+            "only needed to make images: install libegl1 and libgl1-mesa-dri",
+        )
+    name = context.info["GL_RENDERER"]
+    context.release()
+    return fine("machine", "renderer", name)
+
+
+def _made_frame() -> Frame:
+    """A ball of 8 cm, 60 cm before the camera, in a grey image."""
+    camera = Camera(fx=500.0, fy=500.0, cx=160.0, cy=120.0, width=320, height=240)
+    v, u = np.mgrid[:240, :320]
+    x, y = (u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy
+    # The nearer root of |z (x, y, 1) - (0, 0, c)| = r.
+    square, centre, radius = x**2 + y**2 + 1.0, 0.6, 0.04
+    root = centre**2 - square * (centre**2 - radius**2)
+    seen = root > 0
+    depth = np.where(seen, (centre - np.sqrt(np.maximum(root, 0.0))) / square, 1.0)
+    rgb = np.where(seen[..., None], np.uint8(180), np.uint8(90)).repeat(3, axis=-1)
+    return Frame(rgb, depth.astype(np.float32), seen.astype(np.int32), camera)
+
+
+def distribution_version(name: str) -> str | None:
+    """The version of an installed distribution, or None."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

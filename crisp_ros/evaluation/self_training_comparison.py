@@ -1,0 +1,287 @@
+"""What self-training changed: errors and certificates before and after, and a page of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import trimesh
+
+from crisp_ros.data.atomic_file import write_json
+from crisp_ros.data.meshes import surface_samples
+from crisp_ros.data.recorded_frame import RecordedFrame
+from crisp_ros.evaluation.metrics import add_s, auc, chamfer
+from crisp_ros.evaluation.recording_score import TrueShape
+from crisp_ros.observation.frame import Camera, Frame
+from crisp_ros.pipeline import Estimator
+from crisp_ros.reports.svg_charts import Axis, Mark, legend, line_chart
+
+ADD_S_M, CHAMFER_M = 0.02, 0.05
+_CHAMFER_POINTS = 2000
+_PAGE_STYLE = Path(__file__).parent / "page" / "page.css"
+_STYLE = (
+    "tr:first-child th[colspan]{text-align:center}td:last-child,"
+    "th:last-child{text-align:right}.better{color:var(--good)}.worse{color:#c8506d}"
+    "tr.all td{font-weight:650}.charts{margin-top:12px}"
+)
+
+
+@dataclass(frozen=True)
+class ObjectResult:
+    """One object in one frame: its true name, or the found one where no truth is known; ADD-S and
+    Chamfer distance in metres, infinite where nothing was estimated, NaN where no truth is known.
+    """
+
+    name: str
+    certified: bool
+    add_s_m: float = math.nan
+    chamfer_m: float = math.nan
+
+
+@dataclass(frozen=True)
+class Results:
+    """All objects of all frames; figures over those whose truth is known."""
+
+    objects: tuple[ObjectResult, ...]
+
+    @property
+    def certified_share(self) -> float:
+        """Over all objects."""
+        return _mean([o.certified for o in self.objects])
+
+    @property
+    def auc_add_s(self) -> float:
+        """Area under the ADD-S accuracy curve to 2 cm, 0 to 1; NaN without truth."""
+        return _auc([o.add_s_m for o in self.objects], ADD_S_M)
+
+    @property
+    def auc_chamfer(self) -> float:
+        """Area under the Chamfer accuracy curve to 5 cm, 0 to 1; NaN without truth."""
+        return _auc([o.chamfer_m for o in self.objects], CHAMFER_M)
+
+    @property
+    def certified_within_2cm(self) -> float:
+        """Of the certified objects the share whose ADD-S is below 2 cm; NaN without any."""
+        return _mean(
+            [o.add_s_m < ADD_S_M for o in self.objects if o.certified and not math.isnan(o.add_s_m)]
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Of all objects, in alphabetical order."""
+        return sorted({o.name for o in self.objects})
+
+    def of(self, name: str) -> Results:
+        """The results of one object."""
+        return Results(tuple(o for o in self.objects if o.name == name))
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, null where unknown."""
+        figures = {
+            "objects": len(self.objects),
+            "auc_add_s_2cm": self.auc_add_s,
+            "auc_chamfer_5cm": self.auc_chamfer,
+            "certified_share": self.certified_share,
+            "certified_within_2cm": self.certified_within_2cm,
+        }
+        return {k: v if math.isfinite(v) else None for k, v in figures.items()}
+
+
+class Comparison(NamedTuple):
+    """The same objects of the same frames before and after."""
+
+    before: Results
+    after: Results
+
+    @property
+    def won(self) -> int:
+        """Objects that are certified after and were not before."""
+        return self._only(self.after, self.before)
+
+    @property
+    def lost(self) -> int:
+        """Objects that were certified before and are not after."""
+        return self._only(self.before, self.after)
+
+    @staticmethod
+    def _only(one: Results, other: Results) -> int:
+        pairs = zip(one.objects, other.objects, strict=True)
+        return sum(a.certified and not b.certified for a, b in pairs)
+
+    @property
+    def told(self) -> str:
+        """Certified share and ADD-S AUC in words."""
+        then, now = self
+        words = f"certified {100 * then.certified_share:.1f} % -> {100 * now.certified_share:.1f} %"
+        words += f" ({self.won} won, {self.lost} lost)"
+        if math.isfinite(then.auc_add_s):
+            words += f", ADD-S AUC (2 cm) {then.auc_add_s:.3f} -> {now.auc_add_s:.3f}"
+        return words
+
+    def of(self, name: str) -> Comparison:
+        """Of one object."""
+        return Comparison(self.before.of(name), self.after.of(name))
+
+    def to_json(self) -> dict[str, Any]:
+        """Both sides' figures, and how many certificates were won and lost: many of either and
+        little between them is chance."""
+        return {
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "certificates": {"won": self.won, "lost": self.lost},
+        }
+
+
+def save_results(path: Path, results: Results) -> None:
+    """Writes results as JSON; distances as text, as JSON knows no infinity."""
+    rows = [[o.name, o.certified, str(o.add_s_m), str(o.chamfer_m)] for o in results.objects]
+    write_json(path, {"objects": rows})
+
+
+def load_results(path: Path) -> Results:
+    """Reads what `save_results` wrote."""
+    rows = json.loads(path.read_text())["objects"]
+    return Results(tuple(ObjectResult(n, c, float(a), float(d)) for n, c, a, d in rows))
+
+
+def plain_frame(recorded: RecordedFrame) -> Frame:
+    """What the estimator may see of a recorded frame.
+
+    Raises:
+        crisp_ros.observation.frame.FrameError: its parts do not fit together.
+    """
+    depth = recorded.depth
+    if depth.dtype == np.uint16:
+        depth = depth.astype(np.float32) * np.float32(1e-3)
+    height, width = depth.shape
+    camera = Camera.from_matrix(recorded.intrinsics, width, height)
+    return Frame(recorded.rgb, depth, recorded.labels, camera)
+
+
+def measure(
+    estimator: Estimator,
+    frames: Iterable[RecordedFrame],
+    shapes: Mapping[str, TrueShape],
+    on_frame: Callable[[], None] = lambda: None,
+) -> Results:
+    """Estimates all frames and compares with the truth, where it is known.
+
+    Args:
+        shapes: true shapes by name.
+        on_frame: called after each frame.
+    """
+    found: list[ObjectResult] = []
+    distances: dict[tuple[bytes, str], float] = {}  # many objects have one library shape's code
+    for recorded in frames:
+        result = estimator.estimate(plain_frame(recorded))
+        estimates = {e.label: e for e in result.objects}
+        truths = {t.label: t for t in recorded.truth}
+        for label in sorted({*estimates, *truths, *(r.label for r in result.rejected)}):
+            estimate, truth = estimates.get(label), truths.get(label)
+            name = truth.name if truth else recorded.label_names.get(label, f"label {label}")
+            certified = estimate is not None and estimate.certified
+            if truth is None or name not in shapes:
+                found.append(ObjectResult(name, certified))
+            elif estimate is None:
+                found.append(ObjectResult(name, False, math.inf, math.inf))
+            else:
+                key = (estimate.code.tobytes(), name)
+                if key not in distances:
+                    distances[key] = _chamfer(estimator.mesh(estimate), shapes[name])
+                error = add_s(shapes[name].points, estimate.T_camera_object, truth.T_camera_object)
+                found.append(ObjectResult(name, certified, error, distances[key]))
+        on_frame()
+    return Results(tuple(found))
+
+
+def _chamfer(mesh: Any, shape: TrueShape) -> float:
+    if len(mesh.faces) == 0:
+        return math.inf
+    surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    rng = np.random.default_rng(0)
+    return chamfer(surface_samples(surface, _CHAMFER_POINTS, rng).points, shape.points)
+
+
+def page(
+    title: str, lead: str, footer: str, compared: Comparison, held_out: Mapping[str, Comparison]
+) -> str:
+    """An HTML page of figures, curves and a table an object; it needs no other file.
+
+    Args:
+        compared: on the frames that were learned from.
+        held_out: on others, by name.
+    """
+    before, after = compared
+    rows = {"all": compared} | {name: compared.of(name) for name in before.names}
+    charts = []
+    for name, limit, values in (
+        ("ADD-S", 0.03, lambda r: [o.add_s_m for o in r.objects]),
+        ("Chamfer distance", CHAMFER_M, lambda r: [o.chamfer_m for o in r.objects]),
+    ):
+        curves = {"before": values(before), "after": values(after)}
+        if not any(math.isnan(v) for curve in curves.values() for v in curve):
+            charts.append(_distribution(name, limit, curves))
+    parts = [f'<h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>']
+    if charts:
+        parts.append(f'<div class="charts">{"".join(charts)}</div>')
+    parts += ["<h2>Frames that were learned from</h2>", _table(rows)]
+    if held_out:
+        parts += ["<h2>Other frames</h2>", _table(held_out)]
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title><style>{_PAGE_STYLE.read_text()}{_STYLE}</style>"
+        f"<main>{''.join(parts)}<footer>{escape(footer)}</footer></main></html>"
+    )
+
+
+def _distribution(name: str, limit: float, curves: Mapping[str, Sequence[float]]) -> str:
+    x = Axis(0.0, 1e3 * limit, f"{name} (mm)")
+    y = Axis(0.0, 1.0, "share of objects within")
+    steps = np.linspace(0.0, limit, 121)
+    series = {
+        label: [Mark(1e3 * s, float(np.mean(np.asarray(values) <= s))) for s in steps]
+        for label, values in curves.items()
+    }
+    chart = line_chart(series, x, y, dots=False)
+    return f"<figure><figcaption>{name}</figcaption>{legend(list(series))}{chart}</figure>"
+
+
+def _table(rows: Mapping[str, Comparison]) -> str:
+    head = "<tr><th><th><th colspan=3>ADD-S AUC (2 cm), %<th colspan=3>certified, %</tr>"
+    head += "<tr><th><th>seen" + "<th>before<th>after<th>change" * 2 + "</tr>"
+    body = "".join(_row(name, *row) for name, row in rows.items())
+    return f'<div class="wide"><table>{head}{body}</table></div>'
+
+
+def _row(name: str, before: Results, after: Results) -> str:
+    cells = [f"<td>{escape(name)}<td>{len(before.objects)}"]
+    for then, now in (
+        (before.auc_add_s, after.auc_add_s),
+        (before.certified_share, after.certified_share),
+    ):
+        change = now - then
+        kind = "better" if change > 0.005 else "worse" if change < -0.005 else ""
+        told = f"{100 * change:+.1f}" if math.isfinite(change) else ""
+        cells.append(f'<td>{_percent(then)}<td>{_percent(now)}<td class="{kind}">{told}')
+    mark = ' class="all"' if name == "all" else ""
+    return f"<tr{mark}>{''.join(cells)}</tr>"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}" if math.isfinite(share) else "–"
+
+
+def _mean(values: Sequence[bool]) -> float:
+    return float(np.mean(values)) if values else math.nan
+
+
+def _auc(errors: Sequence[float], limit: float) -> float:
+    known = [e for e in errors if not math.isnan(e)]
+    return auc(known, limit) if known else math.nan

@@ -1,0 +1,1 @@
+"""HTML pages, charts, figures, pictures and tables of measured results."""

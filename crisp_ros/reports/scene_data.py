@@ -1,0 +1,182 @@
+"""What the page of a report draws in its frames and its 3D view, as JSON values (see page.js)."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crisp_ros.evaluation.recording_score import RecordingScore, TrueShape
+from crisp_ros.reports.scene_points import Cloud, ScenePoints
+from crisp_ros.reports.svg_charts import PALETTE
+
+_CLOUD_UNIT_M = 2e-4  # 16 bits reach 6.5 m
+_TRUTH_UNIT_M = 2e-5
+_TRUTH_POINTS = 700
+_MOST_FRAMES = 150
+# Where the view begins, radians: beside the first camera, so that it is in the picture; and above
+# the ground, or where it is not known how the camera was held, just above the camera's axis.
+_ASIDE, _ABOVE_GROUND, _ABOVE_AXIS = 0.6, 0.6, 0.15
+# An optical camera frame with its y axis down, stood upright.
+_UPRIGHT = np.array([[1.0, 0, 0, 0], [0, 0, 1.0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1.0]])
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """A reconstructed shape: vertices (V, 3) in metres, object frame; faces (F, 3)."""
+
+    vertices: NDArray[np.float32]
+    faces: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class SceneFrame:
+    """What a frame shows besides its scores.
+
+    Attributes:
+        index: of the frame among the scores.
+        overlay: JPEG of the image with the estimates drawn into it, empty where there is none.
+        T_world_camera: (4, 4), None where the camera's place is not known.
+        truth: name and T_camera_object of the true objects.
+    """
+
+    index: int
+    overlay: bytes = b""
+    T_world_camera: NDArray[np.float64] | None = None
+    truth: Sequence[tuple[str, NDArray[np.float64]]] = ()
+
+
+Surfaces = Mapping[tuple[str, int], Surface]  # by object id and mesh version
+
+
+def shown_frames(count: int) -> list[int]:
+    """Which of so many frames a page shows: all, or of a long recording some."""
+    return np.linspace(0, count - 1, min(_MOST_FRAMES, count)).round().astype(int).tolist()
+
+
+def scene_data(
+    score: RecordingScore,
+    frames: Sequence[SceneFrame],
+    surfaces: Surfaces,
+    shapes: Mapping[str, TrueShape],
+    points: ScenePoints,
+) -> dict[str, Any]:
+    """The frames, each with what stands where, and the meshes and points that they refer to.
+
+    Args:
+        score: with one entry a frame.
+        frames: at least one, those to show.
+        surfaces: reconstructed ones.
+        shapes: true ones by name, as far as known.
+        points: of these frames.
+    """
+    shown = [score.frames[frame.index] for frame in frames]
+    keys = [
+        key
+        for key in dict.fromkeys((o.id, o.mesh_version) for f in shown for o in f.objects)
+        if key in surfaces
+    ]
+    names = score.names
+    colours = {o.id: _rgb(names.index(o.name)) for f in shown for o in f.objects}
+    truths = [name for name in names if name in shapes]
+    listed = []
+    for scored, seen, cloud in zip(shown, frames, points.cloud_of_frame, strict=True):
+        entry: dict[str, Any] = {
+            "index": seen.index,
+            "image": _base64(seen.overlay),
+            "shown": [],
+            "truth": [],
+            "camera": None,
+            "cloud": cloud,
+        }
+        listed.append(entry)
+        T_world_camera = seen.T_world_camera if points.in_world else _UPRIGHT
+        if T_world_camera is None:
+            continue  # there is no telling where in the scene its objects are
+        entry["camera"] = _matrix(T_world_camera)
+        entry["shown"] = [
+            [keys.index(key), _matrix(T_world_camera @ o.T_camera_object), o.certified]
+            for o in scored.objects
+            if o.T_camera_object is not None and (key := (o.id, o.mesh_version)) in keys
+        ]
+        entry["truth"] = [
+            [truths.index(name), _matrix(T_world_camera @ T)]
+            for name, T in seen.truth
+            if name in truths
+        ]
+    places = [place[12:15] for frame in listed for _, place, _ in frame["shown"]]
+    target = np.median(places, axis=0) if places else np.zeros(3)
+    toward = np.array(listed[0]["camera"][12:15]) - target
+    return {
+        "frames": listed,
+        "scene": {
+            "meshes": [_mesh(surfaces[key], colours[key[0]]) for key in keys],
+            "truths": [_points(_few(shapes[name].points)) for name in truths],
+            "clouds": [_cloud(cloud, points.in_world) for cloud in points.clouds],
+            "truth_unit": _TRUTH_UNIT_M,
+            "cloud_unit": _CLOUD_UNIT_M,
+            "target": [round(float(v), 4) for v in target],
+            "turn": round(math.atan2(toward[1], toward[0]) + _ASIDE, 3),
+            "tilt": _ABOVE_GROUND if points.in_world else _ABOVE_AXIS,
+            "distance": round(float(np.clip(0.9 * np.linalg.norm(toward), 0.3, 3.0)), 3),
+            "in_world": points.in_world,
+            "field": list(points.field),
+        },
+    }
+
+
+def _mesh(surface: Surface, colour: tuple[float, ...]) -> dict[str, Any]:
+    unit = float(np.abs(surface.vertices).max(initial=1e-6)) / 32767.0
+    return {
+        "vertices": _shorts(surface.vertices, unit),
+        "faces": _base64(np.ascontiguousarray(surface.faces, "<u4").tobytes()),
+        "unit": unit,
+        "colour": colour,
+    }
+
+
+def _cloud(cloud: Cloud, in_world: bool) -> dict[str, Any]:
+    points = cloud.points if in_world else cloud.points @ _UPRIGHT[:3, :3].T
+    near = (np.abs(points) < 32767 * _CLOUD_UNIT_M).all(axis=1)
+    # Those of the objects come last and can be left out.
+    order = np.argsort(cloud.on_object, kind="stable")
+    order = order[near[order]]
+    colours = np.ascontiguousarray(cloud.colours[order], np.uint8)
+    return {
+        "points": _shorts(points[order], _CLOUD_UNIT_M),
+        "colours": _base64(colours.tobytes()),
+        "count": len(order),
+        "spacing": cloud.spacing_m,
+        "around": int(np.count_nonzero(~cloud.on_object[order])),
+    }
+
+
+def _points(points: NDArray[np.floating]) -> dict[str, Any]:
+    return {"points": _shorts(points, _TRUTH_UNIT_M), "count": len(points)}
+
+
+def _few(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return points[:: max(1, len(points) // _TRUTH_POINTS)]
+
+
+def _shorts(points: NDArray[np.floating], unit: float) -> str:
+    return _base64(np.rint(np.asarray(points) / unit).astype("<i2").tobytes())
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _matrix(T: NDArray[np.float64]) -> list[float]:
+    """Column by column, as WebGL wants it."""
+    return [round(float(v), 6) for v in np.asarray(T).T.ravel()]
+
+
+def _rgb(index: int) -> tuple[float, ...]:
+    colour = PALETTE[index % len(PALETTE)]
+    return tuple(round(int(colour[i : i + 2], 16) / 255.0, 3) for i in (1, 3, 5))

@@ -1,0 +1,111 @@
+"""Measured errors as tables for a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from crisp_ros.evaluation.bop_evaluation import BopEvaluation, InstanceErrors
+from crisp_ros.evaluation.library_quality import FitError, LibraryCheck
+from crisp_ros.reports.report_parts import ReportTable, cell, is_ours
+
+
+def instance_table(evaluation: BopEvaluation, names: Mapping[int, str]) -> Table:
+    """One row an instance; `names` are those of the objects by id."""
+    table = Table(title="Instances", box=SIMPLE_HEAD)
+    table.add_column("image", justify="right")
+    table.add_column("object", no_wrap=True)
+    for column in ("ADD-S\nmm", "ADD\nmm", "rotation\ndeg", "shift\nmm", "Chamfer\nmm"):
+        table.add_column(column, justify="right")
+    table.add_column("certified", justify="center")
+    for instance in evaluation.instances:
+        table.add_row(*_cells(instance, names))
+    return table
+
+
+def summary_table(evaluation: BopEvaluation) -> Table:
+    """Areas under the accuracy curves, of the estimator and of the baseline."""
+    table = Table(
+        title=f"{len(evaluation.instances)} instances,"
+        f" {100 * evaluation.certified_share:.0f} % certified",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("measure")
+    table.add_column("threshold", justify="right")
+    for column in ("AUC", "AUC of the depth centroid"):
+        table.add_column(column, justify="right")
+    for name, area in evaluation.auc_add_s.items():
+        baseline = evaluation.baseline_auc_add_s[name]
+        table.add_row("ADD-S", name, f"{area:.3f}", f"{baseline:.3f}")
+    for name, area in evaluation.auc_e_shape.items():
+        table.add_row("Chamfer", name, f"{area:.3f}", "")
+    return table
+
+
+def report_table(report: ReportTable) -> Table:
+    """A table of a report."""
+    table = Table(title=report.title, caption=report.note, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for index, name in enumerate(report.head):
+        table.add_column(name, justify="right" if index else "left", min_width=0 if index else 14)
+    for row in report.rows:
+        table.add_row(*map(cell, row), style="bold" if is_ours(row) else None)
+    return table
+
+
+def library_table(check: LibraryCheck) -> Table:
+    """One row a shape, with the other whose surface is nearest; an open mesh has no volume."""
+    table = Table(
+        title=f"{len(check.shapes)} shapes, codes of length {check.code_dim}: "
+        f"rank {check.rank}, condition {check.condition:.3g}",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("shape", no_wrap=True)
+    for column in ("size\nmm", "volume\ncm3"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("nearest shape", no_wrap=True)
+    for column in ("Chamfer\nmm", "code\n%"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for shape in check.shapes:
+        volume = f"{1e6 * shape.volume_m3:.0f}" if shape.watertight else "open"
+        row = [shape.name, f"{1e3 * shape.diameter_m:.0f}", volume]
+        nearest = next((pair for pair in check.pairs if shape.name in pair.names), None)
+        if nearest is not None:
+            other = nearest.names[nearest.names[0] == shape.name]
+            row += [other, _millimetres(nearest.chamfer_m), f"{100 * nearest.code_distance:.0f}"]
+        table.add_row(*row)
+    return table
+
+
+def fit_table(errors: Mapping[str, FitError]) -> Table:
+    """How well decoded shapes match their meshes, one row a shape."""
+    table = Table(title="Decoded shapes against their meshes", box=SIMPLE_HEAD)
+    table.add_column("shape", no_wrap=True)
+    for column in ("mean |SDF|\nmm", "95 %\nmm", "98 %\nmm", "Chamfer\nmm"):
+        table.add_column(column, justify="right")
+    for name, error in errors.items():
+        table.add_row(name, *(f"{1e3 * value:.2f}" for value in error))
+    return table
+
+
+def _cells(instance: InstanceErrors, names: Mapping[int, str]) -> list[str]:
+    return [
+        f"{instance.scene}/{instance.image}",
+        names.get(instance.obj_id, str(instance.obj_id)),
+        _millimetres(instance.add_s_m),
+        _millimetres(instance.add_m),
+        f"{math.degrees(instance.rotation_error_rad):.1f}" if _found(instance) else "-",
+        _millimetres(instance.translation_error_m),
+        _millimetres(instance.chamfer_m),
+        "yes" if instance.certified else "no" if _found(instance) else "missed",
+    ]
+
+
+def _found(instance: InstanceErrors) -> bool:
+    return math.isfinite(instance.add_s_m)
+
+
+def _millimetres(metres: float) -> str:
+    return f"{1e3 * metres:.1f}" if math.isfinite(metres) else "-"

@@ -1,0 +1,1 @@
+"""Studies of the method: what `crisp ablate` and `crisp figure` measure, and more."""

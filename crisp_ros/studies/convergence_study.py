@@ -1,0 +1,279 @@
+"""How the corrector's solvers come down: objective and error after so many iterations.
+
+Nothing is recorded inside the solvers: each is run again with a budget of k iterations, as it would
+be in earnest, and what it returns is what is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from crisp_ros.benchmark.decoded_views import DecodedViews, ViewNoise, decoded_views
+from crisp_ros.correction.active_shape import ActiveShapeSettings, least_squares
+from crisp_ros.correction.pose_gradient import GradientSettings, PoseStep, descend
+from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
+from crisp_ros.correction.residuals import surface_objective
+from crisp_ros.correction.shape_projected_gradient import (
+    ProjectedGradientSettings,
+    ShapeStep,
+    projected_gradient,
+)
+from crisp_ros.correction.surface import SurfacePoints, library_surfaces, surface_points
+from crisp_ros.geometry.chamfer import nearest_distances
+from crisp_ros.geometry.registration import Registration, register
+from crisp_ros.geometry.se3 import invert, transform
+from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.library import ShapeLibrary
+
+_SCALE_M = 0.01  # of the objective, as all solvers have it
+_OTHER_EVALUATIONS = 4  # of the second-order solver, beside those of its iterations
+
+
+@dataclass(frozen=True)
+class ConvergenceStudySettings:
+    """Settings of `convergence_study`.
+
+    Attributes:
+        views: of each library shape.
+        points: of a view.
+        noise: of the views.
+        surface_points: on a shape, for the errors.
+        pose_iterations, newton_iterations, shape_iterations: budgets of the gradient descent on Z,
+            the second-order solver and the projected gradient on the coefficients.
+        seed: of the views.
+    """
+
+    views: int = 2
+    points: int = 1000
+    noise: ViewNoise = ViewNoise()
+    surface_points: int = 512
+    pose_iterations: tuple[int, ...] = (0, 1, 2, 3, 5, 8, 12, 18, 25, 35, 50)
+    newton_iterations: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 8)
+    shape_iterations: tuple[int, ...] = (0, 1, 2, 3, 5, 8, 12, 18, 25)
+    seed: int = 0
+
+
+class Curve(NamedTuple):
+    """A solver over its iterations.
+
+    name: of the solver. iterations: k budgets. distance_m: (k, B) robust root mean square distance
+    of each object's points to its surface, the root of the objective. error_m: (k, B) of the pose
+    (ADD-S) or of the shape (Chamfer distance, mean of both directions).
+    """
+
+    name: str
+    iterations: tuple[int, ...]
+    distance_m: Tensor
+    error_m: Tensor
+
+    def to_json(self) -> dict[str, Any]:
+        """Mean, median and quartiles over the objects, after each budget."""
+        levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+
+        def told(values: Tensor) -> dict[str, list[float]]:
+            low, median, high = values.double().quantile(levels, dim=-1).tolist()
+            mean = values.double().mean(-1).tolist()
+            return {"mean": mean, "median": median, "quartile_1": low, "quartile_3": high}
+
+        return {
+            "name": self.name,
+            "iterations": list(self.iterations),
+            "distance_m": told(self.distance_m),
+            "error_m": told(self.error_m),
+        }
+
+
+@dataclass(frozen=True)
+class ConvergenceStudy:
+    """Curves of the pose solvers and of the shape solvers.
+
+    Attributes:
+        pose: with the true shapes, from the registration of disturbed coordinates.
+        shape: with the true poses, from the code of another library shape.
+        true_distance_m: (B,) of the points to the true surface at the true pose: noise and the
+            decoder's own error, below which nothing useful lies.
+        right_shape: share of the objects whose largest coefficient is that of their shape, by
+            solver of the shape, at its last budget.
+        settings: of the study.
+    """
+
+    pose: tuple[Curve, ...]
+    shape: tuple[Curve, ...]
+    true_distance_m: Tensor
+    right_shape: dict[str, float]
+    settings: ConvergenceStudySettings
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON values."""
+        return {
+            "objects": len(self.true_distance_m),
+            "settings": asdict(self.settings),
+            "true_distance_median_m": float(self.true_distance_m.median()),
+            "pose": [curve.to_json() for curve in self.pose],
+            "shape": [curve.to_json() for curve in self.shape],
+            "right_shape_share": self.right_shape,
+        }
+
+
+def convergence_study(
+    decoder: ShapeDecoder,
+    library: ShapeLibrary,
+    settings: ConvergenceStudySettings | None = None,
+    on_solve: Callable[[int, int], None] = lambda done, total: None,
+) -> ConvergenceStudy:
+    """Runs each solver with growing budgets on half-visible, noisy views of all library shapes.
+
+    Args:
+        decoder: f_d, on the CPU.
+        library: the shapes.
+        settings: see `ConvergenceStudySettings`.
+        on_solve: called with the solves done and their number.
+
+    Raises:
+        ViewError: the decoder does not show a shape that the library names.
+    """
+    settings = settings or ConvergenceStudySettings()
+    budgets = settings.pose_iterations + settings.newton_iterations + settings.shape_iterations
+    total, done = len(budgets) + 2, 0
+
+    def solved() -> None:
+        nonlocal done
+        done += 1
+        on_solve(done, total)
+
+    shapes = list(range(len(library))) * settings.views
+    views = decoded_views(decoder, library, shapes, settings.noise, settings.points, settings.seed)
+    problem = _Problem(
+        decoder,
+        library,
+        views,
+        register(views.points, views.pnc, views.valid),
+        library_surfaces(decoder, library, settings.surface_points),
+        transform(views.T_object_camera, views.points),
+        library.codes[(views.shapes + max(1, len(library) // 3)) % len(library)],
+    )
+    pose = (
+        problem.pose_curve("gradient", settings.pose_iterations, problem.gradient, solved),
+        problem.pose_curve("second order", settings.newton_iterations, problem.newton, solved),
+    )
+    projected = problem.shape_curve(
+        "projected gradient", settings.shape_iterations, problem.projected, solved
+    )
+    squares = [
+        problem.shape_curve(name, (1,), lambda _, one_hot=one_hot: problem.squares(one_hot), solved)
+        for name, one_hot in (("LSQ, one-hot", True), ("LSQ, combination", False))
+    ]
+    made = [projected, *squares]
+    return ConvergenceStudy(
+        pose,
+        tuple(curve for curve, _ in made),
+        problem.distance(problem.z, library.codes[views.shapes]),
+        {curve.name: share for curve, share in made},
+        settings,
+    )
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """The views, what the solvers start from, and how their answers are measured."""
+
+    decoder: ShapeDecoder
+    library: ShapeLibrary
+    views: DecodedViews
+    start: Registration
+    surfaces: SurfacePoints
+    z: Tensor
+    wrong_codes: Tensor
+
+    def gradient(self, iterations: int) -> PoseStep:
+        settings = GradientSettings(iterations=iterations)
+        return descend(self.decoder, *self._seen(), self._codes(), settings)
+
+    def newton(self, iterations: int) -> PoseStep:
+        settings = SecondOrderSettings(evaluations=iterations + _OTHER_EVALUATIONS)
+        T = self.start.T_object_camera
+        return refine(self.decoder, *self._seen(), self._codes(), T, settings)
+
+    def projected(self, iterations: int) -> ShapeStep:
+        settings = replace(ProjectedGradientSettings(), iterations=iterations)
+        library = self.library.codes
+        seen = self.z, self.views.valid, self.wrong_codes
+        return projected_gradient(self.decoder, *seen, library, settings)
+
+    def squares(self, one_hot: bool) -> ShapeStep:
+        settings = ActiveShapeSettings(one_hot=one_hot)
+        seen = self.z, self.views.valid, self.wrong_codes
+        return least_squares(self.decoder, *seen, self.library, settings)
+
+    def pose_curve(
+        self,
+        name: str,
+        budgets: Sequence[int],
+        solve: Callable[[int], PoseStep],
+        solved: Callable[[], None],
+    ) -> Curve:
+        distances, errors = [], []
+        for budget in budgets:
+            T = solve(budget).T_object_camera
+            distances.append(self.distance(transform(T, self.views.points), self._codes()))
+            errors.append(self._add_s(T))
+            solved()
+        return Curve(name, tuple(budgets), torch.stack(distances), torch.stack(errors))
+
+    def shape_curve(
+        self,
+        name: str,
+        budgets: Sequence[int],
+        solve: Callable[[int], ShapeStep],
+        solved: Callable[[], None],
+    ) -> tuple[Curve, float]:
+        """The curve, and the share of right shapes at its end."""
+        distances, errors = [], []
+        for budget in budgets:
+            step = solve(budget)
+            distances.append(self.distance(self.z, step.codes))
+            errors.append(self._chamfer(step.codes))
+            solved()
+        named = step.coefficients.argmax(-1) == self.views.shapes
+        curve = Curve(name, tuple(budgets), torch.stack(distances), torch.stack(errors))
+        return curve, float(named.float().mean())
+
+    def distance(self, z: Tensor, codes: Tensor) -> Tensor:
+        sdf = self.decoder.sdf(z, codes)
+        return surface_objective(sdf, self.views.valid, sdf.new_tensor(_SCALE_M)).sqrt()
+
+    def _codes(self) -> Tensor:
+        return self.library.codes[self.views.shapes]
+
+    def _seen(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        views = self.views
+        return views.points, views.pnc, self.start.inliers.to(views.points.dtype), views.valid
+
+    def _add_s(self, T: Tensor) -> Tensor:
+        """ADD-S (B,): mean way from true surface points to the nearest of the estimate's."""
+        points, valid = (part[self.views.shapes] for part in self.surfaces)
+        true, found = (transform(invert(pose), points) for pose in (self.views.T_object_camera, T))
+        way = nearest_distances(true, found, valid)
+        return torch.where(valid, way, torch.nan).nanmean(-1)
+
+    def _chamfer(self, codes: Tensor) -> Tensor:
+        """Mean of both directions of |f_d| over the other's surface points (B,)."""
+        shapes = self.views.shapes
+        room = 0.5 * (self.library.upper - self.library.lower)[shapes]
+        box = self.library.lower[shapes] - room, self.library.upper[shapes] + room
+        found = surface_points(self.decoder, codes, *box, self.surfaces.points.shape[1])
+        ways = (
+            self.decoder.sdf(found.points, self._codes()).abs(),
+            self.decoder.sdf(self.surfaces.points[shapes], codes).abs(),
+        )
+        valid = found.valid, self.surfaces.valid[shapes]
+        a, b = (
+            torch.where(v, way, torch.nan).nanmean(-1) for way, v in zip(ways, valid, strict=True)
+        )
+        # A mixture may have no surface near: then one direction speaks for both.
+        return 0.5 * (torch.where(a.isnan(), b, a) + b)

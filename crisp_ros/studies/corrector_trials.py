@@ -1,0 +1,244 @@
+"""The parts of the corrector, each tried alone on single views of objects."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from crisp_ros.correction.active_shape import least_squares
+from crisp_ros.correction.corrector import correct
+from crisp_ros.correction.pose_gradient import GradientSettings, descend
+from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
+from crisp_ros.correction.residuals import ANY_FALL
+from crisp_ros.correction.shape_projected_gradient import projected_gradient
+from crisp_ros.evaluation.metrics import add_s
+from crisp_ros.evaluation.recording_score import TrueShape
+from crisp_ros.geometry.registration import register
+from crisp_ros.geometry.se3 import invert, transform
+from crisp_ros.geometry.simplex_qp import minimise
+from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.studies.object_views import ObjectViews
+
+PNC_NOISE_M = (0.0, 0.002, 0.01)
+PNC_OUTLIERS = (0.0, 0.2, 0.4)
+SAME_OBJECTIVE_M = 1e-4
+FAINT_PRIOR = 1e-3  # that only holds what the signed distances leave free
+_ADD_S_POINTS = 1500
+
+
+class ShapeTrial(NamedTuple):
+    """Shares of the views whose shape was found, from a wrong code of the library.
+
+    lsq: Algorithm 2, one-hot, at the true pose. projected_gradient: the h step of Algorithm 1
+    there; the library code nearest to its mixture counts. corrector: pose and shape by the node's
+    settings, from true coordinates of noisy points. lsq_confused: pairs (true, found) of lsq.
+    """
+
+    count: int
+    lsq: float
+    projected_gradient: float
+    corrector: float
+    lsq_confused: tuple[tuple[str, str], ...]
+
+
+def shape_trial(decoder: ShapeDecoder, library: ShapeLibrary, views: ObjectViews) -> ShapeTrial:
+    """Looks for the shapes of half-visible objects; each view starts with another wrong code."""
+    count, kinds = len(views.objects), len(library)
+    step = 1 + torch.arange(count) % (kinds - 1)
+    wrong = library.codes[(views.objects + step) % kinds]
+    z = transform(views.T_object_camera.float(), views.points)
+    hot = least_squares(decoder, z, views.valid, wrong, library)
+    found = hot.coefficients.argmax(-1)
+    mixed = projected_gradient(decoder, z, views.valid, wrong, library.codes)
+    both = correct(decoder, views.points, views.z, views.valid, wrong, library)
+    missed = (found != views.objects).nonzero().squeeze(-1).tolist()
+    return ShapeTrial(
+        count,
+        _share(found == views.objects),
+        _share(_nearest(mixed.codes, library) == views.objects),
+        _share(_nearest(both.codes, library) == views.objects),
+        tuple((library.names[views.objects[i]], library.names[found[i]]) for i in missed),
+    )
+
+
+class ZTrial(NamedTuple):
+    """Median ADD-S in metres of poses from coordinates with normal noise and a share of outliers:
+    as registered, and after either pose solver."""
+
+    pnc_noise_m: float
+    pnc_outliers: float
+    before_m: float
+    second_order_m: float
+    gradient_m: float
+
+
+def z_trials(
+    decoder: ShapeDecoder,
+    library: ShapeLibrary,
+    views: ObjectViews,
+    shapes: Mapping[str, TrueShape],
+    seed: int = 0,
+    on_trial: Callable[[int, int], None] = lambda done, total: None,
+) -> list[ZTrial]:
+    """Do the pose solvers leave good poses alone? True shapes, noisy points, known coordinates."""
+    generator = torch.Generator().manual_seed(seed)
+    codes = library.codes[views.objects]
+    lower, upper = library.lower[views.objects][:, None], library.upper[views.objects][:, None]
+    trials = []
+    for noise in PNC_NOISE_M:
+        for outliers in PNC_OUTLIERS:
+            pnc = views.z + noise * torch.randn(views.z.shape, generator=generator)
+            off = torch.rand(views.z.shape[:2], generator=generator) < outliers
+            anywhere = lower + (upper - lower) * torch.rand(views.z.shape, generator=generator)
+            pnc = torch.where(off[..., None], anywhere, pnc)
+            registration = register(views.points, pnc, views.valid)
+            weights = registration.inliers.float()
+            start = registration.T_object_camera
+            after = (
+                start,
+                refine(
+                    decoder, views.points, pnc, weights, views.valid, codes, start
+                ).T_object_camera,
+                descend(decoder, views.points, pnc, weights, views.valid, codes).T_object_camera,
+            )
+            medians = (float(np.median(_add_s(T, views, library.names, shapes))) for T in after)
+            trials.append(ZTrial(noise, outliers, *medians))
+            on_trial(len(trials), len(PNC_NOISE_M) * len(PNC_OUTLIERS))
+    return trials
+
+
+class SolverTrial(NamedTuple):
+    """Both pose solvers to the end, from coordinates as a network errs.
+
+    second_order_m, gradient_m: medians of the root of the objective. no_worse: share of the views
+    whose root objective is at most `SAME_OBJECTIVE_M` above that of so many gradient steps, with a
+    prior just strong enough to hold free directions; no_worse_with_prior: the same with the node's,
+    which trades some fit for the coordinates.
+    """
+
+    count: int
+    gradient_steps: int
+    second_order_m: float
+    gradient_m: float
+    no_worse: float
+    no_worse_with_prior: float
+
+
+def solver_trial(
+    decoder: ShapeDecoder,
+    library: ShapeLibrary,
+    views: ObjectViews,
+    gradient_steps: int = 200,
+    seed: int = 0,
+) -> SolverTrial:
+    """Compares optima; coordinates have 4 mm noise, 10 % outliers, and lie 2 cm along the ray."""
+    generator = torch.Generator().manual_seed(seed)
+    ray = views.T_object_camera[:, :3, 2].float()[:, None]
+    pnc = views.z + 0.02 * ray + 0.004 * torch.randn(views.z.shape, generator=generator)
+    off = torch.rand(views.z.shape[:2], generator=generator) < 0.1
+    pnc = torch.where(off[..., None], 0.1 * torch.randn(pnc.shape, generator=generator), pnc)
+    registration = register(views.points, pnc, views.valid)
+    weights, codes = registration.inliers.float(), library.codes[views.objects]
+
+    # Both always take what they find: it is their optima that are compared.
+    def refined(prior: SecondOrderSettings) -> Tensor:
+        T = registration.T_object_camera
+        return refine(
+            decoder, views.points, pnc, weights, views.valid, codes, T, prior
+        ).objective.sqrt()
+
+    node = SecondOrderSettings(move=ANY_FALL)
+    fast, held = refined(replace(node, prior_weight=FAINT_PRIOR)), refined(node)
+    settings = GradientSettings(iterations=gradient_steps, patience=gradient_steps, move=ANY_FALL)
+    slow = descend(
+        decoder, views.points, pnc, weights, views.valid, codes, settings
+    ).objective.sqrt()
+    return SolverTrial(
+        len(codes),
+        gradient_steps,
+        float(fast.median()),
+        float(slow.median()),
+        _share(fast <= slow + SAME_OBJECTIVE_M),
+        _share(held <= slow + SAME_OBJECTIVE_M),
+    )
+
+
+class ProgramTrial(NamedTuple):
+    """Random simplex programs by our interior-point method, all at once, and by clarabel.
+
+    excess: the most that our objective is above clarabel's, over the largest entry of the matrix;
+    negative where ours is always lower. ours_ms, clarabel_ms: a program, set-up included.
+    """
+
+    programs: int
+    columns: int
+    excess: float
+    ours_ms: float
+    clarabel_ms: float
+
+
+def program_trial(programs: int = 64, columns: int = 22, seed: int = 0) -> ProgramTrial | None:
+    """Compares solutions and times; None where clarabel is not installed."""
+    try:
+        import clarabel
+    except ModuleNotFoundError:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    F = torch.randn(programs, 256, columns, generator=generator, dtype=torch.float64)
+    F = F * 10.0 ** (2 * torch.rand(programs, 1, columns, generator=generator).double() - 2)
+    gram = F.mT @ F / F.shape[1]
+    minimise(gram)  # the first call takes several times as long
+    begin = time.perf_counter()
+    found = minimise(gram)
+    middle = time.perf_counter()
+    quiet = clarabel.DefaultSettings()
+    quiet.verbose = False
+    cones = [clarabel.ZeroConeT(1), clarabel.NonnegativeConeT(columns)]
+    limits = np.concatenate([[1.0], np.zeros(columns)])
+    constraints = sparse.csc_matrix(np.vstack([np.ones((1, columns)), -np.eye(columns)]))
+    solutions = []
+    for matrix in gram.numpy():
+        upper = sparse.csc_matrix(np.triu(2 * matrix))
+        solver = clarabel.DefaultSolver(upper, np.zeros(columns), constraints, limits, cones, quiet)
+        solutions.append(solver.solve().x)
+    end = time.perf_counter()
+    c = torch.tensor(np.array(solutions)).clamp_min(0)
+    c = c / c.sum(-1, keepdim=True)
+    oracle = torch.einsum("bi,bij,bj->b", c, gram, c)
+    return ProgramTrial(
+        programs,
+        columns,
+        float(((found.objective - oracle) / gram.abs().amax((1, 2))).max()),
+        1e3 * (middle - begin) / programs,
+        1e3 * (end - middle) / programs,
+    )
+
+
+def _add_s(
+    T_object_camera: Tensor,
+    views: ObjectViews,
+    names: Sequence[str],
+    shapes: Mapping[str, TrueShape],
+) -> list[float]:
+    estimates = invert(T_object_camera.double()).numpy()
+    truths = invert(views.T_object_camera).numpy()
+    return [
+        add_s(shapes[names[k]].points[:_ADD_S_POINTS], estimate, truth)
+        for k, estimate, truth in zip(views.objects.tolist(), estimates, truths, strict=True)
+    ]
+
+
+def _nearest(codes: Tensor, library: ShapeLibrary) -> Tensor:
+    return torch.cdist(codes, library.codes).argmin(-1)
+
+
+def _share(held: Tensor) -> float:
+    return float(held.double().mean())

@@ -1,0 +1,273 @@
+"""A mug turns until its handle shows: when do its points fix its shape? (Fig. 9 of the paper)"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import trimesh
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crisp_ros.benchmark.sphere_tracing import Viewpoint, shape_view
+from crisp_ros.correction.active_shape import library_fits
+from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.correction.degeneracy import Degeneracy, degeneracy, explanations
+from crisp_ros.correction.surface import SurfacePoints, library_surfaces
+from crisp_ros.evaluation.library_quality import FitError, fit_error, library_pairs
+from crisp_ros.geometry.isosurface import IsosurfaceSettings, extract_meshes
+from crisp_ros.geometry.se3 import invert, transform
+from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.library import ShapeLibrary, shape_boxes
+from crisp_ros.training.mesh_codes import fit_mesh_code
+
+MUG, CUP = "025_mug", "mug without handle"
+_CUT_M = 0.002  # outside the mug's body
+
+
+class StudyError(ValueError):
+    """A study that cannot be made with this model; says what is missing."""
+
+
+@dataclass(frozen=True)
+class DegeneracyStudySettings:
+    """Settings of `degeneracy_study`.
+
+    Attributes:
+        views: from the handle hidden behind the mug to the handle in front.
+        points: of a view.
+        noise_m: standard deviation of depth.
+        elevation: of the camera above the mug, radians.
+        distance_m: of the camera.
+        seed: of points and noise.
+    """
+
+    views: int = 31
+    points: int = 1000
+    noise_m: float = 0.001
+    elevation: float = float(np.deg2rad(20.0))
+    distance_m: float = 0.6
+    seed: int = 0
+
+
+class Eigenvalues(NamedTuple):
+    """The paper's lambda_min(F^T F) in square metres, and that of the simplex's tangent space, see
+    `Degeneracy`."""
+
+    paper: float
+    tangent: float
+
+
+class StudiedView(NamedTuple):
+    """One view of the turning mug.
+
+    turn: radians, zero with the handle hidden. handle_share: of the points. pair: of the mug and
+    its twin without handle. pooled_pair: the same with the points of all views so far. library: of
+    all shapes. residual_m: 98 % quantile of |sdf| of every shape at its own best pose. certifying:
+    the shapes where that is within eps. degenerate: one of them is more than eps away from the mug
+    in Chamfer distance. image: (S, S) what is seen: NaN nothing, else brightness 0 to 1, plus 1 on
+    the handle.
+    """
+
+    turn: float
+    handle_share: float
+    pair: Eigenvalues
+    pooled_pair: Eigenvalues
+    library: Eigenvalues
+    residual_m: dict[str, float]
+    certifying: tuple[str, ...]
+    degenerate: bool
+    image: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class DegeneracyStudy:
+    """Views of the turning mug, and how its twin was made.
+
+    Attributes:
+        twin_error: of the decoded twin to the mesh that it stands for.
+        twin_chamfer_m: between the surfaces of the mug and its twin.
+        threshold_m, quantile: eps and p of the certificate.
+    """
+
+    views: tuple[StudiedView, ...]
+    twin_error: FitError
+    twin_chamfer_m: float
+    threshold_m: float
+    quantile: float
+    settings: DegeneracyStudySettings
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON values, without the images."""
+        return {
+            "shapes": f"{MUG} of the model's library and its twin, {CUP!r}: the mug's decoded "
+            "surface cut off outside its body, given a code of the same decoder",
+            "points": "seen by a camera that walks round the decoded mug (sphere tracing), with "
+            "normal noise along the optical axis; no network is involved",
+            "settings": asdict(self.settings),
+            "twin_fit": self.twin_error._asdict(),
+            "twin_chamfer_m": self.twin_chamfer_m,
+            "threshold_m": self.threshold_m,
+            "quantile": self.quantile,
+            "views": [
+                {
+                    "turn_deg": float(np.rad2deg(view.turn)),
+                    "handle_share": view.handle_share,
+                    "pair": view.pair._asdict(),
+                    "pooled_pair": view.pooled_pair._asdict(),
+                    "library": view.library._asdict(),
+                    "residual_m": {MUG: view.residual_m[MUG], CUP: view.residual_m[CUP]},
+                    "certifying": list(view.certifying),
+                    "degenerate": view.degenerate,
+                }
+                for view in self.views
+            ],
+        }
+
+
+class _Body(NamedTuple):
+    """The cylinder about a mug's body, its axis along z; the handle is outside, towards +x."""
+
+    x: float
+    y: float
+    radius: float
+
+    @classmethod
+    def of_box(cls, lower: Tensor, upper: Tensor) -> _Body:
+        """The handle makes the box longer on its own side only: the width is the body's."""
+        radius = float(upper[1] - lower[1]) / 2
+        middle = float(upper[1] + lower[1]) / 2
+        return cls(float(lower[0]) + radius, middle, radius + _CUT_M)
+
+    def sdf(self, points: Tensor) -> Tensor:
+        return torch.hypot(points[..., 0] - self.x, points[..., 1] - self.y) - self.radius
+
+
+def degeneracy_study(
+    decoder: ShapeDecoder,
+    library: ShapeLibrary,
+    settings: DegeneracyStudySettings | None = None,
+    on_view: Callable[[int, int], None] = lambda done, total: None,
+) -> DegeneracyStudy:
+    """Turns the library's mug before a camera and asks at each view what could explain it.
+
+    Args:
+        decoder: f_d.
+        library: with the YCB mug, its handle towards +x.
+        settings: see `DegeneracyStudySettings`.
+        on_view: called with the views done and their number.
+
+    Raises:
+        StudyError: the library has no such mug.
+    """
+    settings = settings or DegeneracyStudySettings()
+    if MUG not in library.names:
+        raise StudyError(f"the model's library has no {MUG}, only {', '.join(library.names)}")
+    mug = library.names.index(MUG)
+    body = _Body.of_box(library.lower[mug], library.upper[mug])
+    mesh = _without_handle(decoder, library, mug, body)
+    code = fit_mesh_code(decoder, library.codes, mesh, seed=settings.seed).code
+    lower, upper, _ = (part[0] for part in shape_boxes(decoder, code[None]))
+    certificate = CertificateSettings()
+    twin_error = fit_error(decoder, code, lower, upper, mesh, certificate.quantile, settings.seed)
+    everything = library.with_shape(CUP, code, lower, upper)
+    pair = _only(everything, (MUG, CUP))
+    surfaces = library_surfaces(decoder, everything)
+    estimate = SurfacePoints(surfaces.points[mug][None], surfaces.valid[mug][None])
+
+    generator = torch.Generator().manual_seed(settings.seed)
+    views: list[StudiedView] = []
+    seen: list[Tensor] = []
+    for turn in np.linspace(0.0, np.pi, settings.views):
+        image, points, T = _seen_points(
+            decoder, library.codes[mug], body, float(turn), settings, generator
+        )
+        valid = torch.ones(points.shape[:2], dtype=torch.bool)
+        z = transform(T, points)
+        seen.append(z)
+        so_far = torch.cat(seen, dim=1)
+        fits = library_fits(decoder, points, z, valid.float(), valid, everything, T)
+        found = explanations(
+            decoder,
+            points,
+            valid,
+            fits,
+            everything,
+            surfaces,
+            estimate,
+            fits.T_object_camera[:, mug],
+            certificate.quantile,
+            certificate.threshold_m,
+        )
+        certifying = found.certified[0].nonzero().squeeze(-1).tolist()
+        pooled_valid = torch.ones(so_far.shape[:2], dtype=torch.bool)
+        views.append(
+            StudiedView(
+                float(turn),
+                float((body.sdf(z) > 0).float().mean()),
+                _eigenvalues(degeneracy(decoder, z, valid, pair)),
+                _eigenvalues(degeneracy(decoder, so_far, pooled_valid, pair)),
+                _eigenvalues(degeneracy(decoder, z, valid, everything)),
+                dict(zip(everything.names, found.residual[0].tolist(), strict=True)),
+                tuple(everything.names[k] for k in certifying),
+                bool(found.degenerate[0]),
+                image,
+            )
+        )
+        on_view(len(views), settings.views)
+    (between,) = library_pairs(decoder, pair)
+    return DegeneracyStudy(
+        tuple(views),
+        twin_error,
+        between.chamfer_m,
+        certificate.threshold_m,
+        certificate.quantile,
+        settings,
+    )
+
+
+def _without_handle(
+    decoder: ShapeDecoder, library: ShapeLibrary, mug: int, body: _Body
+) -> trimesh.Trimesh:
+    def cut(points: Tensor, _: Tensor) -> Tensor:
+        return torch.maximum(decoder.sdf(points, library.codes[mug]), body.sdf(points))
+
+    box = library.lower[mug][None], library.upper[mug][None]
+    (mesh,) = extract_meshes(cut, *box, IsosurfaceSettings(voxels=128))
+    return trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+
+
+def _seen_points(
+    decoder: ShapeDecoder,
+    code: Tensor,
+    body: _Body,
+    turn: float,
+    settings: DegeneracyStudySettings,
+    generator: torch.Generator,
+) -> tuple[NDArray[np.float32], Tensor, Tensor]:
+    """The image of a view, its noisy points (1, N, 3) in the camera frame, and T_object_camera
+    (1, 4, 4)."""
+    view = Viewpoint(np.pi - turn, settings.elevation, settings.distance_m, (body.x, body.y, 0.0))
+    found = shape_view(decoder, code, view, reach_m=0.12)
+    T = view.T_object_camera[None]
+    facing = (found.normals @ T[0, :3, :3])[:, 2].neg().clamp(0, 1)
+    shade = 0.25 + 0.75 * facing + (body.sdf(found.points) > 0)
+    shade = torch.where(found.hit, shade, torch.nan).reshape(view.side_px, view.side_px)
+    visible = found.points[found.hit]
+    chosen = torch.randperm(len(visible), generator=generator)[: settings.points]
+    points = transform(invert(T), visible[chosen][None])
+    noise = settings.noise_m * torch.randn(points.shape[:2], generator=generator)
+    points = points + noise[..., None] * torch.tensor((0.0, 0.0, 1.0))
+    return shade.numpy(), points, T
+
+
+def _only(library: ShapeLibrary, names: tuple[str, ...]) -> ShapeLibrary:
+    rows = [library.names.index(name) for name in names]
+    return ShapeLibrary(names, library.codes[rows], library.lower[rows], library.upper[rows])
+
+
+def _eigenvalues(found: Degeneracy) -> Eigenvalues:
+    return Eigenvalues(float(found.eigenvalue[0]), float(found.tangent_eigenvalue[0]))

@@ -1,0 +1,113 @@
+"""Trains a model for three objects that no data set has and measures it on held-out renders.
+
+    python -m crisp_ros.studies.own_objects --work /tmp/own --json docs/results/own_objects.json
+
+It does by commands what docs/own_objects.md tells a user to do. A stopped run is continued.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from crisp_ros.data.atomic_file import write_json
+from crisp_ros.data.bop import BopDataset
+from crisp_ros.data.bop_writer import write_models
+from crisp_ros.evaluation.bop_evaluation import evaluate_bop
+from crisp_ros.evaluation.provenance import provenance
+from crisp_ros.network.checkpoint import load_model
+from crisp_ros.pipeline import Estimator
+from crisp_ros.synthesis.toys import toys
+
+ROOT = Path(__file__).resolve().parent.parent
+_FILES = {"hammer": "hammer.obj", "house": "house.ply", "rocket": "rocket.glb"}
+_MILLIMETRES = "house"  # one file has another unit, as folders of meshes do
+_TEST_SEED = 20
+
+
+def write_meshes(folder: Path) -> None:
+    """Three meshes in three formats, one of them in millimetres, one with a hole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, mesh in toys().items():
+        if name == _MILLIMETRES:
+            mesh.apply_scale(1000.0)
+        if name == "hammer":
+            mesh.update_faces(np.arange(len(mesh.faces)) != len(mesh.faces) // 2)
+        mesh.export(folder / _FILES[name])
+
+
+def write_test_set(folder: Path, model: Path, images: tuple[int, int]) -> None:
+    """Renders the meshes, in the model's object frames, on tables it has never seen."""
+    if (folder / "test").is_dir():
+        return
+    meshes = {}
+    for index, mesh in enumerate(load_model(model).header["data"]["meshes"], start=1):
+        look = toys()[mesh["name"]]
+        look.apply_translation(mesh["origin_in_object_frame_m"])
+        meshes[index] = (mesh["name"], look)
+    write_models(
+        folder,
+        {i: look for i, (_, look) in meshes.items()},
+        {i: {"name": name} for i, (name, _) in meshes.items()},
+    )
+    run("render", "tables", "--models", folder / "models", "--output", folder,
+        "--scenes", images[0], "--views", images[1], "--seed", _TEST_SEED)  # fmt: skip
+
+
+def run(*words: object) -> None:
+    command = [sys.executable, "-m", "crisp_ros.cli", *map(str, words)]
+    subprocess.run(command, check=True, cwd=ROOT)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder for all that is made")
+    parser.add_argument("--recipe", type=Path, default=ROOT / "config/training/own_objects.yaml")
+    parser.add_argument("--scenes", type=int, default=12)
+    parser.add_argument("--views", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+
+    write_meshes(args.work / "meshes")
+    model = args.work / "own.safetensors"
+    if not model.exists():
+        run("train", "--models", args.work / "meshes", "--recipe", args.recipe, "--run",
+            args.work / "run", "--from", ROOT / "models/crisp_ycbv_compact.safetensors",
+            "--output", model)  # fmt: skip
+    write_test_set(args.work / "test_set", model, (args.scenes, args.views))
+
+    dataset = BopDataset(args.work / "test_set")
+    estimator = Estimator(load_model(model))
+    evaluation = evaluate_bop(estimator, dataset)
+    names = {i: m.name for i, m in dataset.models.items()}
+    errors = {
+        name: [i.add_s_m for i in evaluation.instances if names[i.obj_id] == name]
+        for name in names.values()
+    }
+    header = load_model(model).header
+    result = {
+        **provenance(" ".join(["python", *sys.argv])),
+        "training_processor_s": sum(s["processor"] for s in header["seconds"].values()),
+        "training_s": header["seconds"],
+        "figures": header["figures"],
+        "test_images": len(dataset.images),
+        "instances": len(evaluation.instances),
+        "auc_add_s": evaluation.auc_add_s,
+        "auc_e_shape": evaluation.auc_e_shape,
+        "baseline_auc_add_s": evaluation.baseline_auc_add_s,
+        "certified_share": evaluation.certified_share,
+        "median_add_s_m": {name: float(np.median(values)) for name, values in errors.items()},
+        "recipe": header["recipe"],
+    }
+    print(json.dumps({k: v for k, v in result.items() if k not in ("recipe", "machine")}, indent=1))
+    if args.json:
+        write_json(args.json, result)
+
+
+if __name__ == "__main__":
+    main()
