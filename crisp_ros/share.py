@@ -1,4 +1,4 @@
-"""Where the files lie that are not Python: launch files, configurations and models."""
+"""The files that are not Python: launch files, configurations and models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,29 @@ import sys
 from pathlib import Path
 
 DEFAULT_CHECKPOINT = Path("models") / "crisp_ycbv_compact.safetensors"  # in the share directory
+
+
+class NoCheckpointError(FileNotFoundError):
+    """No model file was named and none came with the package."""
+
+
+def checkpoint_path(given: Path | None = None) -> Path:
+    """The given model file, or the one that comes with the package.
+
+    Raises:
+        NoCheckpointError: none was given and none came with the package.
+    """
+    if given is not None:
+        return given
+    try:
+        path = share_directory() / DEFAULT_CHECKPOINT
+    except FileNotFoundError as error:
+        raise NoCheckpointError(f"{error}; or name a model file by --checkpoint") from error
+    if not path.is_file():
+        raise NoCheckpointError(
+            f"{path} did not come with this installation; name a model file by --checkpoint"
+        )
+    return path
 
 
 def share_directory() -> Path:

@@ -19,15 +19,15 @@ from crisp_ros.cli.options import (
     add_json_option,
     add_models_option,
     add_observed_poses_option,
-    checkpoint_path,
     count,
     output_file,
-    progress,
 )
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import read_models
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import Model, load_model
+from crisp_ros.progress import progress
+from crisp_ros.share import checkpoint_path
 from crisp_ros.studies.coordinates_study import (
     KINDS,
     CoordinatesSettings,

@@ -15,10 +15,8 @@ from crisp_ros.cli.options import (
     add_checkpoint_option,
     add_json_option,
     add_models_option,
-    checkpoint_path,
     count,
     device,
-    progress,
 )
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset, read_models
@@ -26,6 +24,7 @@ from crisp_ros.data.recorded_frame import bop_frames
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.evaluation.recording_score import ModelShapes
 from crisp_ros.network.checkpoint import load_model
+from crisp_ros.progress import progress
 from crisp_ros.reports.corrector_report import (
     CorrectorParts,
     must_hold,
@@ -33,6 +32,7 @@ from crisp_ros.reports.corrector_report import (
     row_table,
     verdict_table,
 )
+from crisp_ros.share import checkpoint_path
 from crisp_ros.studies.corrector_study import CorrectorStudy, Instance
 from crisp_ros.studies.corrector_trials import (
     program_trial,

@@ -21,15 +21,14 @@ from crisp_ros.cli.options import (
     OptionError,
     add_json_option,
     add_model_options,
-    checkpoint_path,
     output_file,
-    progress,
 )
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.model import network_names
-from crisp_ros.share import share_directory
+from crisp_ros.progress import progress
+from crisp_ros.share import checkpoint_path, share_directory
 
 RECORDING = Path("recordings") / "table"
 

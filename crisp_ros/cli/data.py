@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from crisp_ros.cli.options import add_json_option, count, progress
+from crisp_ros.cli.options import add_json_option, count
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.files import DatasetError
@@ -18,6 +18,7 @@ from crisp_ros.data.health import check_dataset
 from crisp_ros.data.recorded_frame import depth_in_millimetres, scene_frames
 from crisp_ros.data.recording_writer import write_recording
 from crisp_ros.data.spe3r import Spe3rDataset
+from crisp_ros.progress import progress
 
 _SHOWN = 20  # problems on a terminal; all are in the JSON file
 

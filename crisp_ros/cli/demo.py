@@ -38,7 +38,7 @@ from crisp_ros.evaluation.recording_score import (
 from crisp_ros.reports.html_report import Report, html_report
 from crisp_ros.reports.scene_data import SceneFrame, Surface, shown_frames
 from crisp_ros.reports.scene_points import scene_points
-from crisp_ros.share import share_directory
+from crisp_ros.share import checkpoint_path, share_directory
 
 RECORDING = Path("recordings") / "table"
 _ATTRIBUTION = (
@@ -99,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     source = _source(args)
-    checkpoint = options.checkpoint_path(args.checkpoint)
+    checkpoint = checkpoint_path(args.checkpoint)
     if not checkpoint.is_file():
         raise OptionError(f"{checkpoint}: there is no such file")
     results = _new_results(args.output)

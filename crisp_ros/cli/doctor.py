@@ -9,16 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crisp_ros.cli.options import (
-    add_checkpoint_option,
-    add_json_option,
-    checkpoint_path,
-    device,
-)
+from crisp_ros.cli.options import add_checkpoint_option, add_json_option, device
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.doctor.findings import Finding, Verdict, problem
 from crisp_ros.doctor.machine_checks import machine_findings, model_findings
 from crisp_ros.evaluation.provenance import provenance
+from crisp_ros.share import checkpoint_path
 
 _STYLES = {Verdict.FINE: "green", Verdict.NOTE: "yellow", Verdict.PROBLEM: "bold red"}
 

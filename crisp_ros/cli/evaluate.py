@@ -16,10 +16,8 @@ from crisp_ros.cli.options import (
     add_cluster_option,
     add_json_option,
     add_model_options,
-    checkpoint_path,
     count,
     output_file,
-    progress,
 )
 from crisp_ros.cluster import mapping
 from crisp_ros.correction.certificate import CertificateSettings
@@ -37,6 +35,7 @@ from crisp_ros.evaluation.spe3r_evaluation import Spe3rEvaluation, evaluate_spe3
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.observation.objects import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings
+from crisp_ros.progress import progress
 from crisp_ros.reports.dataset_tables import (
     bop_caption,
     bop_report,
@@ -48,6 +47,7 @@ from crisp_ros.reports.dataset_tables import (
 from crisp_ros.reports.estimate_pictures import PictureSample
 from crisp_ros.reports.report_parts import DataReport
 from crisp_ros.reports.terminal_tables import instance_table, report_table, summary_table
+from crisp_ros.share import checkpoint_path
 
 _SPE3R = EstimatorSettings(
     observation=ObservationSettings(max_depth_m=MAX_DEPTH_M),

@@ -12,16 +12,16 @@ from crisp_ros.cli.options import (
     OptionError,
     add_checkpoint_option,
     add_json_option,
-    checkpoint_path,
     count,
     output_file,
-    progress,
 )
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.progress import progress
+from crisp_ros.share import checkpoint_path
 
 _FIGURES = {
     "degeneracy": "a mug turns until its handle shows: when do its points fix its shape?",

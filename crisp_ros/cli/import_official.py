@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from crisp_ros.cli.options import OptionError, add_json_option, output_file, progress
+from crisp_ros.cli.options import OptionError, add_json_option, output_file
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import load_model, save_model
 from crisp_ros.network.official import import_official
+from crisp_ros.progress import progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

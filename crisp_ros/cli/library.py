@@ -17,9 +17,7 @@ from crisp_ros.cli.options import (
     OptionError,
     add_checkpoint_option,
     add_json_option,
-    checkpoint_path,
     output_file,
-    progress,
 )
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.data.atomic_file import write_json
@@ -31,7 +29,9 @@ from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
+from crisp_ros.progress import progress
 from crisp_ros.reports.terminal_tables import fit_table, library_table
+from crisp_ros.share import checkpoint_path
 from crisp_ros.training.mesh_codes import fit_mesh_code
 from crisp_ros.training.network_codes import mean_network_codes
 from crisp_ros.training.shape_codes import neutral_codes

@@ -1,17 +1,13 @@
-"""Options and output that several subcommands share."""
+"""Options that several subcommands share."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from crisp_ros.share import DEFAULT_CHECKPOINT, share_directory
+from crisp_ros.share import DEFAULT_CHECKPOINT
 
 
 class OptionError(ValueError):
@@ -105,52 +101,3 @@ def output_file(text: str) -> Path:
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder; expected a file to write")
     return path
-
-
-def checkpoint_path(given: Path | None) -> Path:
-    """The given model file, or the one that comes with the package.
-
-    Raises:
-        OptionError: none was given and none came with the package.
-    """
-    if given is not None:
-        return given
-    try:
-        path = share_directory() / DEFAULT_CHECKPOINT
-    except FileNotFoundError as error:
-        raise OptionError(f"{error}; or name a model file by --checkpoint") from error
-    if not path.is_file():
-        raise OptionError(
-            f"{path} did not come with this installation; name a model file by --checkpoint"
-        )
-    return path
-
-
-@contextmanager
-def progress(description: str) -> Iterator[Callable[[int, int], None]]:
-    """Shows progress on stderr: a bar on a terminal, a line every tenth of the work elsewhere.
-
-    Yields a function to call with the count done and the total.
-    """
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda done, total: _tenths(console, description, done, total)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(description, total=None)
-        try:
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-        except BaseException:
-            bar.live.transient = True  # what remains on the screen is the error alone
-            raise
-
-
-def _tenths(console: Console, description: str, done: int, total: int) -> None:
-    if 10 * done // total > 10 * (done - 1) // total:
-        console.print(f"{description}: {done}/{total}", highlight=False)

@@ -10,13 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from crisp_ros.cli.options import (
-    OptionError,
-    add_cluster_option,
-    add_models_option,
-    count,
-    progress,
-)
+from crisp_ros.cli.options import OptionError, add_cluster_option, add_models_option, count
 from crisp_ros.cli.render_scattered import add_kinds
 from crisp_ros.cluster import mapping
 from crisp_ros.data.bop import BopModel, read_models
@@ -24,6 +18,7 @@ from crisp_ros.data.bop_writer import write_frames
 from crisp_ros.data.recording_writer import write_recording
 from crisp_ros.evaluation.metrics import ADD_S_POINTS
 from crisp_ros.evaluation.recording_score import SHAPES_NAME, ModelShapes, save_shapes
+from crisp_ros.progress import progress
 from crisp_ros.synthesis.cycles import CyclesSettings
 from crisp_ros.synthesis.recording import RecordingSettings, table_recording
 from crisp_ros.synthesis.renderers import RENDERERS

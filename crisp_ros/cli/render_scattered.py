@@ -17,14 +17,14 @@ from crisp_ros.cli.options import (
     add_cluster_option,
     add_models_option,
     add_observed_poses_option,
-    checkpoint_path,
     count,
-    progress,
 )
 from crisp_ros.cluster import mapping
 from crisp_ros.data.bop import read_models
 from crisp_ros.data.bop_writer import write_frames
 from crisp_ros.network.checkpoint import load_model
+from crisp_ros.progress import progress
+from crisp_ros.share import checkpoint_path
 from crisp_ros.synthesis.scattered_frames import DOMAINS, scattered_frames
 from crisp_ros.synthesis.scenes import Viewpoints, load_observed_poses, viewpoints
 

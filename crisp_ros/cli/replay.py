@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from scipy.spatial.transform import Rotation
 
-from crisp_ros.cli.options import OptionError, add_json_option, checkpoint_path, device
+from crisp_ros.cli.options import OptionError, add_json_option, device
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.pipeline import Estimator, FrameEstimate, ObjectEstimate
 from crisp_ros.pipeline.frame_dump import FrameDump, FrameDumpError, read_frame_dump
+from crisp_ros.share import checkpoint_path
 
 # Other machines, devices and numbers of threads add in another order.
 _SAME_M, _SAME_RAD = 1e-4, 2e-3

@@ -19,10 +19,8 @@ from crisp_ros.cli.options import (
     OptionError,
     add_json_option,
     add_model_options,
-    checkpoint_path,
     count,
     output_file,
-    progress,
 )
 from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.data.atomic_file import write_json
@@ -36,13 +34,15 @@ from crisp_ros.evaluation.self_training_comparison import (
     Results,
     load_results,
     measure,
-    page,
     plain_frame,
     save_results,
 )
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.observation.objects import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings, model_version
+from crisp_ros.progress import progress
+from crisp_ros.reports.self_training_page import self_training_page
+from crisp_ros.share import checkpoint_path
 from crisp_ros.studies.resumable_parts import fingerprint
 
 CORRECTORS = {
@@ -227,7 +227,7 @@ def _report(
         lead = f"Algorithm {args.algorithm}, {args.passes} passes: {told}."
         footer = f"{origin['command']}, version {origin['version']}, {origin['machine']['cpu']}"
         args.html.parent.mkdir(parents=True, exist_ok=True)
-        args.html.write_text(page("Self-training", lead, footer, compared, held_out))
+        args.html.write_text(self_training_page("Self-training", lead, footer, compared, held_out))
     if args.json:
         figures = {
             "algorithm": args.algorithm,

@@ -17,13 +17,13 @@ from crisp_ros.cli.options import (
     add_observed_poses_option,
     device,
     output_file,
-    progress,
 )
 from crisp_ros.cluster import MapFunction, mapping
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.object_mesh import UNITS_M
 from crisp_ros.evaluation.library_quality import check_library
 from crisp_ros.evaluation.provenance import provenance
+from crisp_ros.progress import progress
 from crisp_ros.reports.terminal_tables import library_table
 from crisp_ros.training.model_card import model_card
 from crisp_ros.training.objects import data_objects, training_objects

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from crisp_ros.data.nocs import CLASSES
-from crisp_ros.evaluation import published
 from crisp_ros.evaluation.bop_evaluation import BopEvaluation, InstanceErrors
 from crisp_ros.evaluation.metrics import auc
 from crisp_ros.evaluation.nocs_evaluation import NocsErrors, NocsEvaluation
 from crisp_ros.evaluation.nocs_metrics import NocsPrecision
 from crisp_ros.evaluation.spe3r_evaluation import SatelliteErrors, Spe3rEvaluation
+from crisp_ros.reports import published_figures
 from crisp_ros.reports.estimate_pictures import Picture
 from crisp_ros.reports.published_figures import Published
 from crisp_ros.reports.report_parts import Curves, DataReport, ReportTable
@@ -44,7 +44,7 @@ def bop_report(
             (f"*certified alone ({len(certified)})", _area([i.add_s_m for i in certified])),
             ("*depth centroid", evaluation.baseline_auc_add_s.values()),
         ],
-        published.YCBV_ADD_S,
+        published_figures.YCBV_ADD_S,
     )
     shapes = _table(
         "Shape: area under the accuracy curve of the Chamfer distance",
@@ -56,7 +56,7 @@ def bop_report(
             (f"{_OURS}, Chamfer", evaluation.auc_e_shape.values()),
             (f"{_OURS}, one-sided, normalised", evaluation.auc_one_sided.values()),
         ],
-        published.YCBV_SHAPE,
+        published_figures.YCBV_SHAPE,
     )
     recall = evaluation.average_recall
     benchmark = _table(
@@ -110,7 +110,7 @@ def spe3r_report(evaluation: Spe3rEvaluation, pictures: Sequence[Picture]) -> Da
         " the estimated and at the true pose.",
         ("e_shape mean", "median", "e_pose mean", "median"),
         [(_OURS, (*shape.values(), *pose.values()))],
-        published.SPE3R,
+        published_figures.SPE3R,
         3,
     )
     rows = []
@@ -164,7 +164,7 @@ def nocs_report(evaluation: NocsEvaluation, pictures: Sequence[Picture]) -> Data
             (_OURS, [e_shape.get(name) for name in (*CLASSES, "average")]),
             ("*true surface, drawn twice", [floor.get(name) for name in (*CLASSES, "average")]),
         ],
-        published.NOCS_SHAPE,
+        published_figures.NOCS_SHAPE,
     )
     masks = "Detected" if evaluation.config.get("detections") else "True"
     columns = (
@@ -185,7 +185,7 @@ def nocs_report(evaluation: NocsEvaluation, pictures: Sequence[Picture]) -> Data
             (f"{_OURS}, right boxes", _percents(evaluation.precision)),
             (f"{_OURS}, published boxes", _percents(evaluation.published)),
         ],
-        published.NOCS_MAP,
+        published_figures.NOCS_MAP,
         1,
     )
     known = evaluation.instances

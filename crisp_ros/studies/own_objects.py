@@ -22,9 +22,9 @@ from crisp_ros.evaluation.bop_evaluation import evaluate_bop
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.pipeline import Estimator
+from crisp_ros.share import checkpoint_path, share_directory
 from crisp_ros.synthesis.toys import toys
 
-ROOT = Path(__file__).resolve().parent.parent
 _FILES = {"hammer": "hammer.obj", "house": "house.ply", "rocket": "rocket.glb"}
 _MILLIMETRES = "house"  # one file has another unit, as folders of meshes do
 _TEST_SEED = 20
@@ -61,13 +61,15 @@ def write_test_set(folder: Path, model: Path, images: tuple[int, int]) -> None:
 
 def run(*words: object) -> None:
     command = [sys.executable, "-m", "crisp_ros.cli", *map(str, words)]
-    subprocess.run(command, check=True, cwd=ROOT)
+    subprocess.run(command, check=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for all that is made")
-    parser.add_argument("--recipe", type=Path, default=ROOT / "config/training/own_objects.yaml")
+    parser.add_argument(
+        "--recipe", type=Path, default=share_directory() / "config/training/own_objects.yaml"
+    )
     parser.add_argument("--scenes", type=int, default=12)
     parser.add_argument("--views", type=int, default=2)
     parser.add_argument("--json", type=Path)
@@ -77,7 +79,7 @@ def main() -> None:
     model = args.work / "own.safetensors"
     if not model.exists():
         run("train", "--models", args.work / "meshes", "--recipe", args.recipe, "--run",
-            args.work / "run", "--from", ROOT / "models/crisp_ycbv_compact.safetensors",
+            args.work / "run", "--from", checkpoint_path(),
             "--output", model)  # fmt: skip
     write_test_set(args.work / "test_set", model, (args.scenes, args.views))
 
@@ -91,7 +93,7 @@ def main() -> None:
     }
     header = load_model(model).header
     result = {
-        **provenance(" ".join(["python", *sys.argv])),
+        **provenance(" ".join(["python -m crisp_ros.studies.own_objects", *sys.argv[1:]])),
         "training_processor_s": sum(s["processor"] for s in header["seconds"].values()),
         "training_s": header["seconds"],
         "figures": header["figures"],

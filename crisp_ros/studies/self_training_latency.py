@@ -23,7 +23,6 @@ import torch
 from crisp_ros.adaptation.reference import load_reference, reference_path
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
 from crisp_ros.adaptation.worker import SelfTrainingWorker, WorkerSettings
-from crisp_ros.cli.options import checkpoint_path
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.provenance import provenance
@@ -32,8 +31,8 @@ from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator
+from crisp_ros.share import checkpoint_path, share_directory
 
-ROOT = Path(__file__).resolve().parents[1]
 _BLOCK = 10  # frames in a row with the worker on, or off
 _WARM_UP = 5  # frames that are not counted
 _STEPS_PER_CANDIDATE = 4
@@ -105,7 +104,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.frames < 2 * _BLOCK:
         parser.error(f"--frames {args.frames}: expected at least {2 * _BLOCK}")
-    bags = sorted((ROOT / "recordings").rglob("*.mcap"))
+    bags = sorted((share_directory() / "recordings").rglob("*.mcap"))
     frames = [plain_frame(frame) for frame in Recording(bags[0].parent).frames()]
     figures = measured(frames, args.frames, 1.0 / args.rate, args.device, args.threads)
     for name in ("off", "on"):
@@ -119,7 +118,7 @@ def main() -> None:
         f"{figures['checks']} checks of the guard"
     )
     if args.json:
-        command = " ".join(["python", f"scripts/{Path(__file__).name}", *sys.argv[1:]])
+        command = " ".join(["python -m crisp_ros.studies.self_training_latency", *sys.argv[1:]])
         write_json(args.json, {**figures, **provenance(command, args.device)})
 
 

@@ -1,6 +1,6 @@
 """All that docs/self_training.md tells of measurements, by one command; for a new model anew.
 
-    python -m crisp_ros.studies.self_training_proof --models DIR --observed-poses NPZ --work DIR --results DIR
+    python -m crisp_ros.studies.self_training_proof --models DIR --observed-poses NPZ --work DIR
 
 It renders dusk frames, lets the model learn from them by both algorithms, feeds it wrong data,
 times estimations beside the learning and compares metric with normalised coordinates. Hours on two
@@ -15,7 +15,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parent
 SEEDS = (51, 52, 53)
 FRAMES = 48  # at least 300 objects
 HELD_OUT_SEED, HELD_OUT_FRAMES = 61, 24
@@ -29,8 +28,10 @@ def crisp(work: Path, *words: object) -> None:
     subprocess.run(command, check=True, cwd=work)
 
 
-def script(work: Path, name: str, *words: object) -> None:
-    subprocess.run([sys.executable, SCRIPTS / name, *map(str, words)], check=True, cwd=work)
+def study(work: Path, name: str, *words: object) -> None:
+    """Runs a module of this room in the work folder."""
+    command = [sys.executable, "-m", f"crisp_ros.studies.{name}", *map(str, words)]
+    subprocess.run(command, check=True, cwd=work)
 
 
 def linked(work: Path, name: str, target: Path) -> str:
@@ -71,18 +72,18 @@ def gap(work: Path, args: argparse.Namespace) -> None:
             crisp(work, "self-train", "--bop", rendered(work, args, seed, FRAMES), *checks,
                   "--algorithm", algorithm, "--seed", seed, "--run", f"run_{name}",
                   "--html", f"gap_{name}.html", "--json", reports[-1])  # fmt: skip
-    script(work, "self_training_summary.py", "--gap", *reports, "--json", "self_training.json")
+    study(work, "self_training_summary", "--gap", *reports, "--json", "self_training.json")
 
 
 def safety(work: Path, args: argparse.Namespace) -> None:
     models = linked(work, "models", args.models)
-    script(work, "self_training_safety.py", "--models", models, "--work", "safety",
+    study(work, "self_training_safety", "--models", models, "--work", "safety",
            "--json", "self_training_safety.json")  # fmt: skip
 
 
 def latency(work: Path, args: argparse.Namespace) -> None:
     if not (work / "self_training_latency.json").exists():
-        script(work, "self_training_latency.py", "--json", "self_training_latency.json")
+        study(work, "self_training_latency", "--json", "self_training_latency.json")
 
 
 def coordinates(work: Path, args: argparse.Namespace) -> None:

@@ -27,7 +27,6 @@ from crisp_ros.adaptation.learner import Learner, learner_settings
 from crisp_ros.adaptation.reference import ReferenceSet, load_reference, reference_path
 from crisp_ros.adaptation.samples import Sample, samples_of
 from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings
-from crisp_ros.cli.options import checkpoint_path, progress
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopFrame, read_models
@@ -35,6 +34,8 @@ from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import Model, load_model
 from crisp_ros.observation.frame import Camera, Frame
 from crisp_ros.pipeline import Estimator, EstimatorSettings
+from crisp_ros.progress import progress
+from crisp_ros.share import checkpoint_path
 from crisp_ros.studies.resumable_parts import KeptParts
 from crisp_ros.synthesis.scattered_frames import DOMAINS, scattered_frames
 from crisp_ros.synthesis.scenes import viewpoints
@@ -167,7 +168,7 @@ def main() -> None:
         before, after = found["accuracy_before"], found["accuracy_after"]
         told = ", ".join(f"{name} {before[name]:.3f} -> {after[name]:.3f}" for name in before)
         print(f"{kind}: {found['steps']} steps, {found['swaps']} swaps; reference set: {told}")
-    command = " ".join(["python", f"scripts/{Path(__file__).name}", *sys.argv[1:]])
+    command = " ".join(["python -m crisp_ros.studies.self_training_safety", *sys.argv[1:]])
     write_json(args.json, {"kinds": kinds, **provenance(command)})
 
 

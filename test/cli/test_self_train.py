@@ -7,9 +7,9 @@ from tiny_bop import write_tiny_bop
 
 from crisp_ros.cli import self_train
 from crisp_ros.cli.main import main
-from crisp_ros.cli.options import checkpoint_path
 from crisp_ros.evaluation.self_training_comparison import ObjectResult, Results
 from crisp_ros.network.checkpoint import load_model
+from crisp_ros.share import checkpoint_path
 
 
 def refused(capsys, *arguments):

@@ -1,5 +1,7 @@
 """Files are the old one or the whole new one, and nothing stays beside them."""
 
+import json
+import math
 import os
 import subprocess
 import sys
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crisp_ros.data.atomic_file import atomic_file, write_atomically
+from crisp_ros.data.atomic_file import atomic_file, write_atomically, write_json
 
 
 def test_bytes_and_text_are_written(tmp_path: Path) -> None:

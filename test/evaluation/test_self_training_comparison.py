@@ -8,7 +8,6 @@ from crisp_ros.evaluation.self_training_comparison import (
     ObjectResult,
     Results,
     load_results,
-    page,
     save_results,
 )
 
@@ -33,17 +32,6 @@ def test_figures_are_those_of_the_metrics():
     assert mixed.of("unknown").to_json()["auc_add_s_2cm"] is None
 
 
-def test_the_page_shows_what_got_better_and_worse_and_escapes_names():
-    before = Results((ObjectResult("<mug>", True, 0.01, 0.01), ObjectResult("cup", True, 0.0, 0.0)))
-    after = Results((ObjectResult("<mug>", True, 0.0, 0.01), ObjectResult("cup", False, 0.02, 0.0)))
-    elsewhere = {"elsewhere": Comparison(after, before)}
-    text = page("Self-training", "lead", "footer", Comparison(before, after), elsewhere)
-    assert "&lt;mug&gt;" in text and "<mug>" not in text
-    assert '<td class="better">+50.0' in text and '<td class="worse">-100.0' in text
-    assert "Other frames" in text and '<td class="better">+50.0' in text.split("elsewhere")[1]
-    assert text.count("<svg") == 2 and "http" not in text.replace("http://www.w3.org", "")
-
-
 def test_certificates_that_are_won_and_lost_are_counted_object_by_object():
     flags = ((True, True), (True, False), (False, True), (False, True), (False, False))
     sides = zip(*flags, strict=True)
@@ -51,13 +39,6 @@ def test_certificates_that_are_won_and_lost_are_counted_object_by_object():
     assert compared.won == 2 and compared.lost == 1
     assert compared.to_json()["certificates"] == {"won": 2, "lost": 1}
     assert "40.0 % -> 60.0 % (2 won, 1 lost)" in compared.told
-
-
-def test_without_truth_there_are_no_curves():
-    unknown = Results((ObjectResult("a", True),))
-    text = page("t", "l", "f", Comparison(unknown, unknown), {})
-    assert "Other frames" not in text and "AUC" not in Comparison(unknown, unknown).told
-    assert "<svg" not in text and "100" in text
 
 
 def test_results_come_back_from_their_file_whatever_is_unknown_or_infinite(tmp_path):

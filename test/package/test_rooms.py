@@ -13,6 +13,7 @@ PACKAGE = share_directory() / "crisp_ros"
 ROOMS = [
     "share",
     "cluster",
+    "progress",
     "validation",
     "geometry",
     "data",

@@ -51,3 +51,22 @@ def test_without_shared_files_it_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="install crisp_ros"):
         share_module_at(tmp_path / "modules/crisp_ros").share_directory()
+
+
+@pytest.mark.parametrize("folder", [".", "share/crisp_ros"])
+def test_the_default_model_is_found_beside_source_and_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.setattr(share, "__file__", str(tmp_path / "crisp_ros" / "share.py"))
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "nowhere"))
+    with pytest.raises(share.NoCheckpointError, match="package.xml.*--checkpoint"):
+        share.checkpoint_path(None)
+    place = tmp_path / folder
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "package.xml").touch()
+    with pytest.raises(share.NoCheckpointError, match="did not come.*--checkpoint"):
+        share.checkpoint_path(None)
+    (place / share.DEFAULT_CHECKPOINT).parent.mkdir()
+    (place / share.DEFAULT_CHECKPOINT).touch()
+    assert share.checkpoint_path(None) == place / share.DEFAULT_CHECKPOINT
+    assert share.checkpoint_path(Path("other")) == Path("other")
