@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from crisp_ros.correction.h_step import projected_gradient
-from crisp_ros.correction.second_order import refine
 from scipy.spatial import cKDTree
 
 from crisp_ros.benchmark.baselines import (
