@@ -2,9 +2,9 @@
 
     python -m crisp_ros.studies.latency [--frames N] [--rate HZ] [--json FILE]
 
-A camera (`crisp_ros.node.player.latency_probe`) sends frames of the bundled recording, stamped when they
-are sent, to the real node in another process, slower than it works. The inference is the time that
-the node reports for its estimator (the stages from observe to answer) and for the tracker's
+A camera (`crisp_ros.node.player.latency_probe`) sends frames of the bundled recording, stamped when
+they are sent, to the real node in another process, slower than it works. The inference is the time
+that the node reports for its estimator (the stages from observe to answer) and for the tracker's
 refinement of poses to the shapes of tracks (the stage fits: the estimator's own solver and
 certificate). The rest counts: transport, synchronisation, conversion, tracking and the transport of
 the transforms. It is reported without and with the fits.
