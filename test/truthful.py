@@ -10,7 +10,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from crisp_ros.observation.frame import Frame
-from crisp_ros.observation.objects import Rejected
+from crisp_ros.observation.observe import Rejected
 
 Known = tuple[NDArray[np.uint8], dict[int, tuple[NDArray[np.float64], trimesh.Trimesh]]]
 

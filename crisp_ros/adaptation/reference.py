@@ -24,7 +24,7 @@ from crisp_ros.geometry.se3 import invert
 from crisp_ros.network.checkpoint import Model, digest
 from crisp_ros.network.maps import crop_grid
 from crisp_ros.observation.frame import Camera, Frame
-from crisp_ros.observation.objects import ObservationSettings, observe
+from crisp_ros.observation.observe import ObservationSettings, observe
 
 SUFFIX = ".reference.safetensors"
 LARGEST_FILE = 3_000_000  # bytes

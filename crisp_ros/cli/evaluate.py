@@ -33,7 +33,7 @@ from crisp_ros.evaluation.nocs_evaluation import NocsEvaluation, evaluate_nocs
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.evaluation.spe3r_evaluation import Spe3rEvaluation, evaluate_spe3r
 from crisp_ros.network.checkpoint import load_model
-from crisp_ros.observation.objects import ObservationSettings
+from crisp_ros.observation.observe import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.progress import progress
 from crisp_ros.reports.dataset_tables import (

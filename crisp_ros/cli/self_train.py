@@ -38,7 +38,7 @@ from crisp_ros.evaluation.self_training_comparison import (
     save_results,
 )
 from crisp_ros.network.checkpoint import Model, load_model, save_model
-from crisp_ros.observation.objects import ObservationSettings
+from crisp_ros.observation.observe import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings, model_version
 from crisp_ros.progress import progress
 from crisp_ros.reports.self_training_page import self_training_page

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crisp_ros.observation.objects import Rejected
+from crisp_ros.observation.observe import Rejected
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.observation.frame import Frame
-from crisp_ros.observation.objects import Observations, Rejected, observe
+from crisp_ros.observation.observe import Observations, Rejected, observe
 from crisp_ros.pipeline.estimates import FrameEstimate, ObjectEstimate
 from crisp_ros.pipeline.meshes import ShapeMeshes
 from crisp_ros.pipeline.object_estimates import object_estimates

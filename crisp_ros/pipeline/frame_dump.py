@@ -21,7 +21,7 @@ from safetensors.numpy import save
 
 from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.observation.frame import Camera, Frame, FrameError
-from crisp_ros.observation.objects import Rejected
+from crisp_ros.observation.observe import Rejected
 from crisp_ros.pipeline import EstimatorSettings, FrameEstimate, ObjectEstimate
 
 SUFFIX = ".safetensors"

@@ -12,7 +12,7 @@ from crisp_ros.correction.symmetry_search import TurnSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.geometry.registration import RegistrationSettings
-from crisp_ros.observation.objects import ObservationSettings
+from crisp_ros.observation.observe import ObservationSettings
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.network.maps import crop_grid, read_maps
 from crisp_ros.network.model import CrispNetwork, NetworkOutput
 from crisp_ros.observation.frame import Frame
-from crisp_ros.observation.objects import Observations, Rejected
+from crisp_ros.observation.observe import Observations, Rejected
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.stage_clock import StageClock
 

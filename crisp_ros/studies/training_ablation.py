@@ -36,7 +36,7 @@ from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import CrispNetwork, network_config
-from crisp_ros.observation.objects import Observations
+from crisp_ros.observation.observe import Observations
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.pipeline.solver import Solver
 from crisp_ros.studies.corrector_study import (

@@ -18,7 +18,7 @@ from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.geometry.symmetry_group import box_corners, nearest_symmetric_pose
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
-from crisp_ros.observation.objects import Rejected
+from crisp_ros.observation.observe import Rejected
 from crisp_ros.pipeline import FrameEstimate, ObjectEstimate
 from crisp_ros.tracking.association import AssociationSettings, Candidates, assignment, costs
 from crisp_ros.tracking.depth_points import DepthPoints

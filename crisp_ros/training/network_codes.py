@@ -10,7 +10,7 @@ from torch import Tensor
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.network.model import CrispNetwork
 from crisp_ros.observation.frame import Camera, Frame
-from crisp_ros.observation.objects import ObservationSettings, observe
+from crisp_ros.observation.observe import ObservationSettings, observe
 
 
 @torch.no_grad()

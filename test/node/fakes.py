@@ -14,7 +14,7 @@ from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.network.decoder import SignedDistance
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.observation.frame import Frame
-from crisp_ros.observation.objects import Rejected
+from crisp_ros.observation.observe import Rejected
 from crisp_ros.pipeline import EstimatorSettings, FrameEstimate, ObjectEstimate, Trace
 from crisp_ros.tracking.track import TrackedObject, TrackState
 

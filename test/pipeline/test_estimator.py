@@ -14,7 +14,7 @@ from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.correction.library_tests import LibraryCheckSettings
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.observation.frame import Frame
-from crisp_ros.observation.objects import observe
+from crisp_ros.observation.observe import observe
 from crisp_ros.pipeline import STAGES, Estimator, solver
 
 STRICT = dataclasses.replace(SETTINGS, certificate=CertificateSettings(threshold_m=0.003))

@@ -14,7 +14,7 @@ from analytic_scene import rendered, truthful_model
 from crisp_ros.cli.replay import compared
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.corrector import CorrectorSettings
-from crisp_ros.observation.objects import ObservationSettings, Rejected
+from crisp_ros.observation.observe import ObservationSettings, Rejected
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.pipeline.frame_dump import FrameDump, read_frame_dump
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
-from crisp_ros.observation.objects import ObservationSettings
+from crisp_ros.observation.observe import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 
 BOX, MUG, BRACKET = (

@@ -3,7 +3,7 @@ import torch
 
 from crisp_ros.correction.corrector import Correction
 from crisp_ros.geometry.registration import Registration
-from crisp_ros.observation.objects import Observations
+from crisp_ros.observation.observe import Observations
 from crisp_ros.pipeline import FrameEstimate, Solution, Trace
 from crisp_ros.tracking.depth_points import depth_points
 

@@ -15,7 +15,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 from crisp_ros.data import image_messages
 from crisp_ros.data.image_messages import ImageError
 from crisp_ros.observation.boxes import Box, BoxSettings, labels_in_boxes
-from crisp_ros.observation.objects import mask_sizes
+from crisp_ros.observation.observe import mask_sizes
 
 LABELS, CATEGORY_INSTANCE, INSTANCE_CATEGORY = "labels", "category_instance", "instance_category"
 DETECTIONS = "detections"

@@ -25,7 +25,7 @@ from crisp_ros.node.health.input_diagnosis import (
 )
 from crisp_ros.node.health.monitor import Awaited, Fit, InputRecord, LeftOut, Monitor, WorkRecord
 from crisp_ros.node.parameters.node_parameters import Parameters
-from crisp_ros.observation.objects import Rejected
+from crisp_ros.observation.observe import Rejected
 from crisp_ros.pipeline import FrameEstimate
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from crisp_ros.observation import objects
 from crisp_ros.observation.frame import Camera, Frame
-from crisp_ros.observation.objects import ObservationSettings, mask_sizes, observe
+from crisp_ros.observation.observe import ObservationSettings, mask_sizes, observe
 
 CAMERA = Camera(500.0, 510.0, 99.5, 74.5, 200, 150)
 EVERY_PIXEL = ObservationSettings(points=40_000, border_px=0, depth_jump=10.0)
