@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crisp_ros.adaptation.reference import ReferenceSet, load_reference, reference_path
+from crisp_ros.adaptation.reference_set import ReferenceSet, load_reference, reference_path
 from crisp_ros.adaptation.samples import Sample
 from crisp_ros.network.checkpoint import Model, load_model
 from crisp_ros.observation.frame import Camera, Frame

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crisp_ros.adaptation.learner import Learner, exhausted
-from crisp_ros.adaptation.reference import Accuracy, ReferenceSet
+from crisp_ros.adaptation.reference_set import Accuracy, ReferenceSet
 from crisp_ros.adaptation.samples import PART, Batch, FeatureCache, Sample
 from crisp_ros.correction.certificate import quantile_residual
 from crisp_ros.correction.surface import library_surfaces

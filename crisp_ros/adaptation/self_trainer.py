@@ -15,6 +15,7 @@ import torch
 
 from crisp_ros.adaptation.buffer import BufferError, SampleBuffer, load_samples, save_samples
 from crisp_ros.adaptation.guard import LIMITS, Guard, Verdict
+from crisp_ros.adaptation.head_versions import ShareWatch, Version, VersionHistory, WatchSettings
 from crisp_ros.adaptation.learner import (
     Learner,
     LearnerSettings,
@@ -23,9 +24,8 @@ from crisp_ros.adaptation.learner import (
     exhausted,
     learner_settings,
 )
-from crisp_ros.adaptation.reference import ReferenceSet, original_of
+from crisp_ros.adaptation.reference_set import ReferenceSet, original_of
 from crisp_ros.adaptation.samples import FeatureCache, Sample
-from crisp_ros.adaptation.versions import ShareWatch, Version, VersionHistory, WatchSettings
 from crisp_ros.network.checkpoint import Model, save_model
 from crisp_ros.network.model import CrispNetwork
 from crisp_ros.pipeline import model_version, original_version

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from crisp_ros.adaptation.reference import ReferenceSet, reference_crops
+from crisp_ros.adaptation.reference_set import ReferenceSet, reference_crops
 from crisp_ros.adaptation.samples import POINTS
 from crisp_ros.cli.options import (
     OptionError,

@@ -10,7 +10,7 @@ import trimesh
 from rich.console import Console
 
 from crisp_ros.adaptation.guard import measured
-from crisp_ros.adaptation.reference import reference_crops, reference_path, save_reference
+from crisp_ros.adaptation.reference_set import reference_crops, reference_path, save_reference
 from crisp_ros.cli.options import (
     OptionError,
     add_checkpoint_option,

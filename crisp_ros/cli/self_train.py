@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from crisp_ros.adaptation.recorded import Kept, RecordedSelfTraining
-from crisp_ros.adaptation.reference import load_reference, reference_path
+from crisp_ros.adaptation.recorded_self_training import Kept, RecordedSelfTraining
+from crisp_ros.adaptation.reference_set import load_reference, reference_path
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
 from crisp_ros.cli.options import (
     OptionError,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from crisp_ros.adaptation.learner import Learner, LearnerSettings
-from crisp_ros.adaptation.reference import ReferenceSet
+from crisp_ros.adaptation.reference_set import ReferenceSet
 from crisp_ros.adaptation.samples import Batch, FeatureCache, Sample
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.surface import library_surfaces

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from crisp_ros.adaptation.reference import load_reference, reference_path
+from crisp_ros.adaptation.reference_set import load_reference, reference_path
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
-from crisp_ros.adaptation.worker import SelfTrainingWorker, WorkerSettings
+from crisp_ros.adaptation.self_training_worker import SelfTrainingWorker, WorkerSettings
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.provenance import provenance

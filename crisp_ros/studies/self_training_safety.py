@@ -24,7 +24,7 @@ import trimesh
 
 from crisp_ros.adaptation.guard import Guard, Verdict
 from crisp_ros.adaptation.learner import Learner, learner_settings
-from crisp_ros.adaptation.reference import ReferenceSet, load_reference, reference_path
+from crisp_ros.adaptation.reference_set import ReferenceSet, load_reference, reference_path
 from crisp_ros.adaptation.samples import Sample, samples_of
 from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings
 from crisp_ros.correction.certificate import CertificateSettings

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crisp_ros.adaptation.guard import measured as guarded
-from crisp_ros.adaptation.recorded import RecordedSelfTraining
-from crisp_ros.adaptation.reference import (
+from crisp_ros.adaptation.recorded_self_training import RecordedSelfTraining
+from crisp_ros.adaptation.reference_set import (
     ReferenceSet,
     load_reference,
     reference_crops,

@@ -16,7 +16,7 @@ from adaptation_samples import CPU, samples, shipped_model, small_reference
 
 from crisp_ros.adaptation.buffer import load_samples
 from crisp_ros.adaptation.learner import LearnerSettings
-from crisp_ros.adaptation.reference import load_reference, original_of, save_reference
+from crisp_ros.adaptation.reference_set import load_reference, original_of, save_reference
 from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings, samples_path
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance

@@ -10,7 +10,7 @@ import pytest
 import trimesh
 from tiny_bop import write_tiny_bop
 
-from crisp_ros.adaptation.reference import load_reference, reference_path
+from crisp_ros.adaptation.reference_set import load_reference, reference_path
 from crisp_ros.cli.main import main
 from crisp_ros.data.bop import BopDataset, BopFrame
 from crisp_ros.network.checkpoint import Model, load_model, save_model

@@ -16,7 +16,7 @@ from node.peer import LATCHED, START_S, Peer, Scene, graph
 from std_srvs.srv import Trigger
 from vision_msgs.msg import VisionInfo
 
-from crisp_ros.adaptation.reference import ReferenceError
+from crisp_ros.adaptation.reference_set import ReferenceError
 from crisp_ros.cli.main import main
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.node.parameters.node_parameters import Parameters

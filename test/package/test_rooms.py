@@ -34,6 +34,7 @@ ROOMS = [
     "node",
     "cli",
 ]
+NOT_IN_A_NODE = {"evaluation", "benchmark", "studies", "reports"}
 ROS = {
     "ament_index_python",
     "builtin_interfaces",
@@ -77,6 +78,12 @@ def test_a_module_imports_only_rooms_before_its_own(path: Path) -> None:
     used = {names[1] for names in parts if names[0] == "crisp_ros" and len(names) > 1}
     later = ROOMS[ROOMS.index(room_of(path)) + 1 :]
     assert not used & set(later)
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if room_of(p) == "node"], ids=str)
+def test_the_node_needs_no_evaluation(path: Path) -> None:
+    used = {".".join(name.split(".")[:2]) for name in imports(path)}
+    assert not used & {f"crisp_ros.{room}" for room in NOT_IN_A_NODE}
 
 
 @pytest.mark.parametrize("path", [p for p in modules() if room_of(p) != "node"], ids=str)

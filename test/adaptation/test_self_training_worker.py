@@ -9,7 +9,7 @@ from adaptation_samples import CHECKPOINT, scene, shipped_model, small_reference
 from crisp_ros.adaptation.learner import LearnerSettings
 from crisp_ros.adaptation.samples import samples_of
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
-from crisp_ros.adaptation.worker import SelfTrainingWorker, WorkerSettings
+from crisp_ros.adaptation.self_training_worker import SelfTrainingWorker, WorkerSettings
 from crisp_ros.network.checkpoint import Model, load_model
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.pipeline import Estimator, EstimatorSettings

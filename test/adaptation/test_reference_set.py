@@ -7,7 +7,7 @@ from adaptation_samples import CHECKPOINT, CPU, shipped_model, shipped_reference
 
 from crisp_ros.adaptation.guard import Guard
 from crisp_ros.adaptation.learner import Learner
-from crisp_ros.adaptation.reference import (
+from crisp_ros.adaptation.reference_set import (
     LARGEST_FILE,
     Limits,
     ReferenceError,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from crisp_ros.adaptation.reference import ReferenceSet
+from crisp_ros.adaptation.reference_set import ReferenceSet
 from crisp_ros.adaptation.samples import samples_of
 from crisp_ros.adaptation.self_trainer import (
     SelfTrainer,

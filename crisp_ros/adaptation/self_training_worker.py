@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-from crisp_ros.adaptation.reference import ReferenceSet
+from crisp_ros.adaptation.reference_set import ReferenceSet
 from crisp_ros.adaptation.samples import samples_of
 from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings, Status
 from crisp_ros.network.cpu_threads import set_own_cpu_threads

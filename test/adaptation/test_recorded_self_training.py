@@ -5,7 +5,11 @@ import torch
 from adaptation_samples import CHECKPOINT, scene, shipped_model, small_reference
 
 from crisp_ros.adaptation.learner import LearnerSettings
-from crisp_ros.adaptation.recorded import STATE_NAME, ProgressError, RecordedSelfTraining
+from crisp_ros.adaptation.recorded_self_training import (
+    STATE_NAME,
+    ProgressError,
+    RecordedSelfTraining,
+)
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.network.checkpoint import load_model

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from crisp_ros.adaptation.versions import ShareWatch, Version, VersionHistory, WatchSettings
+from crisp_ros.adaptation.head_versions import ShareWatch, Version, VersionHistory, WatchSettings
 from crisp_ros.pipeline import learned_version
 
 
