@@ -23,7 +23,7 @@ from crisp_ros.data.bop import BopFrame
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.network.checkpoint import Model, digest
 from crisp_ros.network.maps import crop_grid
-from crisp_ros.observation.frame import Camera, Frame
+from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import ObservationSettings, observe
 
 SUFFIX = ".reference.safetensors"
@@ -140,9 +140,7 @@ def reference_crops(
 
 def _objects(frame: BopFrame, settings: ObservationSettings, crop_size: int):
     """(instance, (crop, grid, points, T_object_camera)) of the usable objects of a frame."""
-    height, width = frame.depth.shape
-    camera = Camera.from_matrix(frame.intrinsics, width, height)
-    seen = observe(Frame(frame.rgb, frame.depth, frame.labels, camera), settings, crop_size)
+    seen = observe(Frame.from_recorded(frame), settings, crop_size)
     chosen = evenly_chosen(seen.valid, settings.points)[..., None]
     points = seen.points.gather(1, chosen.expand(-1, -1, 3))
     grid = crop_grid(seen.pixels, seen.boxes).gather(1, chosen.expand(-1, -1, 2)).half().float()

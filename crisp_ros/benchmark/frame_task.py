@@ -14,7 +14,7 @@ from crisp_ros.benchmark.stopwatch import Task
 from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError
 from crisp_ros.data.recording import Recording
 from crisp_ros.network.checkpoint import Model
-from crisp_ros.observation.frame import Camera, Frame, depth_mm_to_m
+from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator
 from crisp_ros.tracking.depth_points import depth_points
 from crisp_ros.tracking.tracker import Tracker
@@ -128,12 +128,5 @@ def _largest(recorded: RecordedFrame, objects: int, recording: Path) -> NDArray[
 
 
 def _frame(recorded: RecordedFrame, kept: NDArray[np.integer]) -> Frame:
-    height, width = recorded.labels.shape
-    depth = recorded.depth
-    frame = Frame(
-        recorded.rgb,
-        depth_mm_to_m(depth) if depth.dtype == np.uint16 else depth,
-        recorded.labels,
-        Camera.from_matrix(recorded.intrinsics, width, height),
-    )
-    return replace(frame, labels=np.where(np.isin(frame.labels, kept), frame.labels, 0))
+    labels = np.where(np.isin(recorded.labels, kept), recorded.labels, 0)
+    return Frame.from_recorded(replace(recorded, labels=labels))

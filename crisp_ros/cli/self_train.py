@@ -34,10 +34,10 @@ from crisp_ros.evaluation.self_training_comparison import (
     Results,
     load_results,
     measure,
-    plain_frame,
     save_results,
 )
 from crisp_ros.network.checkpoint import Model, load_model, save_model
+from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings, model_version
 from crisp_ros.progress import progress
@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> None:
     )
 
     def frames():
-        return (plain_frame(frame) for frame in source.frames())
+        return (Frame.from_recorded(frame) for frame in source.frames())
 
     with progress("learning") as on_frame:
         training.run(frames, source.count, args.passes, on_frame)

@@ -17,7 +17,7 @@ from crisp_ros.data.meshes import surface_samples
 from crisp_ros.data.recorded_frame import RecordedFrame
 from crisp_ros.evaluation.metrics import add_s, auc, chamfer
 from crisp_ros.evaluation.recording_score import TrueShape
-from crisp_ros.observation.frame import Camera, Frame
+from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator
 
 ADD_S_M, CHAMFER_M = 0.02, 0.05
@@ -142,20 +142,6 @@ def load_results(path: Path) -> Results:
     return Results(tuple(ObjectResult(n, c, float(a), float(d)) for n, c, a, d in rows))
 
 
-def plain_frame(recorded: RecordedFrame) -> Frame:
-    """What the estimator may see of a recorded frame.
-
-    Raises:
-        crisp_ros.observation.frame.FrameError: its parts do not fit together.
-    """
-    depth = recorded.depth
-    if depth.dtype == np.uint16:
-        depth = depth.astype(np.float32) * np.float32(1e-3)
-    height, width = depth.shape
-    camera = Camera.from_matrix(recorded.intrinsics, width, height)
-    return Frame(recorded.rgb, depth, recorded.labels, camera)
-
-
 def measure(
     estimator: Estimator,
     frames: Iterable[RecordedFrame],
@@ -171,7 +157,7 @@ def measure(
     found: list[ObjectResult] = []
     distances: dict[tuple[bytes, str], float] = {}  # many objects have one library shape's code
     for recorded in frames:
-        result = estimator.estimate(plain_frame(recorded))
+        result = estimator.estimate(Frame.from_recorded(recorded))
         estimates = {e.label: e for e in result.objects}
         truths = {t.label: t for t in recorded.truth}
         for label in sorted({*estimates, *truths, *(r.label for r in result.rejected)}):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,6 +75,22 @@ class Camera:
         return camera
 
 
+class RecordedImages(Protocol):
+    """Images of one moment and their intrinsics, as recordings and data sets hold them.
+
+    Attributes:
+        rgb: (H, W, 3) uint8.
+        depth: (H, W) float metres or uint16 millimetres, registered to rgb.
+        labels: (H, W) integers, 0 = background.
+        intrinsics: (3, 3) px.
+    """
+
+    rgb: NDArray[np.uint8]
+    depth: NDArray[Any]
+    labels: NDArray[Any]
+    intrinsics: NDArray[np.float64]
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """A colour image with the depth and the object labels of its pixels.
@@ -94,6 +110,20 @@ class Frame:
     depth: NDArray[np.float32]
     labels: NDArray[np.int32]
     camera: Camera
+
+    @classmethod
+    def from_recorded(cls, recorded: RecordedImages) -> Frame:
+        """Build the frame of a recording or data set, without its annotations.
+
+        Raises:
+            FrameError: where types or sizes do not fit.
+        """
+        depth = recorded.depth
+        height, width = depth.shape
+        if depth.dtype == np.uint16:
+            depth = depth_mm_to_m(depth)
+        camera = Camera.from_matrix(recorded.intrinsics, width, height)
+        return cls(recorded.rgb, depth, recorded.labels, camera)
 
     def __post_init__(self) -> None:
         size = (self.camera.height, self.camera.width)

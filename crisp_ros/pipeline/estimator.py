@@ -41,10 +41,7 @@ class Estimator:
         model: that was taken into use.
         model_version: of the weights in use, which `adopt` changes.
         device: where everything but the observation runs.
-        solver_type: of a study's own solver.
     """
-
-    solver_type: type[Solver] = Solver
 
     def __init__(
         self,
@@ -63,7 +60,7 @@ class Estimator:
         self._network = model.network.to(self.device).eval()
         self._library = model.library.to(self.device) if model.library is not None else None
         settings = self._possible(settings or EstimatorSettings())
-        self._solver = self.solver_type(self._network, self._library, settings, self.device)
+        self._solver = Solver(self._network, self._library, settings, self.device)
         self._meshes = ShapeMeshes(
             self._network.decoder, settings.isosurface, settings.cached_meshes, self.device
         )

@@ -26,8 +26,8 @@ from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator, EstimatorSettings, ObjectEstimate, Solution
-from crisp_ros.studies.study_scenes import observed_frame
 from crisp_ros.tracking.depth_points import depth_points
 from crisp_ros.tracking.tracker import Tracker
 
@@ -185,7 +185,7 @@ class CorrectorStudy:
             )
         found: list[Instance] = []
         for index, recorded in enumerate(frames):
-            frame = observed_frame(recorded)
+            frame = Frame.from_recorded(recorded)
             estimates: dict[str, dict[int, _Estimate]] = {}
             self._estimator.settings = dataclasses.replace(settings, turns=None)
             for solution in self._estimator.trace(frame).solutions:

@@ -26,7 +26,6 @@ from crisp_ros.adaptation.self_training_worker import SelfTrainingWorker, Worker
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.provenance import provenance
-from crisp_ros.evaluation.self_training_comparison import plain_frame
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.observation.frame import Frame
@@ -105,7 +104,7 @@ def main() -> None:
     if args.frames < 2 * _BLOCK:
         parser.error(f"--frames {args.frames}: expected at least {2 * _BLOCK}")
     bags = sorted((share_directory() / "recordings").rglob("*.mcap"))
-    frames = [plain_frame(frame) for frame in Recording(bags[0].parent).frames()]
+    frames = [Frame.from_recorded(frame) for frame in Recording(bags[0].parent).frames()]
     figures = measured(frames, args.frames, 1.0 / args.rate, args.device, args.threads)
     for name in ("off", "on"):
         row = figures[name]

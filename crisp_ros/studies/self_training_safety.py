@@ -32,7 +32,7 @@ from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopFrame, read_models
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import Model, load_model
-from crisp_ros.observation.frame import Camera, Frame
+from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.progress import progress
 from crisp_ros.share import checkpoint_path
@@ -83,7 +83,7 @@ def spoiled(kind: str, frame: BopFrame, rng: np.random.Generator) -> Frame:
             side = rng.integers(40, 160, 2)
             v, u = rng.integers(0, height - 40), rng.integers(0, width - 40)
             labels[v : v + side[0], u : u + side[1]] = label
-    return Frame(rgb, frame.depth, labels, Camera.from_matrix(frame.intrinsics, width, height))
+    return Frame.from_recorded(replace(frame, rgb=rgb, labels=labels))
 
 
 def fed(kind: str, model: Model, reference: ReferenceSet, args: argparse.Namespace) -> Any:

@@ -24,7 +24,7 @@ from crisp_ros.data.meshes import surface_samples
 from crisp_ros.evaluation.metrics import chamfer
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import load_model
-from crisp_ros.observation.frame import Camera, Frame
+from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator
 from crisp_ros.progress import progress
 from crisp_ros.share import checkpoint_path
@@ -57,9 +57,7 @@ def namings(
     library = estimator.library
     found = []
     for frame in frames:
-        height, width = frame.depth.shape
-        camera = Camera.from_matrix(frame.intrinsics, width, height)
-        trace = estimator.trace(Frame(frame.rgb, frame.depth, frame.labels, camera))
+        trace = estimator.trace(Frame.from_recorded(frame))
         instances = {instance.label: instance for instance in frame.instances}
         for solution in trace.solutions:
             by_network, corrected = (

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from crisp_ros.data.recorded_frame import RecordedFrame
 from crisp_ros.data.recording import Recording
 from crisp_ros.data.recording_writer import write_recording
-from crisp_ros.observation.frame import Camera, Frame, depth_mm_to_m
 from crisp_ros.studies.resumable_parts import fingerprint
 from crisp_ros.synthesis.recording import RecordingSettings, table_recording
 from crisp_ros.synthesis.sensor import ColourSensor, DepthSensor
@@ -122,16 +121,6 @@ def scene_frames(
             rendered = _with_mask_errors(rendered, MaskErrors(), rng)
         write_recording(path, rendered, _JPEG_QUALITY)
     return list(Recording(path).frames())
-
-
-def observed_frame(recorded: RecordedFrame) -> Frame:
-    """A recorded frame as the estimator takes it."""
-    height, width = recorded.labels.shape
-    camera = Camera.from_matrix(recorded.intrinsics, width, height)
-    depth = recorded.depth
-    if depth.dtype == np.uint16:
-        depth = depth_mm_to_m(depth)
-    return Frame(recorded.rgb, depth, recorded.labels, camera)
 
 
 def disturbed_labels(

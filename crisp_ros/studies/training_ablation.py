@@ -31,11 +31,11 @@ from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.recorded_frame import bop_frames
 from crisp_ros.evaluation.bop_evaluation import BopEvaluationSettings, evaluate_bop
 from crisp_ros.evaluation.library_quality import fit_error
-from crisp_ros.evaluation.self_training_comparison import plain_frame
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import CrispNetwork, network_config
+from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import Observations
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.pipeline.solver import Solver
@@ -183,7 +183,14 @@ class NormalisedSolver(Solver):
 class NormalisedEstimator(Estimator):
     """An estimator for a network of normalised coordinates."""
 
-    solver_type = NormalisedSolver
+    def __init__(
+        self,
+        model: Model,
+        settings: EstimatorSettings | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(model, settings, device)
+        self._solver = NormalisedSolver(self._network, self._library, self.settings, self.device)
 
 
 @dataclass(frozen=True)
@@ -277,7 +284,7 @@ class TrainingAblation:
             self.folder / "self_trained" / row.key,
         )
         learned.run(
-            lambda: (plain_frame(frame) for frame in bop_frames(dataset)),
+            lambda: (Frame.from_recorded(frame) for frame in bop_frames(dataset)),
             len(dataset.images),
             self.passes,
             on_frame,

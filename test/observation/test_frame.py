@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,3 +105,15 @@ def test_millimetres():
     np.testing.assert_allclose(depth, [[0, 1.234]], rtol=1e-6)
     with pytest.raises(FrameError, match="float32"):
         depth_mm_to_m(np.ones((2, 2), np.float32))
+
+
+def test_recorded_images_in_millimetres_or_metres_become_a_frame():
+    given = images() | {"intrinsics": CAMERA.matrix}
+    metres = Frame.from_recorded(SimpleNamespace(**given))
+    given["depth"] = np.full((48, 64), 1000, np.uint16)
+    millimetres = Frame.from_recorded(SimpleNamespace(**given))
+    assert metres.camera == millimetres.camera == CAMERA
+    np.testing.assert_allclose(millimetres.depth, metres.depth)
+    given["depth"] = np.full((48, 64), 1000, np.int32)
+    with pytest.raises(FrameError, match="depth is int32"):
+        Frame.from_recorded(SimpleNamespace(**given))

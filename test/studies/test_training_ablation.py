@@ -1,3 +1,4 @@
+import pickle
 from argparse import Namespace
 from types import SimpleNamespace
 
@@ -5,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from tiny_model import write_tiny_model
 
 from crisp_ros.cli import ablate_training
 from crisp_ros.cli.main import main
+from crisp_ros.network.checkpoint import load_model
 from crisp_ros.pipeline.solver import Solver
 from crisp_ros.studies.resumable_parts import KeptParts
 from crisp_ros.studies.training_ablation import (
@@ -63,7 +66,12 @@ def test_depth_gives_the_scale_of_normalised_coordinates(monkeypatch):
     metric = NormalisedSolver.coordinates(object.__new__(NormalisedSolver), None, observed)
     ratio = (metric[:, 80:] / z[:, 80:]).flatten(1).median(1).values
     assert torch.allclose(ratio, torch.ones(2), atol=0.08)
-    assert NormalisedEstimator.solver_type is NormalisedSolver
+
+
+def test_the_normalised_estimator_solves_with_scaled_coordinates(tmp_path):
+    estimator = NormalisedEstimator(load_model(write_tiny_model(tmp_path)))
+    assert type(estimator._solver) is NormalisedSolver
+    assert type(pickle.loads(pickle.dumps(estimator))._solver) is NormalisedSolver
 
 
 @pytest.mark.parametrize(
