@@ -23,10 +23,10 @@ from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.node.estimator_factory import checkpoint_file, estimator_settings, make_estimator
 from crisp_ros.node.fixed_frame_tracker import Tracking
 from crisp_ros.node.health.diagnostics import Diagnostics, ModelStatus
-from crisp_ros.node.health.monitor import LeftOut, Monitor
+from crisp_ros.node.health.monitor import DropReason, Monitor
 from crisp_ros.node.inputs import frame_conversion as frames
 from crisp_ros.node.inputs.fixed_frame import FixedFrameError
-from crisp_ros.node.inputs.subscriptions import TOPICS, Inputs, Received
+from crisp_ros.node.inputs.subscriptions import TOPICS, InputSubscriptions, ReceivedFrame
 from crisp_ros.node.inputs.synchronizer import stamp_ns
 from crisp_ros.node.latest_item_worker import NewestItemWorker
 from crisp_ros.node.outputs.collision_objects import SceneFrame
@@ -46,7 +46,7 @@ class _Numbered(NamedTuple):
     """A frame's messages, and which of all frames since the start it is."""
 
     number: int
-    received: Received
+    received: ReceivedFrame
 
 
 class CrispNode(LifecycleNode):
@@ -98,7 +98,7 @@ class CrispNode(LifecycleNode):
             self._process, self._failed, "estimation", self._take_cpu_threads
         )
         self._number = 0  # of the frame that the worker is at
-        self._inputs = Inputs(self, self._monitor, self._frame_came, self._time_jumped)
+        self._inputs = InputSubscriptions(self, self._monitor, self._frame_came, self._time_jumped)
         self.enabled = True
         self._offered = Services(self, self, self._self_training)
         self._diagnostics.add("lifecycle", self._report_lifecycle)
@@ -204,7 +204,7 @@ class CrispNode(LifecycleNode):
 
     def _stop(self) -> None:
         self._inputs.unsubscribe()
-        self._leave_out(self._worker.stop(), LeftOut.STOPPED)
+        self._leave_out(self._worker.stop(), DropReason.DEACTIVATED)
         self._self_training.stop()
         self._offered.stop()
         if self._outputs is not None:
@@ -298,19 +298,21 @@ class CrispNode(LifecycleNode):
     def _time_jumped(self) -> None:
         self._worker.call(self.start_afresh)
 
-    def _frame_came(self, received: Received) -> None:
+    def _frame_came(self, received: ReceivedFrame) -> None:
         number = self._offered.frame_came()
         if number is None:
-            self._leave_out(_Numbered(0, received), LeftOut.SWITCHED_OFF)
+            self._leave_out(_Numbered(0, received), DropReason.DISABLED)
             return
         numbered = _Numbered(number, received)
         instead = self._worker.submit(numbered)
-        self._leave_out(instead, LeftOut.STOPPED if instead is numbered else LeftOut.DROPPED)
+        self._leave_out(
+            instead, DropReason.DEACTIVATED if instead is numbered else DropReason.SUPERSEDED
+        )
 
-    def _leave_out(self, numbered: _Numbered | None, cause: LeftOut) -> None:
+    def _leave_out(self, numbered: _Numbered | None, cause: DropReason) -> None:
         """Notes that a frame, if there is one, is not estimated."""
         if numbered is not None:
-            self._inputs.leave_out(stamp_ns(numbered.received.messages.rgb), cause)
+            self._inputs.drop_frame(stamp_ns(numbered.received.messages.rgb), cause)
 
     def _report_lifecycle(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         if self._problem:
@@ -327,20 +329,20 @@ class CrispNode(LifecycleNode):
 
     def _process(self, numbered: _Numbered) -> None:
         self._number = numbered.number
-        left_out: LeftOut | None = LeftOut.FAILED
+        left_out: DropReason | None = DropReason.FAILED
         try:
             left_out = self._estimated(numbered.received)
         finally:
             if left_out is not None:
                 self._leave_out(numbered, left_out)
 
-    def _outdated(self, received: Received) -> LeftOut | None:
+    def _outdated(self, received: ReceivedFrame) -> DropReason | None:
         """Why nobody wants a frame's answer any more, if so."""
-        if received.run == self._inputs.run:
+        if received.epoch == self._inputs.epoch:
             return None
-        return LeftOut.JUMPED if self._inputs.is_listening else LeftOut.STOPPED
+        return DropReason.TIME_JUMP if self._inputs.is_subscribed else DropReason.DEACTIVATED
 
-    def _estimated(self, received: Received) -> LeftOut | None:
+    def _estimated(self, received: ReceivedFrame) -> DropReason | None:
         """Estimates a frame and publishes all about it; why not, where it could not."""
         if (outdated := self._outdated(received)) is not None:
             return outdated  # while it waited
@@ -349,15 +351,15 @@ class CrispNode(LifecycleNode):
         names = {**self._inputs.label_names, **label_names(parameters.label_names)}
         start = time.perf_counter()
         try:
-            frame, names, warnings = frames.frame(messages, parameters, names)
+            frame, names, warnings = frames.convert_frame(messages, parameters, names)
         except frames.InputError as error:
-            self._monitor.refused(error.input, str(error))
+            self._monitor.record_refused(error.input, str(error))
             self.get_logger().warning(
                 f"{error.input}: {error}", throttle_duration_sec=5.0, skip_first=False
             )
             self._offered.frame_failed(self._number, f"{error.input}: {error}")
-            return LeftOut.REFUSED
-        self._monitor.accepted(warnings)
+            return DropReason.REFUSED
+        self._monitor.record_accepted(warnings)
         stage_ms = {"convert": 1e3 * (time.perf_counter() - start)}
         with_covariance = self._outputs.want_covariance or self._offered.is_awaited
         settings = estimator_settings(parameters, self._estimator.settings, with_covariance)
@@ -374,7 +376,7 @@ class CrispNode(LifecycleNode):
         except FixedFrameError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=5.0, skip_first=False)
             self._offered.frame_failed(self._number, str(error))
-            return LeftOut.PLACELESS
+            return DropReason.NO_TRANSFORM
         stage_ms["fits"] = tracked.fit_ms
         stage_ms["tracking"] = 1e3 * (time.perf_counter() - start) - tracked.fit_ms
         estimate = tracked.estimate_of(trace.estimate)
@@ -383,7 +385,7 @@ class CrispNode(LifecycleNode):
         self._outputs.publish_estimate(header, known, estimate, stage_ms, parameters)
         delay = self.get_clock().now() - Time.from_msg(header.stamp)
         self._self_training.offer(trace, {o.estimate.label: o.id for o in tracked.objects})
-        self._monitor.tracked((*tracked.objects, *tracked.unseen))
+        self._monitor.record_tracks((*tracked.objects, *tracked.unseen))
         self._outputs.publish_model(estimate.model_version, self._model_file())
         start = time.perf_counter()
         self._tracking.finish()
@@ -397,7 +399,7 @@ class CrispNode(LifecycleNode):
         self._outputs.publish_overlay(header, frame, known, self._estimator, parameters)
         stage_ms["shapes"] = 1e3 * (time.perf_counter() - start)
         ids = tuple(o.id for o in tracked.objects)
-        self._monitor.estimated(estimate, ids, stage_ms, delay.nanoseconds / 1e9)
+        self._monitor.record_estimate(estimate, ids, stage_ms, delay.nanoseconds / 1e9)
         estimated = EstimatedFrame(
             header,
             messages.camera_info,
@@ -430,6 +432,6 @@ class CrispNode(LifecycleNode):
         if not self.context.ok():
             return  # shutting down: publishing is no longer possible
         reason = f"frame failed: {type(error).__name__}: {error}"
-        self._monitor.failed(reason)
+        self._monitor.record_failure(reason)
         self.get_logger().error(reason, throttle_duration_sec=5.0)
         self._offered.frame_failed(self._number, reason)

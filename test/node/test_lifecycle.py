@@ -1,4 +1,4 @@
-"""Why a transition failed is told on /diagnostics, while the node waits for another try."""
+"""Lifecycle transitions, their diagnostics, and frames at transitions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vision_msgs.msg import LabelInfo, VisionClass
 OVERRIDE = "qos_overrides./depth_registered/image_rect.subscription"
 
 
-def test_a_failed_activation_is_told_with_its_reason_until_one_succeeds() -> None:
+def test_a_failed_activation_is_reported_with_its_reason() -> None:
     with graph(FAKE_NODE, ["--ros-args", "-p", f"{OVERRIDE}.reliability:=sometimes"]) as (peer, _):
         assert peer.diagnosis("lifecycle", "unconfigured").level == DiagnosticStatus.OK
         assert peer.transition(Transition.TRANSITION_CONFIGURE)
-        for _ in range(2):  # it is the same the second time, and nothing stays behind
+        for _ in range(2):  # the second attempt fails alike: the first left nothing behind
             assert not peer.transition(Transition.TRANSITION_ACTIVATE)
             status = peer.diagnosis("lifecycle", "cannot activate")
             assert status.level == DiagnosticStatus.ERROR
@@ -28,7 +28,7 @@ def test_a_failed_activation_is_told_with_its_reason_until_one_succeeds() -> Non
         assert peer.diagnosis("lifecycle", "unconfigured").level == DiagnosticStatus.OK
 
 
-def test_a_failed_configuration_is_told_until_one_succeeds(tmp_path: Path) -> None:
+def test_a_failed_configuration_is_reported_with_its_reason(tmp_path: Path) -> None:
     missing = tmp_path / "missing.safetensors"
     with graph(None, ["--ros-args", "-p", f"checkpoint:={missing}", "-p", "threads:=1"]) as (
         peer,
@@ -43,7 +43,7 @@ def test_a_failed_configuration_is_told_until_one_succeeds(tmp_path: Path) -> No
         assert peer.diagnosis("lifecycle", "active").level == DiagnosticStatus.OK
 
 
-def test_with_autostart_it_comes_up_by_itself_once() -> None:
+def test_autostart_activates_the_node_once() -> None:
     with graph(FAKE_NODE, ["--ros-args", "-p", "autostart:=true"]) as (peer, _):
         peer.wait(peer.is_heard)
         assert peer.state() == "active" and peer.answer(Scene()).estimates
@@ -53,7 +53,7 @@ def test_with_autostart_it_comes_up_by_itself_once() -> None:
         assert peer.state() == "inactive"
 
 
-def test_where_autostart_fails_the_node_waits_for_a_hand(tmp_path: Path) -> None:
+def test_a_failed_autostart_leaves_the_node_unconfigured(tmp_path: Path) -> None:
     missing = tmp_path / "missing.safetensors"
     arguments = ["-p", f"checkpoint:={missing}", "-p", "threads:=1", "-p", "autostart:=true"]
     with graph(None, ["--ros-args", *arguments]) as (peer, _):
@@ -64,31 +64,31 @@ def test_where_autostart_fails_the_node_waits_for_a_hand(tmp_path: Path) -> None
         assert peer.state() == "active"
 
 
-def test_a_node_may_be_shut_down_before_it_is_configured() -> None:
+def test_an_unconfigured_node_can_be_shut_down() -> None:
     with graph(FAKE_NODE) as (peer, _):
         assert peer.transition(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
         assert peer.state() == "finalized"
         assert peer.diagnosis("lifecycle", "finalized").level == DiagnosticStatus.OK
 
 
-def test_a_frame_in_work_is_given_up_and_counted_as_deactivated() -> None:
+def test_a_frame_in_progress_is_dropped_on_deactivation() -> None:
     with graph(FAKE_NODE) as (peer, _):
         peer.activate()
         endless = Scene()
         endless.rgb.data[2] = 2
         peer.send(endless)
 
-        def fates(message: str) -> dict[str, str]:
+        def counts(message: str) -> dict[str, str]:
             return {v.key: v.value for v in peer.diagnosis("frames", message).values}
 
-        while fates("")["in work"] != "1":
+        while counts("")["in progress"] != "1":
             pass
         assert peer.transition(Transition.TRANSITION_DEACTIVATE)
-        told = fates("0 frames estimated, 1 left out")
-        assert (told["deactivated"], told["from before a time jump"]) == ("1", "0")
+        found = counts("0 frames estimated, 1 dropped")
+        assert (found["deactivated"], found["from before a time jump"]) == ("1", "0")
 
 
-def test_cleanup_forgets_the_switched_off_stream_and_the_names_of_labels() -> None:
+def test_cleanup_resets_enable_and_label_names() -> None:
     with graph(FAKE_NODE) as (peer, _):
         named = peer.node.create_publisher(LabelInfo, "/label_info", LATCHED)
         named.publish(LabelInfo(class_map=[VisionClass(class_id=1, class_name="mug")]))
@@ -99,7 +99,7 @@ def test_cleanup_forgets_the_switched_off_stream_and_the_names_of_labels() -> No
         assert peer.transition(Transition.TRANSITION_ACTIVATE)
         peer.wait(peer.is_heard)
         peer.send(Scene())
-        peer.diagnosis("frames", "0 frames estimated, 1 left out, most of them switched off")
+        peer.diagnosis("frames", "0 frames estimated, 1 dropped, mostly disabled by ~/enable")
         answer = peer.call(enable, SetBool.Request(data=True))
         assert answer.success and answer.message == "frames are estimated"
 
@@ -111,10 +111,10 @@ def test_cleanup_forgets_the_switched_off_stream_and_the_names_of_labels() -> No
         assert peer.call(enable, SetBool.Request(data=False)).success
         for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
             assert peer.transition(transition)
-        peer.diagnosis("stream", "switched off")
+        peer.diagnosis("stream", "disabled by ~/enable")
         assert peer.call(enable, SetBool.Request(data=True)).success
         peer.wait(peer.is_heard)
-        assert is_named()  # a pause forgets nothing
+        assert is_named()  # deactivation keeps the names
         assert peer.call(enable, SetBool.Request(data=False)).success
         for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
             assert peer.transition(transition)
@@ -123,7 +123,7 @@ def test_cleanup_forgets_the_switched_off_stream_and_the_names_of_labels() -> No
         assert [o.class_name for o in found] == ["", ""]
 
 
-def test_every_frame_is_counted_by_what_became_of_it() -> None:
+def test_every_frame_is_counted_as_estimated_or_dropped() -> None:
     with graph(FAKE_NODE) as (peer, _):
         peer.activate()
         scene = Scene()
@@ -135,12 +135,12 @@ def test_every_frame_is_counted_by_what_became_of_it() -> None:
         peer.send(unreadable)
         peer.diagnosis("input depth", "truncated")
         peer.send(uncalibrated)
-        peer.diagnosis("frames", "3 frames estimated, 1 left out, most of them refused: 1")
+        peer.diagnosis("frames", "3 frames estimated, 1 dropped, mostly refused: 1")
         peer.send(scene, step_ns=-50_000_000)
-        told = peer.diagnosis("frames", "3 frames estimated, 2 left out")
-        counts = {v.key: int(v.value) for v in told.values}
+        status = peer.diagnosis("frames", "3 frames estimated, 2 dropped")
+        counts = {v.key: int(v.value) for v in status.values}
         assert (counts["refused"], counts["older than the last"]) == (1, 1)
-        assert counts["estimated"] == 3 and counts["in work"] == 0
+        assert counts["estimated"] == 3 and counts["in progress"] == 0
         inputs = peer.diagnosis("synchronisation", "").values
-        waiting = {v.key: v.value for v in inputs if v.key.endswith("waiting")}
-        assert waiting == {"rgb waiting": "1", "depth waiting": "0", "segmentation waiting": "1"}
+        queued = {v.key: v.value for v in inputs if v.key.endswith("queued")}
+        assert queued == {"rgb queued": "1", "depth queued": "0", "segmentation queued": "1"}

@@ -1,4 +1,4 @@
-"""A camera that sends much rubbish, for a long time: the node lives, recovers, counts it all."""
+"""A camera with many faults, for a long time: the node survives, recovers and counts them all."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from node.peer import Peer, node_process
 from ros_graph import isolated_node, spin_until
 
 from crisp_ros import __version__
-from crisp_ros.node.health.monitor import LeftOut
+from crisp_ros.node.health.monitor import DropReason
 from crisp_ros.share import share_directory
 
 HERE = Path(__file__).parent
 FULL_S = float(os.environ.get("CRISP_SOAK_S", "600"))
-RECOVERY_S = 1.0  # beside one inference
+RECOVERY_S = 1.0  # in addition to one inference
 GROWTH_MB = 20.0
-QUEUES_MB = 60.0  # what waits for partners, which grows until the queues are full
+QUEUES_MB = 60.0  # of unmatched images, which grows until the queues are full
 UNREADABLE = (
     *("truncated", "empty", "corrupt_encoding", "corrupt_step", "too_much_data"),
     "negative_stamp",
 )
 ONE_ASTRAY = ("one_from_the_past", "one_from_the_future")
 OF_DEPTH = ("oversized", "nan_depth")
-LOOKED_AT = {LeftOut.REFUSED.value, LeftOut.FAILED.value}
-WITHOUT_PARTNERS = ("without partners", "forgotten", "waiting")
+PROCESSED = {DropReason.REFUSED.value, DropReason.FAILED.value}
+UNMATCHED = ("unmatched", "discarded", "queued")
 INPUTS = [f"input {name}" for name in (*TOPICS, "camera_info")]
 
 NODE_ARGUMENTS = [
-    *("--log-level", "crisp:=debug"),  # each frame and image that is left out, with its stamp
+    *("--log-level", "crisp:=debug"),  # each dropped frame and image, with its stamp
     *("-p", "diagnostic_updater.period:=0.5"),
 ]
 RELIABLE = [
@@ -57,7 +57,7 @@ def memory_mb(pid: int) -> float:
 
 
 class Watch:
-    """Listens to the node's answers and diagnostics, and looks at its memory once a second."""
+    """Records the node's estimates and diagnostics, and its memory once a second."""
 
     def __init__(self, peer: Peer, pid: int) -> None:
         self.answers: dict[int, float] = {}
@@ -83,21 +83,21 @@ class Watch:
         return int(self.status[status][key])
 
 
-def left_out(log: str) -> dict[tuple[str, int], list[str]]:
-    """Why what was left out was: by "frame" or the input, and the stamp in nanoseconds.
+def drops(log: str) -> dict[tuple[str, int], list[str]]:
+    """Reasons of all drops, by "frame" or the input, and the stamp in nanoseconds.
 
-    A frame that is handed on again, as its calibration came late, may be left out twice.
+    A frame that is delivered again, as its calibration came late, may be dropped twice.
     """
     causes: dict[tuple[str, int], list[str]] = defaultdict(list)
-    told = re.findall(r"(\w+) (\d+)\.(\d{9}) left out: ([^\n\x1b]+)", log)
-    for what, seconds, nanoseconds, cause in told:
+    entries = re.findall(r"(\w+) (\d+)\.(\d{9}) dropped: ([^\n\x1b]+)", log)
+    for what, seconds, nanoseconds, cause in entries:
         causes[what, int(seconds + nanoseconds)].append(cause)
     return causes
 
 
-def turns(frames: list[dict], log: str) -> Counter[str]:
-    """How many frames of each fault were looked at: found partners, and were not left out."""
-    gone = left_out(log)
+def processed(frames: list[dict], log: str) -> Counter[str]:
+    """Count the frames of each fault that were processed: matched, and not dropped."""
+    gone = drops(log)
     mixed = re.findall(r"frame (\d+)\.(\d{9}) with (\d+)\.(\d{9}) and", log)
     frame_of_depth = {int(s + ns): int(rgb_s + rgb_ns) for rgb_s, rgb_ns, s, ns in mixed}
     found: Counter[str] = Counter()
@@ -105,8 +105,8 @@ def turns(frames: list[dict], log: str) -> Counter[str]:
         name, stamp = "rgb", frame["stamp_ns"]
         if frame["fault"] in OF_DEPTH:
             name, stamp = "depth", frame_of_depth.get(stamp, stamp)
-        met = (name, frame["stamp_ns"]) not in gone
-        found[frame["fault"]] += met and set(gone.get(("frame", stamp), ())) <= LOOKED_AT
+        matched = (name, frame["stamp_ns"]) not in gone
+        found[frame["fault"]] += matched and set(gone.get(("frame", stamp), ())) <= PROCESSED
     return found
 
 
@@ -155,22 +155,22 @@ def test_faulty_input(seconds: float, tmp_path: Path, monkeypatch: pytest.Monkey
     sent_messages = sum((Counter(frame["messages"]) for frame in frames), Counter())
     images = {name: watch.status[f"input {name}"] for name in TOPICS}
     counts = {name: int(count) for name, count in watch.status["frames"].items()}
-    waiting = {
-        name: {key: watch.count("synchronisation", f"{name} {key}") for key in WITHOUT_PARTNERS}
+    unmatched = {
+        name: {key: watch.count("synchronisation", f"{name} {key}") for key in UNMATCHED}
         for name in TOPICS
     }
-    gone = left_out(node_log.read_text())
+    gone = drops(node_log.read_text())
     in_transit = sum(sent_messages[name] - int(images[name]["messages"]) for name in TOPICS)
     jumps = watch.count("synchronisation", "time jumps")
     refused = sum(int(values["refused"]) for values in images.values())
     disordered = sum(int(values["out of order"]) for values in images.values())
-    set_aside = sum(int(values["set aside"]) for values in images.values())
+    outliers = sum(int(values["outlier stamps"]) for values in images.values())
     recovery = recoveries(frames, watch.answers)
     inference_s = float(np.median(watch.inference_s))
     start, end = frames[0]["sent"], frames[-1]["sent"]
-    settled = [mb for t, mb in watch.memory if start + 0.2 * seconds < t < start + 0.4 * seconds]
+    early = [mb for t, mb in watch.memory if start + 0.2 * seconds < t < start + 0.4 * seconds]
     final = [mb for t, mb in watch.memory if end - 0.2 * seconds < t < end]
-    growth_mb = float(np.median(final) - np.median(settled))
+    growth_mb = float(np.median(final) - np.median(early))
     report = {
         "command": f"CRISP_SOAK_S={seconds:g} make soak",
         "version": __version__,
@@ -180,18 +180,18 @@ def test_faulty_input(seconds: float, tmp_path: Path, monkeypatch: pytest.Monkey
         "answered": len(watch.answers),
         "faults": dict(sorted(faults.items())),
         "refused": refused,
-        "odd": watch.count("input depth", "odd"),
+        "odd": watch.count("input depth", "unusual"),
         "refused_camera_info": watch.count("input camera_info", "refused"),
         "out_of_order": disordered,
-        "set_aside": set_aside,
+        "set_aside": outliers,
         "frames_by_fate": counts,
-        "images_without_partners": waiting,
+        "images_without_partners": unmatched,
         "lost_in_transport": in_transit,
         "time_jumps": jumps,
         "inference_median_s": round(inference_s, 4),
         "recovery_median_s": round(float(np.median(recovery)), 4),
         "recovery_max_s": round(max(recovery), 4),
-        "memory_settled_mb": round(float(np.median(settled)), 1),
+        "memory_settled_mb": round(float(np.median(early)), 1),
         "memory_end_mb": round(float(np.median(final)), 1),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
@@ -206,30 +206,29 @@ def test_faulty_input(seconds: float, tmp_path: Path, monkeypatch: pytest.Monkey
     last_good = [frame for frame in frames if frame["sent"] > end - QUIET_S / 2]
     assert any(frame["stamp_ns"] in watch.answers for frame in last_good)
     assert growth_mb < (GROWTH_MB if seconds > 100 else QUEUES_MB)
-    # Every frame and every image has one fate.
+    # Every frame and every image has one result.
     assert in_transit == 0
-    assert counts["in work"] == 0
+    assert counts["in progress"] == 0
     assert counts["estimated"] == len(watch.answers)
-    causes = [cause for (what, _), told in gone.items() if what == "frame" for cause in told]
-    assert Counter(causes) == {c.value: counts[c.value] for c in LeftOut if counts[c.value]}
+    causes = [cause for (what, _), all in gone.items() if what == "frame" for cause in all]
+    assert Counter(causes) == {c.value: counts[c.value] for c in DropReason if counts[c.value]}
     for name in TOPICS:
-        told = (
-            sum(len(g) for (what, _), g in gone.items() if what == name) + waiting[name]["waiting"]
-        )
-        assert told == int(images[name]["set aside"]) + sum(waiting[name].values())
-    # Every fault is counted; what is wrong with a whole frame is found where its turn comes.
-    looked_at = turns(frames, node_log.read_text())
+        logged = sum(len(g) for (what, _), g in gone.items() if what == name)
+        found = logged + unmatched[name]["queued"]
+        assert found == int(images[name]["outlier stamps"]) + sum(unmatched[name].values())
+    # Every fault is counted; faults of whole frames only where the frame is processed.
+    seen = processed(frames, node_log.read_text())
     unreadable = sum(faults[name] for name in UNREADABLE)
-    assert refused == unreadable + looked_at["oversized"]
-    assert report["odd"] == looked_at["nan_depth"]
-    assert counts["failed"] == looked_at["failing_estimator"]
-    assert counts["refused"] == looked_at["oversized"] + report["refused_camera_info"]
+    assert refused == unreadable + seen["oversized"]
+    assert report["odd"] == seen["nan_depth"]
+    assert counts["failed"] == seen["failing_estimator"]
+    assert counts["refused"] == seen["oversized"] + report["refused_camera_info"]
     # A calibration that comes later than its images is used for theirs and for the next ones.
-    late = counts["repeated with a new calibration"]
-    assert 0 <= report["refused_camera_info"] - looked_at["uncalibrated"] <= late
+    late = counts["redelivered with a new calibration"]
+    assert 0 <= report["refused_camera_info"] - seen["uncalibrated"] <= late
     astray = sum(faults[name] for name in ONE_ASTRAY)
     assert disordered <= 3 * faults["out_of_order"]
-    assert set_aside <= astray
+    assert outliers <= astray
     # Of frames from the past in a row, the first jumps; two single messages may seem to.
     before = ["", *(frame["fault"] for frame in frames)]
     back = sum(

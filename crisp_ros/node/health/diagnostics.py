@@ -1,4 +1,4 @@
-"""What /diagnostics says: inputs, their synchronisation and clock, estimates, times, the model."""
+"""Diagnostics of the node: inputs, synchronisation, clock, estimates, timing and model."""
 
 from __future__ import annotations
 
@@ -22,29 +22,34 @@ from crisp_ros.node.health.input_diagnosis import (
     input_summary,
     synchronisation_summary,
 )
-from crisp_ros.node.health.monitor import Fit, LeftOut, Monitor, WorkRecord
+from crisp_ros.node.health.monitor import DropReason, Fit, Monitor, WorkRecord
 from crisp_ros.node.parameters.node_parameters import Parameters, resolved_device
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 Report = Callable[[DiagnosticStatusWrapper], DiagnosticStatusWrapper]
 
-_LISTED = 50  # labels without estimate that are told one by one
-_FRAMES = 10  # with objects, from which on they tell something together
-_SHARED = 0.8  # of all objects that fail, from which on they share a cause
-_SIZE_TOLERANCE = 0.2  # the network is not always right about sizes itself
+_LISTED = 50  # labels without estimate that are listed
+_FRAMES = 10  # fewest frames with several objects, to search for common causes
+_SHARED = 0.8  # share of failing objects that suggests a common cause
+_SIZE_TOLERANCE = 0.2  # relative error of the sizes that the network estimates
 _STANDSTILL_S = 2.0
 
 
 class ModelStatus(NamedTuple):
-    """The model in use: values to show; or problem: why there is none."""
+    """The model in use.
+
+    Attributes:
+        values: to show, by name.
+        problem: why there is no model, or "".
+    """
 
     values: dict[str, str]
     problem: str
 
 
 class Diagnostics:
-    """Publishes the node's state once a second, in every state of its lifecycle."""
+    """Publisher of the node's state, once a second, in all lifecycle states."""
 
     def __init__(
         self,
@@ -54,14 +59,14 @@ class Diagnostics:
         state: Callable[[], str],
         enabled: Callable[[], bool],
     ) -> None:
-        """Starts to publish.
+        """Start to publish.
 
         Args:
-            node: whose clock, graph and name are used.
-            monitor: what is reported.
-            parameters: their values.
-            state: label of the lifecycle state.
-            enabled: whether frames are estimated as they come.
+            node: provides the clock, the graph and the name.
+            monitor: records to report.
+            parameters: returns the current values.
+            state: returns the label of the lifecycle state.
+            enabled: returns whether the stream of frames is estimated.
         """
         self._node = node
         self._monitor = monitor
@@ -69,7 +74,7 @@ class Diagnostics:
         self._state = state
         self._enabled = enabled
         self.model = ModelStatus({}, "")
-        self.cpu_threads = 0  # of the thread that estimates; 0 before there was one
+        self.cpu_threads = 0  # of the estimating thread; 0 before its start
         updater = Updater(node)
         updater.setHardwareID("none")
         for name in monitor.inputs:
@@ -78,7 +83,7 @@ class Diagnostics:
         updater.add("frames", self._frames)
         updater.add("stream", self._stream)
         updater.add("clock", self._clock)
-        # Of the two that show what is published, silence is a fault; the others say it, no more.
+        # Silence is a fault of the two statuses on what is published, information in the others.
         updater.add("estimates", self._of_frames(self._estimates))
         updater.add("tracks", self._of_frames(self._tracks))
         updater.add("depth scale and registration", self._of_frames(self._agreement, OK))
@@ -86,17 +91,17 @@ class Diagnostics:
         updater.add("device", self._device)
         updater.add("model", self._model)
         self._updater = updater
-        # The updater's timer follows the node's clock. Without /clock it stands still, and with it
-        # the diagnosis that says so.
-        self._ros_time = (0, 0.0)  # nanoseconds, and when it was first seen, monotonic seconds
+        # The updater's timer follows the node's clock. Without /clock it never fires, and the
+        # missing /clock would not be reported.
+        self._ros_time = (0, 0.0)  # nanoseconds, and monotonic time of its change, seconds
         node.create_timer(1.0, self._watch_time, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def add(self, name: str, report: Report) -> None:
-        """Publishes one status more."""
+        """Add a status."""
         self._updater.add(name, report)
 
     def update(self) -> None:
-        """Publishes now."""
+        """Publish now."""
         self._updater.update()
 
     def _watch_time(self) -> None:
@@ -112,7 +117,7 @@ class Diagnostics:
             now = time.monotonic()
             timeout_s = self._parameters().input_timeout
             level, text = input_summary(self._node, name, record, timeout_s, now)
-            if record.first_wanted is None:
+            if record.expected_since is None:
                 text = f"{text}: the node is {self._state()}"
             stat.summary(level, text)
             _add_all(
@@ -127,9 +132,9 @@ class Diagnostics:
                     "size": record.size,
                     "frame_id": record.frame_id,
                     "refused": record.faults,
-                    "odd": record.oddities,
+                    "unusual": record.warnings,
                     "out of order": record.out_of_order,
-                    "set aside": record.set_aside,
+                    "outlier stamps": record.outlier_stamps,
                     "lost in transport": record.lost,
                 },
             )
@@ -157,42 +162,45 @@ class Diagnostics:
                 },
             )
             for name, record in images.items():
-                stat.add(f"{name} without partners", str(record.lonely))
-                stat.add(f"{name} forgotten", str(record.forgotten))
-                stat.add(f"{name} waiting", str(record.waiting(work.sets)))
+                stat.add(f"{name} unmatched", str(record.unmatched))
+                stat.add(f"{name} discarded", str(record.discarded))
+                stat.add(f"{name} queued", str(record.queued(work.sets)))
         return stat
 
     def _frames(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         with self._monitor.lock:
             work = self._monitor.work
-            left_out = work.left_out
-            text = f"{work.frames} frames estimated, {left_out.total()} left out"
-            if left_out:
-                (cause, count), *_ = left_out.most_common(1)
-                text += f", most of them {cause.value}: {count}"
+            dropped = work.dropped
+            text = f"{work.frames} frames estimated, {dropped.total()} dropped"
+            if dropped:
+                (reason, count), *_ = dropped.most_common(1)
+                text += f", mostly {reason.value}: {count}"
             stat.summary(OK, text)
             counts = {"estimated": work.frames}
-            counts |= {cause.value: left_out[cause] for cause in LeftOut}
-            counts |= {"repeated with a new calibration": work.repeated, "in work": work.in_work}
+            counts |= {reason.value: dropped[reason] for reason in DropReason}
+            counts |= {
+                "redelivered with a new calibration": work.redelivered,
+                "in progress": work.in_progress,
+            }
         _add_all(stat, counts)
         return stat
 
     def _stream(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
-        told = [] if self._state() == "active" else [f"the node is {self._state()}"]
+        notes = [] if self._state() == "active" else [f"the node is {self._state()}"]
         if not self._enabled():
-            told.append("switched off by ~/enable; ~/estimate works")
-        stat.summary(OK, "; ".join(told) or "frames are estimated as they come")
+            notes.append("disabled by ~/enable; ~/estimate works")
+        stat.summary(OK, "; ".join(notes) or "frames are estimated as they arrive")
         return stat
 
     def _of_frames(self, report: Report, level: bytes | None = None) -> Report:
-        """A report on frames that, where there is no recent one, says so instead.
+        """Wrap a report on frames: without a recent frame it reports the silence instead.
 
         Args:
             report: on the latest frames.
-            level: of the silence, in place of its own.
+            level: overrides the level of the silence.
         """
 
-        def told(stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        def report_or_silence(stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
             with self._monitor.lock:
                 found = self._silence()
             if found is None:
@@ -200,7 +208,7 @@ class Diagnostics:
             stat.summary(found[0] if level is None else level, found[1])
             return stat
 
-        return told
+        return report_or_silence
 
     def _silence(self) -> Summary | None:
         if self._state() != "active":
@@ -226,8 +234,8 @@ class Diagnostics:
             if work.last_error:
                 stat.summary(ERROR, work.last_error)
             elif withheld or rejected:
-                told = (f"label {r.label}: {r.reason}" for r in rejected[:3])
-                reasons = [*withheld.values(), *told]
+                rejections = (f"label {r.label}: {r.reason}" for r in rejected[:3])
+                reasons = [*withheld.values(), *rejections]
                 stat.summary(
                     WARN,
                     f"{len(withheld)} of {len(objects)} without certificate, "
@@ -297,31 +305,31 @@ class Diagnostics:
 
 
 def silence(work: WorkRecord, enabled: bool, timeout_s: float, now: float) -> Summary | None:
-    """Why there is no recent frame to tell of: level and text; None where there is one.
+    """Explain why there is no recent frame; None if there is one.
 
-    The time that a frame in work takes is not held against the inputs.
+    The duration of a frame in progress does not count as silence of the inputs.
 
     Args:
-        work: what became of the frames.
-        enabled: whether they are estimated as they come.
-        timeout_s: after which silence is a fault.
+        work: record of the frames.
+        enabled: whether the stream of frames is estimated.
+        timeout_s: longest silence that is no fault.
         now: monotonic, seconds.
     """
-    begun = now if work.begun is None else work.begun
-    if begun - work.ended > timeout_s:
-        text = f"no frame for {now - work.ended:.0f} s"
+    started = now if work.started is None else work.started
+    if started - work.last_end > timeout_s:
+        text = f"no frame for {now - work.last_end:.0f} s"
         if not enabled:
-            return OK, f"{text}: switched off by ~/enable"
-        return ERROR, f"{text}: inputs, synchronisation and frames say why"
-    if now - begun > timeout_s:
-        return WARN, f"a frame is in work for {now - begun:.0f} s"
+            return OK, f"{text}: disabled by ~/enable"
+        return ERROR, f"{text}: see the statuses of inputs, synchronisation and frames"
+    if now - started > timeout_s:
+        return WARN, f"a frame has been in progress for {now - started:.0f} s"
     if work.estimate is None and not work.last_error:
         return OK, "no frame yet"
     return None
 
 
 def agreement(fits: list[tuple[Fit, ...]]) -> tuple[bytes, str, dict[str, str]]:
-    """Whether objects fail together, and so for a reason that they share: level, text, values.
+    """Search for a common cause where most objects fail: level, text and values.
 
     Args:
         fits: of the objects of the latest frames.
@@ -329,18 +337,18 @@ def agreement(fits: list[tuple[Fit, ...]]) -> tuple[bytes, str, dict[str, str]]:
     frames = [frame for frame in fits if len(frame) > 1]
     objects = [fit for frame in frames for fit in frame]
     if len(frames) < _FRAMES:
-        return OK, "too few frames with several objects to tell", {}
+        return OK, "too few frames with several objects to judge", {}
     failing = float(np.mean([fit.fails for fit in objects]))
     ratios = [fit.size_ratio for fit in objects if np.isfinite(fit.size_ratio)]
     low, ratio, high = np.percentile(ratios, (10, 50, 90)) if ratios else (np.nan,) * 3
     values = {"share of failing objects": f"{failing:.2f}", "size by depth": f"{ratio:.2f}"}
     if failing < _SHARED:
         return OK, f"{failing:.0%} of the objects miss the certificate's threshold", values
-    text = "all objects miss the certificate's threshold: depth scale or registration is off"
+    text = "all objects miss the certificate's threshold: depth scale or registration is wrong"
     if low > 1 + _SIZE_TOLERANCE or high < 1 - _SIZE_TOLERANCE:
         text = (
-            f"{text}; the depth makes objects {ratio:.2g} times as large as they look: "
-            "its scale is off"
+            f"{text}; objects are {ratio:.2g} times as large by depth as by their appearance: "
+            "the depth scale is wrong"
         )
     else:
         text = f"{text}, or the model does not know these objects"
@@ -348,14 +356,14 @@ def agreement(fits: list[tuple[Fit, ...]]) -> tuple[bytes, str, dict[str, str]]:
 
 
 def device_values(device: torch.device) -> dict[str, str]:
-    """What a device is, and the memory in use on it and by this process."""
+    """Describe a device, and the memory in use on it and by this process."""
     # Resident pages, the second number; Linux alone has this file.
     statm = Path("/proc/self/statm")
     values = {"device": str(device)}
     if statm.exists():
         resident = int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         values["process memory (MB)"] = f"{resident / 1e6:.0f}"
-    if device.type == "cuda" and torch.cuda.is_initialized():  # asking would initialise it
+    if device.type == "cuda" and torch.cuda.is_initialized():  # the query would initialise it
         free, total = torch.cuda.mem_get_info(device)
         values["device"] = f"{device} {torch.cuda.get_device_name(device)}"
         values["device memory of tensors (MB)"] = f"{torch.cuda.memory_allocated(device) / 1e6:.0f}"

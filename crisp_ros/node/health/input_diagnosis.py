@@ -1,4 +1,4 @@
-"""Why an input or a clock is not as it should be, as far as the graph and the messages tell."""
+"""Causes of faults of inputs and clocks, from the graph and the messages."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Summary = tuple[bytes, str]
 _CLOCK_TOPIC = "/clock"
 _EARLY_S = 0.1  # a stamp this far ahead of the clock
 _LATE_S = 1.0
-_OLD_S = 60.0  # no camera takes so long: the stamp is of another clock
-_SPARSE = 0.5  # share of the messages that should find partners
+_OLD_S = 60.0  # no camera is that slow: the stamp is from another clock
+_SPARSE = 0.5  # share of matched messages below which a warning is due
 _TRANSPORTS = {
     "raw": ("", "sensor_msgs/msg/Image"),
     "compressed": ("/compressed", "sensor_msgs/msg/CompressedImage"),
@@ -33,16 +33,16 @@ _TRANSPORT_PARAMETERS = {
 def input_summary(
     node: Node, name: str, record: InputRecord, timeout_s: float, now: float
 ) -> Summary:
-    """How an input fares.
+    """Summarise the state of an input.
 
     Args:
-        node: that listens.
+        node: the subscriber.
         name: of the input.
         record: of the input.
-        timeout_s: after which silence is a fault.
+        timeout_s: longest silence that is no fault.
         now: monotonic, seconds.
     """
-    if record.first_wanted is None:
+    if record.expected_since is None:
         return OK, "not subscribed"
     silent_s = record.silent_s(now)
     if silent_s > timeout_s or (record.incompatible_qos and not record.arrivals):
@@ -57,7 +57,7 @@ def input_summary(
 
 
 def _silence(node: Node, name: str, record: InputRecord) -> str:
-    """Why nothing comes."""
+    """Explain why no message arrives."""
     topic = record.topic
     types = [p.topic_type for p in node.get_publishers_info_by_topic(topic)]
     if record.incompatible_qos:
@@ -73,7 +73,7 @@ def _silence(node: Node, name: str, record: InputRecord) -> str:
 
 
 def _elsewhere(node: Node, name: str, record: InputRecord) -> str:
-    """Where the images may be instead: another transport of the same topic, the same type."""
+    """Find where the images may be instead: another transport, or another topic of this type."""
     parameter = _TRANSPORT_PARAMETERS.get(name)
     published = {
         topic: types
@@ -99,58 +99,61 @@ def synchronisation_summary(
     timeout_s: float,
     now: float,
 ) -> Summary:
-    """Whether images find their partners.
+    """Summarise whether the images of the inputs match.
 
     Args:
-        images: all inputs that have to come together.
-        set_times: monotonic times at which they did, seconds.
-        slop_s: largest difference of their stamps.
-        timeout_s: after which silence is a fault.
+        images: records of all inputs that are matched.
+        set_times: monotonic times of the matched sets, seconds.
+        slop_s: upper bound of the stamp differences within a set.
+        timeout_s: longest silence that is no fault.
         now: monotonic, seconds.
     """
     flowing = all(r.arrivals and r.silent_s(now) <= timeout_s for r in images.values())
     if not flowing:
-        return OK, "not all images come"
+        return OK, "not all inputs arrive"
     stamps = {name: record.stamp for name, record in images.items()}
     oldest, newest = min(stamps, key=stamps.get), max(stamps, key=stamps.get)
     apart = (
         f"the stamps of {oldest} and {newest} are {stamps[newest] - stamps[oldest]:.3f} s apart, "
         f"sync_slop is {slop_s:g} s"
     )
-    since = max(r.first_wanted for r in images.values())
+    since = max(r.expected_since for r in images.values())
     if now - max([since, *set_times[-1:]]) > timeout_s:
-        return ERROR, f"all images come, but none belong together: {apart}"
-    together = rate(set_times, now)
+        return ERROR, f"all inputs arrive, but none match: {apart}"
+    matched = rate(set_times, now)
     slowest = min(images, key=lambda name: images[name].rate(now))
     possible = images[slowest].rate(now)
-    if len(set_times) > 5 and together < _SPARSE * possible:
+    if len(set_times) > 5 and matched < _SPARSE * possible:
         return WARN, (
-            f"only {together:.1f} of {possible:.1f} {slowest} images a second find their "
-            f"partners: {apart}; sync_queue_size may be too small for the slowest input"
+            f"only {matched:.1f} of {possible:.1f} {slowest} images a second are matched: "
+            f"{apart}; sync_queue_size may be too small for the slowest input"
         )
-    return OK, f"{together:.1f} sets of images a second"
+    return OK, f"{matched:.1f} sets of images a second"
 
 
 def clock_summary(node: Node, delay_s: float | None) -> Summary:
-    """Whether the node's clock is that of the stamps.
+    """Summarise whether the node's clock agrees with the stamps.
 
     Args:
-        node: whose clock it is.
-        delay_s: from the colour images' stamps to their arrival; None if there is none.
+        node: provides the clock.
+        delay_s: from the stamps of colour images to their arrival; None without any.
     """
     clock = node.get_clock()
     simulated = clock.ros_time_is_active
     if simulated and clock.now().nanoseconds == 0:
         publishers = node.count_publishers(_CLOCK_TOPIC)
-        return ERROR, f"use_sim_time is set, but nothing comes on /clock ({publishers} publishers)"
+        return (
+            ERROR,
+            f"use_sim_time is set, but nothing arrives on /clock ({publishers} publishers)",
+        )
     if delay_s is None:
         return OK, "simulated time" if simulated else "system time"
     if abs(delay_s) > _OLD_S:
         side = "old" if delay_s > 0 else "ahead"
         cause = (
-            "use_sim_time is set, but the stamps are not of /clock: set it for their publisher"
+            "use_sim_time is set, but the stamps are not from /clock: set it for their publisher"
             if simulated
-            else "a recording or simulation is played: set use_sim_time"
+            else "a recording or simulation is running: set use_sim_time"
             if node.count_publishers(_CLOCK_TOPIC) > 0
             else "the publisher's clock is not this machine's, or it plays a recording"
         )

@@ -1,4 +1,4 @@
-"""What the node remembers of its inputs and its work, to report it."""
+"""Records of the inputs and of the processed frames, for diagnostics."""
 
 from __future__ import annotations
 
@@ -19,29 +19,39 @@ from crisp_ros.tracking.track import TrackedObject
 _WINDOW_S = 5.0  # over which rates are measured
 _FRAMES = 100  # over which medians are taken
 _DELAYS = 30  # of which the median is taken
-_FITS = 30  # frames that tell whether objects fail together
+_FITS = 30  # frames over which common causes of failing objects are searched
 
 
-class LeftOut(Enum):
-    """Why a frame, all of whose images came, was not estimated."""
+class DropReason(Enum):
+    """Why a complete frame was not estimated."""
 
-    LATE = "older than the last"
+    OUT_OF_ORDER = "older than the last"
     UNCALIBRATED = "without camera_info"
-    SWITCHED_OFF = "switched off"
-    DROPPED = "dropped for newer"
-    JUMPED = "from before a time jump"
+    DISABLED = "disabled by ~/enable"
+    SUPERSEDED = "superseded by a newer one"
+    TIME_JUMP = "from before a time jump"
     REFUSED = "refused"
     FAILED = "failed"
-    PLACELESS = "without the camera's place"
-    STOPPED = "deactivated"
+    NO_TRANSFORM = "without camera transform"
+    DEACTIVATED = "deactivated"
 
 
-# Causes for which a frame ends whose estimation may have begun.
-_ENDS_WORK = {LeftOut.JUMPED, LeftOut.STOPPED, LeftOut.FAILED, LeftOut.PLACELESS}
+# Reasons for which a frame is dropped whose estimation may have started.
+_ENDS_WORK = {
+    DropReason.TIME_JUMP,
+    DropReason.DEACTIVATED,
+    DropReason.FAILED,
+    DropReason.NO_TRANSFORM,
+}
 
 
-class Awaited(NamedTuple):
-    """The resolved topic on which an input is awaited, and the type of its messages."""
+class ExpectedInput(NamedTuple):
+    """An input that is subscribed to.
+
+    Attributes:
+        topic: resolved name.
+        type_name: of its messages, such as sensor_msgs/msg/Image.
+    """
 
     topic: str
     type_name: str
@@ -49,29 +59,30 @@ class Awaited(NamedTuple):
 
 @dataclass
 class InputRecord:
-    """One input.
+    """Record of one input.
 
     Attributes:
         topic: resolved name.
         type_name: of its messages, such as sensor_msgs/msg/Image.
         count: messages so far.
-        arrivals: monotonic times of the latest, seconds.
-        delays: of the latest, from their stamp to their arrival, seconds.
-        first_wanted: monotonic time since which messages are waited for, or None when they are not.
-        stamp: of the latest, seconds.
-        encoding, size: of the latest.
-        frame_id: of the latest.
-        incompatible_qos: policy because of which a publisher could not be joined, or "".
-        fault: why the latest could not be used, or "".
-        faults: how many could not, or made a frame unusable.
-        unreadable: how many of these could not be read at all.
-        warning: what is odd about the latest, or "".
-        oddities: how many were odd.
-        out_of_order: how many were a little older than one that came before.
-        set_aside: how many had a stamp so far off that they were set aside.
-        lost: how many the middleware lost.
-        lonely: how many were given up without having found partners.
-        forgotten: how many waited for partners when time jumped back or the node stopped.
+        arrivals: monotonic times of the latest messages, seconds.
+        delays: of the latest messages, from stamp to arrival, seconds.
+        expected_since: monotonic time of the subscription, None without one.
+        stamp: of the latest message, seconds.
+        encoding: of the latest message.
+        size: of the latest message.
+        frame_id: of the latest message.
+        incompatible_qos: QoS policy that rules out a publisher, or "".
+        fault: why the latest message could not be used, or "".
+        faults: number of messages that could not be used, or made a frame unusable.
+        unreadable: number of these that could not be read at all.
+        warning: what is unusual about the latest message, or "".
+        warnings: number of messages with a warning.
+        out_of_order: number of messages slightly older than an earlier one.
+        outlier_stamps: number of messages dropped because no other stamp agreed with theirs.
+        lost: number of messages that the middleware lost.
+        unmatched: number of messages dropped without a match.
+        discarded: number of queued messages dropped at a time jump or deactivation.
     """
 
     topic: str
@@ -79,7 +90,7 @@ class InputRecord:
     count: int = 0
     arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=500))
     delays: deque[float] = field(default_factory=lambda: deque(maxlen=_DELAYS))
-    first_wanted: float | None = None
+    expected_since: float | None = None
     stamp: float = 0.0
     encoding: str = ""
     size: str = ""
@@ -89,45 +100,49 @@ class InputRecord:
     faults: int = 0
     unreadable: int = 0
     warning: str = ""
-    oddities: int = 0
+    warnings: int = 0
     out_of_order: int = 0
-    set_aside: int = 0
+    outlier_stamps: int = 0
     lost: int = 0
-    lonely: int = 0
-    forgotten: int = 0
+    unmatched: int = 0
+    discarded: int = 0
 
-    def waiting(self, sets: int) -> int:
-        """How many wait for partners, of which so many sets were found."""
-        gone = self.unreadable + self.set_aside + self.lonely + self.forgotten
-        return self.count - gone - sets
+    def queued(self, sets: int) -> int:
+        """Count the messages that have no match so far, given the number of matched sets."""
+        dropped = self.unreadable + self.outlier_stamps + self.unmatched + self.discarded
+        return self.count - dropped - sets
 
     def rate(self, now: float) -> float:
-        """Messages a second over the last seconds."""
+        """Message rate over the last seconds, Hz."""
         return rate(self.arrivals, now)
 
     @property
     def delay(self) -> float:
-        """The median delay of the latest messages, seconds."""
+        """Median delay of the latest messages, seconds."""
         return statistics.median(self.delays) if self.delays else 0.0
 
     def silent_s(self, now: float) -> float:
-        """Seconds without a message since the latest, or since they are waited for."""
-        if self.first_wanted is None:
+        """Seconds since the latest message, or since the subscription."""
+        if self.expected_since is None:
             return 0.0
-        since = max(self.first_wanted, self.arrivals[-1] if self.arrivals else 0.0)
+        since = max(self.expected_since, self.arrivals[-1] if self.arrivals else 0.0)
         return now - since
 
 
 class StageTime(NamedTuple):
-    """Median and 95th percentile of a stage's time over the latest frames, milliseconds."""
+    """Duration of a stage over the latest frames, milliseconds."""
 
     median_ms: float
     p95_ms: float
 
 
 class Fit(NamedTuple):
-    """How an object's depth fits its estimate: beyond the certificate's threshold or not, and how
-    large the object is by its depth over how large the network takes it to be, NaN if unknown."""
+    """Agreement of an object's depth with its estimate.
+
+    Attributes:
+        fails: whether the residual exceeds the certificate's threshold.
+        size_ratio: size by depth over size by the network, NaN if unknown.
+    """
 
     fails: bool
     size_ratio: float
@@ -135,35 +150,35 @@ class Fit(NamedTuple):
 
 @dataclass
 class WorkRecord:
-    """What became of the frames.
+    """Record of the processed frames.
 
     Attributes:
-        sets: times that messages of all inputs came together.
-        set_times: monotonic times of the latest, seconds.
-        repeated: frames that were handed on again, as their calibration came later.
-        frames: estimated so far.
-        left_out: frames that were not, by the cause.
-        time_jumps: times that the stamps jumped back.
-        ended: monotonic time at which the latest frame was estimated or failed, or since which
-            frames are waited for, seconds.
-        begun: at which the estimation of the frame in work began, or None.
-        last_error: why the latest failed, "" if it did not.
-        estimate: the latest since frames are waited for, or None.
+        sets: number of matched sets of images.
+        set_times: monotonic times of the latest sets, seconds.
+        redelivered: number of frames delivered again, as their calibration arrived later.
+        frames: number of estimated frames.
+        dropped: number of frames that were not estimated, by reason.
+        time_jumps: number of backward jumps of the stamps.
+        last_end: monotonic time at which the latest frame was estimated or failed, or of the
+            subscription, seconds.
+        started: monotonic time at which the estimation of the current frame started, or None.
+        last_error: why the latest frame failed, "" if it did not.
+        estimate: the latest since the subscription, or None.
         ids: of its objects.
-        tracks: all that the tracker follows, seen in the latest frame or not.
+        tracks: all current tracks, seen in the latest frame or not.
         fits: of the objects of the latest frames.
         latencies: from the stamps of the latest frames to their publication, seconds.
-        stages: milliseconds a stage of the latest frames.
+        stages: durations by stage of the latest frames, milliseconds.
     """
 
     sets: int = 0
     set_times: deque[float] = field(default_factory=lambda: deque(maxlen=500))
-    repeated: int = 0
+    redelivered: int = 0
     frames: int = 0
-    left_out: Counter[LeftOut] = field(default_factory=Counter)
+    dropped: Counter[DropReason] = field(default_factory=Counter)
     time_jumps: int = 0
-    ended: float = 0.0
-    begun: float | None = None
+    last_end: float = 0.0
+    started: float | None = None
     last_error: str = ""
     estimate: FrameEstimate | None = None
     ids: tuple[str, ...] = ()
@@ -173,12 +188,12 @@ class WorkRecord:
     stages: dict[str, deque[float]] = field(default_factory=dict)
 
     @property
-    def in_work(self) -> int:
-        """Frames whose fate is open."""
-        return self.sets + self.repeated - self.frames - self.left_out.total()
+    def in_progress(self) -> int:
+        """Number of frames that are neither estimated nor dropped yet."""
+        return self.sets + self.redelivered - self.frames - self.dropped.total()
 
     def stage_times(self) -> dict[str, StageTime]:
-        """Of every stage, in order."""
+        """Durations by stage, in order."""
         return {
             name: StageTime(*np.percentile(values, (50, 95)).tolist())
             for name, values in self.stages.items()
@@ -186,18 +201,22 @@ class WorkRecord:
 
 
 class Monitor:
-    """All records; written by the executor's thread and by the worker's, so under one lock."""
+    """All records, under one lock: the executor's thread and the worker's write them."""
 
     def __init__(self, topics: dict[str, str]) -> None:
-        """`topics`: resolved topic of each input's name."""
+        """Create empty records.
+
+        Args:
+            topics: resolved topics by the name of the input.
+        """
         self.lock = threading.RLock()
         self.inputs = {name: InputRecord(topic) for name, topic in topics.items()}
         self.work = WorkRecord()
 
-    def received(
+    def record_message(
         self, name: str, stamp: float, delay: float, frame_id: str, encoding: str, size: str
     ) -> None:
-        """Notes a message of an input; see `InputRecord`."""
+        """Record a message of an input; see `InputRecord`."""
         with self.lock:
             record = self.inputs[name]
             record.count += 1
@@ -207,76 +226,76 @@ class Monitor:
             record.encoding, record.size = encoding, size
             record.incompatible_qos = ""
 
-    def lost(self, name: str, total: int) -> None:
-        """Notes how many messages of an input the middleware has lost."""
+    def record_lost(self, name: str, total: int) -> None:
+        """Record the number of messages of an input that the middleware has lost."""
         with self.lock:
             self.inputs[name].lost = total
 
-    def unreadable(self, name: str, reason: str) -> None:
-        """Notes that a message cannot be read."""
+    def record_unreadable(self, name: str, reason: str) -> None:
+        """Record an unreadable message."""
         with self.lock:
             self.inputs[name].unreadable += 1
-            self.refused(name, reason)
+            self.record_refused(name, reason)
 
-    def refused(self, name: str, reason: str) -> None:
-        """Notes that a message, or a frame because of it, cannot be used."""
+    def record_refused(self, name: str, reason: str) -> None:
+        """Record that a message, or a frame because of it, cannot be used."""
         with self.lock:
             self.inputs[name].fault = reason
             self.inputs[name].faults += 1
 
-    def set_aside(self, name: str) -> None:
-        """Notes a message whose stamp is far from those of all others."""
+    def record_outlier_stamp(self, name: str) -> None:
+        """Record a message whose stamp is far from all others."""
         with self.lock:
-            self.inputs[name].set_aside += 1
+            self.inputs[name].outlier_stamps += 1
 
-    def lonely(self, name: str) -> None:
-        """Notes a message that goes without having found partners."""
+    def record_unmatched(self, name: str) -> None:
+        """Record a message that is dropped without a match."""
         with self.lock:
-            self.inputs[name].lonely += 1
+            self.inputs[name].unmatched += 1
 
-    def forgotten(self, name: str) -> None:
-        """Notes a message that still waited for partners when all were forgotten."""
+    def record_discarded(self, name: str) -> None:
+        """Record a queued message that is dropped with its queue."""
         with self.lock:
-            self.inputs[name].forgotten += 1
+            self.inputs[name].discarded += 1
 
-    def put_together(self) -> None:
-        """Notes that messages of all inputs came together."""
+    def record_set(self) -> None:
+        """Record a matched set of images."""
         with self.lock:
             self.work.sets += 1
             self.work.set_times.append(time.monotonic())
 
-    def repeated(self) -> None:
-        """Notes that a frame is handed on once more."""
+    def record_redelivery(self) -> None:
+        """Record that a frame is delivered again."""
         with self.lock:
-            self.work.repeated += 1
+            self.work.redelivered += 1
 
-    def left_out(self, cause: LeftOut) -> None:
-        """Notes a frame that is not estimated."""
+    def record_drop(self, reason: DropReason) -> None:
+        """Record a frame that is not estimated."""
         with self.lock:
-            self.work.left_out[cause] += 1
-            if cause in _ENDS_WORK:
-                self.work.begun = None
+            self.work.dropped[reason] += 1
+            if reason in _ENDS_WORK:
+                self.work.started = None
 
-    def accepted(self, warnings: Mapping[str, str]) -> None:
-        """Notes that a frame can be used, and what is odd about it by the input's name."""
+    def record_accepted(self, warnings: Mapping[str, str]) -> None:
+        """Record a usable frame, with warnings by the name of the input."""
         with self.lock:
             for name, record in self.inputs.items():
                 record.fault = ""
                 record.warning = warnings.get(name, "")
-                record.oddities += bool(record.warning)
-            self.work.begun = time.monotonic()
+                record.warnings += bool(record.warning)
+            self.work.started = time.monotonic()
 
-    def estimated(
+    def record_estimate(
         self,
         estimate: FrameEstimate,
         ids: tuple[str, ...],
         stage_ms: dict[str, float],
         latency_s: float,
     ) -> None:
-        """Notes a frame's result; see `WorkRecord`."""
+        """Record the result of a frame; see `WorkRecord`."""
         with self.lock:
             work = self.work
-            work.ended, work.begun = time.monotonic(), None
+            work.last_end, work.started = time.monotonic(), None
             work.frames += 1
             work.estimate, work.ids = estimate, ids
             work.latencies.append(latency_s)
@@ -286,40 +305,40 @@ class Monitor:
             for name, milliseconds in stage_ms.items():
                 work.stages.setdefault(name, deque(maxlen=_FRAMES)).append(milliseconds)
 
-    def tracked(self, tracks: tuple[TrackedObject, ...]) -> None:
-        """Notes what the tracker follows."""
+    def record_tracks(self, tracks: tuple[TrackedObject, ...]) -> None:
+        """Record the current tracks."""
         with self.lock:
             self.work.tracks = tracks
 
-    def failed(self, reason: str) -> None:
-        """Notes why work failed within the node."""
+    def record_failure(self, reason: str) -> None:
+        """Record an error of the node itself."""
         with self.lock:
-            self.work.ended, self.work.begun = time.monotonic(), None
+            self.work.last_end, self.work.started = time.monotonic(), None
             self.work.last_error = reason
 
-    def await_inputs(self, awaited: Mapping[str, Awaited] | None) -> None:
-        """Starts to count silence against the inputs, by their names; or, with None, stops.
+    def expect_inputs(self, expected: Mapping[str, ExpectedInput] | None) -> None:
+        """Start to report silence of the inputs, by their names; with None, stop.
 
-        What the latest frames told is forgotten.
+        The records of the latest frames are cleared.
         """
         with self.lock:
-            now = time.monotonic() if awaited is not None else None
+            now = time.monotonic() if expected is not None else None
             for name, record in self.inputs.items():
-                if awaited is not None:
-                    record.topic, record.type_name = awaited[name]
-                record.first_wanted = now
+                if expected is not None:
+                    record.topic, record.type_name = expected[name]
+                record.expected_since = now
                 record.arrivals.clear()
                 record.delays.clear()
                 record.fault = record.warning = record.incompatible_qos = ""
             work = self.work
-            work.ended, work.begun = time.monotonic(), None
+            work.last_end, work.started = time.monotonic(), None
             work.estimate, work.ids, work.tracks, work.last_error = None, (), (), ""
-            for of_frames in (work.set_times, work.fits, work.latencies, work.stages):
-                of_frames.clear()
+            for records in (work.set_times, work.fits, work.latencies, work.stages):
+                records.clear()
 
 
 def rate(times: Iterable[float], now: float) -> float:
-    """Events a second over the last seconds."""
+    """Rate of events over the last seconds, Hz."""
     recent = [t for t in times if now - t <= _WINDOW_S]
     if len(recent) < 2:
         return 0.0

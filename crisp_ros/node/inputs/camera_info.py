@@ -1,4 +1,4 @@
-"""sensor_msgs/CameraInfo to the pinhole camera of the images that come with it."""
+"""Conversion of sensor_msgs/CameraInfo to the pinhole camera of its images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crisp_ros.observation.rectification import Rectification, rectification
 
 
 class CameraInfoError(ValueError):
-    """A calibration that cannot be used; the text says why and what to do."""
+    """Unusable calibration; the text gives the cause and the remedy."""
 
 
 class _Intrinsics(NamedTuple):
@@ -24,16 +24,16 @@ class _Intrinsics(NamedTuple):
 
 
 def camera(message: CameraInfo, rectified: bool) -> Camera:
-    """The camera of the images, with region of interest and binning applied.
+    """Get the camera of the images, with region of interest and binning applied.
 
     Args:
         message: the calibration, given for the full resolution.
-        rectified: the images are rectified, and P describes them; otherwise K does, once
-            `rectification_of` has been applied.
+        rectified: whether the images are rectified, so that P describes them; otherwise K does,
+            after `rectification_of` has been applied.
 
     Raises:
-        CameraInfoError: the camera is uncalibrated, or the second of a stereo pair; or a number
-            makes no sense.
+        CameraInfoError: the camera is uncalibrated or the second of a stereo pair, or a number is
+            invalid.
     """
     if not message.k[0] > 0:
         raise CameraInfoError(
@@ -61,10 +61,10 @@ def camera(message: CameraInfo, rectified: bool) -> Camera:
 
 
 def rectification_of(message: CameraInfo, rectified: bool) -> Rectification | None:
-    """What makes the images those of `camera`; None where they are already.
+    """Get the rectification from the raw images to those of `camera`, None if none is needed.
 
     Raises:
-        CameraInfoError: a distortion that is not known, or see `camera`.
+        CameraInfoError: unknown distortion model, or see `camera`.
     """
     if rectified or not any(message.d):
         return None
@@ -76,14 +76,14 @@ def rectification_of(message: CameraInfo, rectified: bool) -> Rectification | No
         raise CameraInfoError(f"camera_info: {error}") from error
 
 
-def calibration(message: CameraInfo) -> tuple[Any, ...]:
-    """All of a message but its header, to be compared."""
+def calibration_key(message: CameraInfo) -> tuple[Any, ...]:
+    """Get all of a message but its header, for comparisons."""
     numbers = (values.tobytes() for values in (message.d, message.k, message.r, message.p))
     window = (message.width, message.height, message.binning_x, message.binning_y, message.roi)
     return (message.distortion_model, *numbers, *window)
 
 
-# The maps take longer than all else of a frame's conversion, and a camera rarely changes.
+# The maps take longer than the rest of a frame's conversion, and a camera rarely changes.
 _rectification = lru_cache(maxsize=2)(rectification)
 
 
@@ -111,5 +111,5 @@ def _raw(message: CameraInfo) -> _Intrinsics:
 
 
 def _intrinsics(*values: np.float64) -> _Intrinsics:
-    """Python's own numbers: NumPy's would turn float32 images into float64."""
+    """Convert to Python's numbers: NumPy's would convert float32 images to float64."""
     return _Intrinsics(*map(float, values))

@@ -1,4 +1,4 @@
-"""The messages of one moment become a frame; what is wrong with them is laid at an input's door."""
+"""Conversion of the messages of one moment to a frame; errors name the input at fault."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from vision_msgs.msg import Detection2DArray
 
 from crisp_ros.data import image_messages
 from crisp_ros.data.image_messages import ImageError
-from crisp_ros.node.inputs import camera_info
-from crisp_ros.node.inputs import segmentation_messages as segmentation
+from crisp_ros.node.inputs import camera_info, segmentation_messages
+from crisp_ros.node.inputs.depth_image import depth_m
 from crisp_ros.node.inputs.segmentation_messages import Segmentation
-from crisp_ros.node.outputs import image_encoding as images
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.observation.frame import Frame, FrameError
 
 _PLAUSIBLE_DEPTH_M = (0.1, 10.0)
-_EVERY = 4  # of the depth pixels along each axis, the share looked at for its plausibility
+_DEPTH_STEP = 4  # every 4th pixel along each axis is enough to judge the depth
 
 
 class FrameMessages(NamedTuple):
-    """What belongs to one frame."""
+    """Messages of one frame."""
 
     rgb: Image | CompressedImage
     depth: Image | CompressedImage
@@ -33,46 +32,52 @@ class FrameMessages(NamedTuple):
 
 
 class InputError(ValueError):
-    """An input that cannot be used; `input` is its name in `FrameMessages`."""
+    """Unusable input; `input` is its name in `FrameMessages`."""
 
     def __init__(self, input: str, reason: str) -> None:
         super().__init__(reason)
         self.input = input
 
 
-class NamedFrame(NamedTuple):
-    """A frame; class names of its labels, as far as known; what is odd about it, by the input."""
+class ConvertedFrame(NamedTuple):
+    """A frame with what its messages say about it.
+
+    Attributes:
+        frame: rectified.
+        class_names: class names by label, as far as known.
+        warnings: what is unusual, by the name of the input.
+    """
 
     frame: Frame
     class_names: Mapping[int, str]
     warnings: Mapping[str, str]
 
 
-def frame(
+def convert_frame(
     messages: FrameMessages, parameters: Parameters, label_names: Mapping[int, str]
-) -> NamedFrame:
-    """The frame that messages describe, rectified.
+) -> ConvertedFrame:
+    """Convert the messages of one frame and rectify its images.
 
     Args:
         messages: colour, depth registered to it, segmentation and calibration.
-        parameters: say what they hold.
+        parameters: formats of the messages.
         label_names: class names by label or category.
 
     Raises:
-        InputError: an encoding, size or calibration that cannot be used.
+        InputError: unusable encoding, size or calibration.
     """
-    with _blaming("rgb"):
+    with _errors_of("rgb"):
         rgb = image_messages.colour(messages.rgb)
-    with _blaming("depth"):
-        depth = images.depth_m(messages.depth)
+    with _errors_of("depth"):
+        depth = depth_m(messages.depth)
         _require_size("depth is", depth.shape, rgb.shape)
-    with _blaming("camera_info"):
+    with _errors_of("camera_info"):
         camera = camera_info.camera(messages.camera_info, parameters.rectified)
         _require_size("camera_info describes", (camera.height, camera.width), rgb.shape)
         rectification = camera_info.rectification_of(messages.camera_info, parameters.rectified)
-    with _blaming("segmentation"):
+    with _errors_of("segmentation"):
         found = (
-            segmentation.from_detections(
+            segmentation_messages.from_detections(
                 messages.segmentation,
                 label_names,
                 parameters.detection_score,
@@ -80,8 +85,8 @@ def frame(
                 depth,
                 camera.fx,
             )
-            if parameters.segmentation_format == segmentation.DETECTIONS
-            else segmentation.from_image(
+            if parameters.segmentation_format == segmentation_messages.DETECTIONS
+            else segmentation_messages.from_image(
                 messages.segmentation, parameters.segmentation_format, label_names
             )
         )
@@ -94,13 +99,13 @@ def frame(
             rectification.values(labels),
         )
     result = Frame(rgb, depth, labels, camera)
-    return NamedFrame(result, found.class_names, _warnings(messages, result, found))
+    return ConvertedFrame(result, found.class_names, _warnings(messages, result, found))
 
 
 def _warnings(messages: FrameMessages, frame: Frame, found: Segmentation) -> dict[str, str]:
-    """What is odd about a frame that can be used, by the input's name."""
+    """Describe what is unusual about a usable frame, by the name of the input."""
     warnings = {}
-    depth = frame.depth[::_EVERY, ::_EVERY]
+    depth = frame.depth[::_DEPTH_STEP, ::_DEPTH_STEP]
     depth = depth[depth > 0]
     if len(depth) == 0 and not frame.depth.any():
         warnings["depth"] = "no valid depth: every pixel is 0, NaN or infinite"
@@ -139,7 +144,7 @@ def _warnings(messages: FrameMessages, frame: Frame, found: Segmentation) -> dic
 
 
 @contextmanager
-def _blaming(input: str) -> Iterator[None]:
+def _errors_of(input: str) -> Iterator[None]:
     try:
         yield
     except (ImageError, camera_info.CameraInfoError, FrameError) as error:

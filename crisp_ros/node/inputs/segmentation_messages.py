@@ -1,4 +1,4 @@
-"""Segmentation messages of every kind become a label image and the labels' class names."""
+"""Conversion of segmentation messages to a label image and the class names of its labels."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ FORMATS = (LABELS, CATEGORY_INSTANCE, INSTANCE_CATEGORY, DETECTIONS)
 _BITS = 16  # of each half of a packed label
 _HALF = (1 << _BITS) - 1
 _LARGEST_LABEL = 2**31 - 1
-_LARGEST_NUMBER = 1e6  # of a box; what is larger is no pixel and no angle
-_LONGEST_TEXT = 255  # of an id or a class
+_LARGEST_NUMBER = 1e6  # of a box; larger values are neither pixels nor angles
+_LONGEST_TEXT = 255  # characters of an id or a class
 
 
 class Segmentation(NamedTuple):
-    """What is where in an image.
+    """Label image of a frame.
 
-    labels: (H, W) int32, 0 for the background. class_names: of labels, as far as known. warning:
-    what is odd about it, or "".
+    Attributes:
+        labels: (H, W) int32, 0 for the background.
+        class_names: class names by label, as far as known.
+        warning: what is unusual about it, or "".
     """
 
     labels: NDArray[np.int32]
@@ -43,18 +45,18 @@ class Segmentation(NamedTuple):
 def from_image(
     message: Image | CompressedImage, format: str, names: Mapping[int, str]
 ) -> Segmentation:
-    """The objects of a label image.
+    """Convert a label image.
 
     Args:
         message: the image.
-        format: LABELS: each value is an object, and its class is named by the value.
+        format: LABELS: each value is an object, and `names` has its class by the value.
             CATEGORY_INSTANCE, 32SC1: (category << 16) | instance; INSTANCE_CATEGORY, 32SC1:
-            (instance << 16) | category. There the whole value is the object, its class is named by
-            the category, and instance 0 is background.
+            (instance << 16) | category. There the whole value is the object, `names` has its class
+            by the category, and instance 0 is background.
         names: class names.
 
     Raises:
-        ImageError: an image that cannot be read, or negative labels.
+        ImageError: unreadable image, or negative labels.
     """
     labels = image_messages.labels(message)
     if format != LABELS and labels.dtype != np.int32:
@@ -87,22 +89,22 @@ def from_detections(
     depth: NDArray[np.float32],
     focal: float,
 ) -> Segmentation:
-    """The objects in a detector's boxes, which the depth image separates from the background.
+    """Convert a detector's boxes; depth separates the object in each from its background.
 
-    A detection's label comes from its id where it has one, so that it stays the same; else it is
-    its number. The class is named by the hypothesis of the best score: by its class_id, or where
-    that is a number that has a name, by that.
+    The label of a detection is derived from its id if it has one, so that it stays the same over
+    time; otherwise it is its number. The class name is the class_id of the hypothesis with the best
+    score, or the name in `names` if that is a number with a name.
 
     Args:
         message: the boxes, in pixels of the depth image.
-        names: class names of numbers.
-        min_score: detections below are left out.
-        max_boxes: of more detections those of the best scores are taken.
+        names: class names by number.
+        min_score: lower bound of the scores; other detections are ignored.
+        max_boxes: upper bound of the detections; those with the best scores are used.
         depth: (H, W) metres.
         focal: length, px.
 
     Raises:
-        ImageError: a score, a text or a box that makes no sense.
+        ImageError: invalid score, text or box.
     """
     for number, detection in enumerate(message.detections, start=1):
         _check_hypotheses(detection, number)
@@ -110,7 +112,7 @@ def from_detections(
     warnings = []
     if len(detections) > max_boxes:
         warnings.append(
-            f"{len(detections)} boxes, of which the {max_boxes} of the best scores are taken "
+            f"{len(detections)} boxes, of which the {max_boxes} with the best scores are used "
             "(max_objects)"
         )
         detections = _best_scored(detections, max_boxes)
@@ -150,12 +152,12 @@ def _best(detection: Detection2D) -> tuple[float, str]:
 
 
 def _score(detection: Detection2D) -> float:
-    """Of the best hypothesis; a box without any is taken."""
+    """Score of the best hypothesis; infinite without hypotheses, so that the box is used."""
     return _best(detection)[0]
 
 
 def _best_scored(detections: Sequence[Detection2D], count: int) -> list[Detection2D]:
-    """So many detections, in their order."""
+    """Select the detections with the best scores, in their order."""
     by_score = sorted(range(len(detections)), key=lambda i: _score(detections[i]), reverse=True)
     return [detections[i] for i in sorted(by_score[:count])]
 
@@ -166,7 +168,7 @@ def _class_name(detection: Detection2D, names: Mapping[int, str]) -> str:
 
 
 def _labels(ids: Sequence[str]) -> list[int]:
-    """Distinct labels > 0: that of an id is always the same, as far as they do not collide."""
+    """Assign distinct labels > 0; an id always gets the same one, unless two ids collide."""
     labels: list[int] = []
     for number, id in enumerate(ids, start=1):
         label = number
@@ -187,7 +189,7 @@ def _box(detection: Detection2D, label: int) -> Box:
     if not all(abs(x) <= _LARGEST_NUMBER for x in numbers) or min(box.size_x, box.size_y) <= 0:
         raise ImageError(
             f"detection {detection.id or label} has a box at {centre.x:g}, {centre.y:g} of "
-            f"{box.size_x:g} x {box.size_y:g} pixels, turned by {box.center.theta:g}: "
+            f"{box.size_x:g} x {box.size_y:g} pixels, rotated by {box.center.theta:g} rad: "
             f"expected a positive size, and no number beyond {_LARGEST_NUMBER:g}"
         )
     return Box(label, *numbers)

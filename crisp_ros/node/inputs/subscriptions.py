@@ -1,4 +1,4 @@
-"""Subscriptions to the node's inputs; messages of one moment are put together."""
+"""Subscriptions to the inputs of the node; matching images are delivered as one frame."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from crisp_ros.data import image_messages
-from crisp_ros.node.health.monitor import Awaited, LeftOut, Monitor
-from crisp_ros.node.inputs import segmentation_messages as segmentation
-from crisp_ros.node.inputs.camera_info import calibration
+from crisp_ros.node.health.monitor import DropReason, ExpectedInput, Monitor
+from crisp_ros.node.inputs.camera_info import calibration_key
 from crisp_ros.node.inputs.frame_conversion import FrameMessages
-from crisp_ros.node.inputs.synchronizer import Partners, stamp_ns, stamp_text
+from crisp_ros.node.inputs.segmentation_messages import DETECTIONS
+from crisp_ros.node.inputs.synchronizer import ImageSynchronizer, stamp_ns, stamp_text
 from crisp_ros.node.parameters.node_parameters import Parameters
 
 IMAGE_TOPICS = {
@@ -39,67 +39,76 @@ LABEL_INFO_TOPIC = "label_info"
 TOPICS = {**IMAGE_TOPICS, "camera_info": CAMERA_INFO_TOPIC}
 
 _KINDS = {"rgb": "colour", "depth": "depth", "segmentation": "segmentation"}
-_CALIBRATIONS = 100  # that are kept, as many as images may wait for a slow segmentation
-_JUMP_S = 1.0  # a stamp older than the newest by more is a new run of a recording, not a late image
-_LEAP_S = 10.0  # a stamp ahead of the newest by more may be wrong, or there was a long pause
+_CALIBRATIONS = 100  # kept, as many as images may be queued for a slow segmentation
+_JUMP_S = 1.0  # a stamp older than the newest by more is a restarted recording, not a late image
+_LEAP_S = 10.0  # a stamp ahead of the newest by more is wrong, or follows a long pause
 
 
-class Received(NamedTuple):
-    """One frame's messages, and the run of time (counted by backward jumps) that they belong to."""
+class ReceivedFrame(NamedTuple):
+    """The messages of one frame.
+
+    Attributes:
+        messages: of all inputs.
+        epoch: number of backward jumps of time, and of subscriptions, before it.
+    """
 
     messages: FrameMessages
-    run: int
+    epoch: int
 
 
-class Inputs:
-    """The node's subscriptions; calls `on_frame` with what belongs together.
+class InputSubscriptions:
+    """Subscriptions of the node; calls `on_frame` with the messages of each frame.
 
-    Images wait for partners with a stamp less than `sync_slop` away. The calibration is that with
-    the colour image's stamp, or else the latest that came. An image whose stamp is far from those
-    before it counts once another one agrees with it; one alone is set aside. When stamps jump back,
-    all that waits is forgotten and `on_jump` is called.
+    Images are matched whose stamps are less than `sync_slop` apart. The calibration is the one with
+    the stamp of the colour image, otherwise the latest. An image whose stamp is far from the
+    earlier ones is used once another image confirms that time; a single one is an outlier and
+    dropped. When stamps jump back, all queues are emptied and `on_jump` is called.
+
+    Attributes:
+        label_names: class names by label or category, from label_info.
+        epoch: counts backward jumps of time and changes of the subscriptions.
     """
 
     def __init__(
         self,
         node: Node,
         monitor: Monitor,
-        on_frame: Callable[[Received], None],
+        on_frame: Callable[[ReceivedFrame], None],
         on_jump: Callable[[], None],
     ) -> None:
-        """Does not subscribe yet."""
+        """Prepare the queues; `subscribe` subscribes."""
         self._node = node
         self._monitor = monitor
         self._on_frame = on_frame
         self._on_jump = on_jump
         self._subscriptions: list[Subscription] = []
-        self._partners = self._new_partners(Parameters())
+        self._synchronizer = self._new_synchronizer(Parameters())
         self._newest: dict[str, int] = {}
-        self._doubtful: dict[str, Any] = {}  # the latest of an input whose stamp may be wrong
+        self._unconfirmed: dict[str, Any] = {}  # an input's latest message with a suspect stamp
         self._last_frame = -1
-        self._calibrations: dict[int, CameraInfo] = {}  # by stamp, in the order of their arrival
+        self._calibrations: dict[int, CameraInfo] = {}  # by stamp, in order of arrival
         self._used: CameraInfo | None = None  # for the last frame
-        self._together: tuple[Any, Any, Any] | None = None
+        self._last_set: tuple[Any, Any, Any] | None = None
         self.label_names: dict[int, str] = {}
-        self.run = 0
+        self.epoch = 0
 
     def subscribe(self, parameters: Parameters) -> None:
-        """Begins to listen.
+        """Subscribe to all inputs.
 
         Raises:
-            rclpy.qos_overriding_options.InvalidQosOverridesError, RuntimeError: a QoS override
-                makes no sense.
+            rclpy.qos_overriding_options.InvalidQosOverridesError, RuntimeError: invalid QoS
+                override.
         """
-        self._begin_run()
-        self._partners = self._new_partners(parameters)
+        self._begin_epoch()
+        self._synchronizer = self._new_synchronizer(parameters)
         topics = self._topics(parameters)
-        self._monitor.await_inputs(
-            {name: Awaited(topic, type_name(kind)) for name, (kind, topic) in topics.items()}
+        self._monitor.expect_inputs(
+            {name: ExpectedInput(topic, type_name(kind)) for name, (kind, topic) in topics.items()}
         )
         # The calibration first: the executor serves what is ready in the order of subscription.
-        self._listen("camera_info", *topics.pop("camera_info"), self._camera_info_received)
+        self._subscribe_to("camera_info", *topics.pop("camera_info"), self._camera_info_received)
         for name, (message_type, topic) in topics.items():
-            self._listen(name, message_type, topic, partial(self._received, name))
+            self._subscribe_to(name, message_type, topic, partial(self._image_received, name))
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._subscriptions.append(
             self._node.create_subscription(
@@ -112,22 +121,25 @@ class Inputs:
         )
 
     def unsubscribe(self) -> None:
-        """Stops listening; frames that are still under way belong to a past run."""
+        """Unsubscribe; frames that are still being processed belong to an earlier epoch."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
-        self._monitor.await_inputs(None)
-        self._begin_run()
+        self._monitor.expect_inputs(None)
+        self._begin_epoch()
         self._calibrations.clear()
         self._used = None
 
     @property
-    def is_listening(self) -> bool:
-        """Whether it is subscribed."""
+    def is_subscribed(self) -> bool:
+        """Whether there are subscriptions."""
         return bool(self._subscriptions)
 
     def _topics(self, parameters: Parameters) -> dict[str, tuple[type, str]]:
-        """Type and resolved topic of each input; image_transport adds to names after remapping."""
+        """Message type and resolved topic of each input.
+
+        image_transport's suffix follows the remapped name.
+        """
         transports = {
             "rgb": parameters.image_transport,
             "depth": parameters.depth_image_transport,
@@ -143,19 +155,19 @@ class Inputs:
                 topics[name] = (Image, topic)
             else:
                 topics[name] = (CompressedImage, f"{topic}/{transport}")
-        if parameters.segmentation_format == segmentation.DETECTIONS:
+        if parameters.segmentation_format == DETECTIONS:
             topic = self._node.resolve_topic_name(DETECTIONS_TOPIC)
             topics["segmentation"] = (Detection2DArray, topic)
         return topics
 
-    def _listen(
+    def _subscribe_to(
         self, name: str, message_type: type, topic: str, callback: Callable[[Any], None]
     ) -> None:
-        # A profile of its own: overrides are written into it.
+        # A new profile each time: overrides are written into it.
         sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
         events = SubscriptionEventCallbacks(
-            incompatible_qos=lambda event: self._incompatible(name, event.last_policy_kind),
-            message_lost=lambda event: self._monitor.lost(name, event.total_count),
+            incompatible_qos=lambda event: self._qos_incompatible(name, event.last_policy_kind),
+            message_lost=lambda event: self._monitor.record_lost(name, event.total_count),
         )
         self._subscriptions.append(
             self._node.create_subscription(
@@ -168,111 +180,114 @@ class Inputs:
             )
         )
 
-    def _incompatible(self, name: str, kind: QoSPolicyKind) -> None:
+    def _qos_incompatible(self, name: str, kind: QoSPolicyKind) -> None:
         policy = qos_policy_name_from_kind(kind)
         with self._monitor.lock:
             record = self._monitor.inputs[name]
             record.incompatible_qos = policy
         self._node.get_logger().warning(
-            f"a publisher of {record.topic} offers an incompatible {policy}: nothing comes from it"
+            f"a publisher of {record.topic} offers an incompatible {policy}: "
+            "its messages are not received"
         )
 
-    def _received(self, name: str, message: Any) -> None:
-        stamp = self._note(name, message)
+    def _image_received(self, name: str, message: Any) -> None:
+        stamp = self._record(name, message)
         if stamp is None:
             return
         try:
             if not isinstance(message, Detection2DArray):
                 image_messages.check(message, _KINDS[name])
         except image_messages.ImageError as error:
-            # Here already: it must not take the place of a good one.
+            # Before it is queued: there it could displace a valid one.
             self._refuse(name, str(error))
             return
         newest = self._newest.get(name, stamp)
         leap = stamp - max(self._newest.values(), default=stamp)
         if newest - stamp > _JUMP_S * 1e9 or leap > _LEAP_S * 1e9:
-            self._doubtful_received(name, message)
+            self._suspect_received(name, message)
             return
         with self._monitor.lock:
             self._monitor.inputs[name].out_of_order += stamp < newest
-        self._set_aside(name)
-        self._take(name, message)
+        self._drop_unconfirmed(name)
+        self._accept(name, message)
 
     def _refuse(self, name: str, reason: str) -> None:
-        self._monitor.unreadable(name, reason)
+        self._monitor.record_unreadable(name, reason)
         self._node.get_logger().warning(f"{name}: {reason}", throttle_duration_sec=5.0)
 
-    def _take(self, name: str, message: Any) -> None:
+    def _accept(self, name: str, message: Any) -> None:
         stamp = stamp_ns(message)
         self._newest[name] = max(stamp, self._newest.get(name, stamp))
-        self._partners.add(name, message)
+        self._synchronizer.add(name, message)
 
-    def _doubtful_received(self, name: str, message: Any) -> None:
-        """Time has jumped, or one stamp is wrong: another message of that time tells."""
+    def _suspect_received(self, name: str, message: Any) -> None:
+        """Hold a message until another message confirms that time has jumped."""
         stamp = stamp_ns(message)
-        agreeing = {
-            other: doubtful
-            for other, doubtful in self._doubtful.items()
-            if abs(stamp_ns(doubtful) - stamp) <= _LEAP_S * 1e9
+        confirmed = {
+            other: held
+            for other, held in self._unconfirmed.items()
+            if abs(stamp_ns(held) - stamp) <= _LEAP_S * 1e9
         }
-        if not agreeing:
-            self._set_aside(name)
-            self._doubtful[name] = message
+        if not confirmed:
+            self._drop_unconfirmed(name)
+            self._unconfirmed[name] = message
             return
-        for other in agreeing:
-            del self._doubtful[other]
+        for other in confirmed:
+            del self._unconfirmed[other]
         back_ns = self._newest.get(name, stamp) - stamp
         if back_ns > 0:
             with self._monitor.lock:
                 self._monitor.work.time_jumps += 1
             self._node.get_logger().warning(
-                f"time jumped back by {back_ns / 1e9:.1f} s: starting afresh"
+                f"time jumped back by {back_ns / 1e9:.1f} s: tracking restarts"
             )
-            self._begin_run()
+            self._begin_epoch()
             self._on_jump()
-        for other, doubtful in agreeing.items():
-            self._take(other, doubtful)
-        self._take(name, message)
+        for other, held in confirmed.items():
+            self._accept(other, held)
+        self._accept(name, message)
 
-    def _set_aside(self, name: str) -> None:
-        """Gives up an input's message whose stamp nothing agreed with, if there is one."""
-        if (message := self._doubtful.pop(name, None)) is not None:
-            self._monitor.set_aside(name)
-            self._tell_left(name, stamp_ns(message), "set aside")
+    def _drop_unconfirmed(self, name: str) -> None:
+        """Drop the held message of an input, if there is one, as an outlier."""
+        if (message := self._unconfirmed.pop(name, None)) is not None:
+            self._monitor.record_outlier_stamp(name)
+            self._log_drop(name, stamp_ns(message), "outlier stamp")
 
-    def _lonely(self, name: str, stamp: int) -> None:
-        self._monitor.lonely(name)
-        self._tell_left(name, stamp, "without partners")
+    def _unmatched(self, name: str, stamp: int) -> None:
+        self._monitor.record_unmatched(name)
+        self._log_drop(name, stamp, "unmatched")
 
-    def _tell_left(self, name: str, stamp: int, cause: str) -> None:
-        self._node.get_logger().debug(f"{name} {stamp_text(stamp)} left out: {cause}")
+    def _log_drop(self, name: str, stamp: int, reason: str) -> None:
+        self._node.get_logger().debug(f"{name} {stamp_text(stamp)} dropped: {reason}")
 
     def _camera_info_received(self, message: CameraInfo) -> None:
-        stamp = self._note("camera_info", message)
+        stamp = self._record("camera_info", message)
         if stamp is None:
             return
         self._calibrations.pop(stamp, None)
         self._calibrations[stamp] = message
         while len(self._calibrations) > _CALIBRATIONS:
             del self._calibrations[next(iter(self._calibrations))]
-        if self._together is None:
+        if self._last_set is None:
             return
-        # A new calibration may come a bit later than its images: they are handed on once more.
+        # A new calibration may arrive shortly after its images: they are delivered again.
         first, other = self._used is None, self._calibration()
-        if first or (stamp <= self._last_frame and calibration(other) != calibration(self._used)):
-            self._monitor.repeated()
-            self._hand_on()
+        if first or (
+            stamp <= self._last_frame and calibration_key(other) != calibration_key(self._used)
+        ):
+            self._monitor.record_redelivery()
+            self._deliver()
 
     def _calibration(self) -> CameraInfo:
-        """Of the last frame."""
+        """Calibration of the last frame."""
         latest = next(reversed(self._calibrations.values()))
         return self._calibrations.get(self._last_frame, latest)
 
     def _label_info_received(self, message: LabelInfo) -> None:
         self.label_names = {entry.class_id: entry.class_name for entry in message.class_map}
 
-    def _note(self, name: str, message: Any) -> int | None:
-        """Records a message; its stamp in nanoseconds, or None where that makes no sense."""
+    def _record(self, name: str, message: Any) -> int | None:
+        """Record a message; return its stamp in nanoseconds, None if that is invalid."""
         if isinstance(message, CameraInfo):
             encoding, size = message.distortion_model, f"{message.width} x {message.height}"
         elif isinstance(message, Detection2DArray):
@@ -282,59 +297,59 @@ class Inputs:
         stamp = stamp_ns(message)
         delay = (self._node.get_clock().now().nanoseconds - stamp) / 1e9
         frame_id = message.header.frame_id
-        self._monitor.received(name, stamp / 1e9, delay, frame_id, encoding, size)
+        self._monitor.record_message(name, stamp / 1e9, delay, frame_id, encoding, size)
         if stamp < 0:
             self._refuse(name, f"its stamp is negative: {stamp / 1e9:.3f} s")
             return None
         return stamp
 
-    def _begin_run(self) -> None:
-        """Forgets all images."""
-        self.run += 1
-        for name, stamp in self._partners.forget():
-            self._monitor.forgotten(name)
-            self._tell_left(name, stamp, "forgotten")
-        for name in tuple(self._doubtful):
-            self._set_aside(name)
+    def _begin_epoch(self) -> None:
+        """Drop all queued images."""
+        self.epoch += 1
+        for name, stamp in self._synchronizer.clear():
+            self._monitor.record_discarded(name)
+            self._log_drop(name, stamp, "discarded")
+        for name in tuple(self._unconfirmed):
+            self._drop_unconfirmed(name)
         self._newest.clear()
         self._last_frame = -1
-        self._together = None
+        self._last_set = None
 
-    def _new_partners(self, parameters: Parameters) -> Partners:
-        return Partners(
+    def _new_synchronizer(self, parameters: Parameters) -> ImageSynchronizer:
+        return ImageSynchronizer(
             tuple(IMAGE_TOPICS),
             parameters.sync_slop,
             parameters.sync_queue_size,
-            self._put_together,
-            self._lonely,
+            self._set_matched,
+            self._unmatched,
         )
 
-    def _put_together(self, rgb: Any, depth: Any, segmentation: Any) -> None:
+    def _set_matched(self, rgb: Any, depth: Any, segmentation: Any) -> None:
         stamp, *others = map(stamp_ns, (rgb, depth, segmentation))
         if others != [stamp, stamp]:
-            told = " and ".join(map(stamp_text, others))
-            self._node.get_logger().debug(f"frame {stamp_text(stamp)} with {told}")
-        self._monitor.put_together()
+            other_stamps = " and ".join(map(stamp_text, others))
+            self._node.get_logger().debug(f"frame {stamp_text(stamp)} with {other_stamps}")
+        self._monitor.record_set()
         if stamp < self._last_frame:
-            self.leave_out(stamp, LeftOut.LATE)
+            self.drop_frame(stamp, DropReason.OUT_OF_ORDER)
             return
         self._last_frame = stamp
-        self._together = (rgb, depth, segmentation)
+        self._last_set = (rgb, depth, segmentation)
         if not self._calibrations:
-            self.leave_out(stamp, LeftOut.UNCALIBRATED)
+            self.drop_frame(stamp, DropReason.UNCALIBRATED)
         else:
-            self._hand_on()
+            self._deliver()
 
-    def _hand_on(self) -> None:
+    def _deliver(self) -> None:
         self._used = self._calibration()
-        self._on_frame(Received(FrameMessages(*self._together, self._used), self.run))
+        self._on_frame(ReceivedFrame(FrameMessages(*self._last_set, self._used), self.epoch))
 
-    def leave_out(self, stamp: int, cause: LeftOut) -> None:
-        """Notes a frame, by its colour image's stamp in nanoseconds, that is not estimated."""
-        self._monitor.left_out(cause)
-        self._tell_left("frame", stamp, cause.value)
+    def drop_frame(self, stamp: int, reason: DropReason) -> None:
+        """Record a frame that is not estimated, by the stamp of its colour image, nanoseconds."""
+        self._monitor.record_drop(reason)
+        self._log_drop("frame", stamp, reason.value)
 
 
 def type_name(message_type: type) -> str:
-    """As the graph names it, such as sensor_msgs/msg/Image."""
+    """Format a message type as the graph names it, such as sensor_msgs/msg/Image."""
     return f"{message_type.__module__.split('.')[0]}/msg/{message_type.__name__}"

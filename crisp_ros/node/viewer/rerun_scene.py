@@ -11,7 +11,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from crisp_ros.data import image_messages
 from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray, ObjectMesh
-from crisp_ros.node.outputs.image_encoding import depth_m
+from crisp_ros.node.inputs.depth_image import depth_m
 from crisp_ros.node.outputs.message_conversion import colour
 
 _CAMERA = "camera"

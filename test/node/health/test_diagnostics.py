@@ -1,4 +1,4 @@
-"""Causes that diagnostics name, of graphs and clocks in which something is wrong."""
+"""Causes that diagnostics name for faulty graphs and clocks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ from crisp_ros.node.health.input_diagnosis import (
     input_summary,
     synchronisation_summary,
 )
-from crisp_ros.node.health.monitor import Awaited, Fit, InputRecord, LeftOut, Monitor, WorkRecord
+from crisp_ros.node.health.monitor import (
+    DropReason,
+    ExpectedInput,
+    Fit,
+    InputRecord,
+    Monitor,
+    WorkRecord,
+)
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.observation.observe import Rejected
 from crisp_ros.pipeline import FrameEstimate
@@ -40,7 +47,7 @@ def node() -> Iterator[Node]:
 
 
 def silent() -> InputRecord:
-    return InputRecord(TOPIC, "sensor_msgs/msg/Image", first_wanted=NOW - 10)
+    return InputRecord(TOPIC, "sensor_msgs/msg/Image", expected_since=NOW - 10)
 
 
 def cause(node: Node, record: InputRecord) -> str:
@@ -49,7 +56,7 @@ def cause(node: Node, record: InputRecord) -> str:
     return text
 
 
-def test_a_topic_without_publisher_is_named_with_where_its_type_comes(node: Node) -> None:
+def test_a_topic_without_publisher_is_named(node: Node) -> None:
     assert "no publisher on /rgb/image_rect_color: wrong name, remapping" in cause(node, silent())
     node.create_publisher(Image, "/camera/color/image_raw", 1)
     found = cause(node, silent())
@@ -68,7 +75,7 @@ def test_images_of_another_transport_are_found(node: Node) -> None:
         assert f"but on {TOPIC}: set image_transport to raw" in cause(other, record)
 
 
-def test_a_wrong_type_and_a_silent_publisher_are_told_apart(node: Node) -> None:
+def test_a_wrong_type_and_a_silent_publisher_are_named(node: Node) -> None:
     publisher = node.create_publisher(String, TOPIC, 1)
     found = cause(node, silent())
     assert f"publishers on {TOPIC} send std_msgs/msg/String, not sensor_msgs/msg/Image" in found
@@ -78,7 +85,7 @@ def test_a_wrong_type_and_a_silent_publisher_are_told_apart(node: Node) -> None:
 
 
 def test_an_incompatible_policy_is_named_at_once(node: Node) -> None:
-    record = InputRecord(TOPIC, first_wanted=NOW - 0.1, incompatible_qos="DURABILITY")
+    record = InputRecord(TOPIC, expected_since=NOW - 0.1, incompatible_qos="DURABILITY")
     level, text = input_summary(node, "rgb", record, 2.0, NOW)
     assert level == ERROR and "incompatible DURABILITY (see qos_overrides" in text
 
@@ -86,7 +93,7 @@ def test_an_incompatible_policy_is_named_at_once(node: Node) -> None:
 def images(offset: float = 0.0, rate: float = 30.0) -> dict[str, InputRecord]:
     records = {}
     for name in ("rgb", "depth", "segmentation"):
-        record = InputRecord(f"/{name}", first_wanted=NOW - 20, stamp=50.0)
+        record = InputRecord(f"/{name}", expected_since=NOW - 20, stamp=50.0)
         record.arrivals.extend(np.arange(NOW - 4, NOW, 1 / rate).tolist())
         records[name] = record
     records["depth"].stamp += offset
@@ -96,24 +103,24 @@ def images(offset: float = 0.0, rate: float = 30.0) -> dict[str, InputRecord]:
 def test_stamps_that_are_apart_are_named() -> None:
     level, text = synchronisation_summary(images(0.4), [], 0.05, 2.0, NOW)
     assert level == ERROR
-    assert "none belong together: the stamps of rgb and depth are 0.400 s apart" in text
+    assert "none match: the stamps of rgb and depth are 0.400 s apart" in text
 
 
-def test_images_of_which_only_some_find_partners_are_told() -> None:
+def test_a_low_share_of_matched_images_is_a_warning() -> None:
     rare = np.arange(NOW - 4, NOW, 1 / 3).tolist()
     level, text = synchronisation_summary(images(), rare, 0.05, 2.0, NOW)
-    assert level == WARN and "only 3.0 of 30.0" in text and "sync_queue_size" in text
+    assert level == WARN and "only 3.0 of 30.0 rgb" in text and "sync_queue_size" in text
     often = np.arange(NOW - 4, NOW, 1 / 30).tolist()
     assert synchronisation_summary(images(), often, 0.05, 2.0, NOW)[0] == OK
 
 
-def test_while_an_input_is_missing_the_others_are_not_blamed() -> None:
+def test_stamps_are_not_compared_while_an_input_is_missing() -> None:
     records = images(0.4)
     records["depth"].arrivals.clear()
     assert synchronisation_summary(records, [], 0.05, 2.0, NOW)[0] == OK
 
 
-def test_clocks_that_differ_are_told(node: Node) -> None:
+def test_clocks_that_differ_are_named(node: Node) -> None:
     assert clock_summary(node, None) == (OK, "system time")
     assert clock_summary(node, 0.05)[0] == OK
     assert "2.5 s after their stamp" in clock_summary(node, 2.5)[1]
@@ -124,7 +131,7 @@ def test_clocks_that_differ_are_told(node: Node) -> None:
     assert "set use_sim_time" in clock_summary(node, 5e8)[1]
 
 
-def test_without_clock_messages_diagnostics_still_say_so() -> None:
+def test_diagnostics_report_a_missing_clock() -> None:
     override = Parameter("use_sim_time", value=True)
     with isolated_node() as listener:
         node = Node("crisp", context=listener.context, parameter_overrides=[override])
@@ -136,7 +143,7 @@ def test_without_clock_messages_diagnostics_still_say_so() -> None:
             found.extend(s.message for s in message.status if s.name == "crisp: clock")
 
         node.create_subscription(DiagnosticArray, "/diagnostics", heard, 10)
-        assert spin_until(node, lambda: any("nothing comes on /clock" in text for text in found))
+        assert spin_until(node, lambda: any("nothing arrives on /clock" in text for text in found))
         publisher = node.create_publisher(Clock, "/clock", 1)
         assert spin_until(node, lambda: publisher.get_subscription_count() > 0)
         publisher.publish(Clock(clock=Time(seconds=1000.0).to_msg()))
@@ -146,16 +153,18 @@ def test_without_clock_messages_diagnostics_still_say_so() -> None:
         node.destroy_node()
 
 
-def estimated(monitor: Monitor, rejected: int = 0) -> None:
-    monitor.accepted({})
+def record_frame(monitor: Monitor, rejected: int = 0) -> None:
+    monitor.record_accepted({})
     others = tuple(Rejected(label, "mask of 5 px") for label in range(1, rejected + 1))
     found = estimate(1, np.eye(4))
-    monitor.estimated(FrameEstimate((found,), others, {}, "1"), ("mug_1",), {"network": 5.0}, 0.1)
-    monitor.tracked((tracked("mug_1", found),))
+    monitor.record_estimate(
+        FrameEstimate((found,), others, {}, "1"), ("mug_1",), {"network": 5.0}, 0.1
+    )
+    monitor.record_tracks((tracked("mug_1", found),))
 
 
 class Reported:
-    """What diagnostics say of a monitor, in a lifecycle state that a test chooses."""
+    """Diagnostics of a monitor in a chosen lifecycle state."""
 
     def __init__(self, node: Node) -> None:
         self.monitor = Monitor({name: f"/{name}" for name in (*images(), "camera_info")})
@@ -170,9 +179,9 @@ class Reported:
     def _heard(self, message: DiagnosticArray) -> None:
         self._statuses.update({s.name.split(": ")[1]: s for s in message.status})
 
-    def await_inputs(self) -> None:
-        topics = {name: Awaited(f"/{name}", "") for name in self.monitor.inputs}
-        self.monitor.await_inputs(topics)
+    def expect_inputs(self) -> None:
+        topics = {name: ExpectedInput(f"/{name}", "") for name in self.monitor.inputs}
+        self.monitor.expect_inputs(topics)
 
     def of_frames(self) -> list[DiagnosticStatus]:
         self._diagnostics.update()
@@ -182,78 +191,78 @@ class Reported:
         return [self._statuses[name] for name in names]
 
 
-def test_a_node_that_is_not_active_tells_of_no_frame(node: Node) -> None:
+def test_an_inactive_node_reports_no_frame(node: Node) -> None:
     reported = Reported(node)
     for state in ("unconfigured", "inactive", "finalized"):
         reported.state = state
-        estimated(reported.monitor)  # one that was in work when the node stopped
+        record_frame(reported.monitor)  # one that was in progress when the node stopped
         assert {s.message for s in reported.of_frames()} == {f"the node is {state}"}
     reported.state, reported.enabled = "inactive", False
-    assert "the node is inactive; switched off" in reported.of_frames()[-1].message
+    assert "the node is inactive; disabled by ~/enable" in reported.of_frames()[-1].message
     reported.state, reported.enabled = "active", True
-    reported.await_inputs()
+    reported.expect_inputs()
     assert {s.message for s in reported.of_frames()[:4]} == {"no frame yet"}
-    estimated(reported.monitor)
-    told = [s.message for s in reported.of_frames()]
-    assert told[:2] == ["1 objects, all certified", "1 tracks, 1 seen, 1 certified now"]
-    assert "from stamp to publication" in told[3] and "as they come" in told[4]
+    record_frame(reported.monitor)
+    found = [s.message for s in reported.of_frames()]
+    assert found[:2] == ["1 objects, all certified", "1 tracks, 1 seen, 1 certified now"]
+    assert "from stamp to publication" in found[3] and "as they arrive" in found[4]
 
 
-def test_after_the_latest_frame_there_is_silence(node: Node) -> None:
+def test_silence_after_the_latest_frame_is_reported(node: Node) -> None:
     reported = Reported(node)
     reported.state = "active"
-    reported.await_inputs()
-    estimated(reported.monitor)
-    reported.monitor.work.ended -= 8.0
-    told = reported.of_frames()
-    assert all(s.message.startswith("no frame for 8 s: inputs, ") for s in told[:4])
-    assert [s.level for s in told[:4]] == [ERROR, ERROR, OK, OK]
+    reported.expect_inputs()
+    record_frame(reported.monitor)
+    reported.monitor.work.last_end -= 8.0
+    found = reported.of_frames()
+    assert all(s.message.startswith("no frame for 8 s: see the ") for s in found[:4])
+    assert [s.level for s in found[:4]] == [ERROR, ERROR, OK, OK]
     reported.enabled = False
-    told = reported.of_frames()
-    assert {s.message for s in told[:4]} == {"no frame for 8 s: switched off by ~/enable"}
-    assert {s.level for s in told} == {OK}
+    found = reported.of_frames()
+    assert {s.message for s in found[:4]} == {"no frame for 8 s: disabled by ~/enable"}
+    assert {s.level for s in found} == {OK}
 
 
-def test_silence_is_counted_up_to_the_beginning_of_the_frame_in_work() -> None:
-    slow = WorkRecord(ended=NOW - 5.0, begun=NOW - 4.5)
-    assert silence(slow, True, 2.0, NOW) == (WARN, "a frame is in work for 4 s")
-    late = WorkRecord(ended=NOW - 5.0, begun=NOW - 0.5)
+def test_silence_ends_with_the_start_of_a_frame() -> None:
+    slow = WorkRecord(last_end=NOW - 5.0, started=NOW - 4.5)
+    assert silence(slow, True, 2.0, NOW) == (WARN, "a frame has been in progress for 4 s")
+    late = WorkRecord(last_end=NOW - 5.0, started=NOW - 0.5)
     assert silence(late, True, 2.0, NOW)[0] == ERROR
-    quick = WorkRecord(ended=NOW - 1.0, begun=NOW - 0.5, last_error="frame failed")
+    quick = WorkRecord(last_end=NOW - 1.0, started=NOW - 0.5, last_error="frame failed")
     assert silence(quick, True, 2.0, NOW) is None
 
 
-def test_a_frame_that_fails_is_a_sign_of_life_and_one_without_place_is_not(node: Node) -> None:
+def test_a_failed_frame_ends_silence_a_dropped_one_does_not(node: Node) -> None:
     reported = Reported(node)
     reported.state = "active"
-    reported.await_inputs()
+    reported.expect_inputs()
     work = reported.monitor.work
-    work.ended -= 8.0
-    reported.monitor.accepted({})
-    reported.monitor.left_out(LeftOut.PLACELESS)
-    assert work.begun is None and silence(work, True, 2.0, time.monotonic())[0] == ERROR
-    reported.monitor.accepted({})
-    reported.monitor.left_out(LeftOut.DROPPED)  # another, meanwhile
-    assert work.begun is not None
-    reported.monitor.failed("frame failed: no memory")
+    work.last_end -= 8.0
+    reported.monitor.record_accepted({})
+    reported.monitor.record_drop(DropReason.NO_TRANSFORM)
+    assert work.started is None and silence(work, True, 2.0, time.monotonic())[0] == ERROR
+    reported.monitor.record_accepted({})
+    reported.monitor.record_drop(DropReason.SUPERSEDED)  # another, meanwhile
+    assert work.started is not None
+    reported.monitor.record_failure("frame failed: no memory")
     assert reported.of_frames()[0].message == "frame failed: no memory"
 
 
-def test_of_many_labels_without_estimate_some_are_listed_and_all_are_counted(node: Node) -> None:
+def test_many_rejected_labels_are_counted_and_some_listed(node: Node) -> None:
     reported = Reported(node)
     reported.state = "active"
-    reported.await_inputs()
-    estimated(reported.monitor, rejected=1000)
-    told = reported.of_frames()[0]
-    assert told.level == WARN and "1000 labels without estimate" in told.message
-    assert len(told.values) == 50 and len(told.message) < 300
+    reported.expect_inputs()
+    record_frame(reported.monitor, rejected=1000)
+    found = reported.of_frames()[0]
+    assert found.level == WARN and "1000 labels without estimate" in found.message
+    assert len(found.values) == 50 and len(found.message) < 300
 
 
 def test_rates_and_delays_are_those_of_the_latest_messages() -> None:
     monitor = Monitor({"rgb": TOPIC})
-    monitor.await_inputs({"rgb": Awaited(TOPIC, "sensor_msgs/msg/Image")})
+    monitor.expect_inputs({"rgb": ExpectedInput(TOPIC, "sensor_msgs/msg/Image")})
     for delay in (5.0, *[0.02] * 40):
-        monitor.received("rgb", 1.0, delay, "camera", "rgb8", "640 x 480")
+        monitor.record_message("rgb", 1.0, delay, "camera", "rgb8", "640 x 480")
     record = monitor.inputs["rgb"]
     assert record.delay == 0.02 and record.count == 41
     assert record.rate(time.monotonic() + 60) == 0.0
@@ -263,15 +272,15 @@ def frames(fails: bool, ratio: float, objects: int = 3) -> list[tuple[Fit, ...]]
     return [(Fit(fails, ratio),) * objects] * 20
 
 
-def test_a_fault_that_all_objects_share_is_the_depths() -> None:
+def test_a_fault_of_all_objects_is_attributed_to_depth() -> None:
     assert agreement(frames(False, 1.0))[0] == OK
     assert agreement(frames(True, 1.0, objects=1))[0] == OK  # one object has no others
     assert agreement(frames(True, 1.0)[:5])[0] == OK
     mixed = [(Fit(True, 1.0), Fit(False, 1.0))] * 20
     assert agreement(mixed)[0] == OK
     level, text, values = agreement(frames(True, 1.0))
-    assert level == WARN and "registration is off, or the model does not know" in text
+    assert level == WARN and "registration is wrong, or the model does not know" in text
     level, text, values = agreement(frames(True, 5.0))
-    assert "the depth makes objects 5 times as large as they look: its scale is off" in text
+    assert "objects are 5 times as large by depth as by their appearance" in text
     assert values["size by depth"] == "5.00"
-    assert "registration is off, or" in agreement(frames(True, float("nan")))[1]
+    assert "registration is wrong, or" in agreement(frames(True, float("nan")))[1]

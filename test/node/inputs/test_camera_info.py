@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 from sensor_msgs.msg import CameraInfo
 
-from crisp_ros.node.inputs.camera_info import CameraInfoError, calibration, camera, rectification_of
+from crisp_ros.node.inputs.camera_info import (
+    CameraInfoError,
+    calibration_key,
+    camera,
+    rectification_of,
+)
 
 
 def info(**changes: object) -> CameraInfo:
@@ -35,7 +40,7 @@ def test_without_p_an_undistorted_camera_uses_k() -> None:
 
 
 @pytest.mark.parametrize("rectified", [True, False])
-def test_numbers_are_pythons_own_so_that_images_stay_float32(rectified: bool) -> None:
+def test_intrinsics_are_python_floats(rectified: bool) -> None:
     found = camera(info(d=[0.0] * 5), rectified)
     assert {type(v) for v in (found.fx, found.fy, found.cx, found.cy)} == {float}
 
@@ -61,7 +66,7 @@ def test_region_of_interest_and_binning_move_the_pixel() -> None:
         ({"k": [float("nan")] * 9}, True, "uncalibrated"),
     ],
 )
-def test_unusable_calibrations_say_why(changes: dict, rectified: bool, reason: str) -> None:
+def test_unusable_calibrations_are_refused(changes: dict, rectified: bool, reason: str) -> None:
     if "p" in changes:
         changes = {**changes, "p": [float(v) for v in changes["p"]]}
     with pytest.raises(CameraInfoError, match=reason):
@@ -92,11 +97,11 @@ def test_unknown_distortions_are_refused(changes: dict, reason: str) -> None:
         rectification_of(info(**changes), rectified=False)
 
 
-def test_calibrations_compare_by_all_but_their_header() -> None:
+def test_calibration_keys_ignore_the_header() -> None:
     first, later = info(), info()
     later.header.stamp.sec = 5
-    assert calibration(first) == calibration(later)
+    assert calibration_key(first) == calibration_key(later)
     for change in ({"width": 320}, {"k": [1.0] * 9}, {"binning_x": 2}, {"d": [0.2, 0.0]}):
-        assert calibration(info(**change)) != calibration(first)
+        assert calibration_key(info(**change)) != calibration_key(first)
     later.roi.x_offset = 4
-    assert calibration(later) != calibration(first)
+    assert calibration_key(later) != calibration_key(first)

@@ -1,4 +1,4 @@
-"""What is odd about messages that can be used, and whose fault it is where they cannot."""
+"""Warnings about usable messages, and the input at fault for unusable ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from crisp_ros.node.inputs.frame_conversion import FrameMessages, InputError, frame
+from crisp_ros.node.inputs.frame_conversion import FrameMessages, InputError, convert_frame
 from crisp_ros.node.parameters.node_parameters import Parameters
 
 
@@ -22,11 +22,11 @@ def messages(**frame_ids: str) -> FrameMessages:
 
 
 def warnings(received: FrameMessages) -> dict[str, str]:
-    return dict(frame(received, Parameters(), {1: "mug"}).warnings)
+    return dict(convert_frame(received, Parameters(), {1: "mug"}).warnings)
 
 
-def test_good_messages_are_a_frame_with_names_and_without_warnings() -> None:
-    found = frame(messages(), Parameters(), {1: "mug"})
+def test_valid_messages_give_a_frame_without_warnings() -> None:
+    found = convert_frame(messages(), Parameters(), {1: "mug"})
     assert found.warnings == {} and found.class_names == {1: "mug"}
     assert found.frame.labels.max() == 2 and found.frame.camera.fx == 150.0
 
@@ -38,25 +38,25 @@ def test_an_input_in_another_frame_than_colour_is_named(name: str) -> None:
     assert f"{name} is in frame 'infra', colour in 'camera'" in found[name]
 
 
-def test_segmenters_often_leave_the_frame_out() -> None:
+def test_a_missing_frame_id_of_labels_is_no_warning() -> None:
     assert warnings(messages(segmentation="", camera_info="")) == {}
 
 
-def test_a_header_without_frame_or_stamp_is_told() -> None:
+def test_a_header_without_frame_or_stamp_is_a_warning() -> None:
     assert "no frame_id" in warnings(messages(rgb="", depth=""))["rgb"]
     unstamped = messages()
     unstamped.rgb.header.stamp.sec = 0
     assert "the header has no stamp" in warnings(unstamped)["rgb"]
 
 
-def test_the_input_that_does_not_fit_is_blamed() -> None:
+def test_the_input_of_another_size_is_named() -> None:
     other_size = messages()._replace(camera_info=CameraInfo(width=320, height=240, k=[1.0] * 9))
     with pytest.raises(InputError, match="camera_info describes 320 x 240 pixels") as error:
-        frame(other_size, Parameters(rectified=False), {})
+        convert_frame(other_size, Parameters(rectified=False), {})
     assert error.value.input == "camera_info"
 
 
 def test_without_boxes_there_is_no_object() -> None:
     received = messages()._replace(segmentation=Detection2DArray(header=Header(frame_id="camera")))
-    found = frame(received, Parameters(segmentation_format="detections"), {})
+    found = convert_frame(received, Parameters(segmentation_format="detections"), {})
     assert found.warnings == {"segmentation": "no object: no box holds one"}

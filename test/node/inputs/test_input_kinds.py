@@ -166,7 +166,7 @@ def test_compressed_images_give_the_same_poses(peer: Peer) -> None:
     camera.close()
 
 
-def test_a_wrong_quality_of_service_is_named_with_its_policy(peer: Peer) -> None:
+def test_an_incompatible_qos_policy_is_named(peer: Peer) -> None:
     switch(peer, segmentation_image_transport="compressed")
     topic = f"{SEGMENTATION}/compressed"
     best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -176,7 +176,7 @@ def test_a_wrong_quality_of_service_is_named_with_its_policy(peer: Peer) -> None
     peer.node.destroy_publisher(publisher)
 
 
-def test_stamps_within_the_slop_belong_together(peer: Peer) -> None:
+def test_stamps_within_the_slop_are_matched(peer: Peer) -> None:
     switch(peer)
     camera, scene = Camera(peer, RAW_TYPES), Scene()
     header = camera.send(raw(scene), late_s={DEPTH: 0.03, SEGMENTATION: -0.015})
@@ -184,7 +184,7 @@ def test_stamps_within_the_slop_belong_together(peer: Peer) -> None:
     camera.close()
 
 
-def test_a_calibration_that_changes_while_running_moves_the_objects(peer: Peer) -> None:
+def test_a_changed_calibration_moves_the_objects(peer: Peer) -> None:
     switch(peer)
     camera, scene = Camera(peer, RAW_TYPES), Scene()
     expect(places(peer, camera.send(raw(scene))), scene, atol=1e-5)
@@ -237,7 +237,7 @@ def test_twelve_objects_at_once(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("format", ["category_instance", "instance_category"])
-def test_packed_labels_are_objects_named_by_their_category(peer: Peer, format: str) -> None:
+def test_packed_labels_are_named_by_their_category(peer: Peer, format: str) -> None:
     switch(peer, segmentation_format=format)
     camera, scene = Camera(peer, RAW_TYPES), Scene()
     labels = pixels(scene.labels, np.int32)
@@ -251,7 +251,7 @@ def test_packed_labels_are_objects_named_by_their_category(peer: Peer, format: s
     camera.close()
 
 
-def test_names_of_labels_come_by_topic_and_the_parameter_wins(peer: Peer) -> None:
+def test_label_names_by_topic_and_parameter(peer: Peer) -> None:
     switch(peer)
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     publisher = peer.node.create_publisher(LabelInfo, "/label_info", latched)
@@ -299,7 +299,7 @@ def test_boxes_of_a_detector(peer: Peer) -> None:
     camera.close()
 
 
-def test_raw_images_of_a_distorted_lens_give_the_same_poses(peer: Peer) -> None:
+def test_raw_distorted_images_give_the_same_poses(peer: Peer) -> None:
     switch(peer, rectified=False)
     camera, scene = Camera(peer, RAW_TYPES), Scene()
     K = np.array([[FOCAL, 0, CX], [0, FOCAL, CY], [0, 0, 1]])

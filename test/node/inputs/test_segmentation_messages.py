@@ -26,7 +26,7 @@ def test_each_value_of_a_label_image_is_an_object() -> None:
 
 
 @pytest.mark.parametrize("format", ["category_instance", "instance_category"])
-def test_packed_labels_are_told_apart_by_instance_and_named_by_category(format: str) -> None:
+def test_packed_labels_are_instances_named_by_category(format: str) -> None:
     # category, instance: a mug, another mug, a can, a class without a name, floor, nothing
     pairs = np.array([[(1, 1), (1, 2), (300, 1)], [(9, 1), (2, 0), (0, 0)]], np.int32)
     high, low = (0, 1) if format == "category_instance" else (1, 0)
@@ -38,7 +38,7 @@ def test_packed_labels_are_told_apart_by_instance_and_named_by_category(format: 
     assert found.labels[1, 1:].tolist() == [0, 0]
 
 
-def test_packed_labels_need_their_32_bits() -> None:
+def test_packed_labels_need_32_bits() -> None:
     small = image_message(np.ones((2, 2), np.uint16), "16UC1", Header())
     with pytest.raises(ImageError, match="16UC1, but segmentation_format category_instance needs"):
         from_image(small, "category_instance", NAMES)
@@ -80,7 +80,7 @@ def labels(message: Detection2DArray, depth: np.ndarray, min_score: float = 0.0,
     return from_detections(message, NAMES, min_score, most, depth, FOCAL)
 
 
-def test_boxes_become_labels_of_what_stands_out_in_them(depth: np.ndarray) -> None:
+def test_boxes_become_labels_of_objects_in_the_foreground(depth: np.ndarray) -> None:
     boxes = [detection((10, 20, 70, 80), mug=0.9), detection(SECOND, n1=0.4, bowl=0.6)]
     found = labels(Detection2DArray(detections=boxes), depth)
     assert found.class_names == {1: "mug", 2: "bowl"} and found.warning == ""
@@ -88,12 +88,12 @@ def test_boxes_become_labels_of_what_stands_out_in_them(depth: np.ndarray) -> No
     assert ((found.labels == 2) == (depth == np.float32(0.8))).mean() > 0.99
 
 
-def test_a_class_that_is_a_number_is_looked_up(depth: np.ndarray) -> None:
+def test_a_numeric_class_id_is_looked_up(depth: np.ndarray) -> None:
     boxes = [detection(FIRST, n300=0.9), detection(SECOND, n7=0.9)]
     assert labels(Detection2DArray(detections=boxes), depth).class_names == {1: "can", 2: "7"}
 
 
-def test_labels_follow_the_ids_of_the_boxes(depth: np.ndarray) -> None:
+def test_labels_are_derived_from_the_ids_of_boxes(depth: np.ndarray) -> None:
     one, two = detection(FIRST, "12", mug=1.0), detection(SECOND, "track_b", mug=1.0)
     before = labels(Detection2DArray(detections=[one, two]), depth)
     after = labels(Detection2DArray(detections=[two, one]), depth)
@@ -103,23 +103,23 @@ def test_labels_follow_the_ids_of_the_boxes(depth: np.ndarray) -> None:
     assert len(np.unique(same.labels)) == 3
 
 
-def test_poor_scores_are_left_out_and_boxes_without_any_are_not(depth: np.ndarray) -> None:
+def test_boxes_with_low_scores_are_ignored(depth: np.ndarray) -> None:
     boxes = Detection2DArray(detections=[detection(FIRST, mug=0.2), detection(SECOND)])
     assert np.unique(labels(boxes, depth, 0.5).labels).tolist() == [0, 1]
     assert labels(boxes, depth, 0.5).class_names == {}
     assert np.unique(labels(boxes, depth).labels).tolist() == [0, 1, 2]
 
 
-def test_of_too_many_boxes_those_of_the_best_scores_are_taken(depth: np.ndarray) -> None:
+def test_of_too_many_boxes_the_best_scores_are_used(depth: np.ndarray) -> None:
     boxes = [detection((0, 0, 10, 10), "9", mug=0.1)] * 5000
     boxes[1000:1000] = [detection(SECOND, "2", bowl=0.6), detection(FIRST, "1", mug=0.9)]
     found = labels(Detection2DArray(detections=boxes), depth, most=2)
     assert found.class_names == {1: "mug", 2: "bowl"}
-    assert found.warning == "5002 boxes, of which the 2 of the best scores are taken (max_objects)"
+    assert found.warning == "5002 boxes, of which the 2 with the best scores are used (max_objects)"
     assert np.unique(found.labels).tolist() == [0, 1, 2]
 
 
-def test_a_box_without_depth_is_told(depth: np.ndarray) -> None:
+def test_a_box_without_depth_is_a_warning(depth: np.ndarray) -> None:
     depth[:, :80] = 0
     boxes = Detection2DArray(detections=[detection(FIRST), detection(SECOND)])
     assert labels(boxes, depth).warning == "no depth stands out in the boxes of 1"
@@ -136,32 +136,32 @@ def test_a_box_without_depth_is_told(depth: np.ndarray) -> None:
         (1e7, 5, 1e7 + 9, 9),
     ],
 )
-def test_boxes_that_make_no_sense_are_refused(depth: np.ndarray, box: tuple) -> None:
+def test_invalid_boxes_are_refused(depth: np.ndarray, box: tuple) -> None:
     with pytest.raises(ImageError, match="detection 1 has a box .*expected a positive size"):
         labels(Detection2DArray(detections=[detection(box)]), depth)
 
 
 @pytest.mark.parametrize("angle", [NAN, 1e300])
-def test_angles_that_make_no_sense_are_refused(depth: np.ndarray, angle: float) -> None:
-    turned = detection(FIRST)
-    turned.bbox.center.theta = angle
-    with pytest.raises(ImageError, match=f"turned by {angle:g}".replace("+", r"\+")):
-        labels(Detection2DArray(detections=[turned]), depth)
+def test_invalid_angles_are_refused(depth: np.ndarray, angle: float) -> None:
+    rotated = detection(FIRST)
+    rotated.bbox.center.theta = angle
+    with pytest.raises(ImageError, match=f"rotated by {angle:g}".replace("+", r"\+")):
+        labels(Detection2DArray(detections=[rotated]), depth)
 
 
-def test_large_boxes_are_cut_to_the_image(depth: np.ndarray) -> None:
+def test_large_boxes_are_clipped_to_the_image(depth: np.ndarray) -> None:
     large = detection((-4e5, -4e5, 5e5, 5e5), "7")
     assert 7 in labels(Detection2DArray(detections=[large]), depth).labels
 
 
 @pytest.mark.parametrize("score", [NAN, math.inf, -math.inf])
-def test_scores_that_are_no_numbers_are_refused(depth: np.ndarray, score: float) -> None:
+def test_scores_that_are_not_finite_are_refused(depth: np.ndarray, score: float) -> None:
     boxes = [detection(FIRST, mug=0.9), detection(SECOND, "b", bowl=0.4, mug=score)]
     with pytest.raises(ImageError, match=f"detection b has a score of {score:g}"):
         labels(Detection2DArray(detections=boxes), depth)
 
 
-def test_texts_without_end_are_refused(depth: np.ndarray) -> None:
+def test_long_texts_are_refused(depth: np.ndarray) -> None:
     digits = "9" * 5000
     for endless in (detection(SECOND, digits), detection(SECOND, **{f"n{digits}": 0.9})):
         boxes = Detection2DArray(detections=[detection(FIRST), endless])

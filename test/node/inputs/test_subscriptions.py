@@ -1,4 +1,4 @@
-"""What is handed on as a frame, and what is noted about the inputs."""
+"""Frames that the subscriptions deliver, and the records of the inputs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ros_graph import isolated_node, spin_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
-from crisp_ros.node.health.monitor import InputRecord, LeftOut, Monitor
-from crisp_ros.node.inputs.subscriptions import TOPICS, Inputs, Received
+from crisp_ros.node.health.monitor import DropReason, InputRecord, Monitor
+from crisp_ros.node.inputs.subscriptions import TOPICS, InputSubscriptions, ReceivedFrame
 from crisp_ros.node.parameters.node_parameters import Parameters
 
 SECOND = 10**9
@@ -22,14 +22,14 @@ ENCODINGS = {"rgb": "mono8", "depth": "16UC1", "segmentation": "mono8"}
 
 
 class Bench:
-    """Inputs of a node whose messages are delivered by hand."""
+    """Subscriptions of a node, fed by hand."""
 
     def __init__(self, node: Node, parameters: Parameters | None = None) -> None:
-        self.frames: list[Received] = []
+        self.frames: list[ReceivedFrame] = []
         self.jumps = 0
         topics = {name: node.resolve_topic_name(topic) for name, topic in TOPICS.items()}
         self.monitor = Monitor(topics)
-        self.inputs = Inputs(node, self.monitor, self.frames.append, self._jumped)
+        self.inputs = InputSubscriptions(node, self.monitor, self.frames.append, self._jumped)
         self.inputs.subscribe(parameters or Parameters())
         self._callbacks: dict[str, Callable] = {
             s.topic_name: s.callback for s in self.inputs._subscriptions
@@ -70,7 +70,7 @@ def bench() -> Iterator[Bench]:
         bench.inputs.unsubscribe()
 
 
-def test_images_of_one_moment_become_a_frame(bench: Bench) -> None:
+def test_images_with_close_stamps_are_one_frame(bench: Bench) -> None:
     bench.deliver("camera_info", SECOND, width=640)
     bench.images(SECOND)
     bench.deliver("rgb", 2 * SECOND)
@@ -81,7 +81,7 @@ def test_images_of_one_moment_become_a_frame(bench: Bench) -> None:
     assert bench.monitor.work.sets == 2
 
 
-def test_late_segmentation_finds_its_images(bench: Bench) -> None:
+def test_late_segmentation_is_matched(bench: Bench) -> None:
     bench.deliver("camera_info", SECOND)
     for i in range(10):
         bench.deliver("rgb", SECOND + i * SECOND // 10)
@@ -93,13 +93,13 @@ def test_late_segmentation_finds_its_images(bench: Bench) -> None:
 def test_the_first_calibration_may_come_after_the_images(bench: Bench) -> None:
     bench.images(SECOND)
     assert bench.frames == []
-    assert bench.monitor.work.left_out == {LeftOut.UNCALIBRATED: 1}
+    assert bench.monitor.work.dropped == {DropReason.UNCALIBRATED: 1}
     bench.deliver("camera_info", SECOND)
     assert bench.stamps() == [1.0]
-    assert bench.monitor.work.repeated == 1
+    assert bench.monitor.work.redelivered == 1
 
 
-def test_a_calibration_that_changes_is_used_for_the_images_it_came_with(bench: Bench) -> None:
+def test_a_changed_calibration_applies_to_its_images(bench: Bench) -> None:
     bench.deliver("camera_info", SECOND, width=640)
     bench.images(SECOND)
     bench.images(2 * SECOND)
@@ -126,25 +126,25 @@ def test_frames_older_than_the_last_are_dropped_and_counted(bench: Bench) -> Non
     bench.images(5 * SECOND)
     bench.images(5 * SECOND - SECOND // 2)
     assert bench.stamps() == [5.0]
-    assert bench.monitor.work.left_out == {LeftOut.LATE: 1} and bench.jumps == 0
+    assert bench.monitor.work.dropped == {DropReason.OUT_OF_ORDER: 1} and bench.jumps == 0
 
 
-def test_a_jump_back_forgets_what_waits(bench: Bench) -> None:
+def test_a_jump_back_discards_queued_images(bench: Bench) -> None:
     bench.deliver("camera_info", SECOND)
-    for i in range(30):  # more than the queues hold, none with a partner
+    for i in range(30):  # more than the queues hold, none with a match
         bench.deliver("rgb", (100 + i) * SECOND)
         bench.deliver("segmentation", (200 + i) * SECOND)
         bench.deliver("depth", (300 + i) * SECOND)
-    run = bench.inputs.run
+    epoch = bench.inputs.epoch
     bench.images(SECOND)
     assert bench.stamps() == [1.0]
     assert bench.jumps == 1 and bench.monitor.work.time_jumps == 1
     for record in images_of(bench):
-        assert (record.lonely, record.forgotten, record.waiting(sets=1)) == (10, 20, 0)
-    assert bench.frames[0].run == bench.inputs.run != run
+        assert (record.unmatched, record.discarded, record.queued(sets=1)) == (10, 20, 0)
+    assert bench.frames[0].epoch == bench.inputs.epoch != epoch
 
 
-def test_one_stamp_from_the_past_is_no_jump(bench: Bench) -> None:
+def test_a_single_old_stamp_is_an_outlier(bench: Bench) -> None:
     bench.deliver("camera_info", SECOND)
     bench.images(100 * SECOND)
     bench.deliver("rgb", 3 * SECOND)
@@ -153,11 +153,11 @@ def test_one_stamp_from_the_past_is_no_jump(bench: Bench) -> None:
     bench.images(102 * SECOND)
     assert bench.stamps() == [100.0, 101.0, 102.0] and bench.jumps == 0
     assert [r.out_of_order for r in images_of(bench)] == [0, 0, 0]
-    assert [r.set_aside for r in images_of(bench)] == [1, 1, 0]
-    assert [r.waiting(sets=3) for r in images_of(bench)] == [0, 0, 0]
+    assert [r.outlier_stamps for r in images_of(bench)] == [1, 1, 0]
+    assert [r.queued(sets=3) for r in images_of(bench)] == [0, 0, 0]
 
 
-def test_stamps_far_ahead_neither_move_time_nor_agree_with_one_another(bench: Bench) -> None:
+def test_single_stamps_far_ahead_are_outliers(bench: Bench) -> None:
     bench.deliver("camera_info", SECOND)
     bench.images(100 * SECOND)
     bench.deliver("rgb", (2**31 - 1) * SECOND)
@@ -167,11 +167,11 @@ def test_stamps_far_ahead_neither_move_time_nor_agree_with_one_another(bench: Be
     bench.deliver("segmentation", 3 * SECOND)
     bench.images(102 * SECOND)
     assert bench.stamps() == [100.0, 101.0, 102.0] and bench.jumps == 0
-    assert [r.set_aside for r in images_of(bench)] == [1, 2, 1]
-    assert [r.waiting(sets=3) for r in images_of(bench)] == [0, 0, 0]
+    assert [r.outlier_stamps for r in images_of(bench)] == [1, 2, 1]
+    assert [r.queued(sets=3) for r in images_of(bench)] == [0, 0, 0]
 
 
-def test_after_a_long_pause_no_frame_is_lost_and_nothing_forgotten(bench: Bench) -> None:
+def test_no_frame_is_lost_after_a_long_pause(bench: Bench) -> None:
     bench.deliver("camera_info", SECOND)
     for second in (10, 70, 130, 130.1):
         bench.images(round(second * SECOND))
@@ -180,7 +180,7 @@ def test_after_a_long_pause_no_frame_is_lost_and_nothing_forgotten(bench: Bench)
     bench.deliver("depth", 190 * SECOND)
     bench.deliver("segmentation", 190 * SECOND)
     assert bench.stamps() == [10.0, 70.0, 130.0, 130.1, 190.0] and bench.jumps == 0
-    assert sum(r.out_of_order + r.set_aside for r in images_of(bench)) == 0
+    assert sum(r.out_of_order + r.outlier_stamps for r in images_of(bench)) == 0
 
 
 def test_a_negative_stamp_is_refused_with_its_reason(bench: Bench) -> None:
@@ -192,7 +192,7 @@ def test_a_negative_stamp_is_refused_with_its_reason(bench: Bench) -> None:
     for record in bench.monitor.inputs.values():
         assert (record.count, record.faults, record.unreadable) == (2, 1, 1)
     assert bench.monitor.inputs["depth"].fault == "its stamp is negative: -0.500 s"
-    assert [r.waiting(sets=1) for r in images_of(bench)] == [0, 0, 0]
+    assert [r.queued(sets=1) for r in images_of(bench)] == [0, 0, 0]
 
 
 def test_a_bag_that_loops_loses_no_frame(bench: Bench) -> None:
@@ -202,10 +202,10 @@ def test_a_bag_that_loops_loses_no_frame(bench: Bench) -> None:
             bench.images(second * SECOND)
     assert bench.stamps() == [10.0, 11.0, 12.0, 13.0] * 3
     assert bench.jumps == 2 and bench.monitor.work.time_jumps == 2
-    assert sum(r.out_of_order + r.set_aside for r in images_of(bench)) == 0
+    assert sum(r.out_of_order + r.outlier_stamps for r in images_of(bench)) == 0
 
 
-def test_an_image_that_cannot_be_read_is_counted_and_displaces_none(bench: Bench) -> None:
+def test_an_unreadable_image_displaces_no_other(bench: Bench) -> None:
     bench.deliver("camera_info", SECOND)
     bench.deliver("rgb", SECOND, data=[0])
     bench.deliver("depth", SECOND, encoding="rgb8")
@@ -213,15 +213,15 @@ def test_an_image_that_cannot_be_read_is_counted_and_displaces_none(bench: Bench
     assert bench.stamps() == [1.0]
     assert bench.monitor.inputs["rgb"].faults == 0  # one row may lack its padding
     assert bench.monitor.inputs["depth"].faults == 1
-    assert [r.waiting(sets=1) for r in images_of(bench)] == [0, 0, 0]
+    assert [r.queued(sets=1) for r in images_of(bench)] == [0, 0, 0]
     bench.deliver("rgb", 2 * SECOND, data=[])
     assert "truncated: 0 bytes" in bench.monitor.inputs["rgb"].fault
 
 
-def test_transports_and_boxes_have_their_own_topics_after_remapping() -> None:
+def test_topics_of_transports_and_boxes_after_remapping() -> None:
     with isolated_node() as helper:
         arguments = ["--ros-args", "-r", "rgb/image_rect_color:=/camera/color", "-r", "__ns:=/arm"]
-        node = Node("listening", context=helper.context, cli_args=arguments)
+        node = Node("subscribing", context=helper.context, cli_args=arguments)
         parameters = Parameters(
             image_transport="compressed",
             depth_image_transport="compressedDepth",
@@ -255,14 +255,14 @@ def test_each_input_is_described(bench: Bench) -> None:
     assert record.topic == "/depth_registered/image_rect"
 
 
-def test_an_incompatible_quality_of_service_is_noted() -> None:
+def test_an_incompatible_qos_policy_is_recorded() -> None:
     topic = "/rgb/image_rect_color"
     override = Parameter(f"qos_overrides.{topic}.subscription.reliability", value="reliable")
     with isolated_node() as publishing:
         context: Context = publishing.context
         best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         publishing.create_publisher(Image, topic, best_effort)
-        node = Node("listening", context=context, parameter_overrides=[override])
+        node = Node("subscribing", context=context, parameter_overrides=[override])
         bench = Bench(node)
         record = bench.monitor.inputs["rgb"]
         assert spin_until(node, lambda: record.incompatible_qos == "RELIABILITY")

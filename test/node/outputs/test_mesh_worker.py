@@ -43,10 +43,10 @@ def test_another_version_is_worked_on_anew_and_the_old_result_is_nobodys() -> No
     background = Background(work, errors.append)
     small, large = mesh(1.0), mesh(2.0)
     assert background.result("a", (1, 0.0), small) is None
-    wait(lambda: work.begun == [small])
+    wait(lambda: work.started == [small])
     assert background.result("a", (1, 0.01), large) is None  # while the first is in work
     work.may_end.release()
-    wait(lambda: work.begun == [small, large])
+    wait(lambda: work.started == [small, large])
     assert not background.has_news("a", (1, 0.0)) and not background.has_news("a", (1, 0.01))
     work.may_end.release()
     wait(lambda: background.has_news("a", (1, 0.01)))
@@ -62,7 +62,7 @@ def test_the_thread_ends_with_the_work_and_comes_back_with_it() -> None:
         work.may_end.release()
         wait(lambda version=version: background.has_news("a", version))
         wait(lambda: not any(thread.is_alive() for thread in work.threads))
-    assert len(work.begun) == 2
+    assert len(work.started) == 2
 
 
 def test_what_is_not_kept_is_not_worked_on() -> None:
@@ -70,11 +70,11 @@ def test_what_is_not_kept_is_not_worked_on() -> None:
     background = Background(work, lambda error: None)
     kept, other = mesh(1.0), mesh(2.0)
     background.result("a", 1, mesh(0.0))
-    wait(lambda: len(work.begun) == 1)
+    wait(lambda: len(work.started) == 1)
     background.result("b", 1, other)
     background.result("c", 1, kept)
     background.keep({"c"})
     work.may_end.release(2)
     wait(lambda: background.has_news("c", 1))
     wait(lambda: not any(thread.is_alive() for thread in work.threads))
-    assert work.begun[1:] == [kept] and not background.has_news("a", 1)
+    assert work.started[1:] == [kept] and not background.has_news("a", 1)

@@ -212,9 +212,9 @@ class InProcess:
     def frame(self, scene: Scene | None = None) -> None:
         """Has one frame estimated, or fail."""
         work = self.tested._monitor.work
-        before = work.frames + work.left_out.total()
+        before = work.frames + work.dropped.total()
         self._peer.send(scene or Scene())
-        self.spin(lambda: work.frames + work.left_out.total() > before)
+        self.spin(lambda: work.frames + work.dropped.total() > before)
 
     def listen(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> list:
         """What comes on a topic from now on."""
