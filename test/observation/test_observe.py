@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from crisp_ros.observation import objects
+from crisp_ros.observation import observe as observe_module
 from crisp_ros.observation.frame import Camera, Frame
 from crisp_ros.observation.observe import ObservationSettings, mask_sizes, observe
 
@@ -251,8 +251,8 @@ def test_of_too_many_masks_the_largest_are_taken_and_the_others_say_why():
 
 def test_masks_beyond_the_limit_are_not_looked_at(monkeypatch):
     looked_at = []
-    window = objects._window
-    monkeypatch.setattr(objects, "_window", lambda *at: looked_at.append(at) or window(*at))
+    window = observe_module._window
+    monkeypatch.setattr(observe_module, "_window", lambda *at: looked_at.append(at) or window(*at))
     v, u = np.mgrid[:150, :200]
     labels = 1 + 200 * v + u
     labels[50:100, 50:100] = 70_000
