@@ -234,7 +234,8 @@ def network_task(model: Model, settings: BenchSettings, device: str) -> Task:
     """The network on as many crops as there are objects; the answer is its output."""
     size = model.network.crop_size
     generator = torch.Generator().manual_seed(settings.seed)
-    crops = torch.rand(settings.objects, 3, size, size, generator=generator).to(device)
+    shape = (settings.objects, model.network.input_channels, size, size)
+    crops = torch.rand(*shape, generator=generator).to(device)
 
     @torch.no_grad()
     def run(_: int) -> object:

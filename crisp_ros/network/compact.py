@@ -1,4 +1,4 @@
-"""The small network for CPUs: a shortened ResNet-50 without norm layers and a thin PNC head."""
+"""The small networks for CPUs: a shortened ResNet-50 without norm layers and a thin PNC head."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crisp_ros.network.features import BackboneFeatures
+from crisp_ros.observation.crop_channels import GEOMETRY_CHANNELS
 
 _STAGES = ((64, 256, 3), (128, 512, 4), (256, 1024, 5))  # (inner, outer, blocks); ImageNet's has 6
 _PNC_SCALE_M = 0.1  # raw outputs of order one mean objects of order 10 cm
@@ -40,15 +41,7 @@ class ResNetTrunk(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, self.channels[0], 7, stride=2, padding=3)
-        self.stages = nn.ModuleList()
-        channels = self.channels[0]
-        for i, (inner, outer, blocks) in enumerate(_STAGES):
-            stage = nn.Sequential()
-            for block in range(blocks):
-                stride = 2 if block == 0 and i > 0 else 1
-                stage.append(_Bottleneck(channels, inner, outer, stride))
-                channels = outer
-            self.stages.append(stage)
+        self.stages = _stages()
 
     def forward(self, images: Tensor) -> BackboneFeatures:
         """Features of normalised images (B, 3, S, S), S a multiple of 16."""
@@ -58,9 +51,46 @@ class ResNetTrunk(nn.Module):
         for stage in self.stages:
             x = stage(x)
             levels.append(x)
-        weights = _centre_weights(x.shape[-1], x)
-        pooled = torch.cat([x.mean((2, 3)), (x * weights).sum((2, 3))], dim=1)
-        return BackboneFeatures(tuple(levels), (), pooled)
+        return BackboneFeatures(tuple(levels), (), _pooled(x))
+
+
+class RgbdTrunk(nn.Module):
+    """A `ResNetTrunk` whose second stage and later ones see mask and geometry as well.
+
+    Two small convolutions make features of the geometry channels at strides 2 and 4, which are
+    appended to the colour's. Stem and first stage see colour alone, so that they can stay as they
+    were pretrained, and no gradient has to pass through them.
+    """
+
+    geometry_widths = (32, 64)
+    channels = (64 + 32, 256 + 64, 512, 1024)
+    pooled_features = 2 * channels[-1]
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, second = self.geometry_widths
+        self.stem = nn.Conv2d(3, ResNetTrunk.channels[0], 7, stride=2, padding=3)
+        self.geometry = nn.ModuleList(
+            [
+                nn.Conv2d(GEOMETRY_CHANNELS, first, 5, stride=2, padding=2),
+                nn.Conv2d(first, second, 3, stride=2, padding=1),
+            ]
+        )
+        self.stages = _stages(after_first=second)
+
+    def forward(self, images: Tensor) -> BackboneFeatures:
+        """Features of colour and geometry (B, 8, S, S), colour normalised, S a multiple of 16."""
+        x = F.relu(self.stem(images[:, :3]))
+        shape = F.relu(self.geometry[0](images[:, 3:]))
+        levels = [torch.cat([x, shape], dim=1)]
+        x = self.stages[0](F.max_pool2d(x, 3, 2, 1))
+        shape = F.relu(self.geometry[1](shape))
+        x = torch.cat([x, shape], dim=1)
+        levels.append(x)
+        for stage in self.stages[1:]:
+            x = stage(x)
+            levels.append(x)
+        return BackboneFeatures(tuple(levels), (), _pooled(x))
 
 
 class FusionHead(nn.Module):
@@ -102,6 +132,28 @@ class _Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+def _stages(after_first: int = 0) -> nn.ModuleList:
+    """The trunk's stages; the second one takes this many channels more than the first one gives."""
+    stages = nn.ModuleList()
+    channels = ResNetTrunk.channels[0]
+    for i, (inner, outer, blocks) in enumerate(_STAGES):
+        stage = nn.Sequential()
+        if i == 1:
+            channels += after_first
+        for block in range(blocks):
+            stride = 2 if block == 0 and i > 0 else 1
+            stage.append(_Bottleneck(channels, inner, outer, stride))
+            channels = outer
+        stages.append(stage)
+    return stages
+
+
+def _pooled(x: Tensor) -> Tensor:
+    """Means (B, 2 C) of a map (B, C, H, W), plain and weighted towards its centre."""
+    weights = _centre_weights(x.shape[-1], x)
+    return torch.cat([x.mean((2, 3)), (x * weights).sum((2, 3))], dim=1)
 
 
 def _centre_weights(side: int, like: Tensor) -> Tensor:

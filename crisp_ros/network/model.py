@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from crisp_ros.network.compact import FusionHead, ResNetTrunk
+from crisp_ros.network.compact import FusionHead, ResNetTrunk, RgbdTrunk
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.dinov2 import DinoV2
 from crisp_ros.network.dpt import DptHead
 from crisp_ros.network.features import BackboneFeatures
 from crisp_ros.network.shape_head import ShapeHead
+from crisp_ros.observation.crop_channels import GEOMETRY_CHANNELS
 
+COLOUR_CHANNELS = 3
 _RGB_MEAN = (0.485, 0.456, 0.406)
 _RGB_STD = (0.229, 0.224, 0.225)
 HEADS = ("pnc_head.", "shape_head.")
@@ -104,9 +106,10 @@ class NetworkOutput(NamedTuple):
 class _Parts(NamedTuple):
     """What a design adds to the shape head and decoder, which all designs share.
 
-    backbone: a module from normalised images (B, 3, S, S) to `BackboneFeatures`, with the length of
-    their pooled vector as the attribute `pooled_features`.
-    pnc_head: a module from (`BackboneFeatures`, side in px) to PNC maps (B, 3, side, side).
+    Attributes:
+        backbone: a module from normalised crops (B, C, S, S) to `BackboneFeatures`, with the length
+            of their pooled vector as the attribute `pooled_features`.
+        pnc_head: a module from (`BackboneFeatures`, side in px) to PNC maps (B, 3, side, side).
 
     Both keep their whole state in parameters and persistent buffers, because a model file is loaded
     into modules that were made without memory (on the meta device, where nn.init.normal_ takes
@@ -118,12 +121,19 @@ class _Parts(NamedTuple):
 
 
 class _Design(NamedTuple):
-    """The default settings of a named network, how its own parts are built from settings, and what
-    the side of its crops has to be a multiple of."""
+    """A named network.
+
+    Attributes:
+        settings: its default settings.
+        parts: builds its own parts from settings.
+        crop_multiple: what the side of its crops has to be a multiple of, px.
+        input_channels: of its crops: 3 (colour), or 8 (colour, then `geometry_channels`).
+    """
 
     settings: Mapping[str, Any]
     parts: Callable[[NetworkConfig], _Parts]
     crop_multiple: int = 1
+    input_channels: int = COLOUR_CHANNELS
 
 
 def _dinov2_parts(config: NetworkConfig) -> _Parts:
@@ -131,10 +141,26 @@ def _dinov2_parts(config: NetworkConfig) -> _Parts:
 
 
 def _compact_parts(config: NetworkConfig) -> _Parts:
-    head = FusionHead(ResNetTrunk.channels, ResNetTrunk.pooled_features, config.fusion_channels)
-    return _Parts(ResNetTrunk(), head)
+    return _with_fusion_head(ResNetTrunk(), config)
 
 
+def _compact_rgbd_parts(config: NetworkConfig) -> _Parts:
+    return _with_fusion_head(RgbdTrunk(), config)
+
+
+def _with_fusion_head(trunk: ResNetTrunk | RgbdTrunk, config: NetworkConfig) -> _Parts:
+    return _Parts(trunk, FusionHead(trunk.channels, trunk.pooled_features, config.fusion_channels))
+
+
+_COMPACT_SETTINGS: Mapping[str, Any] = {
+    "crop_size": 96,
+    "pnc_stride": 2,
+    "fusion_channels": 80,
+    "shape_hidden": (256, 256),
+    "decoder_hidden": 128,
+    "decoder_layers": 5,
+    "frozen_backbone": False,
+}
 _DESIGNS: dict[str, _Design] = {
     "dinov2_vits14": _Design(
         {
@@ -149,24 +175,19 @@ _DESIGNS: dict[str, _Design] = {
         _dinov2_parts,
         DinoV2.patch,
     ),
-    "compact": _Design(
-        {
-            "crop_size": 96,
-            "pnc_stride": 2,
-            "fusion_channels": 80,
-            "shape_hidden": (256, 256),
-            "decoder_hidden": 128,
-            "decoder_layers": 5,
-            "frozen_backbone": False,
-        },
-        _compact_parts,
-        2,
+    "compact": _Design(_COMPACT_SETTINGS, _compact_parts, 2),
+    "compact_rgbd": _Design(
+        _COMPACT_SETTINGS, _compact_rgbd_parts, 2, COLOUR_CHANNELS + GEOMETRY_CHANNELS
     ),
 }
 
 
 class CrispNetwork(nn.Module):
-    """Maps RGB crops to pose-normalised coordinates and shape codes (paper, appendix B)."""
+    """Maps crops to pose-normalised coordinates and shape codes (paper, appendix B).
+
+    A crop (C, S, S) has `input_channels` C: RGB in [0, 1], and for designs that see geometry those
+    of `crisp_ros.observation.crop_channels.geometry_channels`.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -191,26 +212,41 @@ class CrispNetwork(nn.Module):
         """Side S of the square crops, px."""
         return self.config.crop_size
 
+    @property
+    def input_channels(self) -> int:
+        """Channels of the crops: 3 for colour alone, 8 with mask and geometry."""
+        return _design(self.config.design).input_channels
+
+    @property
+    def sees_geometry(self) -> bool:
+        """Whether the crops have mask and geometry after colour."""
+        return self.input_channels > COLOUR_CHANNELS
+
     def forward(self, crops: Tensor) -> NetworkOutput:
-        """PNC maps and shape codes of crops (B, 3, S, S), RGB in [0, 1]."""
+        """PNC maps and shape codes of crops (B, C, S, S)."""
         return self.heads(self.features(crops), crops.shape[-1] // self.config.pnc_stride)
 
     def features(self, crops: Tensor) -> BackboneFeatures:
-        """Backbone features of crops (B, 3, S, S), RGB in [0, 1].
+        """Backbone features of crops (B, C, S, S).
 
         With a frozen backbone they carry no gradient, so that they can be kept and used again.
 
         Raises:
-            ValueError: the crops are not (B, 3, S, S).
+            ValueError: the crops are not (B, C, S, S).
         """
-        if crops.ndim != 4 or crops.shape[1] != 3 or crops.shape[2] != crops.shape[3]:
+        channels = self.input_channels
+        if crops.ndim != 4 or crops.shape[1] != channels or crops.shape[2] != crops.shape[3]:
             raise ValueError(
-                f"crops have shape {tuple(crops.shape)}: expected square RGB crops (B, 3, S, S)"
+                f"crops have shape {tuple(crops.shape)}: expected square crops (B, {channels}, S,"
+                f" S) for the network {self.config.design}"
             )
         mean = crops.new_tensor(_RGB_MEAN)[:, None, None]
         std = crops.new_tensor(_RGB_STD)[:, None, None]
+        normalised = (crops[:, :3] - mean) / std
+        if channels > COLOUR_CHANNELS:
+            normalised = torch.cat([normalised, crops[:, COLOUR_CHANNELS:]], dim=1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.frozen_backbone):
-            return self.backbone((crops - mean) / std)
+            return self.backbone(normalised)
 
     def heads(self, features: BackboneFeatures, pnc_size: int) -> NetworkOutput:
         """PNC maps (B, 3, pnc_size, pnc_size) and shape codes (B, C) of backbone features."""
@@ -229,6 +265,15 @@ def crop_multiple(name: str) -> int:
         ValueError: no network has this name.
     """
     return _design(name).crop_multiple
+
+
+def network_sees_geometry(name: str) -> bool:
+    """Whether a named network's crops have mask and geometry after colour.
+
+    Raises:
+        ValueError: no network has this name.
+    """
+    return _design(name).input_channels > COLOUR_CHANNELS
 
 
 def network_config(name: str) -> NetworkConfig:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crisp_ros.observation.crop_channels import crop_points, geometry_channels, nearest_pixels
 from crisp_ros.observation.frame import Camera, Frame
 
 _GREY = 128  # the 8-bit value nearest to 0.5, outside the image
@@ -81,9 +82,14 @@ class Rejected(NamedTuple):
 class Observations(NamedTuple):
     """The B usable objects of a frame, in ascending order of their labels.
 
-    labels: (B,) int64. crops: (B, 3, S, S) float32 RGB in [0, 1]. boxes: (B, 3) float32, left, top
-    and side of each crop, px. points: (B, N, 3) float32, camera frame, metres, zero where padded.
-    pixels: (B, N, 2) float32, (u, v) of each point. valid: (B, N) bool. rejected: the others.
+    Attributes:
+        labels: (B,) int64.
+        crops: (B, 3, S, S) float32 RGB in [0, 1], or (B, 8, S, S) with `geometry_channels` after.
+        boxes: (B, 3) float32, left, top and side of each crop, px.
+        points: (B, N, 3) float32, camera frame, metres, zero where padded.
+        pixels: (B, N, 2) float32, (u, v) of each point.
+        valid: (B, N) bool.
+        rejected: the others.
     """
 
     labels: Tensor
@@ -103,7 +109,9 @@ class Observations(NamedTuple):
         return Observations(*(part.to(device) for part in self[:-1]), self.rejected)
 
 
-def observe(frame: Frame, settings: ObservationSettings, crop_size: int) -> Observations:
+def observe(
+    frame: Frame, settings: ObservationSettings, crop_size: int, geometry: bool = False
+) -> Observations:
     """Crops and depth points of every label of a frame.
 
     The crop is a square around the mask's bounding box, grey where it leaves the image; a pixel u
@@ -117,6 +125,7 @@ def observe(frame: Frame, settings: ObservationSettings, crop_size: int) -> Obse
         frame: the frame.
         settings: see `ObservationSettings`.
         crop_size: S, px.
+        geometry: the crops have mask and geometry after colour, as some networks need.
     """
     jumps = _depth_jumps(frame.depth, settings)
     labels, surplus = _largest(mask_sizes(frame.labels), settings.max_objects)
@@ -128,7 +137,11 @@ def observe(frame: Frame, settings: ObservationSettings, crop_size: int) -> Obse
             rejected.append(found)
         else:
             kept.append(found)
-    return _stacked(frame, kept, tuple(sorted(rejected)), settings, crop_size)
+    seen = _stacked(frame, kept, tuple(sorted(rejected)), settings, crop_size)
+    if not geometry:
+        return seen
+    channels = _geometry(frame, kept, settings, crop_size)
+    return seen._replace(crops=torch.cat([seen.crops, channels], dim=1))
 
 
 class _Object(NamedTuple):
@@ -277,6 +290,21 @@ def _stacked(
         valid=torch.from_numpy(valid),
         rejected=rejected,
     )
+
+
+def _geometry(
+    frame: Frame, objects: list[_Object], settings: ObservationSettings, crop_size: int
+) -> Tensor:
+    """Mask and geometry channels (B, 5, S, S) of crops."""
+    points = np.zeros((len(objects), 3, crop_size, crop_size), np.float32)
+    masks = np.zeros((len(objects), crop_size, crop_size), bool)
+    for i, found in enumerate(objects):
+        at, inside = nearest_pixels(found.box, frame.labels.shape, crop_size)
+        masks[i] = inside & (frame.labels[at] == found.label)
+        points[i] = crop_points(frame.depth, found.box, crop_size, frame.camera)
+    z = points[:, 2]
+    points *= ((z >= settings.min_depth_m) & (z <= settings.max_depth_m))[:, None]
+    return geometry_channels(torch.from_numpy(points), torch.from_numpy(masks))
 
 
 def _crop(rgb: NDArray[np.uint8], box: tuple[int, int, int], crop_size: int) -> NDArray[np.uint8]:

@@ -110,7 +110,10 @@ class Estimator:
         self._take_adopted()
         clock = StageClock(self.device)
         with clock.stage("observe"):
-            observations = observe(frame, self.settings.observation, self._network.crop_size)
+            network = self._network
+            observations = observe(
+                frame, self.settings.observation, network.crop_size, network.sees_geometry
+            )
             parts = list(_parts(observations, self.settings.network_batch))
         rejected = list(observations.rejected)
         solutions: list[Solution] = []
@@ -161,9 +164,9 @@ class Estimator:
     def warm_up(self) -> None:
         """Runs the network and the decoder once, and looks at the library's shapes, so that the
         first frame is not the slow one."""
-        size = self._network.crop_size
+        shape = (1, self._network.input_channels, *[self._network.crop_size] * 2)
         with torch.no_grad():
-            output = self._solver.answer(torch.full((1, 3, size, size), 0.5, device=self.device))
+            output = self._solver.answer(torch.full(shape, 0.5, device=self.device))
             points = torch.zeros(1, self.settings.observation.points, 3, device=self.device)
             self._network.decoder.sdf_and_gradient(points, output.code)
             self._solver.prepare()

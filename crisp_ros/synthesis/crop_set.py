@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import trimesh
 from numpy.typing import NDArray
 
 from crisp_ros.data.atomic_file import write_atomically
+from crisp_ros.observation.crop_channels import nearest_pixels
 
 from .backgrounds import background
-from .renderer import Rendering
+from .measured_depth import measured_depth
+from .renderer import PinholeCamera, Rendering
 from .renderers import SceneRenderer
 from .scenes import ScatterSettings, Viewpoints, scattered_scene
 
 CROP_PX = 128  # unless a recipe wants more
 CROP_MARGIN = 1.5  # side over the longer edge of the visible box; leaves room to jitter
 PNC_UNIT_M = 2e-5  # stored as int16: up to 0.65 m
+DEPTH_UNIT_M = 1e-4  # stored as uint16: up to 6.5 m
 NO_OBJECT = np.int16(-32768)
 _FIRST_UNIT_M = 1e-5  # of shards that do not state theirs
 SHARD_CROPS = 2048
@@ -32,13 +35,22 @@ _BACKGROUNDS = 48
 class Crops(NamedTuple):
     """Crops of one object each, with a margin of CROP_MARGIN around it.
 
-    rgb: (n, s, s, 3) uint8. pnc: the same shape, float32, metres in the object frame, NaN outside
-    the object. mesh: (n,) int64, which mesh.
+    Attributes:
+        rgb: (n, s, s, 3) uint8.
+        pnc: (n, s, s, 3) float32, metres in the object frame, NaN outside the object.
+        mesh: (n,) int64, which mesh.
+        depth: (n, s, s) float32, metres as a sensor measured it, 0 where it did not; None where
+            the crops were stored without.
+        labels: (n, s, s) uint8, 1 for the object, 0 for no object, others for its neighbours.
+        camera: (n, 4) float32, fx, fy, cx and cy of the crop, px.
     """
 
     rgb: NDArray[np.uint8]
     pnc: NDArray[np.float32]
     mesh: NDArray[np.int64]
+    depth: NDArray[np.float32] | None = None
+    labels: NDArray[np.uint8] | None = None
+    camera: NDArray[np.float32] | None = None
 
 
 class CropSet:
@@ -48,6 +60,7 @@ class CropSet:
     Attributes:
         mesh: (n,) int64 mesh index of every crop.
         scale: (n,) float32, how many times as large as the mesh each crop's object is.
+        has_depth: whether all crops were stored with depth.
 
     Raises:
         FileNotFoundError: no complete shard.
@@ -64,6 +77,8 @@ class CropSet:
         self._pnc = [np.load(p.with_suffix(".pnc.npy"), mmap_mode="r") for p in done]
         self.mesh = np.concatenate([np.load(p.with_suffix(".mesh.npy")) for p in done])
         self.scale = np.concatenate([_scales(p, about[p]["crops"]) for p in done])
+        self.has_depth = all(p.with_suffix(".depth.npy").exists() for p in done)
+        self._geometry = [_Geometry.of(p) for p in done] if self.has_depth else []
         self._first = np.cumsum([0, *(len(shard) for shard in self._rgb)])
 
     def __len__(self) -> int:
@@ -74,11 +89,31 @@ class CropSet:
         shards = np.searchsorted(self._first, indices, side="right") - 1
         at = list(zip(shards, indices - self._first[shards], strict=True))
         pnc = np.stack([self._metres(shard, row) for shard, row in at])
-        return Crops(np.stack([self._rgb[s][r] for s, r in at]), pnc, self.mesh[indices])
+        crops = Crops(np.stack([self._rgb[s][r] for s, r in at]), pnc, self.mesh[indices])
+        if not self.has_depth:
+            return crops
+        depth, labels, camera = zip(*(self._geometry[s].row(r) for s, r in at), strict=True)
+        metres = np.stack(depth) * np.float32(DEPTH_UNIT_M)
+        return crops._replace(depth=metres, labels=np.stack(labels), camera=np.stack(camera))
 
     def _metres(self, shard: int, row: int) -> NDArray[np.float32]:
         units = self._pnc[shard][row]
         return np.where(units == NO_OBJECT, np.float32(np.nan), units * self._unit_m[shard])
+
+
+class _Geometry(NamedTuple):
+    """A shard's depth in units of DEPTH_UNIT_M, labels and camera; see `Crops`."""
+
+    depth: NDArray[np.uint16]
+    labels: NDArray[np.uint8]
+    camera: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, done: Path) -> _Geometry:
+        return cls(*(np.load(done.with_suffix(f".{n}.npy"), mmap_mode="r") for n in cls._fields))
+
+    def row(self, index: int) -> _Geometry:
+        return _Geometry(*(part[index] for part in self))
 
 
 def _scales(done: Path, crops: int) -> NDArray[np.float32]:
@@ -86,16 +121,30 @@ def _scales(done: Path, crops: int) -> NDArray[np.float32]:
     return np.load(path) if path.exists() else np.ones(crops, np.float32)
 
 
+@dataclass(frozen=True)
+class ShardSettings:
+    """How a shard of crops is rendered.
+
+    Attributes:
+        scatter: how the scenes are drawn.
+        crops: how many.
+        crop_px: side of the stored crops.
+        depth: whether measured depth, labels and camera are stored with colour and PNC.
+    """
+
+    scatter: ScatterSettings = field(default_factory=ScatterSettings)
+    crops: int = SHARD_CROPS
+    crop_px: int = CROP_PX
+    depth: bool = False
+
+
 def write_shard(
     folder: Path,
     number: int,
-    meshes: Sequence[trimesh.Trimesh],
     viewpoints_by_mesh: Sequence[Viewpoints],
-    settings: ScatterSettings,
+    settings: ShardSettings,
     seed: int,
     renderer: SceneRenderer,
-    crops: int = SHARD_CROPS,
-    crop_px: int = CROP_PX,
 ) -> bool:
     """Renders shard `number` unless it is there already; a killed run leaves no half shard.
 
@@ -107,48 +156,63 @@ def write_shard(
         return False
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([seed, number])
-    rgb = np.empty((crops, crop_px, crop_px, 3), np.uint8)
-    pnc = np.empty((crops, crop_px, crop_px, 3), np.int16)
-    mesh = np.empty(crops, np.int64)
+    shard = _empty_shard(settings)
     backgrounds = [background(renderer.width, renderer.height, rng) for _ in range(_BACKGROUNDS)]
     count = 0
-    while count < crops:
-        scene = scattered_scene(viewpoints_by_mesh, renderer.width, renderer.height, settings, rng)
+    while count < settings.crops:
+        scene = scattered_scene(
+            viewpoints_by_mesh, renderer.width, renderer.height, settings.scatter, rng
+        )
         rendering = renderer.render(scene)
         image = composite(rendering, varied(backgrounds[rng.integers(_BACKGROUNDS)], rng))
+        depth = measured_depth(rendering, scene.camera, rng) if settings.depth else None
         for i, placement in enumerate(scene.placements):
-            box = crop_box(rendering.instances == i + 1)
-            if box is None or count == crops:
+            mask = rendering.instances == i + 1
+            box = crop_box(mask)
+            if box is None or count == settings.crops:
                 continue
-            rgb[count] = cropped_colour(image, box, crop_px)
-            pnc[count] = cropped_pnc(rendering.pnc, rendering.instances == i + 1, box, crop_px)
-            mesh[count] = placement.mesh
+            px = settings.crop_px
+            shard["rgb"][count] = cropped_colour(image, box, px)
+            shard["pnc"][count] = cropped_pnc(rendering.pnc, mask, box, px)
+            shard["mesh"][count] = placement.mesh
+            if depth is not None:
+                shard["depth"][count] = cropped_depth(depth, box, px)
+                shard["labels"][count] = cropped_labels(rendering.instances, i + 1, box, px)
+                shard["camera"][count] = cropped_camera(scene.camera, box, px)
             count += 1
-    save_shard(done, rgb, pnc, mesh, {"seed": seed, "objects": len(meshes)})
+    save_shard(done, shard, {"seed": seed, "objects": len(viewpoints_by_mesh)})
     return True
 
 
+def _empty_shard(settings: ShardSettings) -> dict[str, NDArray[np.generic]]:
+    n, px = settings.crops, settings.crop_px
+    shard = {
+        "rgb": np.empty((n, px, px, 3), np.uint8),
+        "pnc": np.empty((n, px, px, 3), np.int16),
+        "mesh": np.empty(n, np.int64),
+    }
+    if settings.depth:
+        shard["depth"] = np.empty((n, px, px), np.uint16)
+        shard["labels"] = np.empty((n, px, px), np.uint8)
+        shard["camera"] = np.empty((n, 4), np.float32)
+    return shard
+
+
 def save_shard(
-    done: Path,
-    rgb: NDArray[np.uint8],
-    pnc: NDArray[np.int16],
-    mesh: NDArray[np.int64],
-    about: Mapping[str, Any],
-    scale: NDArray[np.float32] | None = None,
+    done: Path, arrays: Mapping[str, NDArray[np.generic]], about: Mapping[str, Any]
 ) -> None:
     """Writes the arrays of a shard and last its JSON file `done`, which makes it complete.
 
     Args:
         done: shard_NNNN.json in the folder of the shards.
-        rgb, mesh: as in `Crops`. pnc: in units of PNC_UNIT_M, NO_OBJECT outside the object.
-        about: goes into the JSON file, beside the number of crops.
-        scale: see `CropSet`; None: every object is as large as its mesh.
+        arrays: rgb and mesh as in `Crops`; pnc in units of PNC_UNIT_M, NO_OBJECT outside the
+            object; where there is depth, depth in units of DEPTH_UNIT_M, labels and camera as in
+            `Crops`; scale as in `CropSet`, where objects are not as large as their meshes.
+        about: goes into the JSON file, with the number of crops.
     """
-    arrays = {"rgb": rgb, "pnc": pnc, "mesh": mesh, "scale": scale}
     for name, array in arrays.items():
-        if array is not None:
-            np.save(done.with_suffix(f".{name}.npy"), array)
-    about = {"crops": len(mesh), "pnc_unit_m": PNC_UNIT_M, **about}
+        np.save(done.with_suffix(f".{name}.npy"), array)
+    about = {"crops": len(arrays["mesh"]), "pnc_unit_m": PNC_UNIT_M, **about}
     write_atomically(done, json.dumps(about))
 
 
@@ -183,7 +247,7 @@ def cropped_colour(
     image: NDArray[np.uint8], box: tuple[float, float, float], crop_px: int = CROP_PX
 ) -> NDArray[np.uint8]:
     """The (crop_px, crop_px, 3) square of an image, grey outside it, averaged when it shrinks."""
-    left, top, side = (round(v) for v in box)
+    left, top, side = _whole(box)
     square = np.full((side, side, 3), 128, np.uint8)
     height, width = image.shape[:2]
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
@@ -205,13 +269,44 @@ def cropped_pnc(
         box: left, top, side, pixels.
         crop_px: side of the result.
     """
-    left, top, side = (round(v) for v in box)
-    height, width = mask.shape
-    steps = np.floor((np.arange(crop_px) + 0.5) * side / crop_px).astype(int)
-    u, v = np.clip(left + steps, 0, width - 1), np.clip(top + steps, 0, height - 1)
-    inside = (left + steps == u)[None, :] & (top + steps == v)[:, None]
-    at = np.ix_(v, u)
+    at, inside = nearest_pixels(_whole(box), mask.shape, crop_px)
     seen = inside & mask[at]
     units = np.rint(np.where(seen[..., None], pnc[at], 0.0) / PNC_UNIT_M)
     seen &= (np.abs(units) <= np.iinfo(np.int16).max).all(-1)
     return np.where(seen[..., None], units, NO_OBJECT).astype(np.int16)
+
+
+def cropped_depth(
+    depth: NDArray[np.float32], box: tuple[float, float, float], crop_px: int = CROP_PX
+) -> NDArray[np.uint16]:
+    """The (crop_px, crop_px) square of a depth image in metres, as shards store it."""
+    at, inside = nearest_pixels(_whole(box), depth.shape, crop_px)
+    units = np.rint(depth[at] / DEPTH_UNIT_M)
+    return np.where(inside & (units <= np.iinfo(np.uint16).max), units, 0).astype(np.uint16)
+
+
+def cropped_labels(
+    instances: NDArray[np.int32],
+    own: int,
+    box: tuple[float, float, float],
+    crop_px: int = CROP_PX,
+) -> NDArray[np.uint8]:
+    """The (crop_px, crop_px) square of an instance image, as shards store it: 1 for `own`."""
+    at, inside = nearest_pixels(_whole(box), instances.shape, crop_px)
+    square = np.where(inside, instances[at], 0)
+    return np.where(square == own, 1, np.where(square > 0, square + 1, 0)).astype(np.uint8)
+
+
+def cropped_camera(
+    camera: PinholeCamera, box: tuple[float, float, float], crop_px: int = CROP_PX
+) -> NDArray[np.float32]:
+    """fx, fy, cx and cy (4,) of the camera that sees a crop, px."""
+    left, top, side = _whole(box)
+    scale = crop_px / side
+    centre = (camera.cx + 0.5 - left) * scale - 0.5, (camera.cy + 0.5 - top) * scale - 0.5
+    return np.array([camera.fx * scale, camera.fy * scale, *centre], np.float32)
+
+
+def _whole(box: tuple[float, float, float]) -> tuple[int, int, int]:
+    left, top, side = box
+    return round(left), round(top), round(side)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .augment_geometry import CropGeometry, GeometryAugmentSettings, geometry_view
+from .draws import Draws
 
 
 @dataclass(frozen=True)
@@ -27,64 +29,61 @@ class AugmentSettings:
     hide_share: float = 0.25
     mask_share: float = 0.0  # of crops whose mask ends short of the object and has holes
     depth_noise_m: float = 0.0  # of the depth that targets are made of, standard deviation
+    shade_share: float = 0.0  # of crops with uneven light, as soft shadows and lamps give
+    geometry: GeometryAugmentSettings = field(default_factory=GeometryAugmentSettings)
 
     @staticmethod
     def none() -> AugmentSettings:
-        return AugmentSettings(1.2, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        """Settings that only cut out the crop's nominal margin."""
+        nothing = GeometryAugmentSettings.none()
+        return AugmentSettings(1.2, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, geometry=nothing)
+
+
+class StoredViews(NamedTuple):
+    """Stored crops as tensors.
+
+    Attributes:
+        rgb: (B, 3, s, s) uint8.
+        pnc: (B, 3, s, s) float metres, NaN outside the object.
+        margin: side of the crop over the object's visible box.
+        geometry: of crops that were stored with depth; None where a network sees colour alone.
+    """
+
+    rgb: Tensor
+    pnc: Tensor
+    margin: float
+    geometry: CropGeometry | None = None
 
 
 class TrainingBatch(NamedTuple):
-    """crops (B, 3, S, S) RGB in [0, 1]; pnc (B, 3, S', S') metres; mask (B, S', S') bool."""
+    """A batch of training views.
+
+    Attributes:
+        crops: (B, 3, S, S) RGB in [0, 1], or (B, 8, S, S) with `geometry_channels` after them.
+        pnc: (B, 3, S', S') metres.
+        mask: (B, S', S') bool, where `pnc` is that of the object.
+    """
 
     crops: Tensor
     pnc: Tensor
     mask: Tensor
 
 
-class Draws:
-    """Random numbers for the crops of a batch, each crop's from a stream of its own.
-
-    So a crop's view depends on its seed alone, whichever process makes it and beside which others.
-
-    Args:
-        seeds: one a crop.
-        device: where the numbers are wanted.
-    """
-
-    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
-        self._streams = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        self._device = device
-
-    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        """(B, *shape) numbers from low to high."""
-        numbers = torch.stack([torch.rand(shape, generator=g) for g in self._streams])
-        return (low + (high - low) * numbers).to(self._device)
-
-    def normal(self, *shape: int) -> Tensor:
-        """(B, *shape) standard normal numbers."""
-        return torch.stack([torch.randn(shape, generator=g) for g in self._streams]).to(
-            self._device
-        )
-
-
 def augmented(
-    rgb: Tensor,
-    pnc: Tensor,
-    stored_margin: float,
-    crop_px: int,
-    pnc_px: int,
-    settings: AugmentSettings,
-    draws: Draws,
+    stored: StoredViews, crop_px: int, pnc_px: int, settings: AugmentSettings, draws: Draws
 ) -> TrainingBatch:
     """A random training view of stored crops.
 
     Args:
-        rgb: (B, 3, s, s) uint8. pnc: (B, 3, s, s) float metres, NaN outside the object.
-        stored_margin: side of the stored crop over the object's visible box.
+        stored: B stored crops.
+        crop_px: S, side of the view.
+        pnc_px: S', side of its targets.
+        settings: ranges of the changes.
         draws: the random numbers, for B crops.
     """
+    rgb, pnc = stored.rgb, stored.pnc
     count = rgb.shape[0]
-    scale = settings.margin / stored_margin * draws.uniform(*settings.scale)
+    scale = settings.margin / stored.margin * draws.uniform(*settings.scale)
     angle = math.radians(settings.turn_deg) * draws.normal()
     shift = draws.uniform(-1.0, 1.0, 2) * settings.shift
     cosine, sine = scale * torch.cos(angle), scale * torch.sin(angle)
@@ -97,6 +96,7 @@ def augmented(
     )
     at = F.affine_grid(affine, [count, 3, crop_px, crop_px], align_corners=False)
     crops = F.grid_sample(rgb.float().div_(255.0), at, padding_mode="border", align_corners=False)
+    grid = at
     at = F.affine_grid(affine, [count, 3, pnc_px, pnc_px], align_corners=False)
     target = F.grid_sample(pnc, at, mode="nearest", align_corners=False)
     outside = (at.abs() > 1.0).any(-1)
@@ -105,7 +105,10 @@ def augmented(
         target = target + settings.depth_noise_m * draws.normal(3, pnc_px, pnc_px)
     target = torch.where(mask[:, None], target, 0.0)
     mask = _worn(mask, settings.mask_share, draws)
-    crops, mask = _hidden(crops, mask, settings.hide_share, draws)
+    covers = _Covers.drawn(settings.hide_share, draws, count, crops.device)
+    crops = torch.where(covers.over(crop_px)[:, None], covers.colour, crops)
+    mask = mask & ~covers.over(pnc_px)
+    crops = _shaded(crops, settings.shade_share, draws)
     crops = _recoloured(crops, settings.colour, draws)
     crops = _focused(crops, settings, draws)
     if settings.noise_share > 0.0:
@@ -115,7 +118,23 @@ def augmented(
         coarse = draws.normal(3, crop_px // 2, crop_px // 2)
         coarse = F.interpolate(coarse, (crop_px, crop_px), mode="bilinear", align_corners=False)
         crops = crops + strength * (0.5 * fine + coarse)
-    return TrainingBatch(crops.clamp_(0.0, 1.0), target, mask)
+    crops = crops.clamp_(0.0, 1.0)
+    if stored.geometry is not None:
+        covered = covers.over(crop_px)
+        seen = geometry_view(stored.geometry, grid, covered, angle, settings.geometry, draws)
+        crops = torch.cat([crops, seen], dim=1)
+    return TrainingBatch(crops, target, mask)
+
+
+def _shaded(crops: Tensor, share: float, draws: Draws) -> Tensor:
+    """Brightens and darkens parts of some crops, as soft shadows and near lamps do."""
+    if share == 0.0:
+        return crops
+    field = F.interpolate(
+        draws.normal(1, 4, 4), crops.shape[-2:], mode="bicubic", align_corners=False
+    )
+    strength = draws.uniform(0.0, 0.5, 1, 1, 1) * (draws.uniform(0.0, 1.0, 1, 1, 1) < share)
+    return (crops * torch.exp(strength * field)).clamp(0.0, 1.0)
 
 
 def _recoloured(crops: Tensor, strength: float, draws: Draws) -> Tensor:
@@ -156,19 +175,34 @@ def _worn(mask: Tensor, share: float, draws: Draws) -> Tensor:
     return torch.where(chosen, inner & (holes > 0.1), mask)
 
 
-def _hidden(crops: Tensor, mask: Tensor, share: float, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Covers a random rectangle of some crops with one colour; its pixels are not learned."""
-    if share == 0.0:
-        return crops, mask
-    centre = draws.uniform(-1.0, 1.0, 2, 1)
-    half = draws.uniform(0.1, 0.4, 2, 1)
-    colour = draws.uniform(0.0, 1.0, 3, 1, 1)
-    chosen = draws.uniform(0.0, 1.0, 1, 1) < share
+class _Covers(NamedTuple):
+    """Rectangles of one colour that hide parts of some crops.
 
-    def covered(side: int) -> Tensor:
-        position = (torch.arange(side, device=crops.device) + 0.5) * 2.0 / side - 1.0
-        inside = (position - centre).abs() < half
-        return chosen & inside[:, 1, :, None] & inside[:, 0, None, :]
+    Attributes:
+        chosen: (B, 1, 1) bool, whose crops have one.
+        centre: (B, 2, 1), x and y; the crop's edges are at -1 and 1.
+        half: (B, 2, 1), half its sides.
+        colour: (B, 3, 1, 1).
+    """
 
-    crops = torch.where(covered(crops.shape[-1])[:, None], colour, crops)
-    return crops, mask & ~covered(mask.shape[-1])
+    chosen: Tensor
+    centre: Tensor
+    half: Tensor
+    colour: Tensor
+
+    @classmethod
+    def drawn(cls, share: float, draws: Draws, count: int, device: torch.device) -> _Covers:
+        if share == 0.0:
+            nothing = torch.zeros(count, 1, 1, dtype=torch.bool, device=device)
+            zeros = torch.zeros(count, 3, 1, device=device)
+            return cls(nothing, zeros[:, :2], zeros[:, :2], zeros[..., None])
+        centre = draws.uniform(-1.0, 1.0, 2, 1)
+        half = draws.uniform(0.1, 0.4, 2, 1)
+        colour = draws.uniform(0.0, 1.0, 3, 1, 1)
+        return cls(draws.uniform(0.0, 1.0, 1, 1) < share, centre, half, colour)
+
+    def over(self, side: int) -> Tensor:
+        """The covered pixels (B, side, side)."""
+        position = (torch.arange(side, device=self.half.device) + 0.5) * 2.0 / side - 1.0
+        inside = (position - self.centre).abs() < self.half
+        return self.chosen & inside[:, 1, :, None] & inside[:, 0, None, :]

@@ -180,12 +180,11 @@ def write_photograph_shards(
                         crops.append((colour, pnc, numbers[found.name], found.scale))
                 on_image(start + count, len(images))
             shape = (len(crops), crop_px, crop_px, 3)
-            save_shard(
-                done,
-                np.array([c[0] for c in crops], np.uint8).reshape(shape),
-                np.array([c[1] for c in crops], np.int16).reshape(shape),
-                np.array([c[2] for c in crops], np.int64),
-                {"images": len(part)},
-                np.array([c[3] for c in crops], np.float32),
-            )
+            arrays = {
+                "rgb": np.array([c[0] for c in crops], np.uint8).reshape(shape),
+                "pnc": np.array([c[1] for c in crops], np.int16).reshape(shape),
+                "mesh": np.array([c[2] for c in crops], np.int64),
+                "scale": np.array([c[3] for c in crops], np.float32),
+            }
+            save_shard(done, arrays, {"images": len(part)})
         on_image(start + len(part), len(images))

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from crisp_ros.cluster import ClusterError, MapFunction
-from crisp_ros.synthesis.crop_set import write_shard
+from crisp_ros.network.model import network_sees_geometry
+from crisp_ros.synthesis.crop_set import ShardSettings, write_shard
 from crisp_ros.synthesis.renderers import open_renderer
 
 from .objects import TrainingObject
@@ -44,7 +45,7 @@ def render_crops(
     done = len(numbers) - len(missing)
     on_shard(done, len(numbers))
     looks, views = [o.look for o in objects], [o.views for o in objects]
-    for number in mapped(partial(_rendered, folder, looks, views, recipe), missing):
+    for number in mapped(partial(_render, folder, looks, views, recipe), missing):
         if not _path(folder, number).exists():
             raise ClusterError(
                 f"{_path(folder, number)}: a worker wrote it, but it is not here: name a folder"
@@ -58,20 +59,12 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"shard_{number:04d}.json"
 
 
-def _rendered(folder: Path, looks: list, views: list, recipe: Recipe, number: int) -> int:
+def _render(folder: Path, looks: list, views: list, recipe: Recipe, number: int) -> int:
+    depth = network_sees_geometry(recipe.network)
+    settings = ShardSettings(recipe.scatter, recipe.shard_crops, recipe.stored_px, depth)
     renderer = open_renderer(recipe.renderer, looks, *_FRAME_PX)
     try:
-        write_shard(
-            folder,
-            number,
-            looks,
-            views,
-            recipe.scatter,
-            recipe.seed,
-            renderer,
-            recipe.shard_crops,
-            recipe.stored_px,
-        )
+        write_shard(folder, number, views, settings, recipe.seed, renderer)
     finally:
         renderer.release()
     return number

@@ -17,15 +17,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from crisp_ros.data.atomic_file import atomic_file
 from crisp_ros.network.model import CrispNetwork
-from crisp_ros.synthesis.crop_set import CROP_MARGIN, Crops
+from crisp_ros.synthesis.crop_set import Crops
 
-from .augment import AugmentSettings, Draws, TrainingBatch, augmented
+from .augment import AugmentSettings, TrainingBatch, augmented
 from .continued import continued, differences
+from .draws import Draws
 from .objective import Losses, Objective, predicted
 from .processes import Processes
 from .recipe import RecipeError
 from .sdf_samples import SdfSamples, drawn
 from .settings import TrainingSettings, learning_rate
+from .stored_views import stored_views
 
 _PART = 64  # crops at once where nothing is learned
 
@@ -264,9 +266,7 @@ class SupervisedTrainer:
         stored = self.crops.batch(indices)
         side = self.settings.crop_px or self.network.crop_size
         batch = augmented(
-            torch.from_numpy(stored.rgb).permute(0, 3, 1, 2).to(device),
-            torch.from_numpy(stored.pnc).permute(0, 3, 1, 2).to(device),
-            CROP_MARGIN,
+            stored_views(stored, self.network.sees_geometry, device),
             side,
             side // self.network.config.pnc_stride,
             augment,

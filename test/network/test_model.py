@@ -82,7 +82,7 @@ def test_output_shapes_and_stride(tiny_network: CrispNetwork) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 4, 32, 32), (1, 3, 32, 48)])
 def test_other_crops_are_refused(tiny_network: CrispNetwork, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="expected square RGB crops"):
+    with pytest.raises(ValueError, match="expected square crops"):
         tiny_network(torch.zeros(shape))
 
 

@@ -27,5 +27,6 @@ def crops_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     colours = np.array([[200, 40, 40], [40, 40, 200]], np.uint8)
     rgb = np.full((SHARD_CROPS, CROP_PX, CROP_PX, 3), 90, np.uint8)
     rgb[:, disc] = colours[mesh][:, None]
-    save_shard(folder / "shard_0000.json", rgb, np.stack([stored[m] for m in mesh]), mesh, {})
+    arrays = {"rgb": rgb, "pnc": np.stack([stored[m] for m in mesh]), "mesh": mesh}
+    save_shard(folder / "shard_0000.json", arrays, {})
     return folder

@@ -2,7 +2,8 @@ import math
 
 import torch
 
-from crisp_ros.training.augment import AugmentSettings, Draws, augmented
+from crisp_ros.training.augment import AugmentSettings, StoredViews, augmented
+from crisp_ros.training.draws import Draws
 
 
 def stored(count: int = 2, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -16,7 +17,7 @@ def stored(count: int = 2, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def run(settings: AugmentSettings, seed: int = 0):
-    return augmented(*stored(), 1.5, 48, 24, settings, Draws([2 * seed, 2 * seed + 1]))
+    return augmented(StoredViews(*stored(), 1.5), 48, 24, settings, Draws([2 * seed, 2 * seed + 1]))
 
 
 def test_without_changes_the_nominal_margin_is_cut_out():
