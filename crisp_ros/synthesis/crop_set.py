@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.observation.crop_channels import nearest_pixels
+from crisp_ros.observation.frame import Camera
 
 from .backgrounds import background
 from .measured_depth import measured_depth
-from .renderer import PinholeCamera, Rendering
+from .renderer import Rendering
 from .renderers import SceneRenderer
 from .scenes import ScatterSettings, Viewpoints, scattered_scene
 
@@ -298,7 +299,7 @@ def cropped_labels(
 
 
 def cropped_camera(
-    camera: PinholeCamera, box: tuple[float, float, float], crop_px: int = CROP_PX
+    camera: Camera, box: tuple[float, float, float], crop_px: int = CROP_PX
 ) -> NDArray[np.float32]:
     """fx, fy, cx and cy (4,) of the camera that sees a crop, px."""
     left, top, side = _whole(box)

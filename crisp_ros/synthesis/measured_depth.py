@@ -6,14 +6,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .renderer import PinholeCamera, Rendering
+from crisp_ros.observation.frame import Camera
+
+from .renderer import Rendering
 from .sensor import DepthSensor, sensed_depth
 
 _COARSE = 8  # px; what is behind the objects is made at this resolution
 
 
 def measured_depth(
-    rendering: Rendering, camera: PinholeCamera, rng: np.random.Generator
+    rendering: Rendering, camera: Camera, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Depth (H, W) in metres that a random sensor measures, 0 where it measures nothing."""
     behind = depth_behind(rendering.depth, rng)

@@ -1,7 +1,8 @@
 import numpy as np
 
+from crisp_ros.observation.frame import Camera
 from crisp_ros.synthesis.measured_depth import depth_behind, measured_depth, random_depth_sensor
-from crisp_ros.synthesis.renderer import PinholeCamera, Rendering
+from crisp_ros.synthesis.renderer import Rendering
 
 
 def rendering(depth: np.ndarray) -> Rendering:
@@ -40,7 +41,7 @@ def test_a_frame_without_objects_has_a_wall():
 
 def test_the_measurement_is_near_the_truth_and_has_gaps():
     depth = two_boxes()
-    camera = PinholeCamera(300, 300, 160, 120, 320, 240)
+    camera = Camera(300, 300, 160, 120, 320, 240)
     seen = measured_depth(rendering(depth), camera, np.random.default_rng(3))
     inner = np.zeros_like(depth, bool)
     inner[70:110, 50:90] = inner[100:190, 190:250] = True
