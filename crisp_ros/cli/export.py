@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from crisp_ros.cli.options import OptionError, add_checkpoint_option
-from crisp_ros.data.meshes import MeshError
+from crisp_ros.data.files import MeshError
 from crisp_ros.evaluation.library_quality import decoded_mesh
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.network.checkpoint import load_model

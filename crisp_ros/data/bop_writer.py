@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from crisp_ros.data.bop import MM, BopFrame, BopInstance
 from crisp_ros.data.files import DatasetError, read_json
-from crisp_ros.data.meshes import texture_image
+from crisp_ros.data.mesh_colours import texture_image
 
 
 def write_models(

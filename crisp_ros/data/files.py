@@ -18,6 +18,10 @@ class DatasetError(ValueError):
     """A data set that does not follow its layout; names the file and what was expected there."""
 
 
+class MeshError(ValueError):
+    """A mesh that cannot be read or used; the message says which and why."""
+
+
 def read_text(path: Path) -> str:
     """Reads a text file. Raises DatasetError."""
     try:

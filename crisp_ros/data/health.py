@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crisp_ros.data.bop import BopDataset, BopFrame, BopImage
-from crisp_ros.data.files import DatasetError, spelled_number
-from crisp_ros.data.meshes import MeshError
+from crisp_ros.data.files import DatasetError, MeshError, spelled_number
 from crisp_ros.data.nocs import SUBSETS, NocsDataset, subset_folder
 from crisp_ros.data.spe3r import Spe3rDataset
 
@@ -122,6 +121,7 @@ def _bop_models(dataset: BopDataset) -> Iterator[str]:
         except MeshError as error:
             yield str(error)
             continue
+        yield from (f"{model.path}: {note}" for note in model.mesh.metadata["notes"])
         off = np.abs(np.concatenate([lower - model.lower, upper - model.upper])).max()
         if off > _SIZE_TOLERANCE * model.diameter_m:
             yield (

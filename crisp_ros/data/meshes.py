@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import trimesh
 from numpy.typing import ArrayLike, NDArray
 
-from crisp_ros.data.files import read_json, text
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-_READABLE = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off")
-
-
-class MeshError(ValueError):
-    """A mesh that cannot be read or used; the message says which and why."""
+from crisp_ros.data.files import MeshError, read_json, text
+from crisp_ros.data.mesh_colours import merge_looks
+from crisp_ros.data.mesh_parts import Orientation, orient_parts
+from crisp_ros.data.mesh_readers import CONVERTIBLE, READABLE, read_meshes
 
 
 class SurfaceSamples(NamedTuple):
@@ -30,7 +24,10 @@ class SurfaceSamples(NamedTuple):
 
 
 def load_mesh(path: str | Path, unit_m: float = 1.0) -> trimesh.Trimesh:
-    """Reads a mesh into metres and keeps its texture or its vertex colours.
+    """Read a mesh into metres, with its colours in the form of `mesh_colours`.
+
+    Vertices that no face uses are dropped. What is missing, such as a texture's file, is listed in
+    `metadata["notes"]`.
 
     Args:
         path: PLY, OBJ, GLB, GLTF, STL or OFF; a scene of several meshes becomes one mesh.
@@ -40,22 +37,18 @@ def load_mesh(path: str | Path, unit_m: float = 1.0) -> trimesh.Trimesh:
         MeshError: unreadable, or without faces, or with coordinates that are not finite.
     """
     path = Path(path)
-    if path.suffix.lower() not in _READABLE:
-        raise MeshError(f"{path}: expected a mesh, one of {', '.join(_READABLE)}")
-    if not path.is_file():
-        raise MeshError(f"{path}: no such file")
     if not (np.isfinite(unit_m) and unit_m > 0.0):
         raise MeshError(f"{path}: the unit must be a positive length in metres, got {unit_m}")
-    try:
-        mesh = trimesh.load(path, force="mesh", process=False)
-    except Exception as error:  # every reader of trimesh fails in its own way
-        raise MeshError(f"{path}: not a readable mesh ({error})") from error
-    if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
-        raise MeshError(f"{path}: no faces; a surface is needed, not a point cloud")
+    notes: list[str] = []
+    meshes = read_meshes(path, notes)
+    for part in meshes:
+        if part.faces.min() < 0 or part.faces.max() >= len(part.vertices):
+            raise MeshError(f"{path}: a face names a vertex that is not there")
+    mesh = merge_looks(meshes, notes)
+    mesh.remove_unreferenced_vertices()  # which would count in the mesh's box
     if not np.isfinite(mesh.vertices).all():
         raise MeshError(f"{path}: some vertices are not finite")
-    if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
-        raise MeshError(f"{path}: a face names a vertex that is not there")
+    mesh.metadata["notes"] = tuple(dict.fromkeys(notes))
     mesh.apply_scale(unit_m)
     return mesh
 
@@ -64,12 +57,17 @@ def mesh_files(folder: Path) -> dict[str, Path]:
     """The meshes of a folder by name: that in BOP's models_info.json if any, else the file's.
 
     Raises:
-        MeshError: no mesh, or two of one name.
+        MeshError: no mesh, two of one name, or one of a format that has to be converted first.
         DatasetError: models_info.json is malformed.
     """
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in _READABLE)
+    files = sorted(folder.iterdir())
+    paths = [p for p in files if p.suffix.lower() in READABLE]
+    stems = {p.stem for p in paths}
+    for path in files:
+        if path.suffix.lower() in CONVERTIBLE and path.stem not in stems:
+            raise MeshError(f"{path}: {CONVERTIBLE[path.suffix.lower()]}")
     if not paths:
-        raise MeshError(f"{folder}: no meshes ({', '.join(_READABLE)})")
+        raise MeshError(f"{folder}: no meshes ({', '.join(READABLE)})")
     info_path = folder / "models_info.json"
     info = read_json(info_path, dict) if info_path.is_file() else {}
     named: dict[str, Path] = {}
@@ -83,22 +81,28 @@ def mesh_files(folder: Path) -> dict[str, Path]:
     return named
 
 
-def texture_image(mesh: trimesh.Trimesh) -> Image | None:
-    """The base colour image (Pillow) of a textured mesh, whatever kind of material holds it."""
-    material = getattr(mesh.visual, "material", None)
-    image = getattr(material, "image", None)
-    return image if image is not None else getattr(material, "baseColorTexture", None)
+class ClosedMesh(NamedTuple):
+    """A closed surface without colours, and how its parts were oriented."""
+
+    mesh: trimesh.Trimesh
+    orientation: Orientation
 
 
 def watertight(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-    """Closes a scan without changing its shape: welds seams, drops faces that enclose nothing.
+    """Close a scan without changing its shape, see `close_seams`. Raises MeshError."""
+    return close_seams(mesh).mesh
+
+
+def close_seams(mesh: trimesh.Trimesh) -> ClosedMesh:
+    """Close a scan without changing its shape: weld seams, drop faces that enclose nothing.
 
     Texture seams split vertices, and mesh simplifiers leave slivers without area and pairs of
     opposite faces on the same three vertices. Removing these leaves every winding number as it
-    was, so that walls, cavities and handles stay.
+    was, so that walls, cavities and handles stay. Every closed part then faces outwards, and a
+    cavity inwards, see `orient_parts`.
 
     Returns:
-        The bare geometry in the same frame, closed, with normals outwards.
+        The bare geometry in the same frame.
 
     Raises:
         MeshError: still open afterwards.
@@ -107,13 +111,21 @@ def watertight(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     closed.merge_vertices()
     closed.update_faces(_enclosing_faces(closed.faces))
     closed.remove_unreferenced_vertices()
-    if not closed.is_winding_consistent:
+    if not closed.is_winding_consistent and not _is_balanced(closed.faces):
         trimesh.repair.fix_winding(closed)
-    if not closed.is_watertight:
+    # Parts that touch along an edge have four faces there, and are closed all the same.
+    if len(closed.faces) == 0 or not (closed.is_watertight or _is_balanced(closed.faces)):
         raise MeshError("the surface is open: close its holes, or give its walls a thickness")
-    if closed.volume < 0.0:
-        closed.invert()
-    return closed
+    return ClosedMesh(closed, orient_parts(closed))
+
+
+def _is_balanced(faces: NDArray[np.int64]) -> bool:
+    """Whether faces (F, 3) use every edge as often one way as the other, as closed bodies do."""
+    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    count = int(faces.max(initial=0)) + 1
+    edges = np.minimum(start, end) * count + np.maximum(start, end)
+    _, which = np.unique(edges, return_inverse=True)
+    return not np.bincount(which.reshape(-1), np.where(start < end, 1.0, -1.0)).any()
 
 
 def signed_distance(mesh: trimesh.Trimesh, points: ArrayLike) -> NDArray[np.float64]:

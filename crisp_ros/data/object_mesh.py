@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from crisp_ros.data.files import MeshError
+from crisp_ros.data.mesh_parts import LooseParts, connected_parts, face_parts, without_scraps
 from crisp_ros.data.mesh_wrap import wrapped
-from crisp_ros.data.meshes import MeshError, load_mesh, watertight
+from crisp_ros.data.meshes import close_seams, load_mesh
 
 UNITS_M = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 _LARGEST_M = 2.0  # across; a mesh that seems larger is in millimetres
 _SMALL_HOLE = 0.5  # length of a hole's border over the diagonal of the mesh's box
+_SMALL_REMNANT = 0.01  # share of the largest part's area
 
 
 class ObjectMesh(NamedTuple):
@@ -53,8 +56,8 @@ def read_object_mesh(
     Raises:
         MeshError: unreadable, not finite, flat, or open beyond small holes and not to be wrapped.
     """
-    notes = []
-    mesh = load_mesh(path)
+    mesh, loose = without_scraps(load_mesh(path))
+    notes = list(mesh.metadata.get("notes", ()))
     size = _diagonal(mesh)
     if units is None:
         units = "m" if size * scale <= _LARGEST_M else "mm"
@@ -62,19 +65,20 @@ def read_object_mesh(
             notes.append(
                 f"{size:.4g} units across: taken for millimetres (--units m if it is that large)"
             )
-    mesh.apply_scale(UNITS_M[units] * scale)
+    unit_m = UNITS_M[units] * scale
+    mesh.apply_scale(unit_m)
+    notes += _loose_notes(loose, unit_m)
     try:
         closed, closing = closed_surface(mesh, wrap)
     except MeshError as error:
         raise MeshError(f"{path}: {error}") from error
     notes += closing
-    look = mesh
     if not closed.volume > 1e-6 * _diagonal(closed) ** 3:
         raise MeshError(f"{path}: it encloses no volume")
     shift = -closed.bounds.mean(axis=0) if origin == "box" else np.zeros(3)
     closed.apply_translation(shift)
-    look.apply_translation(shift)
-    return ObjectMesh(closed, shift, tuple(notes), look)
+    mesh.apply_translation(shift)
+    return ObjectMesh(closed, shift, tuple(notes), mesh)
 
 
 def closed_surface(mesh: trimesh.Trimesh, wrap: bool) -> tuple[trimesh.Trimesh, list[str]]:
@@ -88,15 +92,80 @@ def closed_surface(mesh: trimesh.Trimesh, wrap: bool) -> tuple[trimesh.Trimesh, 
         MeshError: open beyond small holes and not to be wrapped.
     """
     try:
-        return watertight(mesh), []
+        return _closed(mesh)
     except MeshError:
-        filled, holes = _without_small_holes(mesh)
+        solid, notes = _without_open_remnants(mesh)
+    filled, holes = _without_small_holes(solid)
+    if holes:
+        notes.append(f"{holes} small hole{'s' if holes != 1 else ''} closed")
     try:
-        return watertight(filled), [f"{holes} small hole{'s' if holes != 1 else ''} closed"]
+        closed, turned = _closed(filled)
     except MeshError:
         if not wrap:
             raise
-    return wrapped(mesh), ["open: a closed surface was wrapped around it, see that it is right"]
+        # The remnants count again: together they may be a wall.
+        note = "open: a closed surface was wrapped around it, see that it is right"
+        return wrapped(mesh), [note]
+    return closed, notes + turned
+
+
+def _closed(mesh: trimesh.Trimesh) -> tuple[trimesh.Trimesh, list[str]]:
+    closed, found = close_seams(mesh)
+    notes = []
+    if found.parts > 1 and found.reversed_parts:
+        notes.append(
+            f"{found.reversed_parts} of {found.parts} closed parts inside out: now outwards"
+        )
+    if found.cavities:
+        notes.append(f"{_counted(found.cavities, 'cavity', 'cavities')} inside it kept")
+    if found.nested:
+        notes.append(
+            f"{_counted(found.nested, 'closed part')} inside another one and facing outwards:"
+            " counted as solid; reverse its faces if it is a cavity"
+        )
+    return closed, notes
+
+
+def _loose_notes(loose: LooseParts, unit_m: float) -> list[str]:
+    notes = []
+    if loose.scraps:
+        notes.append(
+            f"{_counted(loose.scraps, 'loose piece')} left out, up to"
+            f" {1e3 * unit_m * loose.scrap_size:.3g} mm across and"
+            f" {1e3 * unit_m * loose.scrap_distance:.3g} mm away: too small and too far off to"
+            " belong to the object"
+        )
+    if loose.separate:
+        notes.append(
+            f"{_counted(loose.separate, 'separate part')} up to"
+            f" {1e3 * unit_m * loose.separate_distance:.3g} mm from the largest one kept: remove"
+            " what does not belong to the object"
+        )
+    return notes
+
+
+def _counted(count: int, singular: str, plural: str = "") -> str:
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"
+
+
+def _without_open_remnants(mesh: trimesh.Trimesh) -> tuple[trimesh.Trimesh, list[str]]:
+    """The mesh without small open parts, which enclose nothing and would keep it from closing."""
+    part = face_parts(mesh.vertices, mesh.faces)
+    areas = np.bincount(part, weights=mesh.area_faces)
+    small = areas < _SMALL_REMNANT * areas.max()
+    if not small.any() or areas[small].sum() > 0.5 * areas.sum():
+        return mesh, []
+    dropped = np.zeros(len(areas), bool)
+    for number in np.flatnonzero(small):
+        try:
+            close_seams(trimesh.Trimesh(mesh.vertices, mesh.faces[part == number], process=False))
+        except MeshError:
+            dropped[number] = True
+    if not dropped.any():
+        return mesh, []
+    rest = trimesh.Trimesh(mesh.vertices, mesh.faces[~dropped[part]], process=False)
+    count = int(dropped.sum())
+    return rest, [f"{_counted(count, 'small open piece')} left out of the closed surface"]
 
 
 def _diagonal(mesh: trimesh.Trimesh) -> float:
@@ -109,19 +178,29 @@ def _without_small_holes(mesh: trimesh.Trimesh) -> tuple[trimesh.Trimesh, int]:
     welded.merge_vertices()
     edges, uses = np.unique(welded.edges_sorted, axis=0, return_counts=True)
     border = edges[uses == 1]
+    if len(border) == 0:
+        return welded, 0
     count = len(welded.vertices)
     links = coo_array((np.ones(len(border)), border.T), shape=(count, count))
-    piece = connected_components(links, directed=False)[1][border[:, 0]]
-    vertices, faces = [*welded.vertices], [*welded.faces]
-    holes = 0
-    for ends in (border[piece == number] for number in np.unique(piece)):
+    ring = connected_components(links, directed=False)[1][border[:, 0]]
+    part = np.zeros(count, int)
+    part[welded.faces] = connected_parts(welded.faces)[:, None]
+    corners_of_part = np.bincount(part)
+    longest = _SMALL_HOLE * _diagonal(welded)
+    middles, fans = [], []
+    order = np.argsort(ring, kind="stable")
+    for ends in np.split(border[order], np.flatnonzero(np.diff(ring[order])) + 1):
         corners, visits = np.unique(ends, return_counts=True)
         length = np.linalg.norm(np.diff(welded.vertices[ends], axis=1), axis=-1).sum()
-        if (visits != 2).any() or length > _SMALL_HOLE * _diagonal(welded):
+        if (visits != 2).any() or length > longest:
             continue  # not a single ring, or too large to guess what belongs there
-        faces.extend([*edge, len(vertices)] for edge in ends)
-        vertices.append(welded.vertices[corners].mean(axis=0))
-        holes += 1
-    filled = trimesh.Trimesh(np.array(vertices), np.array(faces), process=False)
+        if len(corners) == corners_of_part[part[corners[0]]]:
+            continue  # the border of a lone triangle, which encloses nothing
+        fans.append(np.insert(ends, 2, count + len(middles), axis=1))
+        middles.append(welded.vertices[corners].mean(axis=0))
+    if not middles:
+        return welded, 0
+    vertices = np.concatenate([welded.vertices, middles])
+    filled = trimesh.Trimesh(vertices, np.concatenate([welded.faces, *fans]), process=False)
     trimesh.repair.fix_winding(filled)
-    return filled, holes
+    return filled, len(middles)

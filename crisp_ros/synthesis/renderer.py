@@ -11,6 +11,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from crisp_ros.data.mesh_colours import texture_image, vertex_colours
 from crisp_ros.observation.frame import Camera
 
 _VERTEX_SHADER = """
@@ -247,18 +248,15 @@ class Albedo(NamedTuple):
 
 def albedo(mesh: trimesh.Trimesh) -> Albedo:
     """The colours of a mesh: its texture, or those of its vertices."""
-    visual = mesh.visual
-    material = getattr(visual, "material", None)
-    image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
-    uv = getattr(visual, "uv", None)
-    if image is not None and uv is not None:
+    image = texture_image(mesh)
+    if image is not None:
         image = image.convert("RGB")
         scale = min(1.0, _MAX_TEXTURE_PX / max(image.size))
         if scale < 1.0:
             image = image.resize([max(1, round(s * scale)) for s in image.size])
-        return Albedo(np.asarray(image)[::-1], np.asarray(uv), np.ones_like(mesh.vertices))
-    colours = visual.to_color() if visual.kind == "texture" else visual
-    paint = np.asarray(colours.vertex_colors)[:, :3] / 255.0
+        uv = np.asarray(mesh.visual.uv)
+        return Albedo(np.asarray(image)[::-1], uv, np.ones_like(mesh.vertices))
+    paint = vertex_colours(mesh) / 255.0
     return Albedo(np.full((1, 1, 3), 255, np.uint8), np.zeros((len(paint), 2)), paint)
 
 

@@ -13,6 +13,7 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from crisp_ros.data.mesh_colours import coloured_samples, has_colours
 from crisp_ros.data.meshes import distance_to, mesh_files, surface_samples
 from crisp_ros.data.nocs import NocsDataset
 from crisp_ros.data.object_mesh import ObjectMesh, closed_surface, read_object_mesh
@@ -137,9 +138,10 @@ def _object(
 ) -> TrainingObject:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     views = viewpoints(mesh.mesh, observed)
-    return TrainingObject(
-        name, path.name, digest, mesh.look, mesh.mesh, views, mesh.shift, mesh.notes
-    )
+    notes = mesh.notes
+    if not has_colours(mesh.look):
+        notes += ("it has no colours: the network sees it as plain grey",)
+    return TrainingObject(name, path.name, digest, mesh.look, mesh.mesh, views, mesh.shift, notes)
 
 
 def symmetries_of_shape(mesh: trimesh.Trimesh, tolerance_m: float, seed: int) -> NDArray:
@@ -163,12 +165,9 @@ def symmetries_of_look(mesh: trimesh.Trimesh, tolerance_m: float, seed: int) -> 
         seed: of the samples.
     """
     group = symmetries_of_shape(mesh, tolerance_m, seed)
-    if len(group) == 1 or mesh.visual.kind is None:
+    if len(group) == 1 or not has_colours(mesh):
         return group
-    points, _, colours = trimesh.sample.sample_surface(
-        mesh, _COLOUR_SAMPLES, sample_color=True, seed=seed
-    )
-    colours = np.asarray(colours)[:, :3] / 255.0
+    points, colours = coloured_samples(mesh, _COLOUR_SAMPLES, seed)
     # Blurred over neighbours: the nearest sample of a fine print is another letter.
     tree = cKDTree(points)
     colours = colours[tree.query(points, k=8)[1]].mean(axis=1)

@@ -1,3 +1,5 @@
+"""Wrapping of open meshes: closed, of the mesh's size, or refused."""
+
 import numpy as np
 import pytest
 import trimesh
@@ -17,7 +19,7 @@ def error(mesh: trimesh.Trimesh, truth: trimesh.Trimesh) -> float:
     return np.abs(signed_distance(truth, mesh.vertices)).max() * CELLS / 0.10
 
 
-def test_faces_turned_inwards_and_seams_do_not_matter():
+def test_faces_that_point_inwards_and_seams_do_not_matter():
     broken = box()
     broken.faces[::3] = broken.faces[::3][:, ::-1]
     broken = trimesh.Trimesh(broken.triangles.reshape(-1, 3), process=False, faces=np.arange(
@@ -45,3 +47,43 @@ def test_a_single_wall_gets_a_thickness():
 def test_a_point_has_no_surface():
     with pytest.raises(MeshError, match="no extent"):
         wrapped(trimesh.Trimesh(np.zeros((3, 3)), [[0, 1, 2]], process=False))
+
+
+def quad(height: float = 0.0) -> trimesh.Trimesh:
+    corners = [[0, 0, height], [0.2, 0, height], [0.2, 0.15, height], [0, 0.15, height]]
+    return trimesh.Trimesh(corners, [[0, 1, 2], [0, 2, 3]], process=False)
+
+
+def book() -> trimesh.Trimesh:
+    """Two covers, each there twice, and a spine: faces wind around a page by more than half."""
+    spine = trimesh.Trimesh([[0, 0, 0], [0, 0.15, 0], [0, 0.15, 0.02], [0, 0, 0.02]],
+                            [[0, 1, 2], [0, 2, 3]], process=False)  # fmt: skip
+    return trimesh.util.concatenate([quad(), quad(), quad(0.02), quad(0.02), spine])
+
+
+def bottle() -> trimesh.Trimesh:
+    """A single wall, open at its neck, with every other face the wrong way round."""
+    profile = [[0, 0], [0.03, 0], [0.03, 0.12], [0.012, 0.15], [0.012, 0.18]]
+    wall = trimesh.creation.revolve(profile, sections=48)
+    wall.faces[::2] = wall.faces[::2, ::-1]
+    return trimesh.Trimesh(wall.vertices, wall.faces, process=False)
+
+
+def two_open_boxes() -> trimesh.Trimesh:
+    lidless = trimesh.creation.box((0.1, 0.06, 0.04))
+    lidless.update_faces(np.arange(len(lidless.faces)) > 1)
+    above = lidless.copy()
+    above.apply_translation((0, 0, 0.1))
+    return trimesh.util.concatenate([lidless, above])
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [trimesh.util.concatenate([quad()] * 4), book(), bottle(), two_open_boxes()],
+    ids=["quads", "book", "bottle", "two boxes"],
+)
+def test_open_meshes_become_closed_bodies_of_their_size(mesh: trimesh.Trimesh) -> None:
+    closed = wrapped(mesh, CELLS)
+    assert closed.is_watertight and closed.volume > 0
+    cell = mesh.extents.max() / CELLS
+    np.testing.assert_allclose(closed.bounds, mesh.bounds, atol=1.5 * cell)

@@ -7,13 +7,13 @@ import pytest
 import trimesh
 
 from crisp_ros.data.files import DatasetError
+from crisp_ros.data.mesh_colours import texture_image
 from crisp_ros.data.meshes import (
     MeshError,
     load_mesh,
     mesh_files,
     signed_distance,
     surface_samples,
-    texture_image,
     watertight,
 )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from crisp_ros.data.meshes import MeshError
+from crisp_ros.data.files import MeshError
 from crisp_ros.data.object_mesh import read_object_mesh
 
 

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from tiny_bop import write_tiny_bop
 
 from crisp_ros.data.bop import read_models
-from crisp_ros.data.meshes import MeshError
+from crisp_ros.data.files import MeshError
 from crisp_ros.evaluation.recording_score import (
     ModelShapes,
     RecordingScore,

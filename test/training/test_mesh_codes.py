@@ -7,7 +7,7 @@ import torch
 import trimesh
 from known import load_known
 
-from crisp_ros.data.meshes import MeshError
+from crisp_ros.data.files import MeshError
 from crisp_ros.training.mesh_codes import MeshCodeSettings, fit_mesh_code
 from crisp_ros.training.shape_codes import ShapeCodeSettings
 

@@ -6,7 +6,7 @@ import trimesh
 from small_nocs import diagonal, metric_mesh
 from tiny_bop import primitives, write_tiny_bop
 
-from crisp_ros.data.meshes import MeshError
+from crisp_ros.data.files import MeshError
 from crisp_ros.training.objects import data_objects, symmetries, training_objects
 from crisp_ros.training.recipe import Recipe
 
@@ -30,7 +30,9 @@ def test_models_of_a_data_set_keep_their_frames_and_names(tmp_path: Path) -> Non
     read = training_objects(folder)
     assert [o.name for o in read] == ["box", "can", "ball"]
     assert read[1].solid.extents[2] == pytest.approx(0.11, rel=1e-3)
-    assert all((o.shift == 0).all() and not o.notes for o in read)
+    assert all((o.shift == 0).all() for o in read)
+    grey = "it has no colours: the network sees it as plain grey"
+    assert all(o.notes == (grey,) for o in read)  # and nothing had to be repaired
 
 
 def test_an_open_mesh_is_wrapped_and_a_broken_file_is_named(tmp_path: Path) -> None:
