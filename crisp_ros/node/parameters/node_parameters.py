@@ -71,202 +71,214 @@ class Parameters:
 
     checkpoint: str = parameter(
         "",
-        "Model file (.safetensors). Empty: the model that comes with the package.",
+        "Model file (.safetensors). Empty: the model shipped with the package.",
         Settable.UNCONFIGURED,
     )
     device: str = parameter(
         "auto",
-        "Where the network runs: auto (a GPU where there is one), cpu, cuda or cuda:N.",
+        "Device of the network: auto (a GPU if there is one), cpu, cuda or cuda:N.",
         Settable.UNCONFIGURED,
         problem=problem_of(resolved_device),
     )
     threads: int = parameter(
-        0, "CPU threads of the estimator; 0: one a core.", Settable.UNCONFIGURED, 0, 256
+        0, "CPU threads of the estimator; 0: one per core.", Settable.UNCONFIGURED, 0, 256
     )
     autostart: bool = parameter(
         False,
-        "At its start the node configures and activates itself; else a lifecycle manager has to. "
-        "What is set later changes nothing.",
+        "The node configures and activates itself at startup; if false, a lifecycle manager "
+        "must. Changing it later has no effect.",
         Settable.UNCONFIGURED,
     )
     image_transport: str = parameter(
         "raw",
-        "How colour images come: raw; or compressed, as JPEG or PNG on TOPIC/compressed.",
+        "Transport of colour images: raw; or compressed (JPEG or PNG on TOPIC/compressed).",
         Settable.UNLESS_ACTIVE,
         problem=one_of("raw", "compressed"),
     )
     depth_image_transport: str = parameter(
         "raw",
-        "How depth images come: raw; compressed, as 16-bit PNG on TOPIC/compressed; or "
-        "compressedDepth, on TOPIC/compressedDepth.",
+        "Transport of depth images: raw; compressed (16-bit PNG on TOPIC/compressed); or "
+        "compressedDepth (on TOPIC/compressedDepth).",
         Settable.UNLESS_ACTIVE,
         problem=one_of("raw", "compressed", "compressedDepth"),
     )
     segmentation_image_transport: str = parameter(
         "raw",
-        "How label images come: raw; or compressed, as PNG on TOPIC/compressed.",
+        "Transport of label images: raw; or compressed (PNG on TOPIC/compressed).",
         Settable.UNLESS_ACTIVE,
         problem=one_of("raw", "compressed"),
     )
     segmentation_format: str = parameter(
         "labels",
-        "What the segmentation holds. labels: an image whose values are objects. "
-        "category_instance: a 32SC1 image of (category << 16) | instance. instance_category: of "
-        "(instance << 16) | category. detections: boxes, a vision_msgs/Detection2DArray on "
-        "detections, inside which the depth tells object from background.",
+        "Format of the segmentation. labels: an image with one value per object. "
+        "category_instance: a 32SC1 image of (category << 16) | instance. instance_category: a "
+        "32SC1 image of (instance << 16) | category. detections: boxes, a "
+        "vision_msgs/Detection2DArray on detections; depth separates object and background "
+        "inside each box.",
         Settable.UNLESS_ACTIVE,
         problem=one_of("labels", "category_instance", "instance_category", "detections"),
     )
     detection_score: float = parameter(
-        0.0, "Boxes whose best hypothesis has a lower score are left out.", low=0.0, high=1.0
+        0.0,
+        "Minimum score of the best hypothesis of a box; boxes below it are ignored.",
+        low=0.0,
+        high=1.0,
     )
     max_objects: int = parameter(
         32,
-        "Most objects of a frame that are estimated: those of the largest masks, or in the boxes "
-        "of the best scores.",
+        "Maximum number of objects estimated per frame: those with the largest masks, or the "
+        "boxes with the best scores.",
         low=1,
         high=100,
     )
     rectified: bool = parameter(
         True,
-        "Images are rectified, and camera_info's P describes them. False: raw images, described by "
-        "K and D, which the node rectifies.",
+        "true: images are rectified and described by camera_info's P. false: images are raw, "
+        "described by K and D, and the node rectifies them.",
     )
     sync_slop: float = parameter(
         0.05,
-        "Largest difference of stamps, in seconds, of images that are put together. "
-        "0: stamps have to be equal.",
+        "Maximum difference between the stamps of matched images, seconds. 0: stamps must be "
+        "equal.",
         Settable.UNLESS_ACTIVE,
         0.0,
         10.0,
     )
     sync_queue_size: int = parameter(
         20,
-        "Images of each input that wait for their partners. The segmentation comes last: allow for "
-        "its delay times the camera's rate.",
+        "Number of images of each input that wait for a match. The segmentation arrives last: "
+        "allow for its delay times the camera's rate.",
         Settable.UNLESS_ACTIVE,
         1,
         1000,
     )
     input_timeout: float = parameter(
-        2.0, "Seconds without a message after which an input counts as missing.", low=0.1, high=60.0
+        2.0,
+        "Time without a message after which an input counts as missing, seconds.",
+        low=0.1,
+        high=60.0,
     )
     label_names: str = parameter(
         "",
-        'Names of segmentation labels, "1=mug, 2=bowl"; they win over those of label_info.',
+        'Names of segmentation labels, "1=mug, 2=bowl"; they take precedence over those of '
+        "label_info.",
         problem=problem_of(label_names),
     )
     correct_turns: bool = parameter(
         True,
-        "Where the pose of an object is in doubt whose shape has another side to it, such as a "
-        "mug's handle, the depth image decides which way it is turned.",
+        "If the pose of an object is in doubt and its shape has a near-symmetry, such as a mug "
+        "with its handle, the depth image decides between the candidate rotations.",
     )
     certificate_quantile: float = parameter(
         0.98,
-        "Share of an object's depth points that has to lie within certificate_threshold of the "
+        "Share of an object's depth points that must lie within certificate_threshold of the "
         "estimated surface.",
         low=0.5,
         high=1.0,
     )
     certificate_threshold: float = parameter(
         0.01,
-        "Distance in metres from the estimated surface up to which a depth point agrees with it.",
+        "Maximum distance from the estimated surface at which a depth point agrees with it, "
+        "metres. A noisier camera needs a larger one.",
         low=0.0001,
         high=1.0,
     )
     certificate_visibility: bool = parameter(
         True,
-        "An object that reaches into space seen to be empty, or into seen background, gets no "
-        "certificate.",
+        "Do not certify an object that reaches into space seen to be empty, or into seen "
+        "background.",
     )
     certificate_known_shapes: bool = parameter(
         True,
-        "The library's shapes are tried on an object that its own shape does not explain; if none "
-        "does, the reason of the refusal names it as unknown.",
+        "Test the library's shapes on an object that its own shape does not explain; if none "
+        "explains it, the reason reports an unknown object.",
     )
     fixed_frame: str = parameter(
         "",
-        "TF frame in which objects rest, such as map or base_link, where the camera moves; its "
-        "transform is looked up at each image's stamp. Empty: the camera's own frame.",
+        "TF frame in which objects rest, such as map or base_link, for a camera that moves; its"
+        " transform is looked up at each image's stamp. Empty: the camera frame.",
         Settable.UNLESS_ACTIVE,
         problem=_frame_problem,
     )
     fixed_frame_timeout: float = parameter(
         0.2,
-        "Seconds to wait for the camera's transform to fixed_frame, before a frame is given up.",
+        "Maximum time to wait for the camera's transform to fixed_frame, seconds; then the "
+        "frame is skipped.",
         low=0.0,
         high=5.0,
     )
     tracked_labels: bool = parameter(
         False,
-        "The segmentation tracks its objects: the same label is the same object, wherever it is.",
+        "The segmentation tracks its objects: the same label is always the same object, "
+        "wherever it is.",
         Settable.UNLESS_ACTIVE,
     )
     track_distance: float = parameter(
         0.15,
-        "Metres by which an object may miss the place where it is expected, between two frames, "
-        "and still be the same one.",
+        "Maximum distance of an object from its expected position between two frames, metres; "
+        "farther away, it counts as another object.",
         Settable.UNLESS_ACTIVE,
         0.001,
         10.0,
     )
     object_timeout: float = parameter(
         5.0,
-        "Seconds for which an object that is no longer seen is held where it was; then it ends, "
-        "and its marker goes.",
+        "Time for which an object out of sight is held at its last position, seconds; then it "
+        "ends and its marker is deleted.",
         low=0.0,
         high=3600.0,
     )
     pose_smoothing: float = parameter(
         0.0,
-        "Time constant in seconds of a filter of the objects' poses, which lag a motion by as "
-        "much. 0: poses as they are estimated.",
+        "Time constant of the filter of object poses, seconds; poses lag behind motion by about"
+        " as much. 0: no filter.",
         Settable.UNLESS_ACTIVE,
         0.0,
         10.0,
     )
     max_views: int = parameter(
         50,
-        "Most certified views of an object from which its shape is solved together. 1: each shape "
-        "comes from a single view.",
+        "Maximum number of certified views of an object from which its shape is solved jointly."
+        " 1: each shape comes from a single view.",
         Settable.UNLESS_ACTIVE,
         1,
         50,
     )
     view_separation: float = parameter(
         0.175,
-        "Angle in radians between two viewing directions, seen from the object, from which on they "
-        "are two views.",
+        "Minimum angle between two viewing directions, seen from the object, radians; closer "
+        "ones count as the same view.",
         Settable.UNLESS_ACTIVE,
         0.001,
         3.14,
     )
     degeneracy: bool = parameter(
         True,
-        "Other library shapes are tried on an object's views, now and then, to see whether these "
-        "fix the shape.",
+        "Test other library shapes on an object's views from time to time, to detect views that"
+        " do not determine the shape.",
         Settable.UNLESS_ACTIVE,
     )
     shape_change: float = parameter(
         0.003,
-        "Distance in metres between two surfaces from which on they are two shapes, and the mesh "
-        "is published again.",
+        "Minimum distance between two surfaces that count as different shapes, metres; the mesh"
+        " is then published again.",
         Settable.UNLESS_ACTIVE,
         0.0,
         0.1,
     )
     tf_prefix: str = parameter(
         "",
-        "Put before the names of the objects' TF frames. A change holds from an object's next "
-        "transform on, and its marker follows.",
+        "Prefix of the names of the objects' TF frames. A change takes effect with an object's "
+        "next transform, and its marker follows.",
         problem=_tf_prefix_problem,
     )
     publish_uncertified_tf: bool = parameter(
-        False, "Broadcast the transforms of all objects, not only of those with a certificate."
+        False, "Broadcast the transforms of all objects, not only of certified ones."
     )
     mesh_faces: int = parameter(
         2000,
-        "Most triangles of a published mesh. After a change all meshes are published anew.",
+        "Maximum number of triangles of a published mesh. After a change, all meshes are "
+        "published again.",
         low=100,
         high=100000,
     )
@@ -277,61 +289,62 @@ class Parameters:
     )
     self_training_reference: str = parameter(
         "",
-        "Reference set that guards the learning. Empty: MODEL.reference.safetensors beside the "
-        "model file.",
+        "Reference set that guards self-training. Empty: MODEL.reference.safetensors next to "
+        "the model file.",
         Settable.UNCONFIGURED,
     )
     self_training_buffer: int = parameter(
-        50, "Certified samples that are kept to learn from.", Settable.UNCONFIGURED, 1, 500
+        50, "Maximum number of certified samples kept for training.", Settable.UNCONFIGURED, 1, 500
     )
     self_training_steps: int = parameter(
         50,
-        "Steps of learning between two questions to the guard.",
+        "Training steps between two checks by the guard.",
         Settable.UNCONFIGURED,
         1,
         10000,
     )
     self_training_max_duty: float = parameter(
         0.25,
-        "Largest share of the time that the learning thread works.",
+        "Maximum share of the time that the training thread works.",
         Settable.UNCONFIGURED,
         0.01,
         1.0,
     )
     self_training_threads: int = parameter(
-        1, "CPU threads of the learning.", Settable.UNCONFIGURED, 1, 256
+        1, "CPU threads of self-training.", Settable.UNCONFIGURED, 1, 256
     )
     collision_objects: str = parameter(
         "off",
-        "Obstacles for planners, on collision_object: off; certified, each from its first "
-        "certificate on, at its last certified pose; or all.",
+        "Obstacles for planners, on collision_object: off; certified (each object from its "
+        "first certificate on, at its last certified pose); or all.",
         problem=one_of("off", "certified", "all"),
     )
     collision_shape: str = parameter(
         "mesh",
-        "Shape of obstacles: mesh, the surface; hull, its convex hull; or parts, convex parts "
-        "(needs CoACD; takes seconds, until when the hull is there).",
+        "Shape of obstacles: mesh (the surface); hull (its convex hull); or parts (a convex "
+        "decomposition; needs CoACD and takes seconds, with the hull until then).",
         problem=_collision_shape_problem,
     )
     collision_padding: bool = parameter(
-        False, "Obstacles are larger than the surface, by the residual of the certificate."
+        False, "Enlarge obstacles by the residual of the certificate."
     )
     collision_faces: int = parameter(
         500,
-        "Most triangles of an obstacle; more where so few would leave its surface open.",
+        "Maximum number of triangles of an obstacle; exceeded if fewer would leave its surface "
+        "open.",
         low=20,
         high=100000,
     )
     collision_motion: float = parameter(
         0.005,
-        "Motion in metres of a corner of an object's box from which on its obstacle is moved.",
+        "Minimum motion of a corner of an object's box after which its obstacle is moved, metres.",
         low=0.0,
         high=1.0,
     )
     output_directory: str = parameter(
         "",
-        "Folder for files that services write, absolute. Empty: crisp_ros in ROS's own folder "
-        "(~/.ros).",
+        "Folder for files that services write, absolute. Empty: crisp_ros in the ROS home "
+        "folder (~/.ros).",
         problem=problem_of(output_directory),
     )
 
