@@ -1,4 +1,4 @@
-"""The pages of the documentation: links lead somewhere, and commands are those that there are."""
+"""The documentation pages: links, paths, modules, commands and options exist."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ import pytest
 from crisp_ros.cli.main import _parser
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "models" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+READMES = [ROOT / folder / "README.md" for folder in ("", "models", "stand_ins")]
+PAGES = [*READMES, *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page: page.read_text() for page in PAGES}
 EVERYTHING = "\n".join(TEXTS.values())
 
@@ -25,7 +27,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def commands(program: str) -> Iterator[list[str]]:
-    """Words of each command line in code, blocks or inline, without comments and brackets."""
+    """Yield the words of each command line in code, without comments and brackets."""
     joined = EVERYTHING.replace("\\\n", " ")
     for line in re.findall(rf"(?:^ *|`){program} ([^`\n]+)", joined, re.MULTILINE):
         yield re.sub(r"[\[\]]| #.*| {3,}.*", " ", re.sub(r" {2,}(?=--|\w+:=)", " ", line)).split()
@@ -40,6 +42,18 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_named_files_and_modules_exist(page: Path) -> None:
+    kinds = "json|md|py|rviz|safetensors|toml|xml|yaml"
+    folders = "config|crisp_ros|docker|docs|launch|models|recordings|scripts|stand_ins|test"
+    named = rf"(?<![\w/.~-])(?:[\w/]+/\w+\.py|(?:{folders})/[\w/.-]+\.(?:{kinds})|scripts/[\w-]+)\b"
+    for path in re.findall(named, TEXTS[page]):
+        places = (ROOT / path, ROOT / "crisp_ros" / path, ROOT / "test" / path)
+        assert any(place.exists() for place in places), path
+    for module in re.findall(r"-m (crisp_ros[\w.]+)", TEXTS[page]):
+        assert find_spec(module) is not None, module
+
+
 def test_every_picture_and_every_result_is_on_a_page() -> None:
     docs = ROOT / "docs"
     files = [p for p in docs.rglob("*") if p.suffix in (".png", ".jpg", ".svg", ".json")]
@@ -49,7 +63,7 @@ def test_every_picture_and_every_result_is_on_a_page() -> None:
 def innermost(
     parser: argparse.ArgumentParser, words: list[str]
 ) -> tuple[argparse.ArgumentParser, list[str]]:
-    """The parser of the subcommand that words name, and the words left for it."""
+    """Return the parser of the subcommand in words, and its remaining words."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction) and words and words[0][0] != "-":
             return innermost(action.choices[words[0]], words[1:])
