@@ -6,8 +6,8 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
-# pip puts the generated messages here (colcon: right beside this file), so that crisp_ros.msg is
-# found. From a bare source tree there are none, and only the node misses them.
+# pip puts the generated messages into this folder (colcon: next to this file), so that
+# crisp_ros.msg is found. A bare source tree has none; only the node needs them.
 _messages = Path(__file__).parent / "_messages"
 if _messages.is_dir():
     __path__.append(str(_messages))

@@ -32,13 +32,13 @@ def checkpoint_path(given: Path | None = None) -> Path:
 
 
 def share_directory() -> Path:
-    """The folder that holds launch/, config/ and models/.
+    """Return the folder that contains launch/, config/ and models/.
 
-    In a source tree, an editable install included, this is its root; pip and colcon install the
-    same folders under <prefix>/share/crisp_ros.
+    In a source tree or an editable install this is the root of the tree; pip and colcon install
+    the same folders under <prefix>/share/crisp_ros.
 
     Raises:
-        FileNotFoundError: the package was copied without them.
+        FileNotFoundError: the package was copied without these folders.
     """
     package = Path(__file__).parent
     prefixes = [*package.parents, Path(sys.prefix)]  # of site-packages, and of a --target install

@@ -18,7 +18,7 @@ class DiagnosticStatusWrapper(DiagnosticStatus):
     @overload
     def summary(self, level: bytes, message: str, /) -> None: ...
     def summary(self, *args: DiagnosticStatus | bytes | str) -> None:
-        """Sets level and message, given one by one or copied from another status."""
+        """Set level and message, given one by one or copied from another status."""
         self.level, self.message = _level_and_message(args)
 
     @overload
@@ -26,7 +26,7 @@ class DiagnosticStatusWrapper(DiagnosticStatus):
     @overload
     def mergeSummary(self, level: bytes, message: str, /) -> None: ...
     def mergeSummary(self, *args: DiagnosticStatus | bytes | str) -> None:
-        """Takes over the graver of two summaries; of two that are both OK or both not, both texts.
+        """Take over the graver of two summaries; of two that are both OK or both not, both texts.
 
         The texts are joined with a semicolon, and the higher level holds.
         """
@@ -39,7 +39,7 @@ class DiagnosticStatusWrapper(DiagnosticStatus):
         self.level = max(self.level, level)
 
     def add(self, key: str, val: str) -> None:
-        """Appends a key and its value, both strings."""
+        """Append a key and its value, both strings."""
         self.values.append(KeyValue(key=key, value=val))
 
 
@@ -54,7 +54,7 @@ class DiagnosticTask:
         return self.name
 
     def run(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
-        """Fills `stat` and returns it."""
+        """Fill `stat` and return it."""
         return stat
 
 
@@ -88,14 +88,14 @@ class Updater:
         self.hwid = hwid
 
     def add(self, *args: DiagnosticTask | str | Callable) -> None:
-        """Adds a task, given as such or as a name and a function; announces that it starts up."""
+        """Add a task, given as such or as a name and a function; announces that it starts up."""
         task = args[0] if len(args) == 1 else FunctionDiagnosticTask(*args)
         with self._lock:
             self._tasks.append(task)
             self._publish([self._status(task, DiagnosticStatus.OK, "Node starting up")])
 
     def removeByName(self, name: str) -> bool:
-        """Removes the first task of this name; False where there is none."""
+        """Remove the first task of this name; False where there is none."""
         with self._lock:
             for task in self._tasks:
                 if task.getName() == name:
@@ -104,7 +104,7 @@ class Updater:
         return False
 
     def update(self) -> None:
-        """Runs all tasks now and publishes what they report."""
+        """Run all tasks now and publish what they report."""
         with self._lock:
             blank = (DiagnosticStatus.ERROR, "No message was set")
             self._publish([task.run(self._status(task, *blank)) for task in self._tasks])
@@ -114,7 +114,7 @@ class Updater:
         self.update()
 
     def broadcast(self, lvl: bytes, msg: str) -> None:
-        """Publishes one summary for all tasks without running them."""
+        """Publish one summary for all tasks without running them."""
         self._publish([self._status(task, lvl, msg) for task in self._tasks])
 
     def _status(self, task: DiagnosticTask, level: bytes, text: str) -> DiagnosticStatusWrapper:

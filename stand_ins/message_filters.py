@@ -17,12 +17,12 @@ class SimpleFilter:
         self._callbacks: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
 
     def registerCallback(self, cb: Callable[..., None], *args: Any) -> int:
-        """Has `cb(*messages, *args)` called with each output; returns the connection's number."""
+        """Have `cb(*messages, *args)` called with each output; returns the connection's number."""
         self._callbacks.append((cb, args))
         return len(self._callbacks) - 1
 
     def signalMessage(self, *msg: Any) -> None:
-        """Hands one output to all callbacks, in the order of their registration."""
+        """Hand one output to all callbacks, in the order of their registration."""
         for callback, args in self._callbacks:
             callback(*msg, *args)
 
@@ -31,7 +31,7 @@ class Subscriber(SimpleFilter):
     """The first filter of a chain: a subscription of `node`."""
 
     def __init__(self, node: Node, msg_type: type, topic: str, **kwargs: Any) -> None:
-        """Takes the keyword arguments of Node.create_subscription; qos_profile defaults to 10."""
+        """Take the keyword arguments of Node.create_subscription; qos_profile defaults to 10."""
         super().__init__()
         self.node = node
         self.topic = topic

@@ -26,7 +26,7 @@ def edit(path: str, change: Callable[[Any], object]) -> Damage:
 
 
 def remove(path: str) -> Damage:
-    """Removes a file or a folder."""
+    """Remove a file or a folder."""
 
     def apply(folder: Path) -> None:
         (shutil.rmtree if (folder / path).is_dir() else Path.unlink)(folder / path)
@@ -35,17 +35,17 @@ def remove(path: str) -> Damage:
 
 
 def paint(path: str, image: np.ndarray) -> Damage:
-    """Puts another image there."""
+    """Put another image there."""
     return lambda folder: cv2.imwrite(str(folder / path), image)
 
 
 def write(path: str, text: str) -> Damage:
-    """Puts another text there."""
+    """Put another text there."""
     return lambda folder: (folder / path).write_text(text)
 
 
 def cut(path: str) -> Damage:
-    """Leaves the first third of a file, as a full disk or a lost connection does."""
+    """Leave the first third of a file, as a full disk or a lost connection does."""
 
     def apply(folder: Path) -> None:
         data = (folder / path).read_bytes()

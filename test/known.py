@@ -33,7 +33,7 @@ class Known(NamedTuple):
 
 
 def load_known() -> Known:
-    """Reads what test/correction/fit_shapes.py made."""
+    """Read what test/correction/fit_shapes.py made."""
     stored = load_file(_FILE)
     codes = stored.pop("codes").float()
     decoder = ShapeDecoder(hidden=stored["decoder.final_layer.weight"].shape[1])

@@ -58,7 +58,7 @@ def isolated_node(name: str = "test") -> Iterator[Node]:
 
 
 def spin_until(node: Node, condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Serves the node's callbacks until the condition holds; False when time ran out before."""
+    """Serve the node's callbacks until the condition holds; False when time ran out before."""
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
     end = time.monotonic() + seconds

@@ -68,7 +68,7 @@ def items(seed: int) -> tuple[Item, ...]:
 
 
 def write_small_nocs(folder: Path) -> Path:
-    """Writes two images of CAMERA val, two of Real test and one of Real train."""
+    """Write two images of CAMERA val, two of Real test and one of Real train."""
     for category, synset in SYNSETS.items():
         mesh = metric_mesh(category)
         mesh.apply_scale(1.0 / diagonal(category))

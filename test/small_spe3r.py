@@ -44,7 +44,7 @@ def silhouette(mesh: trimesh.Trimesh, T_camera_object: NDArray[np.float64]) -> N
 
 
 def write_small_spe3r(folder: Path, images: int = 3) -> Path:
-    """Writes the data set and returns its folder."""
+    """Write the data set and return its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     camera = {
         "Nu": SIZE, "Nv": SIZE, "ppx": 5.86e-6, "ppy": 5.86e-6, "fx": FOCAL * 5.86e-6,

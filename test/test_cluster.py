@@ -1,4 +1,4 @@
-"""Work shared among processes: the same results in the same order, and losses that are told."""
+"""Distributed work: the same results in the same order as in one process, and clear errors."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from crisp_ros.synthesis.spe3r_maps import write_maps
 from crisp_ros.training.objects import training_objects
 from crisp_ros.training.recipe import Recipe
 from crisp_ros.training.rendered_crops import render_crops
+from crisp_ros.training.settings import TrainingSettings
 
 distributed = pytest.importorskip("distributed")
 
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a cluster of two workers, which compute with one thread as tests do."""
+    """The address of a cluster of two workers, which use one thread each, like the tests."""
     cluster = distributed.LocalCluster(
         n_workers=2,
         threads_per_worker=1,
@@ -64,7 +65,7 @@ def test_results_come_in_order_and_from_several_processes(mapped: MapFunction) -
     assert len(processes) == 2 and os.getpid() not in processes
 
 
-def test_items_are_taken_as_they_are_needed(mapped: MapFunction) -> None:
+def test_items_are_consumed_lazily(mapped: MapFunction) -> None:
     taken = []
 
     def items() -> Iterator[int]:
@@ -77,7 +78,7 @@ def test_items_are_taken_as_they_are_needed(mapped: MapFunction) -> None:
     results.close()
 
 
-def test_the_error_of_a_part_is_that_of_the_whole(mapped: MapFunction) -> None:
+def test_the_error_of_an_item_is_raised(mapped: MapFunction) -> None:
     def fail(number: int) -> int:
         raise ValueError(f"part {number} is wrong")
 
@@ -85,7 +86,7 @@ def test_the_error_of_a_part_is_that_of_the_whole(mapped: MapFunction) -> None:
         list(mapped(fail, [3]))
 
 
-def test_a_worker_that_dies_costs_nothing(mapped: MapFunction, tmp_path: Path) -> None:
+def test_items_of_a_dead_worker_are_repeated(mapped: MapFunction, tmp_path: Path) -> None:
     def dies_once(number: int) -> int:
         died = tmp_path / "died"
         if number == 2 and not died.exists():
@@ -98,7 +99,7 @@ def test_a_worker_that_dies_costs_nothing(mapped: MapFunction, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_part_that_kills_every_worker_is_given_up(mapped: MapFunction) -> None:
+def test_an_item_that_kills_every_worker_raises_an_error(mapped: MapFunction) -> None:
     with pytest.raises(ClusterError, match="workers were lost"):
         list(mapped(lambda number: os._exit(1), [1]))
 
@@ -106,13 +107,13 @@ def test_a_part_that_kills_every_worker_is_given_up(mapped: MapFunction) -> None
 @pytest.mark.parametrize(
     "cluster, complaint",
     [
-        ("local:0", "a number from 1 on"),
-        ("local:many", "a number from 1 on"),
+        ("local:0", "a positive number"),
+        ("local:many", "a positive number"),
         ("127.0.0.1:1", "no Dask scheduler answers"),
         ("nonsense://here", "no Dask scheduler answers"),
     ],
 )
-def test_a_cluster_that_is_not_there_is_one_line(
+def test_an_unreachable_cluster_is_a_one_line_error(
     cluster: str,
     complaint: str,
     checkpoint: Path,
@@ -124,15 +125,15 @@ def test_a_cluster_that_is_not_there_is_one_line(
     folder = str(write_tiny_bop(tmp_path))
     words = ["evaluate", "bop", folder, "--checkpoint", str(checkpoint), "--cluster", cluster]
     assert main(words) == 1
-    told = capsys.readouterr().err
-    assert complaint in told and told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert complaint in printed and printed.count("\n") == 1
 
 
 def test_workers_of_another_version_are_refused(
     scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crisp_ros.__version__", "9.9.9")
-    with pytest.raises(ClusterError, match="here it is 9.9.9"), mapping(scheduler):
+    with pytest.raises(ClusterError, match="this machine has 9.9.9"), mapping(scheduler):
         pass
 
 
@@ -195,11 +196,14 @@ def test_training_crops_rendered_by_two_workers_are_the_same(
     for obj_id, mesh in primitives().items():
         mesh.export(tmp_path / f"part_{obj_id}.ply")
     objects = training_objects(tmp_path, units="m")
-    recipe = Recipe(shards=3, shard_crops=6, stored_px=32)
-    told: list[tuple[int, int]] = []
+    training = TrainingSettings(steps=1, batch=2, held_out_crops=2)
+    recipe = Recipe(shards=3, shard_crops=6, stored_px=32, training=training)
+    progress: list[tuple[int, int]] = []
     render_crops(tmp_path / "here", range(3), objects, recipe)
-    render_crops(tmp_path / "there", range(3), objects, recipe, lambda *at: told.append(at), mapped)
-    here, there = CropSet(tmp_path / "here"), CropSet(tmp_path / "there")
-    for mine, theirs in zip(here.batch(np.arange(18)), there.batch(np.arange(18)), strict=True):
+    render_crops(
+        tmp_path / "there", range(3), objects, recipe, lambda *at: progress.append(at), mapped
+    )
+    by_one, by_two = (CropSet(tmp_path / name).batch(np.arange(18)) for name in ("here", "there"))
+    for mine, theirs in zip(by_one, by_two, strict=True):
         assert np.array_equal(mine, theirs, equal_nan=mine.dtype.kind == "f")
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert progress == [(0, 3), (1, 3), (2, 3), (3, 3)]

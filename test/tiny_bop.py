@@ -119,7 +119,7 @@ def tiny_frames() -> list[BopFrame]:
 
 
 def write_tiny_bop(folder: Path) -> Path:
-    """Writes the data set and returns its folder."""
+    """Write the data set and return its folder."""
     write_models(folder, primitives(), model_info())
     write_frames(folder, tiny_frames())
     return folder

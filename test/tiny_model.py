@@ -13,7 +13,7 @@ from crisp_ros.network.model import CrispNetwork, network_config
 
 
 def write_tiny_model(folder: Path) -> Path:
-    """Writes it to a folder; its shapes are named box, can and ball."""
+    """Write it to a folder; its shapes are named box, can and ball."""
     torch.manual_seed(0)
     config = dataclasses.replace(
         network_config("compact"), shape_hidden=(16,), decoder_hidden=8, decoder_layers=2

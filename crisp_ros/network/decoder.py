@@ -1,4 +1,4 @@
-"""The shape decoder f_d(x | h): a FiLM-conditioned sine MLP that returns signed distances."""
+"""The shape decoder f_d(x | h): a FiLM-conditioned sine MLP that predicts signed distances."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-_ROWS_PER_CHUNK = 1024  # a chunk's activations stay in a core's cache
-_LEAST_ROWS = 16  # of an object in a chunk
+_ROWS_PER_CHUNK = 1024  # the activations of a chunk fit into a core's cache
+_MIN_ROWS = 16  # per object and chunk
 
 
 class SignedDistance(NamedTuple):
     """Signed distances and their spatial gradients.
 
-    sdf: (..., N) in metres, negative inside. gradient: (..., N, 3), unitless.
+    Attributes:
+        sdf: (..., N) metres, negative inside.
+        gradient: (..., N, 3), unitless.
     """
 
     sdf: Tensor
@@ -24,16 +26,21 @@ class SignedDistance(NamedTuple):
 
 
 class CodeGradient(NamedTuple):
-    """Signed distances (B, N), metres, and a loss's gradient (B, code_dim) in the codes."""
+    """Signed distances and the gradient of a loss with respect to the codes.
+
+    Attributes:
+        sdf: (B, N) metres, negative inside.
+        gradient: (B, code_dim), in the units of the loss.
+    """
 
     sdf: Tensor
     gradient: Tensor
 
 
 class ShapeDecoder(nn.Module):
-    """Maps object-frame points to signed distances, given a shape code (paper, appendix B).
+    """Map object-frame points to signed distances, given a shape code (paper, appendix B).
 
-    The code holds, for every layer, a scale and a shift of `hidden` values each:
+    The code contains a scale and a shift of `hidden` values each for every layer:
     y_{i+1} = sin(scale_i * (W_i y_i + b_i) + shift_i), sdf = w^T y_L + b.
     """
 
@@ -43,7 +50,7 @@ class ShapeDecoder(nn.Module):
         widths = [3] + [hidden] * layers
         self.film_layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.final_layer = nn.Linear(hidden, 1)
-        # Coordinates are metres (about 0.1), so the first layer has to raise the frequency.
+        # Coordinates are about 0.1 m, so the first layer must raise the frequency.
         nn.init.uniform_(self.film_layers[0].weight, -10.0, 10.0)
         for layer in self.film_layers[1:]:
             bound = (6.0 / hidden) ** 0.5
@@ -51,16 +58,16 @@ class ShapeDecoder(nn.Module):
 
     @property
     def code_dim(self) -> int:
-        """Length of a shape code: layers * 2 * hidden."""
+        """Length of a shape code, layers * 2 * hidden."""
         return len(self.film_layers) * 2 * self.hidden
 
     def film(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Splits codes (..., code_dim) into scales and shifts, each (..., layers, hidden)."""
+        """Split codes (..., code_dim) into scales and shifts, each (..., layers, hidden)."""
         parts = codes.unflatten(-1, (len(self.film_layers), 2, self.hidden))
         return parts[..., 0, :], parts[..., 1, :]
 
     def forward(self, points: Tensor, codes: Tensor) -> Tensor:
-        """Differentiable signed distances.
+        """Compute signed distances, differentiable in points and codes.
 
         Args:
             points: (..., N, 3) object frame, metres.
@@ -77,14 +84,14 @@ class ShapeDecoder(nn.Module):
 
     @torch.no_grad()
     def sdf(self, points: Tensor, codes: Tensor) -> Tensor:
-        """`forward` without gradients: in place and in cache-sized chunks, several times faster."""
+        """Compute `forward` without gradients: in place, in chunks that fit the cache."""
         film = self._film_terms(codes)
         pieces = [self._sdf_chunk(chunk, film) for chunk in self._chunks(points, codes)]
         return torch.cat(pieces, dim=-1)
 
     @torch.no_grad()
     def sdf_and_gradient(self, points: Tensor, codes: Tensor) -> SignedDistance:
-        """Signed distances and their spatial gradient, by a hand-written backward pass.
+        """Compute signed distances and their spatial gradient with an explicit backward pass.
 
         Args:
             points: (..., N, 3) object frame, metres.
@@ -101,12 +108,12 @@ class ShapeDecoder(nn.Module):
     def sdf_and_code_gradient(
         self, points: Tensor, codes: Tensor, slope: Callable[[Tensor], Tensor]
     ) -> CodeGradient:
-        """Signed distances and a loss's gradient in the codes, by a hand-written backward pass.
+        """Compute signed distances and the gradient of a loss with respect to the codes.
 
         Args:
             points: (B, N, 3) object frame, metres.
             codes: (B, code_dim).
-            slope: of the loss: from the distances (B, N) to their slopes dL/dsdf (B, N).
+            slope: derivative of the loss: maps distances (B, N) to dL/dsdf (B, N).
         """
         scales, shifts = (part.unsqueeze(-2).unbind(-3) for part in self.film(codes))
         y, products, slopes = points, [], []
@@ -126,10 +133,10 @@ class ShapeDecoder(nn.Module):
         return CodeGradient(sdf, torch.stack(parts[::-1], dim=-3).flatten(-3))
 
     def _film_terms(self, codes: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Of each layer, what its product W y is multiplied by and what is added, (..., 1, hidden).
+        """Return the factor and the offset of the product W y of each layer, (..., 1, hidden).
 
-        The weights stay those of all objects, so that a layer is one product however many there
-        are: folded into weights of each object's own, the film costs more than it saves.
+        The weights are shared by all objects, so a layer is one matrix product for any number of
+        objects: folding the FiLM terms into weights per object costs more than it saves.
         """
         scales, shifts = (part.unsqueeze(-2).unbind(-3) for part in self.film(codes))
         return [
@@ -141,7 +148,7 @@ class ShapeDecoder(nn.Module):
         batch = torch.broadcast_shapes(points.shape[:-2], codes.shape[:-1])
         if points.shape[-2] == 0 or points.is_cuda:
             return (points,)
-        rows = max(_LEAST_ROWS, _ROWS_PER_CHUNK // max(1, batch.numel()))
+        rows = max(_MIN_ROWS, _ROWS_PER_CHUNK // max(1, batch.numel()))
         return points.split(rows, dim=-2)
 
     def _sdf_chunk(self, points: Tensor, film: list[tuple[Tensor, Tensor]]) -> Tensor:

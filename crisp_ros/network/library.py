@@ -1,4 +1,4 @@
-"""The shape code library: codes of the known shapes, with their boxes and symmetries."""
+"""The shape library: codes of the known shapes, with their bounding boxes and symmetries."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from torch import Tensor
 
 from crisp_ros.network.decoder import ShapeDecoder
 
-_HALF_SIDES_M = (0.1, 0.2, 0.4, 0.8, 1.6)  # of the cubes searched for a shape, smallest first
-_COARSE = 32  # samples a side of the grid that finds the shape
-_FINE = 48  # samples a side of the grid whose points are moved onto the surface
+_HALF_SIDES_M = (0.1, 0.2, 0.4, 0.8, 1.6)  # of the cubes in which to search for a shape
+_COARSE = 32  # samples per side of the grid that locates the shape
+_FINE = 48  # samples per side of the grid whose points are projected onto the surface
 _NEWTON_STEPS = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class ShapeLibrary:
-    """K known shapes.
+    """A library of K known shapes.
 
     Attributes:
         names: K distinct names.
         codes: shape codes (K, C).
-        lower: lower corners (K, 3) of the shapes' boxes, object frame, metres.
-        upper: upper corners (K, 3).
+        lower: lower corners (K, 3) of the bounding boxes, object frame, metres.
+        upper: upper corners (K, 3) of the bounding boxes, object frame, metres.
         symmetries: K tensors (S_k, 4, 4), the motions of the object frame that map shape k onto
-            itself, identity included; left out, every shape has the identity alone.
+            itself, including the identity; by default only the identity.
 
     Raises:
-        ValueError: the parts do not fit together.
+        ValueError: the parts are inconsistent.
     """
 
     names: tuple[str, ...]
@@ -50,7 +50,7 @@ class ShapeLibrary:
             object.__setattr__(self, "symmetries", (identity,) * count)
         if self.codes.ndim != 2 or len(self.codes) != count:
             raise ValueError(
-                f"codes have shape {tuple(self.codes.shape)}: expected ({count}, C), a row a name"
+                f"codes have shape {tuple(self.codes.shape)}: expected ({count}, C), a row per name"
             )
         for side in ("lower", "upper"):
             shape = tuple(getattr(self, side).shape)
@@ -71,7 +71,7 @@ class ShapeLibrary:
 
     @property
     def diameters(self) -> Tensor:
-        """Diagonals of the boxes (K,), metres: 1 / d_k of eq. (10)."""
+        """Diagonals of the bounding boxes (K,), metres; 1 / d_k of eq. (10)."""
         return torch.linalg.norm(self.upper - self.lower, dim=-1)
 
     def with_shape(
@@ -82,19 +82,19 @@ class ShapeLibrary:
         upper: Tensor,
         symmetries: Tensor | None = None,
     ) -> ShapeLibrary:
-        """The library with one shape more.
+        """Return a copy of the library with an additional shape.
 
         Args:
-            name: must be new.
+            name: name of the shape, not yet in the library.
             code: (C,).
-            lower, upper: (3,) corners of its box, object frame, metres.
-            symmetries: (S, 4, 4); None for the identity alone.
+            lower, upper: (3,) corners of its bounding box, object frame, metres.
+            symmetries: (S, 4, 4); None for the identity only.
 
         Raises:
-            ValueError: the name is there already, or the parts do not fit the library's.
+            ValueError: the name already exists, or the parts do not match the library's.
         """
         if name in self.names:
-            raise ValueError(f"the shape library has a shape named {name!r} already")
+            raise ValueError(f"the shape library already has a shape named {name!r}")
         group = torch.eye(4, device=self.codes.device)[None] if symmetries is None else symmetries
         return ShapeLibrary(
             (*self.names, name),
@@ -105,7 +105,7 @@ class ShapeLibrary:
         )
 
     def to(self, device: torch.device | str) -> ShapeLibrary:
-        """The same library on another device."""
+        """Return a copy of the library on another device."""
         return ShapeLibrary(
             self.names,
             self.codes.to(device),
@@ -116,10 +116,13 @@ class ShapeLibrary:
 
 
 class ShapeBoxes(NamedTuple):
-    """Axis-aligned boxes of decoded shapes, object frame, metres.
+    """Axis-aligned bounding boxes of decoded shapes, object frame, metres.
 
-    lower, upper: corners (K, 3). closed: (K,) bool, false where no closed surface was found; the
-    box is then the whole searched cube.
+    Attributes:
+        lower: (K, 3) lower corners.
+        upper: (K, 3) upper corners.
+        closed: (K,) bool, false if no closed surface was found; the box is then the whole
+            searched cube.
     """
 
     lower: Tensor
@@ -130,16 +133,16 @@ class ShapeBoxes(NamedTuple):
 def shape_boxes(
     decoder: ShapeDecoder, codes: Tensor, on_shape: Callable[[int, int], None] | None = None
 ) -> ShapeBoxes:
-    """Boxes of the shapes that a decoder makes of codes (K, C), a second or so a shape.
+    """Compute the bounding boxes of decoded shapes; takes about a second per shape.
 
-    Searches growing cubes about the origin (a decoder is only trained near its shapes, and may show
-    other surfaces far from them) until its largest connected body lies inside; then moves samples
-    near that body's surface onto it by Newton steps.
+    Searches growing cubes around the origin until the largest connected body is inside (a decoder
+    is only trained near its shapes and may have other surfaces far from them), then projects
+    samples near the surface of that body onto it with Newton steps.
 
     Args:
-        decoder: decodes the codes.
+        decoder: decoder of the codes.
         codes: (K, C).
-        on_shape: called after every shape with the number done and K.
+        on_shape: progress callback, called after every shape with the number done and K.
     """
     boxes = []
     for code in codes.detach():
@@ -157,12 +160,12 @@ def _searched_cube(codes: Tensor) -> Tensor:
 
 
 def _shape_box(decoder: ShapeDecoder, code: Tensor) -> Tensor | None:
-    """Corners (2, 3) of one shape's box, or None when no searched cube encloses it."""
+    """Return the corners (2, 3) of one shape's box, or None if no searched cube encloses it."""
     for half in _HALF_SIDES_M:
         cell = 2 * half / (_COARSE - 1)
         cube = code.new_tensor([[-half] * 3, [half] * 3])
         sdf = decoder.sdf(_grid(cube, _COARSE), code).reshape((_COARSE,) * 3)
-        # Half a cell around the surface counts, so that thin walls between samples stay connected.
+        # Include half a cell around the surface, so that thin walls between samples stay connected.
         bodies, count = ndimage.label((sdf < cell / 2).cpu().numpy())
         if count == 0:
             continue
@@ -176,7 +179,7 @@ def _shape_box(decoder: ShapeDecoder, code: Tensor) -> Tensor | None:
 
 
 def _refined_box(decoder: ShapeDecoder, code: Tensor, around: Tensor) -> Tensor | None:
-    """Corners (2, 3) of the surface inside the box `around` (2, 3), or None without a surface."""
+    """Return the corners (2, 3) of the surface in the box `around` (2, 3); None without one."""
     points = _grid(around, _FINE)
     cell = (around[1] - around[0]).max() / (_FINE - 1)
     points = points[decoder.sdf(points, code).abs() < 2 * cell]
@@ -195,7 +198,7 @@ def _refined_box(decoder: ShapeDecoder, code: Tensor, around: Tensor) -> Tensor 
 
 
 def _grid(corners: Tensor, samples: int) -> Tensor:
-    """Points (samples^3, 3) of a regular grid that spans a box with corners (2, 3)."""
+    """Return the points (samples^3, 3) of a regular grid in a box with corners (2, 3)."""
     steps = torch.linspace(0.0, 1.0, samples, device=corners.device, dtype=corners.dtype)
     unit = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), dim=-1).reshape(-1, 3)
     return corners[0] + unit * (corners[1] - corners[0])

@@ -105,15 +105,15 @@ class Buffer:
         self._jump_handle = clock.create_jump_callback(back, post_callback=self._time_jumped)
 
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
-        """Adds a transform that holds at its stamp. `authority` says who sent it."""
+        """Add a transform that holds at its stamp. `authority` says who sent it."""
         self._insert(transform, is_static=False)
 
     def set_transform_static(self, transform: TransformStamped, authority: str) -> None:
-        """Adds a transform that holds at all times. `authority` says who sent it."""
+        """Add a transform that holds at all times. `authority` says who sent it."""
         self._insert(transform, is_static=True)
 
     def clear(self) -> None:
-        """Forgets all but static transforms."""
+        """Forget all but static transforms."""
         with self._lock:
             self._frames = {c: h for c, h in self._frames.items() if h.is_static}
 

@@ -21,7 +21,7 @@ class StaticTransformBroadcaster:
         self._transforms: dict[str, TransformStamped] = {}  # by child frame
 
     def sendTransform(self, transform: TransformStamped | Iterable[TransformStamped]) -> None:
-        """Adds one or several transforms to those sent so far and publishes all of them.
+        """Add one or several transforms to those sent so far and publish all of them.
 
         Of a child frame only the first transform counts.
         """

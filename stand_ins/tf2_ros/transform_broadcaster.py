@@ -18,6 +18,6 @@ class TransformBroadcaster:
         self.pub_tf = node.create_publisher(TFMessage, "/tf", 100 if qos is None else qos)
 
     def sendTransform(self, transform: TransformStamped | Iterable[TransformStamped]) -> None:
-        """Publishes one or several transforms in one message."""
+        """Publish one or several transforms in one message."""
         single = isinstance(transform, TransformStamped)
         self.pub_tf.publish(TFMessage(transforms=[transform] if single else list(transform)))

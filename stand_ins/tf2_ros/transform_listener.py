@@ -27,7 +27,7 @@ class TransformListener:
         )
 
     def unregister(self) -> None:
-        """Stops listening."""
+        """Stop listening."""
         self.node.destroy_subscription(self.tf_sub)
         self.node.destroy_subscription(self.tf_static_sub)
 

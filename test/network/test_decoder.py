@@ -1,4 +1,4 @@
-"""The shape decoder: its formula, its fast paths against autograd, and its broadcasting."""
+"""The shape decoder: its formula, its fast paths against autograd, and broadcasting."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def _case(*leading: int, points: int = 7) -> tuple[Tensor, Tensor]:
 
 
 def _sdf_of_one_point(decoder: ShapeDecoder, point: Tensor, code: Tensor) -> Tensor:
-    """The paper's formula, a layer at a time: a layer's code is its scales, then its shifts."""
+    """Evaluate the paper's formula by layers; a layer's code is its scales, then its shifts."""
     y = point
     for layer, film in zip(decoder.film_layers, code.split(2 * decoder.hidden), strict=True):
         scale, shift = film[: decoder.hidden], film[decoder.hidden :]
@@ -30,7 +30,7 @@ def _sdf_of_one_point(decoder: ShapeDecoder, point: Tensor, code: Tensor) -> Ten
     return decoder.final_layer.weight[0] @ y + decoder.final_layer.bias[0]
 
 
-def test_all_three_ways_give_the_formulas_distances(decoder: ShapeDecoder) -> None:
+def test_all_three_methods_agree_with_the_formula(decoder: ShapeDecoder) -> None:
     points, codes = _case(2)
     expected = torch.stack(
         [
@@ -46,7 +46,7 @@ def test_all_three_ways_give_the_formulas_distances(decoder: ShapeDecoder) -> No
         torch.testing.assert_close(sdf, expected, rtol=0, atol=2e-6)
 
 
-def test_the_gradient_is_autograds(decoder: ShapeDecoder) -> None:
+def test_the_spatial_gradient_agrees_with_autograd(decoder: ShapeDecoder) -> None:
     points, codes = _case(2)
     points.requires_grad_(True)
     (expected,) = torch.autograd.grad(decoder(points, codes).sum(), points)
@@ -54,7 +54,7 @@ def test_the_gradient_is_autograds(decoder: ShapeDecoder) -> None:
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_gradient_in_the_codes_is_autograds(decoder: ShapeDecoder) -> None:
+def test_the_code_gradient_agrees_with_autograd(decoder: ShapeDecoder) -> None:
     points, codes = _case(3)
     weights = torch.linspace(0.1, 2.0, 21).reshape(3, 7)
     codes.requires_grad_(True)
@@ -65,7 +65,7 @@ def test_the_gradient_in_the_codes_is_autograds(decoder: ShapeDecoder) -> None:
     torch.testing.assert_close(found.gradient, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_many_points_are_split_without_a_seam(decoder: ShapeDecoder) -> None:
+def test_chunks_of_many_points_agree_with_one_pass(decoder: ShapeDecoder) -> None:
     points, codes = _case(points=5000)
     torch.testing.assert_close(decoder.sdf(points, codes), decoder(points, codes).detach())
     both = decoder.sdf_and_gradient(points, codes)
@@ -85,7 +85,7 @@ def test_shapes_and_objects_broadcast(decoder: ShapeDecoder) -> None:
     torch.testing.assert_close(decoder(points[:2, None], codes[None, :3]).detach(), matrix)
 
 
-def test_no_points_are_no_distances(decoder: ShapeDecoder) -> None:
+def test_no_points_give_no_distances(decoder: ShapeDecoder) -> None:
     points, codes = _case(2, points=0)
     assert decoder.sdf(points, codes).shape == (2, 0)
     assert decoder.sdf_and_gradient(points, codes).gradient.shape == (2, 0, 3)

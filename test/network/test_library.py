@@ -1,4 +1,4 @@
-"""The shape code library: its checks, and boxes of decoded shapes against analytic ones."""
+"""The shape library: its checks, and boxes of decoded shapes against analytic ones."""
 
 from collections.abc import Sequence
 
@@ -71,11 +71,11 @@ def test_open_and_empty_shapes_are_flagged() -> None:
     assert (boxes.lower < boxes.upper).all()
 
 
-def test_progress_is_told() -> None:
-    told = []
+def test_progress_is_reported() -> None:
+    progress = []
     decoder = _ExactDecoder((sphere(0.05),))
-    shape_boxes(decoder, torch.zeros(2, 1), lambda done, total: told.append((done, total)))
-    assert told == [(1, 2), (2, 2)]
+    shape_boxes(decoder, torch.zeros(2, 1), lambda done, total: progress.append((done, total)))
+    assert progress == [(1, 2), (2, 2)]
 
 
 def _parts() -> dict:

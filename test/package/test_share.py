@@ -1,4 +1,4 @@
-"""Where the shared files are found, in each way the package can lie on a disk."""
+"""Finding the shared files for each way to install the package."""
 
 import shutil
 import sys
@@ -12,7 +12,7 @@ from crisp_ros import share
 
 
 def share_module_at(package: Path) -> ModuleType:
-    """The module as it would be, were the package installed in this folder."""
+    """Load the module as if the package were installed in this folder."""
     package.mkdir(parents=True)
     shutil.copy(share.__file__, package / "share.py")
     spec = spec_from_file_location("share_elsewhere", package / "share.py")
@@ -39,7 +39,7 @@ def test_installed_it_is_under_the_same_prefix(tmp_path: Path, modules: str) -> 
     assert share_module_at(tmp_path / modules / "crisp_ros").share_directory() == expected
 
 
-def test_a_prefix_elsewhere_is_the_interpreters(
+def test_otherwise_the_prefix_is_that_of_the_interpreter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = with_package_xml(tmp_path / "prefix/share/crisp_ros")
@@ -47,7 +47,7 @@ def test_a_prefix_elsewhere_is_the_interpreters(
     assert share_module_at(tmp_path / "modules/crisp_ros").share_directory() == expected
 
 
-def test_without_shared_files_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_shared_files_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="install crisp_ros"):
         share_module_at(tmp_path / "modules/crisp_ros").share_directory()
