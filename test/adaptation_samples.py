@@ -90,7 +90,7 @@ def scene(rows=(0, 7, 14, 21)):
     labels = np.zeros(shape, np.int32)
     for i, row in enumerate(rows):
         place = slice(i * side, (i + 1) * side)
-        rgb[:, place] = reference.crops[row].permute(1, 2, 0).numpy()
+        rgb[:, place] = reference.crops[row, :3].permute(1, 2, 0).numpy()
         depth[:, place] = float(reference.points[row, :, 2].median())
         labels[8:88, place][:, 8:88] = i + 1
     return Frame(rgb, depth, labels, camera)

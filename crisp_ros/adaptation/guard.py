@@ -19,6 +19,7 @@ from crisp_ros.geometry.registration import RegistrationSettings, register
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.maps import read_maps
+from crisp_ros.observation.crop_channels import dequantise_crops
 
 # Constants, not parameters: what the guard measures must not move with a node's settings.
 _REGISTRATION = RegistrationSettings(triples=256, hypotheses=32, scored_points=128)
@@ -187,7 +188,7 @@ class Guard:
     @torch.no_grad()
     def _said(self, learner: Learner, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates (B, N, 3) and codes (B, C) for crops of the reference set."""
-        crops = self._reference.crops[rows].to(self._device).float().div_(255.0)
+        crops = dequantise_crops(self._reference.crops[rows].to(self._device))
         output = learner.answer(self._network.features(crops))
         return read_maps(output.pnc, self._reference.grid[rows].to(self._device)), output.code
 

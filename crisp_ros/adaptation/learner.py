@@ -76,7 +76,7 @@ COMPACT = LearnerSettings(
 
 def learner_settings(design: str) -> LearnerSettings:
     """The settings for a network by the name of its design."""
-    return COMPACT if design == "compact" else LearnerSettings()
+    return COMPACT if design in ("compact", "compact_rgbd") else LearnerSettings()
 
 
 class Losses(NamedTuple):

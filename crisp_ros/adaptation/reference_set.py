@@ -23,6 +23,8 @@ from crisp_ros.data.bop import BopFrame
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.network.checkpoint import Model, digest
 from crisp_ros.network.maps import crop_grid
+from crisp_ros.network.model import CrispNetwork
+from crisp_ros.observation.crop_channels import GEOMETRY_CHANNELS, quantise_crops
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import ObservationSettings, observe
 
@@ -30,6 +32,7 @@ SUFFIX = ".reference.safetensors"
 LARGEST_FILE = 3_000_000  # bytes
 
 _FORMAT = "crisp_ros_reference_1"
+_ZERO = 32768  # 16-bit value of 0 in the pictures of geometry
 _GEOMETRY = ("grid", "points", "T_object_camera", "shape")
 
 
@@ -71,7 +74,8 @@ class ReferenceSet:
         model: sha256 of the model that it was made for.
         original: accuracy of that model; NaN until it is measured.
         limits: see `Limits`.
-        crops: (R, 3, S, S) uint8. grid: (R, N, 2) in [-1, 1], where points lie in their crop.
+        crops: (R, C, S, S) integers, see `quantise_crops`.
+        grid: (R, N, 2) in [-1, 1], where points lie in their crop.
         points: (R, N, 3) camera frame, metres. T_object_camera: (R, 4, 4) true poses.
         shape: (R,) library index.
     """
@@ -120,7 +124,7 @@ def reference_crops(
     count: Counter[int] = Counter()
     kept: list[tuple[Tensor, ...]] = []
     for frame in frames:
-        for instance, parts in _objects(frame, settings, model.network.crop_size):
+        for instance, parts in _objects(frame, settings, model.network):
             shape = index[names[instance.obj_id]]
             if count[shape] < crops_per_shape:
                 count[shape] += 1
@@ -138,13 +142,14 @@ def reference_crops(
     return ReferenceSet(model.header["sha256"], nothing, Limits(), *tensors)
 
 
-def _objects(frame: BopFrame, settings: ObservationSettings, crop_size: int):
+def _objects(frame: BopFrame, settings: ObservationSettings, network: CrispNetwork):
     """(instance, (crop, grid, points, T_object_camera)) of the usable objects of a frame."""
-    seen = observe(Frame.from_recorded(frame), settings, crop_size)
+    shown = Frame.from_recorded(frame)
+    seen = observe(shown, settings, network.crop_size, network.sees_geometry)
     chosen = evenly_chosen(seen.valid, settings.points)[..., None]
     points = seen.points.gather(1, chosen.expand(-1, -1, 3))
     grid = crop_grid(seen.pixels, seen.boxes).gather(1, chosen.expand(-1, -1, 2)).half().float()
-    crops = seen.crops.mul(255.0).round().to(torch.uint8)
+    crops = quantise_crops(seen.crops)
     instances = {instance.label: instance for instance in frame.instances}
     for i, label in enumerate(seen.labels.tolist()):
         T = invert(torch.from_numpy(instances[label].T_camera_object)).float()
@@ -163,11 +168,11 @@ def save_reference(path: Path | str, reference: ReferenceSet) -> None:
         ReferenceError: the file would be larger than 3 MB.
         OSError: the file cannot be written.
     """
-    pictures = [_encoded(crop) for crop in reference.crops]
     tensors = {name: getattr(reference, name) for name in _GEOMETRY}
     tensors["grid"] = tensors["grid"].half()
-    tensors["pictures"] = torch.from_numpy(np.concatenate(pictures))
-    tensors["lengths"] = torch.tensor([len(picture) for picture in pictures])
+    tensors |= _packed("", [_colour_picture(crop) for crop in reference.crops])
+    if reference.crops.shape[1] > 3:
+        tensors |= _packed("geometry_", [_geometry_picture(crop) for crop in reference.crops])
     header = json.dumps(
         {
             "model": reference.model,
@@ -209,15 +214,16 @@ def load_reference(path: Path | str, model: Model) -> ReferenceSet:
             f"reference set {path} was made for model {values['model'][:12]}, not for "
             f"{original_of(model)[:12]}: make one by `crisp render reference`"
         )
-    pictures = tensors["pictures"].numpy()
-    ends = tensors["lengths"].cumsum(0).tolist()
-    crops = [_decoded(pictures[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
+    crops = torch.stack([_colour(picture) for picture in _unpacked("", tensors)])
+    if "geometry_pictures" in tensors:
+        geometry = [_geometry(picture) for picture in _unpacked("geometry_", tensors)]
+        crops = torch.cat([crops.to(torch.int16), torch.stack(geometry)], dim=1)
     tensors["grid"] = tensors["grid"].float()
     return ReferenceSet(
         values["model"],
         Accuracy(**values["original"]),
         Limits(**values["limits"]),
-        torch.stack(crops),
+        crops,
         *(tensors[name] for name in _GEOMETRY),
     )
 
@@ -228,14 +234,40 @@ def original_of(model: Model) -> str:
     return str(adapted.get("original", model.header.get("sha256", "")))
 
 
-def _encoded(crop: Tensor) -> np.ndarray:
-    done, picture = cv2.imencode(
-        ".png", crop.permute(1, 2, 0).numpy(), (cv2.IMWRITE_PNG_COMPRESSION, 9)
-    )
+def _packed(prefix: str, pictures: list[np.ndarray]) -> dict[str, Tensor]:
+    """PNG pictures one after another, and their lengths."""
+    return {
+        f"{prefix}pictures": torch.from_numpy(np.concatenate(pictures)),
+        f"{prefix}lengths": torch.tensor([len(picture) for picture in pictures]),
+    }
+
+
+def _unpacked(prefix: str, tensors: dict[str, Tensor]) -> list[np.ndarray]:
+    pictures = tensors[f"{prefix}pictures"].numpy()
+    return np.split(pictures, tensors[f"{prefix}lengths"].cumsum(0)[:-1].numpy())
+
+
+def _colour_picture(crop: Tensor) -> np.ndarray:
+    return _encoded(crop[:3].to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def _colour(picture: np.ndarray) -> Tensor:
+    return torch.from_numpy(cv2.imdecode(picture, cv2.IMREAD_COLOR)).permute(2, 0, 1).contiguous()
+
+
+def _geometry_picture(crop: Tensor) -> np.ndarray:
+    """The geometry channels below one another as a picture of 16 bits."""
+    rows = crop[3:].flatten(0, 1).to(torch.int32) + _ZERO
+    return _encoded(rows.numpy().astype(np.uint16))
+
+
+def _geometry(picture: np.ndarray) -> Tensor:
+    rows = cv2.imdecode(picture, cv2.IMREAD_UNCHANGED).astype(np.int32) - _ZERO
+    return torch.from_numpy(rows.astype(np.int16)).unflatten(0, (GEOMETRY_CHANNELS, -1))
+
+
+def _encoded(pixels: np.ndarray) -> np.ndarray:
+    done, picture = cv2.imencode(".png", pixels, (cv2.IMWRITE_PNG_COMPRESSION, 9))
     if not done:
         raise ReferenceError("a crop could not be written as PNG")
     return picture.reshape(-1)
-
-
-def _decoded(picture: np.ndarray) -> Tensor:
-    return torch.from_numpy(cv2.imdecode(picture, cv2.IMREAD_COLOR)).permute(2, 0, 1).contiguous()

@@ -15,6 +15,7 @@ from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.features import BackboneFeatures
 from crisp_ros.network.maps import crop_grid
 from crisp_ros.network.model import CrispNetwork
+from crisp_ros.observation.crop_channels import dequantise_crops, quantise_crops
 from crisp_ros.pipeline import Solution
 
 POINTS = 256  # kept of an object; the gradient of the loss hardly changes beyond
@@ -28,7 +29,7 @@ class Sample:
     Attributes:
         key: names the object over time, such as its track.
         certified: the certificate of its estimate held.
-        crop: (3, S, S) uint8, the network's input.
+        crop: (C, S, S) integers, the network's input as `quantise_crops` stores it.
         grid: (N, 2) in [-1, 1], where its points lie in the crop (x, y).
         points: (N, 3) depth points, camera frame, metres; all are valid.
         T_object_camera: (4, 4) corrected pose; Z* = R x + t by Lemma 5.
@@ -70,7 +71,7 @@ def samples_of(
         chosen = evenly_chosen(seen.valid, count)[..., None]
         points = seen.points.gather(1, chosen.expand(-1, -1, 3)).cpu()
         grid = crop_grid(seen.pixels, seen.boxes).gather(1, chosen.expand(-1, -1, 2)).cpu()
-        crops = seen.crops.mul(255.0).round().to(torch.uint8).cpu()
+        crops = quantise_crops(seen.crops).cpu()
         T, codes = correction.T_object_camera.float().cpu(), correction.codes.float().cpu()
         certified = solution.certificate.certified.tolist()
         enough = (seen.valid.sum(-1) >= count // 4).tolist()
@@ -152,7 +153,7 @@ class FeatureCache:
         new = [sample for sample in samples if id(sample) not in self._kept]
         if not new:
             return
-        crops = torch.stack([sample.crop for sample in new]).to(self._device).float().div_(255.0)
+        crops = dequantise_crops(torch.stack([sample.crop for sample in new]).to(self._device))
         features = _to(self._network.features(crops), torch.device("cpu"), torch.float16)
         for i, sample in enumerate(new):
             one = BackboneFeatures(

@@ -16,6 +16,8 @@ UNIT_M = 0.1
 REACH_M = 0.3
 """Points farther than this from the object's median point count as invalid, metres."""
 
+_STORED_SCALE = (1.0, *[UNIT_M / 1e-3] * 3, 1.0)  # of the geometry channels: millimetres
+
 
 def geometry_channels(points: Tensor, mask: Tensor) -> Tensor:
     """Build the channels that tell the network which object is meant and where its surface is.
@@ -86,6 +88,32 @@ def crop_points(
     z = np.where(inside, depth[v, u], np.float32(0))
     x, y = (u - camera.cx) / camera.fx * z, (v - camera.cy) / camera.fy * z
     return np.stack([x, y, z]).astype(np.float32)
+
+
+def quantise_crops(crops: Tensor) -> Tensor:
+    """Round crops to integers, to be kept in less memory.
+
+    Args:
+        crops: (B, 3, S, S) or (B, 8, S, S) as networks take them.
+
+    Returns:
+        Colour in 1/255, as uint8 (B, 3, S, S) where there is nothing else; with geometry int16
+        (B, 8, S, S), whose mask and validity are -1 or 1 and whose coordinates are millimetres.
+    """
+    colour = crops[:, :3].mul(255.0).round()
+    if crops.shape[1] == 3:
+        return colour.to(torch.uint8)
+    scale = crops.new_tensor(_STORED_SCALE)[:, None, None]
+    return torch.cat([colour, (crops[:, 3:] * scale).round()], dim=1).to(torch.int16)
+
+
+def dequantise_crops(stored: Tensor) -> Tensor:
+    """Crops (B, C, S, S) float32 that `quantise_crops` rounded."""
+    colour = stored[:, :3].float().div_(255.0)
+    if stored.shape[1] == 3:
+        return colour
+    scale = colour.new_tensor(_STORED_SCALE)[:, None, None]
+    return torch.cat([colour, stored[:, 3:].float() / scale], dim=1)
 
 
 def rotate_coordinates(channels: Tensor, angle: Tensor) -> Tensor:

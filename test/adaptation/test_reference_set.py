@@ -82,3 +82,13 @@ def test_a_file_beyond_3_mb_is_not_written(tmp_path):
         save_reference(tmp_path / "set", large)
     assert not (tmp_path / "set").exists()
     assert not math.isnan(reference.original.pose)
+
+
+def test_geometry_is_saved_and_restored_without_loss(tmp_path):
+    reference = small_reference()
+    colour = reference.crops[:, :3].to(torch.int16)
+    geometry = torch.randint(-300, 301, (len(colour), 5, *colour.shape[2:]), dtype=torch.int16)
+    reference = dataclasses.replace(reference, crops=torch.cat([colour, geometry], dim=1))
+    save_reference(tmp_path / "set", reference)
+    restored = load_reference(tmp_path / "set", shipped_model())
+    assert torch.equal(restored.crops, reference.crops)

@@ -6,12 +6,14 @@ import torch
 
 from crisp_ros.observation.crop_channels import (
     crop_points,
+    dequantise_crops,
     geometry_channels,
     nearest_pixels,
+    quantise_crops,
     rotate_coordinates,
 )
 from crisp_ros.observation.frame import Camera, Frame
-from crisp_ros.observation.objects import ObservationSettings, observe
+from crisp_ros.observation.observe import ObservationSettings, observe
 
 CAMERA = Camera(300.0, 310.0, 101.5, 77.0, 200, 150)
 
@@ -148,3 +150,17 @@ def test_pixels_outside_the_image_are_marked():
     (v, u), inside = nearest_pixels((-10, 140, 20), (150, 200), 10)
     assert inside.tolist() == [[False] * 5 + [True] * 5] * 5 + [[False] * 10] * 5
     assert v.min() >= 0 and v.max() == 149 and u.min() == 0
+
+
+@pytest.mark.parametrize("geometry", [False, True])
+def test_quantised_crops_keep_pixels_and_millimetres(geometry):
+    seen = observe(sphere_frame((0.1, 0.0, 0.6)), ObservationSettings(), 32, geometry)
+    stored = quantise_crops(seen.crops)
+    assert stored.dtype == (torch.int16 if geometry else torch.uint8)
+    again = dequantise_crops(stored)
+    error = (again - seen.crops).abs().amax((0, 2, 3))
+    assert (error[:3] <= 0.5 / 255 + 1e-6).all()
+    if geometry:
+        assert error[[3, 7]].max() == 0 and error[4:7].max() <= 0.0005 / 0.1 + 1e-6
+        assert (seen.crops[:, 4:7].abs() > 0.3).any()
+    assert torch.equal(quantise_crops(again), stored)
