@@ -1,4 +1,4 @@
-"""Symmetric objects hold still: of equivalent poses, the one nearest to a reference."""
+"""Symmetry groups of shapes, and the pose nearest to a reference among equivalent ones."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-_SAMPLED_BELOW_RAD = np.deg2rad(15.0)  # no discrete symmetry turns by so little
+from crisp_ros.geometry.se3 import rotation_about, transform, transform_point
+
+_SAMPLED_BELOW_RAD = np.deg2rad(15.0)  # no discrete symmetry rotates by so little
 _SAME_AXIS = np.cos(np.deg2rad(10.0))
 
 
 class SymmetryGroup(NamedTuple):
     """The symmetries of a shape.
 
-    transforms: (S, 4, 4) object frame, identity included; continuous ones are sampled.
-    axes: (A, 3) unit axes of the continuous ones; two or more mean that every turn is one.
-    centre: (3,) a point that all of them leave where it is, metres.
+    Attributes:
+        transforms: (S, 4, 4) object frame, identity included; continuous ones are sampled.
+        axes: (A, 3) unit axes of the continuous ones; with two or more, every rotation is one.
+        centre: (3,) metres, a point that all of them leave in place.
     """
 
     transforms: NDArray[np.float64]
@@ -27,19 +30,18 @@ class SymmetryGroup(NamedTuple):
 
 
 def symmetry_group(transforms: NDArray[np.floating]) -> SymmetryGroup:
-    """The group with its continuous axes, which show as turns of at most 15 degrees.
+    """Find the continuous axes of a group, whose rotations are sampled by at most 15 degrees.
 
     Args:
         transforms: (S, 4, 4) as `rotational_symmetries` returns them.
     """
     transforms = np.asarray(transforms, np.float64)
     rotations, shifts = transforms[:, :3, :3], transforms[:, :3, 3]
-    turns = Rotation.from_matrix(rotations).as_rotvec()
     axes: list[NDArray[np.float64]] = []
-    for turn in turns:
-        angle = float(np.linalg.norm(turn))
+    for rotvec in Rotation.from_matrix(rotations).as_rotvec():
+        angle = float(np.linalg.norm(rotvec))
         if 1e-3 < angle < _SAMPLED_BELOW_RAD:
-            axis = turn / angle
+            axis = rotvec / angle
             if all(abs(axis @ other) < _SAME_AXIS for other in axes):
                 axes.append(axis)
     system = (np.eye(3) - rotations).reshape(-1, 3)
@@ -54,49 +56,42 @@ def nearest_symmetric_pose(
     lower: NDArray[np.float64],
     upper: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """The pose T S, S a symmetry, nearest to a reference pose.
+    """Choose the pose T S, S a symmetry, nearest to a reference pose.
 
-    Near means: the mean squared way of the corners of the shape's box. A continuous symmetry is
-    stored sampled every 10 degrees; the turn about its axis that remains, up to 5 degrees, cannot
-    be observed and is taken out as well, in closed form. So an upright can seems not to turn about
-    its axis, whether it does or not. A shape that every turn maps onto itself keeps the reference's
-    rotation.
+    The distance of two poses is the mean squared distance of the corners of the shape's box. A
+    continuous symmetry is sampled every 10 degrees; the remaining rotation about its axis, up to 5
+    degrees, cannot be observed and is removed as well, in closed form. An upright can therefore
+    appears not to rotate about its axis, whether it does or not. A shape with every rotation as a
+    symmetry keeps the rotation of the reference.
 
     Args:
         T: (4, 4) object frame to some frame.
         reference: (4, 4) object frame to the same frame.
         group: of the shape.
-        lower, upper: (3,) corners of the shape's box, object frame, metres.
+        lower: (3,) corner of the shape's box, object frame, metres.
+        upper: (3,) opposite corner.
 
     Returns:
         (4, 4), T where the shape has no symmetry.
     """
     if len(group.axes) >= 2:
-        still = T.copy()
-        still[:3, :3] = reference[:3, :3]
-        middle = T[:3, :3] @ group.centre + T[:3, 3]
-        still[:3, 3] = middle - still[:3, :3] @ group.centre
-        return still
+        return rotation_about(reference[:3, :3], group.centre, transform_point(T, group.centre))
     if len(group.transforms) == 1:
         return T
     corners = box_corners(lower, upper)
-    wanted = corners @ reference[:3, :3].T + reference[:3, 3]
+    wanted = transform(reference, corners)
     poses = T @ group.transforms
-    placed = corners @ poses[:, :3, :3].transpose(0, 2, 1) + poses[:, None, :3, 3]
-    nearest = poses[np.square(placed - wanted).sum((1, 2)).argmin()]
+    nearest = poses[np.square(transform(poses, corners) - wanted).sum((1, 2)).argmin()]
     if len(group.axes) == 0:
         return nearest
-    # The best turn: with q the corners about the axis' point and w where they should come to lie,
-    # the sum of (Rot(angle) q) . w is C cos(angle) + S sin(angle) + const.
+    # The best rotation about the axis: with q the corners relative to its centre and w their wanted
+    # positions, the sum of (Rot(angle) q) . w is C cos(angle) + S sin(angle) + const.
     axis, centre = group.axes[0], group.centre
     q = corners - centre
-    w = (wanted - nearest[:3, :3] @ centre - nearest[:3, 3]) @ nearest[:3, :3]
+    w = (wanted - transform_point(nearest, centre)) @ nearest[:3, :3]
     across = q - (q @ axis)[:, None] * axis
     angle = np.arctan2((np.cross(axis, q) * w).sum(), (across * w).sum())
-    turn = np.eye(4)
-    turn[:3, :3] = Rotation.from_rotvec(angle * axis).as_matrix()
-    turn[:3, 3] = centre - turn[:3, :3] @ centre
-    return nearest @ turn
+    return nearest @ rotation_about(Rotation.from_rotvec(angle * axis).as_matrix(), centre)
 
 
 def box_corners(lower: NDArray[np.floating], upper: NDArray[np.floating]) -> NDArray[np.float64]:
