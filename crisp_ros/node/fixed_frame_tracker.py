@@ -17,9 +17,9 @@ from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator, Trace
 from crisp_ros.tracking.association import AssociationSettings
 from crisp_ros.tracking.depth_points import depth_points
-from crisp_ros.tracking.multi_view_shape import PooledShapeSettings
+from crisp_ros.tracking.multi_view_shape import MultiViewShapeSettings
 from crisp_ros.tracking.pose_filter import PoseFilterSettings
-from crisp_ros.tracking.shape_manager import TrackShapesSettings
+from crisp_ros.tracking.shape_manager import ShapeManagerSettings
 from crisp_ros.tracking.tracker import TrackedFrame, Tracker, TrackerSettings
 from crisp_ros.tracking.view_buffer import ViewBufferSettings
 
@@ -37,14 +37,14 @@ def tracker_settings(parameters: Parameters) -> TrackerSettings:
     views = ViewBufferSettings(
         max_views=parameters.max_views, min_angle_rad=parameters.view_separation
     )
-    pooled = PooledShapeSettings(change_m=parameters.shape_change)
+    multi_view = MultiViewShapeSettings(change_m=parameters.shape_change)
     smoothing_s = parameters.pose_smoothing
     pose_filter = PoseFilterSettings(time_constant_s=max(smoothing_s, _SHORTEST_FILTER_S))
     return TrackerSettings(
         association=association,
-        shapes=TrackShapesSettings(
+        shapes=ShapeManagerSettings(
             views=views,
-            pooled=pooled,
+            multi_view=multi_view,
             alternatives=LibraryCheckSettings() if parameters.degeneracy else None,
         ),
         pose_filter=pose_filter if smoothing_s > 0.0 else None,

@@ -1,4 +1,4 @@
-"""Which estimate of a frame belongs to which track: optimal assignment with gates."""
+"""Association of a frame's estimates with tracks: gated optimal assignment."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from crisp_ros.validation import check_ranges, ranged
 
 @dataclass(frozen=True)
 class AssociationSettings:
-    """Settings of `costs`; a cost of one is that of a pair at the gate, where nothing else differs.
+    """Settings of `costs`; a pair at the gate that differs in nothing else costs one.
 
     Attributes:
-        gate_m: farthest that an object moves between two frames, beyond its expected motion.
-        gate_growth_m_s: how fast the gate widens while an object is not seen.
-        gate_limit_m: widest gate.
+        gate_m: largest motion of an object between two frames, beyond the expected one, metres.
+        gate_growth_m_s: growth of the gate while an object is not seen.
+        gate_limit_m: largest gate, metres.
         label_weight: cost of another segmentation label.
         class_weight: cost of another class name, where both are known.
         shape_weight: cost of an entirely different shape.
-        hidden_weight: cost of a track that was missed, at the widest gate.
-        tracked_labels: the segmentation follows its objects: the same label is the same object,
-            wherever it is, and another label is another object. The other settings are not used.
+        hidden_weight: cost of a track that was missed, at the largest gate.
+        tracked_labels: the segmentation tracks objects: equal labels are the same object at any
+            distance, and other labels are other objects. The other settings are not used.
     """
 
     gate_m: float = ranged(0.15, 0.001, 10.0)
@@ -46,9 +46,12 @@ class AssociationSettings:
 
 
 class Candidates(NamedTuple):
-    """What tells M objects apart.
+    """Features of M tracks or estimates.
 
-    centres: (M, 3) fixed frame, metres. labels: (M,). classes: M names, "" where not known.
+    Attributes:
+        centres: (M, 3) fixed frame, metres.
+        labels: (M,) of the segmentation.
+        classes: M names, "" where not known.
     """
 
     centres: NDArray[np.float64]
@@ -63,25 +66,25 @@ def costs(
     shape_distances: NDArray[np.float64],
     settings: AssociationSettings,
 ) -> NDArray[np.float64]:
-    """The cost (T, E) of taking an estimate for a track; infinite outside the gate.
+    """Compute the cost (T, E) of assigning each estimate to each track, infinite outside the gate.
 
-    With d the distance of the centres and g the gate, which widens with the time for which the
-    track was not seen:  (d / g)^2 + weights of all that differs. Distances are measured in a fixed
-    frame, so that the motion of the camera does not count.
+    With d the distance of the centres and g the gate, which grows while the track is not seen:
+    (d / g)^2 + the weights of all that differs. Distances are measured in a fixed frame, so that
+    the camera's motion does not count.
 
     Args:
-        tracks: T of them, where they are expected now.
+        tracks: T tracks at their predicted positions.
         unseen_s: (T,) seconds since each was seen.
-        estimates: E of them.
+        estimates: E estimates.
         shape_distances: (T, E) in [0, 1].
         settings: see `AssociationSettings`.
     """
     other_label = tracks.labels[:, None] != estimates.labels
     if settings.tracked_labels:
         return np.where(other_label, np.inf, 0.0)
-    widened = settings.gate_m + settings.gate_growth_m_s * unseen_s
-    gates = np.minimum(widened, settings.gate_limit_m)
-    widest = max(settings.gate_limit_m - settings.gate_m, 1e-9)
+    grown = settings.gate_m + settings.gate_growth_m_s * unseen_s
+    gates = np.minimum(grown, settings.gate_limit_m)
+    growth_limit = max(settings.gate_limit_m - settings.gate_m, 1e-9)
     distances = np.linalg.norm(tracks.centres[:, None] - estimates.centres, axis=-1)
     before, now = np.array(tracks.classes)[:, None], np.array(estimates.classes)
     other_class = (before != now) & (before != "") & (now != "")
@@ -89,20 +92,20 @@ def costs(
     cost += settings.label_weight * other_label
     cost += settings.class_weight * other_class
     cost += settings.shape_weight * shape_distances
-    # Of two tracks that fit as well, the one that was seen a moment ago is the likelier.
-    cost += settings.hidden_weight * ((gates - settings.gate_m) / widest)[:, None]
+    # Of two tracks that fit as well, the one that was seen a moment ago is the more likely one.
+    cost += settings.hidden_weight * ((gates - settings.gate_m) / growth_limit)[:, None]
     return np.where(distances <= gates[:, None], cost, np.inf)
 
 
-def assignment(costs: NDArray[np.float64], limit: float = 1.0) -> list[tuple[int, int]]:
-    """The pairs (row, column) of the best partial assignment, in ascending order.
+def assign(costs: NDArray[np.float64], limit: float = 1.0) -> list[tuple[int, int]]:
+    """Find the pairs (row, column) of the best partial assignment, in ascending order.
 
-    It minimises the sum of the pairs' costs plus `limit` for every pair that could have been: a
-    pair is formed only where it costs less than `limit`.
+    It minimises the sum of the pairs' costs plus `limit` for every pair that is not formed: a pair
+    is formed only where it costs less than `limit`.
 
     Args:
-        costs: (T, E), infinite where a pair is ruled out.
-        limit: cost of leaving a track and an estimate alone.
+        costs: (T, E), infinite where a pair is excluded.
+        limit: cost of leaving a track and an estimate unassigned.
     """
     gain = np.minimum(costs - limit, 0.0)
     rows, columns = linear_sum_assignment(gain)

@@ -1,4 +1,4 @@
-"""How much a track trembles."""
+"""Jitter of a track's poses."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
+from crisp_ros.geometry.se3 import transform_point
+
 
 class Jitter(NamedTuple):
-    """Root mean squares over a track, metres and radians; NaN where it is too short.
+    """Root mean squares over a track; NaN where it is too short.
 
-    step_m, step_rad: from each frame to the next. They are the jitter of an object at rest.
-    noise_m, noise_rad: standard deviation of independent errors that would explain how far each
-    pose lies off the middle of its neighbours. They are the jitter of a moving object too: steady
-    motion and rotation do not count.
+    Attributes:
+        step_m: translation from each frame to the next, metres; the jitter of an object at rest.
+        step_rad: rotation from each frame to the next, radians.
+        noise_m: standard deviation of independent errors that would explain the distance of each
+            pose from the middle of its neighbours, metres; the jitter of a moving object too, as
+            steady motion does not count.
+        noise_rad: the same of rotations, radians.
     """
 
     step_m: float
@@ -25,11 +30,11 @@ class Jitter(NamedTuple):
 
 
 def jitter(poses: ArrayLike, centre: ArrayLike = (0.0, 0.0, 0.0)) -> Jitter:
-    """The jitter of a track's poses in a fixed frame.
+    """Measure the jitter of a track's poses in a fixed frame.
 
     Args:
         poses: (F, 4, 4) in the order of time, evenly spaced.
-        centre: (3,) the object's middle in its own frame, metres, whose position is judged.
+        centre: (3,) the object's centre in its own frame, metres, whose position is measured.
 
     Raises:
         ValueError: the poses do not have the shape (F, 4, 4).
@@ -37,16 +42,15 @@ def jitter(poses: ArrayLike, centre: ArrayLike = (0.0, 0.0, 0.0)) -> Jitter:
     T = np.asarray(poses, np.float64)
     if T.ndim != 3 or T.shape[1:] != (4, 4):
         raise ValueError(f"poses have shape {T.shape}: expected (F, 4, 4)")
-    positions = T[:, :3, :3] @ np.asarray(centre, np.float64) + T[:, :3, 3]
-    steps = np.diff(positions, axis=0)
-    relative = T[:-1, :3, :3].transpose(0, 2, 1) @ T[1:, :3, :3]
-    turns = Rotation.from_matrix(relative).as_rotvec() if len(relative) else np.zeros((0, 3))
+    steps = np.diff(transform_point(T, np.asarray(centre, np.float64)), axis=0)
+    relative = T[:-1, :3, :3].swapaxes(-1, -2) @ T[1:, :3, :3]
+    rotations = Rotation.from_matrix(relative).as_rotvec() if len(relative) else np.zeros((0, 3))
     # A second difference adds one error, twice another and a third: its variance is six times one.
     return Jitter(
         _rms(steps),
-        _rms(turns),
+        _rms(rotations),
         _rms(np.diff(steps, axis=0)) / 6.0**0.5,
-        _rms(np.diff(turns, axis=0)) / 6.0**0.5,
+        _rms(np.diff(rotations, axis=0)) / 6.0**0.5,
     )
 
 

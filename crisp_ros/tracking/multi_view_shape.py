@@ -1,4 +1,4 @@
-"""The shape of an object from all its views together, and whether it is another shape."""
+"""The shape of an object from all its views (Remark 3), and the distance between two shapes."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from crisp_ros.correction.shape_projected_gradient import (
 )
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
-from crisp_ros.tracking.view_buffer import PooledViews, stacked
+from crisp_ros.tracking.view_buffer import PooledViews, stack_views
 from crisp_ros.validation import check_ranges, ranged
 
-_GRID = 12  # samples a side of the box in which two shapes are compared
-_BAND = 0.1  # of the box's diagonal: farther from both surfaces, distances do not matter
+_GRID = 12  # samples along each edge of the box in which two shapes are compared
+_BAND = 0.1  # of the box's diagonal; farther from both surfaces, differences do not count
 
 
 @dataclass(frozen=True)
-class PooledShapeSettings:
-    """Settings of `pooled_shape`.
+class MultiViewShapeSettings:
+    """Settings of `multi_view_shape`.
 
     Attributes:
-        solver: Algorithm 2, or the h step of Algorithm 1.
-        active_shape, projected_gradient: settings of the solvers; more points than for one view.
-        significance: the shape is kept unless the objective falls by this share, and
-        surface_error_m: ... of itself plus this squared (see `clearly_better`).
-        change_m: shapes whose signed distances differ by less count as the same one, see
+        solver: Algorithm 2, or the shape step of Algorithm 1.
+        active_shape: of Algorithm 2; more points than for one view.
+        projected_gradient: of Algorithm 1.
+        significance: least relative decrease of the objective that changes the shape, see
+            `clearly_better`.
+        surface_error_m: error of the decoder in that comparison, metres.
+        change_m: shapes whose signed distances differ by less are the same one, metres, see
             `shape_distances`.
         degeneracy_points: points that enter the eigenvalue.
     """
@@ -57,13 +59,17 @@ class PooledShapeSettings:
             raise ValueError(f"solver is {self.solver!r}: expected 'lsq' or 'projected_gradient'")
 
 
-class PooledShapes(NamedTuple):
+class MultiViewShapes(NamedTuple):
     """Shapes of B objects from all their views.
 
-    codes: (B, C), those given where nothing changed. lower, upper: (B, 3) corners of a box around
-    each, metres. changed: (B,) bool, another shape explains the views clearly better and is
-    another one. objective, start_objective: (B,) square metres, of the solver's code and of the
-    code given. tangent_eigenvalue: (B,) how well the views fix the shape, see `Degeneracy`.
+    Attributes:
+        codes: (B, C), those given where nothing changed.
+        lower: (B, 3) corner of a box around each shape, metres.
+        upper: (B, 3) opposite corner.
+        changed: (B,) bool, a different shape explains the views clearly better.
+        objective: (B,) square metres, of the solver's code.
+        start_objective: (B,) square metres, of the code given.
+        tangent_eigenvalue: (B,) how well the views determine the shape, see `Degeneracy`.
     """
 
     codes: Tensor
@@ -76,27 +82,28 @@ class PooledShapes(NamedTuple):
 
 
 @torch.no_grad()
-def pooled_shape(
+def multi_view_shape(
     decoder: ShapeDecoder,
     library: ShapeLibrary,
     views: Sequence[PooledViews],
     codes: Tensor,
     lower: Tensor,
     upper: Tensor,
-    settings: PooledShapeSettings | None = None,
-) -> PooledShapes:
-    """Solves for the shape with the points of all views (Remark 3), for B objects at once.
+    settings: MultiViewShapeSettings | None = None,
+) -> MultiViewShapes:
+    """Solve for the shape with the points of all views (Remark 3), for B objects at once.
 
     Args:
         decoder: f_d.
         library: the known shapes.
         views: of each object.
         codes: (B, C) the shapes so far.
-        lower, upper: (B, 3) corners of their boxes, object frame, metres.
-        settings: see `PooledShapeSettings`.
+        lower: (B, 3) corner of their boxes, object frame, metres.
+        upper: (B, 3) opposite corner.
+        settings: see `MultiViewShapeSettings`.
     """
-    settings = settings or PooledShapeSettings()
-    points, valid, weights = stacked(views)
+    settings = settings or MultiViewShapeSettings()
+    points, valid, weights = stack_views(views)
     if settings.solver == "lsq":
         step = least_squares(decoder, points, valid, codes, library, settings.active_shape)
     else:
@@ -105,8 +112,8 @@ def pooled_shape(
         )
     # The box of a mixture lies within the boxes of its parts.
     parts = (step.coefficients[:, : len(library)] > 1e-3)[..., None]
-    low = torch.where(parts, library.lower, torch.inf).amin(1).minimum(_unless(parts, lower))
-    high = torch.where(parts, library.upper, -torch.inf).amax(1).maximum(-_unless(parts, -upper))
+    low = torch.where(parts, library.lower, torch.inf).amin(1).minimum(_if_none(parts, lower))
+    high = torch.where(parts, library.upper, -torch.inf).amax(1).maximum(-_if_none(parts, -upper))
     better = clearly_better(
         step.start_objective, step.objective, settings.significance, settings.surface_error_m
     )
@@ -116,20 +123,20 @@ def pooled_shape(
     changed = better & (apart > settings.change_m)
     chosen = evenly_chosen(valid, min(settings.degeneracy_points, points.shape[1]))
     rows = torch.arange(len(codes), device=codes.device)[:, None]
-    fixed = degeneracy(decoder, points[rows, chosen], valid[rows, chosen], library)
-    return PooledShapes(
+    found = degeneracy(decoder, points[rows, chosen], valid[rows, chosen], library)
+    return MultiViewShapes(
         torch.where(changed[:, None], step.codes, codes),
         torch.where(changed[:, None], low, lower),
         torch.where(changed[:, None], high, upper),
         changed,
         step.objective,
         step.start_objective,
-        fixed.tangent_eigenvalue.to(points.dtype),
+        found.tangent_eigenvalue.to(points.dtype),
     )
 
 
-def _unless(parts: Tensor, corner: Tensor) -> Tensor:
-    """The corner (B, 3) where no library shape is a part, else infinite."""
+def _if_none(parts: Tensor, corner: Tensor) -> Tensor:
+    """The corner (B, 3) where no library shape is a part, infinity otherwise."""
     return torch.where(parts.any(1), torch.inf, corner)
 
 
@@ -137,16 +144,18 @@ def _unless(parts: Tensor, corner: Tensor) -> Tensor:
 def shape_distances(
     decoder: ShapeDecoder, codes: Tensor, others: Tensor, lower: Tensor, upper: Tensor
 ) -> Tensor:
-    """How far apart shapes are in terms of their signed distances, (B,) metres.
+    """Measure the distance (B,) between shapes by their signed distances, metres.
 
-    The 95 % quantile of |f_d(x | h) - f_d(x | h')| over points x near either surface. So a part
-    that one shape has and the other lacks counts, and two codes of one shape, however different as
-    vectors, do not. Zero for equal codes.
+    It is the 95 % quantile of |f_d(x | h) - f_d(x | h')| over points x near either surface. A part
+    that one shape has and the other lacks therefore counts, while two codes of the same shape have
+    distance zero, however different they are as vectors.
 
     Args:
         decoder: f_d.
-        codes, others: (B, C).
-        lower, upper: (B, 3) corners of a box around both shapes, metres.
+        codes: (B, C).
+        others: (B, C).
+        lower: (B, 3) corner of a box around both shapes, metres.
+        upper: (B, 3) opposite corner.
     """
     distances = codes.new_zeros(len(codes))
     differ = (codes != others).any(-1)

@@ -1,4 +1,4 @@
-"""Estimates fitted to the shapes of their tracks, with the certificate tested again."""
+"""Refit of estimates to the shapes of their tracks, with the certificate tested again."""
 
 from __future__ import annotations
 
@@ -22,36 +22,40 @@ from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.pipeline import ObjectEstimate
 from crisp_ros.tracking.depth_points import DepthPoints
-from crisp_ros.tracking.track import Sighting, Track
+from crisp_ros.tracking.track import Detection, Track
 
 
 @torch.no_grad()
-def reposed(
+def refit_to_track_shape(
     decoder: ShapeDecoder,
-    sightings: Sequence[Sighting],
+    detections: Sequence[Detection],
     depth: DepthPoints | None,
     certificate: CertificateSettings,
     visibility: VisibilitySettings | None,
     pose: SecondOrderSettings | None,
 ) -> list[ObjectEstimate | None]:
-    """The estimate of each sighting with its track's shape; None where there are no points.
+    """Fit each detection to its track's shape, and test the certificate again.
 
-    The estimate's own pose is where the fit starts, and its prior. All conditions of the estimator
-    are tested again: those of free space and silhouette where the frame is at hand. Where the
-    estimates have a covariance, these have theirs.
+    The fit starts at the estimate's own pose, which is also its prior. The conditions of free space
+    and silhouette are tested where the frame is known. The covariance is computed for estimates
+    that have one.
 
     Args:
         decoder: f_d.
-        sightings: tracks with their estimates.
+        detections: tracks with their estimates.
         depth: points of the frame.
-        certificate, visibility: of the estimator.
+        certificate: of the estimator.
+        visibility: of the estimator.
         pose: of the solver; None leaves poses and covariances as they are.
+
+    Returns:
+        An estimate for each detection, None where there are no points.
     """
-    fitted: list[ObjectEstimate | None] = [None] * len(sightings)
-    known = [i for i, s in enumerate(sightings) if depth and s.estimate.label in depth.labels]
+    fitted: list[ObjectEstimate | None] = [None] * len(detections)
+    known = [i for i, s in enumerate(detections) if depth and s.estimate.label in depth.labels]
     if depth is None or not known:
         return fitted
-    tracks, estimates = zip(*(sightings[i] for i in known), strict=True)
+    tracks, estimates = zip(*(detections[i] for i in known), strict=True)
     rows = torch.tensor([depth.labels.index(e.label) for e in estimates])
     rows = rows.to(depth.points.device)
     points, valid = depth.points[rows], depth.valid[rows]

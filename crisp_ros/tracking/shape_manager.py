@@ -1,10 +1,10 @@
-"""The shapes of tracks: kept steady, and solved for from all views."""
+"""The shapes of tracks: kept stable, and solved for from all views."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,41 +16,48 @@ from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.library_tests import Fitted, LibraryCheckSettings, alternatives
 from crisp_ros.correction.pose_lm import SecondOrderSettings
 from crisp_ros.correction.surface import SurfacePoints, library_surfaces, surface_points
-from crisp_ros.correction.visibility import VisibilitySettings
+from crisp_ros.geometry.se3 import invert
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.pipeline import ObjectEstimate
 from crisp_ros.tracking.depth_points import DepthPoints
 from crisp_ros.tracking.known_shapes import KnownShapes
-from crisp_ros.tracking.multi_view_shape import PooledShapeSettings, pooled_shape, shape_distances
-from crisp_ros.tracking.refit import reposed
-from crisp_ros.tracking.track import Sighting, Track, invert
-from crisp_ros.tracking.view_buffer import Added, ViewBuffer, ViewBufferSettings, stacked
+from crisp_ros.tracking.multi_view_shape import (
+    MultiViewShapeSettings,
+    multi_view_shape,
+    shape_distances,
+)
+from crisp_ros.tracking.track import Detection, Track, box_centre
+from crisp_ros.tracking.view_buffer import Insertion, ViewBuffer, ViewBufferSettings, stack_views
 from crisp_ros.validation import check_ranges, ranged
 
 _SURFACE_POINTS = 128  # on shapes that are compared
 
+Refit = Callable[[Sequence[Detection], SecondOrderSettings | None], list[ObjectEstimate | None]]
+"""`refit_to_track_shape` of a frame: detections and settings of the pose solver in."""
+
 
 @dataclass(frozen=True)
-class TrackShapesSettings:
-    """Settings of `TrackShapes`.
+class ShapeManagerSettings:
+    """Settings of `ShapeManager`.
 
     Attributes:
-        views, pooled, pose: of the view buffers, of the shape solved from them, and of the solver
-            that fits a frame or a view to a track's shape.
+        views: of the view buffers.
+        multi_view: of the shape solved from all views.
+        pose: of the solver that fits a frame or a view to a track's shape.
         joint: when a shape changes, the poses of its views are fitted to the new one.
         solves_per_frame: most tracks whose shape is solved for in one frame; the others wait for
-            the next.
-        alternatives: other library shapes are tried on a track's views: do these fix the
-            shape: on the first one, on three times as many as last time, and on another shape. None
-            leaves that out.
-        checks_per_frame: most tracks on which they are tried in one frame.
+            the next frame.
+        alternatives: other library shapes are fitted to a track's views, to test whether these
+            determine the shape: to the first view, to three times as many as last time, and after a
+            change of the shape. None disables the test.
+        checks_per_frame: most tracks that are tested in one frame.
         conflict_frames: the frame's own certified shape replaces the track's, and its views, when
-            the track's has failed in so many frames in a row.
+            the track's has failed in so many consecutive frames.
     """
 
     views: ViewBufferSettings = field(default_factory=ViewBufferSettings)
-    pooled: PooledShapeSettings = field(default_factory=PooledShapeSettings)
+    multi_view: MultiViewShapeSettings = field(default_factory=MultiViewShapeSettings)
     pose: SecondOrderSettings = field(default_factory=SecondOrderSettings)
     joint: bool = True
     solves_per_frame: int = ranged(1, 1, 1000)
@@ -62,13 +69,13 @@ class TrackShapesSettings:
         check_ranges(self)
 
 
-class TrackShapes:
+class ShapeManager:
     """Decides which shape each track has.
 
-    A track without a certified view takes the shape of the best score so far. From the first
-    certified one on it keeps its shape, until the views together say otherwise, or until it fails
-    where the frame's own shape is certified, in many frames in a row. So a shape changes seldom,
-    and with it the mesh.
+    A track without a certified view takes the shape with the best score so far. From the first
+    certified view on it keeps its shape until the views together show another one, or until it
+    fails where the frame's own shape is certified, in many consecutive frames. Shapes, and with
+    them meshes, therefore change seldom.
     """
 
     def __init__(
@@ -76,10 +83,10 @@ class TrackShapes:
         decoder: ShapeDecoder,
         library: ShapeLibrary | None,
         known: KnownShapes,
-        settings: TrackShapesSettings,
+        settings: ShapeManagerSettings,
         device: torch.device,
     ) -> None:
-        """Takes decoder and library into use; without a library nothing is solved for."""
+        """Take decoder and library into use; without a library nothing is solved for."""
         self._decoder = decoder
         self._library = library
         self._known = known
@@ -87,125 +94,137 @@ class TrackShapes:
         self._device = device
         self._library_surfaces: SurfacePoints | None = None
 
-    def settled(
+    def assign_shapes(
         self,
-        sightings: Sequence[Sighting],
-        depth: DepthPoints | None,
-        certificate: CertificateSettings,
-        visibility: VisibilitySettings | None,
-        turned: Mapping[int, ObjectEstimate] | None = None,
+        detections: Sequence[Detection],
+        refit: Refit,
+        overruled: Mapping[int, ObjectEstimate],
     ) -> tuple[list[ObjectEstimate], float]:
-        """The estimates, fitted to the shapes of their tracks; some tracks take other shapes.
-
-        The second is what the fits took, milliseconds.
+        """Fit the estimates to the shapes of their tracks; some tracks take other shapes.
 
         Args:
-            sightings: of one frame.
-            depth: its points; an estimate without any keeps its own shape.
-            certificate, visibility: of the estimator.
-            turned: estimates of some sightings, by index, at another pose that looks alike; kept
-                where they are certified there too, if need be after they are fitted there.
+            detections: of one frame.
+            refit: fits detections of this frame; an estimate without points keeps its own shape.
+            overruled: estimates of some detections, by index, at a pose that looks alike to depth;
+                used where they are certified there too, if necessary after a fit.
+
+        Returns:
+            The final estimates, and the time of the fits in milliseconds.
         """
-        turned = turned or {}
-        final = [sighting.estimate for sighting in sightings]
-        other = []
-        for i in self._of_other_shape(sightings):
-            track, own = sightings[i]
-            if not track.shape_certified and (own.certified or own.score > track.shape_score):
-                track.follow(own)
-            else:
-                other.append(i)
+        final = [detection.estimate for detection in detections]
+        other = self._keep_or_take_shapes(detections)
         start = time.perf_counter()
-        alike = {i: Sighting(sightings[i].track, estimate) for i, estimate in turned.items()}
-        seen = depth, certificate, visibility
-        # Look-alikes fit as well as what they replace, nearly always.
-        for i, estimate in zip(
-            list(alike), reposed(self._decoder, list(alike.values()), *seen, None), strict=True
-        ):
-            if estimate is not None and estimate.certified:
-                final[i] = estimate
-                del alike[i]
-        chosen = [sightings[i] for i in other] + list(alike.values())
-        fitted = reposed(self._decoder, chosen, *seen, self._settings.pose)
+        moved = {i: Detection(detections[i].track, e) for i, e in overruled.items()}
+        # Poses that look alike nearly always fit as well as those they replace.
+        in_place = dict(zip(moved, refit(list(moved.values()), None), strict=True))
+        final = self._with_certified(final, in_place)
+        moved = {i: d for i, d in moved.items() if not _is_certified(in_place[i])}
+        fitted = refit([*(detections[i] for i in other), *moved.values()], self._settings.pose)
         fit_ms = 1e3 * (time.perf_counter() - start)
-        for i, estimate in zip(alike, fitted[len(other) :], strict=True):
-            if estimate is not None and estimate.certified:
-                final[i] = estimate
-        conflicts = set()
-        for i, estimate in zip(other, fitted[: len(other)], strict=True):
-            track, own = sightings[i]
-            if estimate is not None:
-                final[i] = estimate
-            if own.certified and not (estimate is not None and estimate.certified):
-                conflicts.add(i)
-                track.conflicts += 1
-                if track.conflicts >= self._settings.conflict_frames:
-                    track.follow(own)
-                    final[i] = own
-        for i, (track, _) in enumerate(sightings):
-            track.conflicts = track.conflicts if i in conflicts else 0
+        final = self._with_certified(final, dict(zip(moved, fitted[len(other) :], strict=True)))
+        self._resolve_conflicts(detections, final, dict(zip(other, fitted, strict=False)))
+        for i, (track, _) in enumerate(detections):
             track.shape_certified |= final[i].certified
             track.shape_score = max(track.shape_score, final[i].score)
         return final, fit_ms
 
-    def keep_views(
+    def _keep_or_take_shapes(self, detections: Sequence[Detection]) -> list[int]:
+        """Give uncertified tracks better shapes; return the detections to fit to their track's."""
+        kept = []
+        for i in self._with_other_shape(detections):
+            track, own = detections[i]
+            if not track.shape_certified and (own.certified or own.score > track.shape_score):
+                track.restart_shape(own)
+            else:
+                kept.append(i)
+        return kept
+
+    @staticmethod
+    def _with_certified(
+        estimates: Sequence[ObjectEstimate], others: Mapping[int, ObjectEstimate | None]
+    ) -> list[ObjectEstimate]:
+        """Replace estimates by the certified ones of others, by index."""
+        certified = {i: e for i, e in others.items() if e is not None and e.certified}
+        return [certified.get(i, estimate) for i, estimate in enumerate(estimates)]
+
+    def _resolve_conflicts(
         self,
-        sightings: Sequence[Sighting],
+        detections: Sequence[Detection],
+        final: list[ObjectEstimate],
+        fitted: Mapping[int, ObjectEstimate | None],
+    ) -> None:
+        """Use the fits, unless the frame's own shape has been certified instead for too long."""
+        for i, (track, own) in enumerate(detections):
+            estimate = fitted.get(i)
+            if estimate is not None:
+                final[i] = estimate
+            if i not in fitted or not own.certified or _is_certified(estimate):
+                track.conflicts = 0
+                continue
+            track.conflicts += 1
+            if track.conflicts >= self._settings.conflict_frames:
+                track.restart_shape(own)
+                final[i] = own
+
+    def store_views(
+        self,
+        detections: Sequence[Detection],
         final: Sequence[ObjectEstimate],
         depth: DepthPoints | None,
         stamp_s: float,
     ) -> None:
-        """Keeps the views of one frame, posed for the track's shape where that is certified."""
-        for (track, own), settled in zip(sightings, final, strict=True):
-            estimate = settled if settled.certified else own
+        """Store the views of one frame, posed for the track's shape where that is certified."""
+        for (track, own), fitted in zip(detections, final, strict=True):
+            estimate = fitted if fitted.certified else own
             wanted = estimate.certified or not self._settings.views.certified_only
             if not wanted or depth is None or own.label not in depth.labels:
                 continue
             if track.views is None:
-                middle = (track.shape.lower + track.shape.upper) / 2.0
-                track.views = ViewBuffer(self._settings.views, middle, self._device)
+                centre = box_centre(track.shape)
+                track.views = ViewBuffer(self._settings.views, centre, self._device)
             row = depth.labels.index(own.label)
-            added = track.views.add(
+            inserted = track.views.add(
                 depth.points[row],
                 depth.valid[row],
                 invert(estimate.T_camera_object),
                 estimate.certified,
                 estimate.score,
             )
-            if added is Added.NEW and len(track.views) > 1 and track.waits_since_s is None:
-                track.waits_since_s = stamp_s
+            is_new = inserted is Insertion.NEW and len(track.views) > 1
+            if is_new and track.waiting_since_s is None:
+                track.waiting_since_s = stamp_s
 
     def solve(self, tracks: Iterable[Track]) -> None:
-        """Solves for the shapes of tracks that have new views, those that wait longest first."""
-        waiting = [t for t in tracks if t.waits_since_s is not None and t.views is not None]
-        waiting.sort(key=lambda t: t.waits_since_s or 0.0)
+        """Solve for the shapes of tracks that have new views, the longest waiting first."""
+        waiting = [t for t in tracks if t.waiting_since_s is not None and t.views is not None]
+        waiting.sort(key=lambda t: t.waiting_since_s or 0.0)
         waiting = waiting[: self._settings.solves_per_frame]
         if not waiting or self._library is None:
             return
         shapes = [t.shape for t in waiting]
-        solved = pooled_shape(
+        solved = multi_view_shape(
             self._decoder,
             self._library,
             [t.views.pooled() for t in waiting if t.views is not None],
             self._tensor([s.code for s in shapes]),
             self._tensor([s.lower for s in shapes]),
             self._tensor([s.upper for s in shapes]),
-            self._settings.pooled,
+            self._settings.multi_view,
         )
         changed, eigenvalues = solved.changed.tolist(), solved.tangent_eigenvalue.tolist()
         for i, track in enumerate(waiting):
-            track.waits_since_s = None
+            track.waiting_since_s = None
             if changed[i]:
-                self._change(track, solved.codes[i], solved.lower[i], solved.upper[i])
+                self._change_shape(track, solved.codes[i], solved.lower[i], solved.upper[i])
             track.views_used = max(1, len(track.views or ()))
             track.smallest_eigenvalue = eigenvalues[i]
 
-    def check(self, tracks: Iterable[Track], certificate: CertificateSettings) -> None:
-        """Tries other library shapes on tracks that have three times the views of last time.
+    def check_ambiguity(self, tracks: Iterable[Track], certificate: CertificateSettings) -> None:
+        """Fit other library shapes to tracks that have three times the views of last time.
 
         Args:
             tracks: those seen in this frame.
-            certificate: of the estimator; what another shape would have to get.
+            certificate: of the estimator, which another shape would have to pass.
         """
         settings = self._settings.alternatives
         due = [t for t in tracks if t.views and len(t.views) >= max(1, 3 * t.views_checked)]
@@ -214,15 +233,15 @@ class TrackShapes:
             return
         if self._library_surfaces is None:
             self._library_surfaces = library_surfaces(self._decoder, self._library, _SURFACE_POINTS)
-        points, valid, _ = stacked([t.views.pooled() for t in due if t.views])
+        points, valid, _ = stack_views([t.views.pooled() for t in due if t.views])
         codes, lower, upper = (
             self._tensor([getattr(t.shape, part) for t in due])
             for part in ("code", "lower", "upper")
         )
-        still = torch.eye(4, device=self._device).expand(len(due), 4, 4)
+        identity = torch.eye(4, device=self._device).expand(len(due), 4, 4)
         found = alternatives(
             self._decoder,
-            Fitted(points, points, valid.to(points.dtype), valid, still, still, codes),
+            Fitted(points, points, valid.to(points.dtype), valid, identity, identity, codes),
             surface_points(self._decoder, codes, lower, upper, _SURFACE_POINTS),
             self._library,
             self._library_surfaces,
@@ -230,30 +249,30 @@ class TrackShapes:
             certificate.threshold_m,
             settings,
         )
-        told = zip(due, found.degenerate.tolist(), found.tangent_eigenvalue.tolist(), strict=True)
-        for track, degenerate, eigenvalue in told:
+        results = found.degenerate.tolist(), found.tangent_eigenvalue.tolist()
+        for track, degenerate, eigenvalue in zip(due, *results, strict=True):
             track.degenerate, track.smallest_eigenvalue = degenerate, eigenvalue
             track.views_checked = len(track.views or ())
 
-    def _change(self, track: Track, code: Tensor, lower: Tensor, upper: Tensor) -> None:
+    def _change_shape(self, track: Track, code: Tensor, lower: Tensor, upper: Tensor) -> None:
         shape = dataclasses.replace(
             track.shape,
             code=code.float().cpu().numpy(),
             lower=lower.double().cpu().numpy(),
             upper=upper.double().cpu().numpy(),
         )
-        track.take_shape(shape)
+        track.replace_shape(shape)
         track.shape_score = 0.0
         if self._settings.joint and track.views is not None:
-            track.views.pose_anew(self._decoder, code, self._settings.pose)
+            track.views.refit_poses(self._decoder, code, self._settings.pose)
 
-    def _of_other_shape(self, sightings: Sequence[Sighting]) -> list[int]:
-        """Which sightings show another shape than their track's.
+    def _with_other_shape(self, detections: Sequence[Detection]) -> list[int]:
+        """Find the detections that show another shape than their track's.
 
-        Codes of two library shapes are told apart by name; others by their signed distances.
+        Two library shapes are compared by name; others by their signed distances.
         """
         other, unsure = [], []
-        for i, (track, estimate) in enumerate(sightings):
+        for i, (track, estimate) in enumerate(detections):
             if np.array_equal(estimate.code, track.shape.code):
                 continue
             own, kept = self._known.index(estimate.code), self._known.index(track.shape.code)
@@ -262,16 +281,20 @@ class TrackShapes:
             elif own != kept:
                 other.append(i)
         if unsure:
-            pairs = [(sightings[i].estimate, sightings[i].track.shape) for i in unsure]
+            pairs = [(detections[i].estimate, detections[i].track.shape) for i in unsure]
             apart = shape_distances(
                 self._decoder,
                 *(self._tensor([e.code for e in part]) for part in zip(*pairs, strict=True)),
                 self._tensor([np.minimum(a.lower, b.lower) for a, b in pairs]),
                 self._tensor([np.maximum(a.upper, b.upper) for a, b in pairs]),
             ).tolist()
-            limit = self._settings.pooled.change_m
+            limit = self._settings.multi_view.change_m
             other += [i for i, d in zip(unsure, apart, strict=True) if d > limit]
         return sorted(other)
 
     def _tensor(self, rows: Sequence[NDArray[np.floating]]) -> Tensor:
         return torch.from_numpy(np.stack(rows)).to(self._device, torch.float32)
+
+
+def _is_certified(estimate: ObjectEstimate | None) -> bool:
+    return estimate is not None and estimate.certified

@@ -1,34 +1,44 @@
-"""A can's print in one frame does not turn the can: of look-alike turns, the last frames decide."""
+"""Majority vote of frames on which of several depth-equivalent poses an object has.
+
+A single frame may misread what is printed on a can, and the certificate, which sees depth alone,
+cannot tell: the last frames decide together.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crisp_ros.geometry.se3 import invert
 from crisp_ros.geometry.symmetry_group import SymmetryGroup, nearest_symmetric_pose
+from crisp_ros.pipeline import ObjectEstimate
+from crisp_ros.tracking.known_shapes import KnownShapes
+from crisp_ros.tracking.look_alikes import LookAlikes
+from crisp_ros.tracking.track import Detection, Track, with_pose
 
-_SMALL_RAD = np.deg2rad(40.0)  # a turn by less is taken for what it is
+_SMALL_RAD = np.deg2rad(40.0)  # a smaller rotation is a motion, not a misread symmetry
 
 
-class TurnVotes:
-    """Which of the poses that look alike to depth a track has.
+class SymmetryVotes:
+    """The votes of a track's last certified frames.
 
-    The certificate sees depth alone, and a single image may misread the print, so that a certified
-    pose may be turned by a symmetry of the shape. Every certified frame votes for the turn that it
-    saw, relative to the last such frame's pose as it was settled; the turn on which most of the
-    last frames agree, to within 40 degrees, is the object's. Turns by less are no such mistakes,
-    and are left in the pose.
+    Each certified frame votes for the symmetry that maps its pose to the one nearest to the last
+    resolved pose. The symmetry on which most of the last frames agree, to within 40 degrees, is
+    applied. Smaller rotations are no such mistakes and stay in the pose.
     """
 
     def __init__(self, window: int) -> None:
-        """Starts without votes; `window` is the number of frames that vote."""
+        """Start without votes; `window` is the number of frames that vote."""
         self._votes: deque[NDArray[np.float64]] = deque(maxlen=window)
         self._shape = -1
         self._last: NDArray[np.float64] | None = None
 
-    def settled(
+    def resolve(
         self,
         T: NDArray[np.float64],
         shape: int,
@@ -36,34 +46,106 @@ class TurnVotes:
         lower: NDArray[np.float64],
         upper: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """Takes the vote of a frame; the look-alike of its pose that the object has, or T itself.
+        """Add the vote of a frame, and choose the pose on which most frames agree.
 
         Args:
             T: (4, 4) the frame's pose of the object, in a frame in which it rests or moves little.
-            shape: index in the library; the votes for another one are forgotten.
-            group: of that shape.
-            lower, upper: (3,) corners of its box, object frame, metres.
+            shape: index in the library; the votes for another shape are dropped.
+            group: symmetries of that shape to a depth camera.
+            lower: (3,) corner of its box, object frame, metres.
+            upper: (3,) opposite corner.
+
+        Returns:
+            (4, 4), T itself where the frame agrees with the majority.
         """
         if shape != self._shape:
             self._votes.clear()
             self._shape, self._last = shape, None
         last = T if self._last is None else self._last
-        near = nearest_symmetric_pose(T, last, group, lower, upper)
-        turn = np.linalg.solve(T, near)
-        self._votes.append(turn)
+        symmetry = invert(T) @ nearest_symmetric_pose(T, last, group, lower, upper)
+        self._votes.append(symmetry)
         votes = np.array(self._votes)
         rotations = votes[:, :3, :3]
-        # The unit comes first, so that the track stays as it is where votes are even.
+        # The identity comes first, so that the track stays as it is where votes are even.
         candidates = np.concatenate([np.eye(3)[None], rotations])
         cost = np.minimum(_angles_between(candidates, rotations), _SMALL_RAD).sum(1)
         best = int(cost.argmin())
         if cost[best] < cost[0] - 0.5 * _SMALL_RAD:
-            back = np.linalg.inv(votes[best - 1])
+            back = invert(votes[best - 1])
             self._votes.extend([vote @ back for vote in votes])
-            turn = turn @ back
-        angle = _angles_between(np.eye(3)[None], turn[None, :3, :3]).item()
-        self._last = T if angle < _SMALL_RAD else T @ turn
+            symmetry = symmetry @ back
+        angle = _angles_between(np.eye(3)[None], symmetry[None, :3, :3]).item()
+        self._last = T if angle < _SMALL_RAD else T @ symmetry
         return self._last
+
+
+class SymmetryVoting:
+    """Lets the certified detections of each track vote."""
+
+    def __init__(self, look_alikes: LookAlikes, window: int) -> None:
+        """Start without votes.
+
+        Args:
+            look_alikes: symmetries of the library's decoded surfaces.
+            window: number of frames that vote.
+        """
+        self._look_alikes = look_alikes
+        self._window = window
+        self._votes: WeakKeyDictionary[Track, SymmetryVotes] = WeakKeyDictionary()
+
+    def overruled(
+        self,
+        detections: Sequence[Detection],
+        known: KnownShapes,
+        T_fixed_camera: NDArray[np.float64],
+    ) -> dict[int, ObjectEstimate]:
+        """Find the detections that the majority overrules.
+
+        A shape takes part once `prepare` has found its symmetries.
+
+        Returns:
+            By index, the estimates at the pose of the majority.
+        """
+        overruled: dict[int, ObjectEstimate] = {}
+        for i, (track, estimate) in enumerate(detections):
+            shape = known.index(estimate.code)
+            group = self._look_alikes.known(shape)
+            if group is None or len(group.transforms) == 1:
+                continue
+            if not estimate.certified or known.index(track.shape.code) != shape:
+                continue
+            T = T_fixed_camera @ estimate.T_camera_object
+            votes = self._votes.setdefault(track, SymmetryVotes(self._window))
+            resolved = votes.resolve(T, shape, group, estimate.lower, estimate.upper)
+            if resolved is not T:
+                found = with_pose(estimate, invert(T_fixed_camera) @ resolved)
+                offset = found.T_camera_object[:3, 3] - estimate.T_camera_object[:3, 3]
+                covariance = shift_covariance(estimate.covariance, offset)
+                overruled[i] = dataclasses.replace(found, covariance=covariance)
+        return overruled
+
+    def prepare(self, tracks: Sequence[Track], known: KnownShapes) -> None:
+        """Find the symmetries of one new shape at most, which takes about 0.1 s."""
+        for track in tracks:
+            shape = known.index(track.shape.code)
+            if shape >= 0 and self._look_alikes.known(shape) is None:
+                self._look_alikes.find(shape)
+                return
+
+
+def shift_covariance(
+    covariance: NDArray[np.float64] | None, offset: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Propagate the covariance (6, 6) of a pose to an origin shifted by (3,) metres.
+
+    Rows and columns are translation, then rotation, along the camera's axes; None stays None.
+    """
+    if covariance is None:
+        return None
+    x, y, z = offset
+    lever = np.eye(6)
+    lever[:3, 3:] = [[0.0, z, -y], [-z, 0.0, x], [y, -x, 0.0]]
+    return lever @ covariance @ lever.T
 
 
 def _angles_between(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

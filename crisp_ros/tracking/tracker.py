@@ -1,4 +1,4 @@
-"""Tells objects apart over time, and makes their poses and shapes steady."""
+"""Tracking: assigns estimates to objects over time, and stabilises their poses and shapes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,28 @@ from numpy.typing import NDArray
 
 from crisp_ros.correction.certificate import CertificateSettings, score
 from crisp_ros.correction.visibility import VisibilitySettings
+from crisp_ros.geometry.se3 import invert
 from crisp_ros.geometry.symmetry_group import box_corners, nearest_symmetric_pose
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.observation.observe import Rejected
 from crisp_ros.pipeline import FrameEstimate, ObjectEstimate
-from crisp_ros.tracking.association import AssociationSettings, Candidates, assignment, costs
+from crisp_ros.tracking.association import AssociationSettings, Candidates, assign, costs
 from crisp_ros.tracking.depth_points import DepthPoints
 from crisp_ros.tracking.known_shapes import KnownShapes
 from crisp_ros.tracking.look_alikes import LookAlikes
 from crisp_ros.tracking.pose_filter import PoseFilter, PoseFilterSettings, largest_motion
-from crisp_ros.tracking.shape_manager import TrackShapes, TrackShapesSettings
-from crisp_ros.tracking.steady_turns import SteadyTurns
-from crisp_ros.tracking.symmetry_voting import TurnVotes
-from crisp_ros.tracking.track import Sighting, Track, TrackedObject, TrackState, invert, posed
+from crisp_ros.tracking.refit import refit_to_track_shape
+from crisp_ros.tracking.shape_manager import ShapeManager, ShapeManagerSettings
+from crisp_ros.tracking.symmetry_voting import SymmetryVoting
+from crisp_ros.tracking.track import (
+    Detection,
+    Track,
+    TrackedObject,
+    TrackState,
+    box_centre,
+    with_pose,
+)
 from crisp_ros.validation import check_ranges, ranged
 
 
@@ -37,33 +45,34 @@ class TrackerSettings:
     """Settings of the `Tracker`.
 
     Attributes:
-        association, shapes: of the parts.
+        association: of estimates with tracks.
+        shapes: of the tracks' shapes.
         pose_filter: None leaves poses as they are estimated.
-        birth_sightings: a track is tentative until it is certified, or was seen so often.
-        tentative_s: a tentative track that is not seen for longer ends.
-        visible_s: a track that is not seen for longer counts as hidden.
-        death_s: ... and ends when it is not seen for longer than this.
+        birth_detections: a track is tentative until it is certified or was seen so often.
+        tentative_s: a tentative track ends when it is not seen for longer, seconds.
+        visible_s: a track that is not seen for longer is hidden, seconds.
+        death_s: a confirmed track ends when it is not seen for longer, seconds.
         time_jump_s: a stamp that is earlier than the last by more than this is a jump back in time,
             and all tracks end; one that is earlier by less counts as equal to the last.
         symmetry_tolerance: see `KnownShapes`.
-        reference_s: an uncertified pose becomes the one that symmetric poses keep near to only when
-            the last certified one is older than this.
-        turn_votes: so many certified frames decide which of the poses that look alike to depth a
-            track has; 1 follows every frame.
+        reference_s: an uncertified pose becomes the reference of symmetric poses only when the last
+            certified one is older than this, seconds.
+        symmetry_votes: number of certified frames that decide between poses that look alike to
+            depth; 1 follows every frame.
         max_tracks: the longest unseen end when there are more.
     """
 
     association: AssociationSettings = field(default_factory=AssociationSettings)
-    shapes: TrackShapesSettings = field(default_factory=TrackShapesSettings)
+    shapes: ShapeManagerSettings = field(default_factory=ShapeManagerSettings)
     pose_filter: PoseFilterSettings | None = None
-    birth_sightings: int = ranged(3, 1, 1000)
+    birth_detections: int = ranged(3, 1, 1000)
     tentative_s: float = ranged(0.5, 0.0, 60.0)
     visible_s: float = ranged(0.3, 0.0, 60.0)
     death_s: float = ranged(5.0, 0.0, 86400.0)
     time_jump_s: float = ranged(0.1, 0.0, 60.0)
     symmetry_tolerance: float = ranged(0.25, 0.0, 1.0)
     reference_s: float = ranged(1.0, 0.0, 60.0)
-    turn_votes: int = ranged(25, 1, 1000)
+    symmetry_votes: int = ranged(25, 1, 1000)
     max_tracks: int = ranged(100, 1, 10000)
 
     def __post_init__(self) -> None:
@@ -71,12 +80,15 @@ class TrackerSettings:
 
 
 class TrackedFrame(NamedTuple):
-    """The objects of one frame.
+    """The tracked objects of one frame.
 
-    objects: those seen, in the order of their estimates. unseen: the other tracks, where they are
-    taken to be. ended: ids that are gone for good. rejected: estimates that cannot be tracked.
-    restarted: time had jumped back, and all earlier tracks ended. fit_ms: milliseconds that poses
-    took which were fitted anew.
+    Attributes:
+        objects: those seen, in the order of their estimates.
+        unseen: the other tracks, at their assumed poses.
+        ended: ids that are gone for good.
+        rejected: estimates that cannot be tracked.
+        restarted: time had jumped back, and all earlier tracks ended.
+        fit_ms: milliseconds spent on fitting poses to the tracks' shapes.
     """
 
     objects: tuple[TrackedObject, ...]
@@ -88,11 +100,11 @@ class TrackedFrame(NamedTuple):
 
     @property
     def held(self) -> tuple[TrackedObject, ...]:
-        """Those of the unseen that are more than tentative."""
+        """The unseen objects that are confirmed."""
         return tuple(o for o in self.unseen if o.state is not TrackState.TENTATIVE)
 
     def estimate_of(self, frame: FrameEstimate) -> FrameEstimate:
-        """The frame's estimate, with its objects as they are tracked."""
+        """Replace the objects of a frame's estimate by the tracked ones."""
         return dataclasses.replace(
             frame,
             objects=tuple(o.estimate for o in self.objects),
@@ -101,37 +113,37 @@ class TrackedFrame(NamedTuple):
 
 
 class _Unfinished(NamedTuple):
-    """What `Tracker.finish` needs of a frame."""
+    """The part of a frame that `Tracker.finish` needs."""
 
-    sightings: Sequence[Sighting]
+    detections: Sequence[Detection]
     final: Sequence[ObjectEstimate]
     depth: DepthPoints | None
     stamp_s: float
 
 
 class Tracker:
-    """Associates estimates with tracks; not to be used by several threads at once.
+    """Tracks the objects of a stream of frames; not thread-safe.
 
-    What a frame goes through:
+    The steps of a frame:
 
-    1. Estimates are assigned to tracks by where they are in a fixed frame, their class, label and
-       shape (`costs`, `assignment`). Those left over become new tracks.
+    1. Estimates are assigned to tracks by their position in a fixed frame, class, label and shape
+       (`costs`, `assign`). The remaining ones start new tracks.
     2. Of a symmetric shape's equivalent poses, the one nearest to the track's last certified pose
-       is taken. The symmetries of the frame's own shape count: a mug that looks like a cup while
-       its handle is hidden has a cup's ambiguity. Where only the print tells poses apart, the last
-       frames vote (`TurnVotes`), and the certificate of an outvoted frame is tested again.
+       is chosen. The symmetries of the frame's own shape count: a mug that looks like a cup while
+       its handle is hidden has a cup's ambiguity. Where only the print distinguishes poses, the
+       last frames vote (`SymmetryVoting`), and the certificate of an overruled frame is tested
+       again.
     3. Where the frame's shape is not the track's, the frame's points are fitted to the track's, and
        the certificate is tested again. A track keeps its shape: without a certified view the best
-       score decides, with one the views together (5), and else only a lasting conflict.
-    4. The pose is smoothed, where that is asked for. The certificate's residual then grows by the
-       farthest that the shape's box was moved, which bounds it, as a signed distance changes by no
-       more than the way.
-    5. `finish`, once the answer is on its way, or else when the next frame comes: certified views
-       from new sides are kept, and the shape is solved for from all of them. A shape that changed
-       applies from the next frame on.
+       score decides, with one the views together (5), and otherwise only a lasting conflict.
+    4. The pose is smoothed, if enabled. The certificate's residual then grows by the largest motion
+       of the shape's box, an upper bound, as a signed distance changes by no more than the motion.
+    5. `finish`, after the frame's result was published, or at the latest when the next frame comes:
+       certified views from new directions are stored, and the shape is solved for from all of them.
+       A shape that changed applies from the next frame on.
 
-    An object that is not seen rests where it was, in the fixed frame: a moment later it is hidden,
-    after some seconds its track ends.
+    An object that is not seen is assumed to rest where it was, in the fixed frame: after a moment
+    it is hidden, after some seconds its track ends.
     """
 
     def __init__(
@@ -143,21 +155,22 @@ class Tracker:
         visibility: VisibilitySettings | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Starts without tracks.
+        """Start without tracks.
 
         Args:
             decoder: f_d, on the estimator's device.
             library: of the model, on the same device; without it shapes come from single views and
                 symmetries are not known.
             settings: see `TrackerSettings`.
-            certificate, visibility: of the estimator, for poses that are fitted here. Both may be
-                replaced between frames.
-            device: the estimator's.
+            certificate: of the estimator, for poses that are fitted here; may be replaced between
+                frames, as may `visibility`.
+            visibility: of the estimator.
+            device: of the estimator.
         """
         self.certificate = certificate or CertificateSettings()
         self.visibility = visibility
         self._decoder, self._library, self._device = decoder, library, torch.device(device)
-        self._turns = SteadyTurns(LookAlikes(decoder, library)) if library is not None else None
+        self._look_alikes = LookAlikes(decoder, library) if library is not None else None
         self._tracks: list[Track] = []
         self._unfinished: _Unfinished | None = None
         self._count = 0
@@ -167,16 +180,19 @@ class Tracker:
         return len(self._tracks)
 
     def restart(self, settings: TrackerSettings) -> tuple[str, ...]:
-        """Ends all tracks as `reset` does, and goes on with other settings."""
+        """End all tracks as `reset` does, and continue with other settings."""
         self.settings = settings
         self._known = KnownShapes(self._library, settings.symmetry_tolerance)
-        self._shapes = TrackShapes(
+        self._shapes = ShapeManager(
             self._decoder, self._library, self._known, settings.shapes, self._device
+        )
+        self._voting = self._look_alikes and SymmetryVoting(
+            self._look_alikes, settings.symmetry_votes
         )
         return self.reset()
 
     def reset(self) -> tuple[str, ...]:
-        """Ends all tracks and returns their ids, which are not given again."""
+        """End all tracks and return their ids, which are not given again."""
         ended = tuple(track.id for track in self._tracks)
         self._tracks.clear()
         self._unfinished = None
@@ -192,7 +208,7 @@ class Tracker:
         names: Mapping[int, str] | None = None,
         depth: DepthPoints | None = None,
     ) -> TrackedFrame:
-        """Takes the estimates of one frame.
+        """Track the estimates of one frame.
 
         Args:
             stamp_s: of the image, seconds.
@@ -205,85 +221,91 @@ class Tracker:
         Raises:
             ValueError: the stamp or the camera's pose is not finite, or that is no rigid motion.
         """
-        T_fixed_camera = _checked(stamp_s, T_fixed_camera)
+        T_fixed_camera = _checked_pose(stamp_s, T_fixed_camera)
         self.finish()
         restarted = stamp_s < self._stamp_s - self.settings.time_jump_s
         ended = self.reset() if restarted else ()
         self._stamp_s = stamp_s = max(stamp_s, self._stamp_s)
-        ended += self._dead(stamp_s)
-        sound: list[ObjectEstimate] = []
-        rejected: tuple[Rejected, ...] = ()
-        for estimate in estimates:
-            if _is_sound(estimate):
-                sound.append(estimate)
-            else:
-                rejected += (Rejected(estimate.label, "the estimate is not finite"),)
-        tracks = self._assigned(sound, T_fixed_camera, names or {})
-        sightings = [
-            Sighting(track, self._steadied(track, estimate, T_fixed_camera))
-            for track, estimate in zip(tracks, sound, strict=True)
+        ended += self._end_expired(stamp_s)
+        finite = [estimate for estimate in estimates if _is_finite(estimate)]
+        rejected = tuple(
+            Rejected(estimate.label, "the estimate is not finite")
+            for estimate in estimates
+            if not _is_finite(estimate)
+        )
+        tracks = self._assign(finite, T_fixed_camera, names or {})
+        detections = [
+            Detection(track, self._nearest_to_reference(track, estimate, T_fixed_camera))
+            for track, estimate in zip(tracks, finite, strict=True)
         ]
-        turned = {}
-        if self._turns is not None:
-            turned = self._turns.outvoted(sightings, self._known, T_fixed_camera)
-        final, fit_ms = self._shapes.settled(
-            sightings, depth, self.certificate, self.visibility, turned
+        overruled = {}
+        if self._voting is not None:
+            overruled = self._voting.overruled(detections, self._known, T_fixed_camera)
+        final, fit_ms = self._shapes.assign_shapes(
+            detections,
+            lambda some, pose: refit_to_track_shape(
+                self._decoder, some, depth, self.certificate, self.visibility, pose
+            ),
+            overruled,
         )
         objects = tuple(
-            self._seen(sighting.track, estimate, T_fixed_camera)
-            for sighting, estimate in zip(sightings, final, strict=True)
+            self._update_track(detection.track, estimate, T_fixed_camera)
+            for detection, estimate in zip(detections, final, strict=True)
         )
         seen = {track.id for track in tracks}
         unseen = tuple(
-            self._held(track, T_fixed_camera) for track in self._tracks if track.id not in seen
+            self._unseen_object(track, T_fixed_camera)
+            for track in self._tracks
+            if track.id not in seen
         )
-        self._unfinished = _Unfinished(sightings, final, depth, stamp_s)
-        return TrackedFrame(objects, unseen, ended + self._surplus(), rejected, restarted, fit_ms)
+        self._unfinished = _Unfinished(detections, final, depth, stamp_s)
+        ended += self._end_surplus()
+        return TrackedFrame(objects, unseen, ended, rejected, restarted, fit_ms)
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Does what of the last frame applies from the next one on: views, and shapes from them.
+        """Store the last frame's views, and solve for shapes, which apply from the next frame on.
 
-        To be called once the frame's answer is on its way. `update` does it where it was not.
+        To be called once the frame's result was published; `update` does it otherwise.
         """
         last, self._unfinished = self._unfinished, None
         if last is None:
             return
         alive = {track.id for track in self._tracks}
-        rows = [i for i, sighting in enumerate(last.sightings) if sighting.track.id in alive]
-        sightings = [last.sightings[i] for i in rows]
+        rows = [i for i, detection in enumerate(last.detections) if detection.track.id in alive]
+        detections = [last.detections[i] for i in rows]
         final = [last.final[i] for i in rows]
-        self._shapes.keep_views(sightings, final, last.depth, last.stamp_s)
-        tracks = [sighting.track for sighting in sightings]
+        self._shapes.store_views(detections, final, last.depth, last.stamp_s)
+        tracks = [detection.track for detection in detections]
         self._shapes.solve(tracks)
-        self._shapes.check(tracks, self.certificate)
-        if self._turns is not None:
-            self._turns.prepare(tracks, self._known)
+        self._shapes.check_ambiguity(tracks, self.certificate)
+        if self._voting is not None:
+            self._voting.prepare(tracks, self._known)
 
-    def _dead(self, stamp_s: float) -> tuple[str, ...]:
-        """Ends the tracks that were not seen for too long."""
+    def _end_expired(self, stamp_s: float) -> tuple[str, ...]:
+        """End the tracks that were not seen for too long."""
         limits = {True: self.settings.death_s, False: self.settings.tentative_s}
-        dead = [t for t in self._tracks if stamp_s - t.last_seen_s > limits[t.confirmed]]
-        return self._ended(dead)
+        expired = [t for t in self._tracks if stamp_s - t.last_seen_s > limits[t.confirmed]]
+        return self._end(expired)
 
-    def _surplus(self) -> tuple[str, ...]:
-        """Ends the longest unseen tracks where there are too many."""
+    def _end_surplus(self) -> tuple[str, ...]:
+        """End the longest unseen tracks where there are too many."""
         by_age = sorted(self._tracks, key=lambda t: (t.last_seen_s, t.first_seen_s))
-        return self._ended(by_age[: max(0, len(by_age) - self.settings.max_tracks)])
+        return self._end(by_age[: max(0, len(by_age) - self.settings.max_tracks)])
 
-    def _ended(self, tracks: Sequence[Track]) -> tuple[str, ...]:
+    def _end(self, tracks: Sequence[Track]) -> tuple[str, ...]:
         ids = {track.id for track in tracks}
         if ids:
             self._tracks = [t for t in self._tracks if t.id not in ids]
         return tuple(track.id for track in tracks)
 
-    def _assigned(
+    def _assign(
         self,
         estimates: Sequence[ObjectEstimate],
         T_fixed_camera: NDArray[np.float64],
         names: Mapping[int, str],
     ) -> list[Track]:
-        """The track of each estimate, old or new."""
+        """Find or start the track of each estimate."""
         old: dict[int, Track] = {}
         if self._tracks and estimates:
             tracks = Candidates(
@@ -292,7 +314,7 @@ class Tracker:
                 tuple(t.class_name for t in self._tracks),
             )
             candidates = Candidates(
-                np.stack([_centre(e, T_fixed_camera @ e.T_camera_object) for e in estimates]),
+                np.stack([box_centre(e, T_fixed_camera @ e.T_camera_object) for e in estimates]),
                 np.array([e.label for e in estimates]),
                 tuple(names.get(e.label, "") for e in estimates),
             )
@@ -302,42 +324,41 @@ class Tracker:
             )
             unseen_s = np.array([self._stamp_s - t.last_seen_s for t in self._tracks])
             matrix = costs(tracks, unseen_s, candidates, shapes, self.settings.association)
-            old = {column: self._tracks[row] for row, column in assignment(matrix)}
+            old = {column: self._tracks[row] for row, column in assign(matrix)}
         result = []
         for i, estimate in enumerate(estimates):
             name = names.get(estimate.label, "")
-            track = old.get(i) or self._born(estimate, T_fixed_camera, name)
+            track = old.get(i) or self._start_track(estimate, T_fixed_camera, name)
             track.class_name = name or track.class_name
             result.append(track)
         return result
 
-    def _born(
+    def _start_track(
         self, estimate: ObjectEstimate, T_fixed_camera: NDArray[np.float64], name: str
     ) -> Track:
         self._count += 1
         smoothing = self.settings.pose_filter
         T = T_fixed_camera @ estimate.T_camera_object
         track = Track(
-            id=f"{_frame_name(name)}_{self._count}",
+            id=f"{_tf_name(name)}_{self._count}",
             class_name=name,
             first_seen_s=self._stamp_s,
             last_seen_s=self._stamp_s,
             estimate=estimate,
             T_fixed_object=T,
-            centre=_centre(estimate, T),
+            centre=box_centre(estimate, T),
             shape=estimate,
             shape_certified=estimate.certified,
             shape_score=estimate.score,
             pose_filter=PoseFilter(smoothing) if smoothing is not None else None,
-            votes=TurnVotes(self.settings.turn_votes),
         )
         self._tracks.append(track)
         return track
 
-    def _steadied(
+    def _nearest_to_reference(
         self, track: Track, estimate: ObjectEstimate, T_fixed_camera: NDArray[np.float64]
     ) -> ObjectEstimate:
-        """The estimate with that of its equivalent poses that lies nearest to the track's."""
+        """Choose the equivalent pose of an estimate that is nearest to the track's reference."""
         group = self._known.symmetries(self._known.index(estimate.code))
         if group is None or track.reference is None:
             return estimate
@@ -348,52 +369,52 @@ class Tracker:
             estimate.lower,
             estimate.upper,
         )
-        return posed(estimate, invert(T_fixed_camera) @ T)
+        return with_pose(estimate, invert(T_fixed_camera) @ T)
 
-    def _seen(
+    def _update_track(
         self, track: Track, estimate: ObjectEstimate, T_fixed_camera: NDArray[np.float64]
     ) -> TrackedObject:
-        """Brings a track up to date, and tells of it."""
+        """Update a track with its final estimate of a frame."""
         T = T_fixed_camera @ estimate.T_camera_object
         if track.pose_filter is not None:
             corners = box_corners(estimate.lower, estimate.upper)
-            smooth = track.pose_filter.filtered(T, self._stamp_s, corners)
-            estimate = _loosened(estimate, largest_motion(smooth, T, corners))
-            estimate = posed(estimate, invert(T_fixed_camera) @ smooth)
+            smooth = track.pose_filter.update(T, self._stamp_s, corners)
+            estimate = _inflate_residual(estimate, largest_motion(smooth, T, corners))
+            estimate = with_pose(estimate, invert(T_fixed_camera) @ smooth)
             T = smooth
-        age = self._stamp_s - track.reference_s
+        age_s = self._stamp_s - track.reference_s
         trusted = estimate.certified or not track.reference_certified
-        trusted |= age > self.settings.reference_s
+        trusted |= age_s > self.settings.reference_s
         if trusted:
             track.reference, track.reference_s = T, self._stamp_s
             track.reference_certified = estimate.certified
-        track.move(T, self._stamp_s, trusted)
+        track.update_motion(T, self._stamp_s, trusted)
         track.estimate = estimate
-        track.confirmed |= estimate.certified or track.sightings >= self.settings.birth_sightings
+        track.confirmed |= estimate.certified or track.detections >= self.settings.birth_detections
         state = TrackState.VISIBLE if track.confirmed else TrackState.TENTATIVE
-        return track.told(state, True, estimate)
+        return track.snapshot(state, True, estimate)
 
-    def _held(self, track: Track, T_fixed_camera: NDArray[np.float64]) -> TrackedObject:
-        """Tells of a track that was not seen in this frame."""
+    def _unseen_object(self, track: Track, T_fixed_camera: NDArray[np.float64]) -> TrackedObject:
+        """The state of a track that was not seen in this frame."""
         unseen_s = self._stamp_s - track.last_seen_s
         estimate = dataclasses.replace(
-            posed(track.estimate, invert(T_fixed_camera) @ track.T_fixed_object),
+            with_pose(track.estimate, invert(T_fixed_camera) @ track.T_fixed_object),
             certified=False,
             score=0.0,
             reason=f"not seen for {unseen_s:.1f} s",
             covariance=None,
         )
         state = TrackState.VISIBLE if unseen_s <= self.settings.visible_s else TrackState.HIDDEN
-        return track.told(state if track.confirmed else TrackState.TENTATIVE, False, estimate)
+        return track.snapshot(state if track.confirmed else TrackState.TENTATIVE, False, estimate)
 
 
-def _loosened(estimate: ObjectEstimate, moved_m: float) -> ObjectEstimate:
-    """The estimate after its shape was moved by at most so much; the residual becomes a bound."""
-    residual = estimate.residual_m + moved_m
+def _inflate_residual(estimate: ObjectEstimate, motion_m: float) -> ObjectEstimate:
+    """Bound the residual of an estimate whose shape was moved by at most `motion_m`."""
+    residual = estimate.residual_m + motion_m
     certified = estimate.certified and residual <= estimate.threshold_m
     reason = estimate.reason
     if estimate.certified and not certified:
-        reason = f"smoothing moved the shape by {1e3 * moved_m:.3g} mm"
+        reason = f"smoothing moved the shape by {1e3 * motion_m:.3g} mm"
     margin = torch.tensor(1.0 - residual / estimate.threshold_m)
     return dataclasses.replace(
         estimate,
@@ -404,31 +425,27 @@ def _loosened(estimate: ObjectEstimate, moved_m: float) -> ObjectEstimate:
     )
 
 
-def _centre(estimate: ObjectEstimate, T_fixed_object: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The middle (3,) of an estimate's box in the fixed frame; no symmetry moves it."""
-    middle = (estimate.lower + estimate.upper) / 2.0
-    return T_fixed_object[:3, :3] @ middle + T_fixed_object[:3, 3]
-
-
-def _is_sound(estimate: ObjectEstimate) -> bool:
+def _is_finite(estimate: ObjectEstimate) -> bool:
     parts = (estimate.T_camera_object, estimate.code, estimate.lower, estimate.upper)
     return all(bool(np.isfinite(part).all()) for part in parts)
 
 
-def _frame_name(class_name: str) -> str:
-    """A name with only letters, digits and underscores, as TF frames want them."""
+def _tf_name(class_name: str) -> str:
+    """Replace what a TF frame's name cannot contain by underscores."""
     return re.sub(r"\W+", "_", class_name, flags=re.ASCII).strip("_") or "object"
 
 
-def _checked(stamp_s: float, T_fixed_camera: NDArray[np.floating] | None) -> NDArray[np.float64]:
+def _checked_pose(
+    stamp_s: float, T_fixed_camera: NDArray[np.floating] | None
+) -> NDArray[np.float64]:
     if not math.isfinite(stamp_s):
         raise ValueError(f"stamp_s is {stamp_s}: expected a time in seconds")
     if T_fixed_camera is None:
         return np.eye(4)
     T = np.asarray(T_fixed_camera, np.float64)
     # No NaN passes these.
-    turned = T.shape == (4, 4) and np.abs(T[:3, :3] @ T[:3, :3].T - np.eye(3)).max() < 1e-3
-    if not (turned and np.isfinite(T[:3, 3]).all() and np.linalg.det(T[:3, :3]) > 0):
+    rigid = T.shape == (4, 4) and np.abs(T[:3, :3] @ T[:3, :3].T - np.eye(3)).max() < 1e-3
+    if not (rigid and np.isfinite(T[:3, 3]).all() and np.linalg.det(T[:3, :3]) > 0):
         raise ValueError(
             f"T_fixed_camera is {T.tolist()}: expected the (4, 4) matrix of a rigid motion"
         )

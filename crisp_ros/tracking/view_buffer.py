@@ -1,4 +1,4 @@
-"""The views of one object (Remark 3): at most 50, from different sides, on the device."""
+"""Buffer of views of one object (Remark 3): at most 50, from different directions."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class ViewBufferSettings:
     """Settings of `ViewBuffer`.
 
     Attributes:
-        max_views: most views kept (the paper: 50).
-        points_per_view: depth points kept of each, chosen evenly.
-        min_angle_rad: two views are the same one where their viewing rays, in the object frame,
-            differ by less than this ...
-        min_distance_ratio: ... and their distances by less than this factor.
-        certified_only: only certified estimates are kept.
-        outlier_m: where a view is posed anew for another shape, it is dropped if more than a tenth
-            of its points stay farther than this from the shape.
+        max_views: largest number of views (the paper: 50).
+        points_per_view: depth points stored of each, chosen evenly.
+        min_angle_rad: two views have the same direction where their viewing rays, in the object
+            frame, differ by less, and their distances by less than `min_distance_ratio`.
+        min_distance_ratio: factor between two distances of the camera.
+        certified_only: only certified estimates are stored.
+        outlier_m: a view that is fitted to another shape is dropped if more than a tenth of its
+            points stay farther from that shape, metres.
     """
 
     max_views: int = ranged(50, 1, 1000)
@@ -46,19 +46,21 @@ class ViewBufferSettings:
         check_ranges(self)
 
 
-class Added(enum.Enum):
-    """What became of a view that was offered."""
+class Insertion(enum.Enum):
+    """Outcome of `ViewBuffer.add`."""
 
-    NEW = "from a new side"
-    BETTER = "in place of worse ones from the same side"
+    NEW = "from a new direction"
+    BETTER = "replaces worse ones from the same direction"
     REFUSED = "the buffer has better ones"
 
 
 class PooledViews(NamedTuple):
     """The points of all views together, object frame.
 
-    points: (M, 3) metres. valid: (M,) bool. weights: (M,), zero where not valid; those of a view
-    sum to its score. All on the device.
+    Attributes:
+        points: (M, 3) metres, on the device.
+        valid: (M,) bool.
+        weights: (M,), zero where not valid; those of a view sum to its score.
     """
 
     points: Tensor
@@ -69,34 +71,34 @@ class PooledViews(NamedTuple):
 class _View(NamedTuple):
     slot: int
     number: int  # in the order of arrival
-    camera: tuple[float, float, float]  # position in the object frame, from the object's middle
+    camera: tuple[float, float, float]  # position in the object frame, from the object's centre
     certified: bool
     score: float
 
     def rank(self) -> tuple[bool, float, int]:
-        """The greater, the rather the view is kept."""
+        """Sort key: the view of higher rank is kept."""
         return self.certified, self.score, self.number
 
 
 class ViewBuffer:
-    """Depth points of one object from different sides.
+    """Depth points of one object from different directions.
 
-    The memory is taken once and never grows. Views are kept as camera points with their poses, so
-    that they can be posed anew when the shape turns out to be another one.
+    The memory is allocated once and never grows. Views are stored as camera points with their
+    poses, so that the poses can be fitted to another shape.
     """
 
     def __init__(
-        self, settings: ViewBufferSettings, middle: NDArray[np.float64], device: torch.device | str
+        self, settings: ViewBufferSettings, centre: NDArray[np.float64], device: torch.device | str
     ) -> None:
-        """Takes the memory.
+        """Allocate the memory.
 
         Args:
             settings: see `ViewBufferSettings`.
-            middle: (3,) of the object, object frame, metres; viewing rays start there.
-            device: where the points are kept.
+            centre: (3,) of the object, object frame, metres; viewing rays start there.
+            device: where the points are stored.
         """
         self._settings = settings
-        self._middle = np.array(middle, np.float64)
+        self._centre = np.array(centre, np.float64)
         shape = (settings.max_views, settings.points_per_view)
         self._points = torch.zeros(*shape, 3, device=device)
         self._valid = torch.zeros(*shape, dtype=torch.bool, device=device)
@@ -109,12 +111,12 @@ class ViewBuffer:
 
     @property
     def element_count(self) -> int:
-        """Numbers held on the device, which never changes."""
+        """Number of elements allocated on the device, which never changes."""
         return self._points.numel() + self._valid.numel() + self._poses.numel()
 
     @property
     def cameras(self) -> NDArray[np.float64]:
-        """Positions (V, 3) of the cameras about the object's middle, object frame, metres."""
+        """Positions (V, 3) of the cameras relative to the object's centre, object frame, metres."""
         return np.array([view.camera for view in self._views]).reshape(-1, 3)
 
     def add(
@@ -124,38 +126,38 @@ class ViewBuffer:
         T_object_camera: NDArray[np.float64],
         certified: bool,
         score: float,
-    ) -> Added:
-        """Offers a view.
+    ) -> Insertion:
+        """Add a view if it is better than the stored ones.
 
-        Where views from the same side are there already, the best of all stays: certified before
-        not, then by the score, then the newer. Where the buffer is full, one of the two views that
-        lie nearest together goes: the uncertified one, else the one with the nearer other
-        neighbour. So the least distance of two certified viewpoints never shrinks then.
+        Of views from the same direction the best one stays: certified before uncertified, then by
+        score, then the newer one. In a full buffer, one of the two nearest viewpoints is dropped:
+        the uncertified one, otherwise the one with the nearer second neighbour. The least distance
+        of two certified viewpoints therefore never shrinks.
 
         Args:
             points: (N, 3) camera frame, metres.
             valid: (N,) bool.
-            T_object_camera: (4, 4) pose of the estimate; for a symmetric object the one that fits
-                the earlier ones.
+            T_object_camera: (4, 4) pose of the estimate; for a symmetric object the one consistent
+                with the earlier views.
             certified: the estimate has the certificate.
             score: of the certificate, positive.
         """
         if self._settings.certified_only and not certified:
-            return Added.REFUSED
-        camera = T_object_camera[:3, 3] - self._middle
+            return Insertion.REFUSED
+        camera = T_object_camera[:3, 3] - self._centre
         if not (np.isfinite(T_object_camera).all() and np.linalg.norm(camera) > 0):
-            return Added.REFUSED
+            return Insertion.REFUSED
         self._number += 1
         view = _View(-1, self._number, tuple(camera.tolist()), certified, score)
-        near = self._apart(camera) < 1.0
+        near = self._separation(camera) < 1.0
         same = [v for v, n in zip(self._views, near, strict=True) if n]
         if any(v.rank() > view.rank() for v in same):
-            return Added.REFUSED
+            return Insertion.REFUSED
         self._views = [v for v, n in zip(self._views, near, strict=True) if not n]
         if len(self._views) == self._settings.max_views:
             crowded = self._most_crowded(view)
             if crowded is view:
-                return Added.REFUSED
+                return Insertion.REFUSED
             self._views.remove(crowded)
         slot = min(set(range(self._settings.max_views)) - {v.slot for v in self._views})
         self._views.append(view._replace(slot=slot))
@@ -164,10 +166,10 @@ class ViewBuffer:
         self._points[slot] = torch.where(valid[chosen, None], points[chosen], 0.0)
         self._valid[slot] = valid[chosen]
         self._poses[slot] = torch.from_numpy(T_object_camera).to(self._poses)
-        return Added.BETTER if same else Added.NEW
+        return Insertion.BETTER if same else Insertion.NEW
 
     def pooled(self) -> PooledViews:
-        """The points of all views in the object frame: Z* of Remark 3."""
+        """Collect the points of all views in the object frame: Z* of Remark 3."""
         slots = self._slots()
         points = transform(self._poses[slots], self._points[slots])
         valid = self._valid[slots]
@@ -176,13 +178,13 @@ class ViewBuffer:
         weights = torch.where(valid, share[:, None], 0.0)
         return PooledViews(points.flatten(0, 1), valid.flatten(), weights.flatten())
 
-    def pose_anew(
+    def refit_poses(
         self, decoder: ShapeDecoder, code: Tensor, pose: SecondOrderSettings | None = None
     ) -> int:
-        """Fits the pose of every view to a shape, all in one batch, from where it was posed.
+        """Fit the pose of every view to a shape, in one batch, starting at its present pose.
 
-        A view that then still does not lie on the shape is dropped: it was posed for a shape whose
-        frame has nothing to do with this one, or shows another object.
+        A view that does not fit afterwards is dropped: it was posed for a shape in an unrelated
+        object frame, or shows another object.
 
         Args:
             decoder: f_d.
@@ -190,7 +192,7 @@ class ViewBuffer:
             pose: settings of the solver.
 
         Returns:
-            Number of views that were dropped.
+            The number of views that were dropped.
         """
         if not self._views:
             return 0
@@ -214,15 +216,15 @@ class ViewBuffer:
         return sum(dropped)
 
     def clear(self) -> None:
-        """Forgets all views; the memory stays."""
+        """Remove all views; the memory stays allocated."""
         self._views.clear()
 
     def _slots(self) -> Tensor:
         slots = [view.slot for view in self._views]
         return torch.tensor(slots, dtype=torch.long, device=self._points.device)
 
-    def _apart(self, camera: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How far (V,) a viewpoint is from those kept; below one it is the same."""
+    def _separation(self, camera: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Distances (V,) of a viewpoint to the stored ones; below one it is the same."""
         angle, ratio = self._settings.min_angle_rad, self._settings.min_distance_ratio
         return viewpoint_distances(camera[None], self.cameras, angle, ratio)[0]
 
@@ -240,29 +242,34 @@ class ViewBuffer:
 def viewpoint_distances(
     a: NDArray[np.float64], b: NDArray[np.float64], angle_rad: float, ratio: float
 ) -> NDArray[np.float64]:
-    """How far viewpoints lie apart, (A, B): the angle of their rays over `angle_rad`, or the log of
-    the ratio of their distances over that of `ratio`, whichever is larger.
+    """Measure the distances (A, B) between viewpoints.
+
+    The larger of two ratios: the angle of the viewing rays over `angle_rad`, and the logarithm of
+    the quotient of the distances over that of `ratio`.
 
     Args:
-        a, b: (A, 3) and (B, 3) positions of cameras about the object's middle, not zero.
+        a: (A, 3) positions of cameras relative to the object's centre, not zero.
+        b: (B, 3) likewise.
+        angle_rad: angle that counts as one.
+        ratio: quotient of distances that counts as one.
     """
     near, far = np.linalg.norm(a, axis=-1), np.linalg.norm(b, axis=-1)
     rays = (a / near[:, None])[:, None], (b / far[:, None])[None]
-    # Exact for small angles too, unlike the arc cosine.
+    # Accurate for small angles too, unlike the arc cosine.
     sine, cosine = np.linalg.norm(np.cross(*rays), axis=-1), (rays[0] * rays[1]).sum(-1)
     angles = np.arctan2(sine, cosine)
     logs = np.abs(np.log(near[:, None] / far))
     return np.maximum(angles / angle_rad, logs / math.log(ratio))
 
 
-def stacked(views: Sequence[PooledViews]) -> PooledViews:
-    """The pooled views of B objects as one batch: (B, M, 3), (B, M), (B, M), filled up."""
+def stack_views(views: Sequence[PooledViews]) -> PooledViews:
+    """Stack the pooled views of B objects, padded to the same length: (B, M, 3), (B, M), (B, M)."""
     most = max(len(v.points) for v in views)
 
-    def filled(rows: Sequence[Tensor]) -> Tensor:
+    def padded(rows: Sequence[Tensor]) -> Tensor:
         batch = rows[0].new_zeros(len(rows), most, *rows[0].shape[1:])
         for row, values in zip(batch, rows, strict=True):
             row[: len(values)] = values
         return batch
 
-    return PooledViews(*(filled(rows) for rows in zip(*views, strict=True)))
+    return PooledViews(*(padded(rows) for rows in zip(*views, strict=True)))

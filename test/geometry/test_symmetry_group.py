@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 from scipy.spatial.transform import Rotation
-from tracking.scenes import pose, random_pose, turns
+from tracking.scenes import pose, random_pose, rotations
 
 from crisp_ros.geometry.symmetry_group import (
     box_corners,
@@ -11,8 +11,12 @@ from crisp_ros.geometry.symmetry_group import (
 )
 
 LOWER, UPPER = np.array([-0.03, -0.03, -0.05]), np.array([0.03, 0.03, 0.05])
-BOX = np.concatenate([turns([0, 0, 1], 2), turns([1, 0, 0], 2)[1:], turns([0, 1, 0], 2)[1:]])
-CAN = np.concatenate([turns([0, 0, 1], 36), turns([0, 0, 1], 36) @ turns([1, 0, 0], 2)[1]])
+BOX = np.concatenate(
+    [rotations([0, 0, 1], 2), rotations([1, 0, 0], 2)[1:], rotations([0, 1, 0], 2)[1:]]
+)
+CAN = np.concatenate(
+    [rotations([0, 0, 1], 36), rotations([0, 0, 1], 36) @ rotations([1, 0, 0], 2)[1]]
+)
 
 
 def distance(T, reference, lower=LOWER, upper=UPPER):
@@ -28,7 +32,7 @@ def shifted(transforms, centre):
 
 
 @pytest.mark.parametrize("centre", [(0.0, 0.0, 0.0), (0.02, -0.01, 0.04)])
-@pytest.mark.parametrize("group", [BOX, turns([0, 0, 1], 4)])
+@pytest.mark.parametrize("group", [BOX, rotations([0, 0, 1], 4)])
 def test_discrete_symmetries_give_the_nearest_of_all(group, centre):
     rng = np.random.default_rng(1)
     group = shifted(group, centre)
@@ -42,7 +46,7 @@ def test_discrete_symmetries_give_the_nearest_of_all(group, centre):
 
 
 @pytest.mark.parametrize("centre", [(0.0, 0.0, 0.0), (0.02, -0.01, 0.04)])
-def test_a_continuous_symmetry_gives_the_nearest_turn_of_all(centre):
+def test_a_continuous_symmetry_gives_the_nearest_rotation(centre):
     rng = np.random.default_rng(2)
     group, move = symmetry_group(shifted(CAN, centre)), pose(centre)
     lower, upper = LOWER + centre, UPPER + centre
@@ -53,19 +57,19 @@ def test_a_continuous_symmetry_gives_the_nearest_turn_of_all(centre):
         reference = reference @ shifted(CAN, centre)[rng.integers(72)]
         found = nearest_symmetric_pose(T, reference, group, lower, upper)
 
-        def turned(angle, flip, T=T):
-            S = turns([0, 0, 1], 1)[0]
+        def rotated(angle, flip, T=T):
+            S = rotations([0, 0, 1], 1)[0]
             S[:3, :3] = Rotation.from_rotvec([0, 0, angle]).as_matrix() @ flip[:3, :3]
             return T @ shifted(S[None], centre)[0]
 
         best = min(
             minimize_scalar(
-                lambda a, f=flip, t=turned, r=reference: distance(t(a, f), r, lower, upper),
+                lambda a, f=flip, t=rotated, r=reference: distance(t(a, f), r, lower, upper),
                 bounds=(start, start + 0.2),
                 method="bounded",
                 options={"xatol": 1e-9},
             ).fun
-            for flip in turns([1, 0, 0], 2)
+            for flip in rotations([1, 0, 0], 2)
             for start in np.arange(0, 2 * np.pi, 0.2)
         )
         assert distance(found, reference, lower, upper) == pytest.approx(best, rel=1e-6, abs=1e-12)
@@ -81,7 +85,7 @@ def test_it_remains_a_pose_of_the_same_can():
 
 
 def test_a_ball_keeps_the_rotation_of_its_reference():
-    ball = np.concatenate([turns([0, 0, 1], 36), turns([0, 1, 0], 36)])
+    ball = np.concatenate([rotations([0, 0, 1], 36), rotations([0, 1, 0], 36)])
     centre = np.array([0.01, 0.02, 0.03])
     rng = np.random.default_rng(4)
     T, reference = random_pose(rng), random_pose(rng)

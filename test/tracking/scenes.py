@@ -53,8 +53,8 @@ class AnalyticDecoder:
         return CodeGradient(sdf.detach(), gradient)
 
 
-def turns(axis: Sequence[float], count: int) -> NDArray[np.float64]:
-    """Turns (count, 4, 4) about an axis through the origin, evenly spaced, identity first."""
+def rotations(axis: Sequence[float], count: int) -> NDArray[np.float64]:
+    """Rotations (count, 4, 4) about an axis through the origin, evenly spaced, identity first."""
     T = np.tile(np.eye(4), (count, 1, 1))
     angles = 2 * np.pi * np.arange(count) / count
     T[:, :3, :3] = Rotation.from_rotvec(angles[:, None] * np.asarray(axis)).as_matrix()

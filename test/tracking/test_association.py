@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from crisp_ros.tracking.association import AssociationSettings, Candidates, assignment, costs
+from crisp_ros.tracking.association import AssociationSettings, Candidates, assign, costs
 
 PLAIN = AssociationSettings()
 
@@ -39,7 +39,7 @@ def least_total(matrix: np.ndarray, limit: float) -> float:
     )
 )
 def test_assignment_is_the_best_of_all(matrix):
-    pairs = assignment(matrix)
+    pairs = assign(matrix)
     assert len({r for r, _ in pairs}) == len({c for _, c in pairs}) == len(pairs)
     assert all(matrix[r, c] < 1.0 for r, c in pairs)
     assert np.isclose(sum(matrix[r, c] - 1.0 for r, c in pairs), least_total(matrix, 1.0))
@@ -62,11 +62,11 @@ def test_costs_match_their_formula_pair_by_pair():
         assert found[i, j] == pytest.approx(expected if d <= gate else np.inf)
 
 
-def test_of_two_places_the_nearer_wins_even_under_the_wrong_label():
+def test_the_nearer_place_wins_even_under_the_wrong_label():
     tracks = objects([[0, 0, 1], [0.1, 0, 1]], [1, 2])
     seen = objects([[0.1, 0, 1], [0, 0, 1]], [1, 2])
     found = costs(tracks, np.zeros(2), seen, np.zeros((2, 2)), PLAIN)
-    assert assignment(found) == [(0, 1), (1, 0)]
+    assert assign(found) == [(0, 1), (1, 0)]
 
 
 @pytest.mark.parametrize("kind", ["label", "class", "shape"])
@@ -76,13 +76,13 @@ def test_where_places_do_not_tell_the_rest_decides(kind):
     classes = (["a", "b"], ["b", "a"]) if kind == "class" else (None, None)
     shapes = 1.0 - np.eye(2)[::-1] if kind == "shape" else np.zeros((2, 2))
     tracks, seen = (objects(same, x, c) for x, c in zip(labels, classes, strict=True))
-    assert assignment(costs(tracks, np.zeros(2), seen, shapes, PLAIN)) == [(0, 1), (1, 0)]
+    assert assign(costs(tracks, np.zeros(2), seen, shapes, PLAIN)) == [(0, 1), (1, 0)]
 
 
 def test_a_track_seen_a_moment_ago_comes_before_a_hidden_one():
     tracks = objects([[0, 0, 1], [0.06, 0, 1]])
     found = costs(tracks, np.array([0.03, 4.0]), objects([[0.03, 0, 1]]), np.zeros((2, 1)), PLAIN)
-    assert assignment(found) == [(0, 0)]
+    assert assign(found) == [(0, 0)]
 
 
 def test_tracked_labels_decide_alone():
@@ -90,7 +90,7 @@ def test_tracked_labels_decide_alone():
     tracks = objects([[0, 0, 1], [0.1, 0, 1]], [1, 2])
     seen = objects([[0, 0, 1], [5, 0, 1]], [3, 1])
     found = costs(tracks, np.zeros(2), seen, np.zeros((2, 2)), settings)
-    assert assignment(found) == [(0, 1)]
+    assert assign(found) == [(0, 1)]
 
 
 @pytest.mark.parametrize("values", [{"gate_m": -1.0}, {"gate_m": 0.5}, {"label_weight": np.nan}])

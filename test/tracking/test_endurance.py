@@ -8,7 +8,7 @@ from analytic import sphere
 from scipy.spatial.transform import Rotation
 from tracking.scenes import AnalyticDecoder, depth_points, estimate, library
 
-from crisp_ros.tracking.shape_manager import TrackShapesSettings
+from crisp_ros.tracking.shape_manager import ShapeManagerSettings
 from crisp_ros.tracking.tracker import Tracker, TrackerSettings
 from crisp_ros.tracking.view_buffer import ViewBufferSettings
 
@@ -40,7 +40,7 @@ def flight(tracked: Tracker, frames: int, start: int = 0) -> tuple[int, int]:
 
 
 def tracker() -> Tracker:
-    shapes = TrackShapesSettings(views=ViewBufferSettings(max_views=10, points_per_view=16))
+    shapes = ShapeManagerSettings(views=ViewBufferSettings(max_views=10, points_per_view=16))
     settings = TrackerSettings(shapes=shapes, death_s=0.5, tentative_s=0.2)
     return Tracker(AnalyticDecoder(SHAPES), library(SHAPES), settings)
 

@@ -1,6 +1,6 @@
 import numpy as np
 import torch
-from tracking.scenes import CUP, MUG, SHAPES, library, turns
+from tracking.scenes import CUP, MUG, SHAPES, library, rotations
 
 from crisp_ros.tracking.known_shapes import KnownShapes
 
@@ -15,13 +15,13 @@ def test_a_code_near_a_library_shape_stands_for_it():
 
 
 def test_symmetries_go_with_the_shape():
-    known = KnownShapes(library((CUP, MUG), (turns([0, 0, 1], 36), np.eye(4)[None])), 0.25)
+    known = KnownShapes(library((CUP, MUG), (rotations([0, 0, 1], 36), np.eye(4)[None])), 0.25)
     assert len(known.symmetries(0).axes) == 1
     assert len(known.symmetries(1).transforms) == 1
     assert known.symmetries(-1) is None
 
 
-def test_equal_codes_are_recognised_in_a_library_with_near_duplicates():
+def test_equal_codes_are_recognised_among_near_duplicates():
     twice = library((CUP, MUG))
     object.__setattr__(twice, "codes", torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
     assert KnownShapes(twice, 0.25).index(np.array([1.0, 1e-6], np.float32)) == 0

@@ -4,7 +4,11 @@ import torch
 from analytic import sphere
 from tracking.scenes import CAN, CUP, MUG, AnalyticDecoder, library, looking_from, seen_points
 
-from crisp_ros.tracking.multi_view_shape import PooledShapeSettings, pooled_shape, shape_distances
+from crisp_ros.tracking.multi_view_shape import (
+    MultiViewShapeSettings,
+    multi_view_shape,
+    shape_distances,
+)
 from crisp_ros.tracking.view_buffer import PooledViews, ViewBuffer, ViewBufferSettings
 
 SHAPES = (CAN, CUP, MUG)
@@ -26,7 +30,7 @@ def views(shape, directions, seed=0) -> PooledViews:
 
 def solved(pooled, names, settings=None):
     rows = [LIBRARY.names.index(name) for name in names]
-    return pooled_shape(
+    return multi_view_shape(
         DECODER,
         LIBRARY,
         pooled,
@@ -37,7 +41,7 @@ def solved(pooled, names, settings=None):
     )
 
 
-def test_views_together_find_the_handle_that_single_views_cannot_show():
+def test_all_views_find_the_handle_that_one_cannot_show():
     hidden = [views(MUG, [d]) for d in HANDLE_HIDDEN]
     alone = solved(hidden, ["cup"] * 3)
     assert not alone.changed.any()  # a cup is as good a guess
@@ -65,13 +69,13 @@ def test_a_right_shape_stays_and_objects_of_a_batch_do_not_mix():
         assert torch.equal(alone.codes[0], found.codes[i])
 
 
-def test_projected_gradient_finds_a_shape_between_two_of_the_library():
+def test_projected_gradient_finds_a_blend_of_two_shapes():
     sizes = [0.04, 0.05, 0.044]
     small, large, true = (sphere(size, f"ball {size}") for size in sizes)
     decoder, balls = AnalyticDecoder((small, large)), library((small, large))
-    settings = PooledShapeSettings(solver="projected_gradient")
+    settings = MultiViewShapeSettings(solver="projected_gradient")
     given = balls.codes[:1], balls.lower[:1], balls.upper[:1]
-    found = pooled_shape(decoder, balls, [views(true, HANDLE_HIDDEN)], *given, settings)
+    found = multi_view_shape(decoder, balls, [views(true, HANDLE_HIDDEN)], *given, settings)
     assert found.changed.all()
     # The paper's 25 steps of 0.01 do not reach 0.4, the share of the large ball, but approach it.
     assert 0.2 < found.codes[0, 1].item() < 0.45
@@ -90,7 +94,7 @@ def test_distances_of_shapes_are_those_of_their_surfaces():
     assert shape_distances(decoder, codes[:1], codes[:1], low, high) == 0.0
 
 
-def test_a_handle_is_a_change_and_another_code_of_the_same_shape_is_none():
+def test_a_handle_is_a_change_but_another_code_is_not():
     decoder = AnalyticDecoder((CUP, MUG, CUP))
     low, high = (torch.tensor([side] * 2) for side in (MUG.lower, MUG.upper))
     codes = torch.eye(3)
@@ -101,4 +105,4 @@ def test_a_handle_is_a_change_and_another_code_of_the_same_shape_is_none():
 
 def test_unknown_solvers_are_refused():
     with pytest.raises(ValueError, match="solver"):
-        PooledShapeSettings(solver="guess")
+        MultiViewShapeSettings(solver="guess")

@@ -14,39 +14,41 @@ from tracking.scenes import (
     estimate,
     library,
     looking_from,
+    rotations,
     seen_points,
-    turns,
 )
 
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.observation.frame import Camera, Frame
-from crisp_ros.tracking.multi_view_shape import PooledShapes
-from crisp_ros.tracking.shape_manager import TrackShapesSettings
+from crisp_ros.tracking.multi_view_shape import MultiViewShapes
+from crisp_ros.tracking.shape_manager import ShapeManagerSettings
 from crisp_ros.tracking.tracker import Tracker, TrackerSettings
 from crisp_ros.tracking.view_buffer import ViewBufferSettings
 
 SHAPES = (CUP, MUG, CAN)
 CUP_ID, MUG_ID, CAN_ID = range(3)
-GROUPS = [turns([0, 0, 1], 36), np.eye(4)[None], np.eye(4)[None]]
+GROUPS = [rotations([0, 0, 1], 36), np.eye(4)[None], np.eye(4)[None]]
 HANDLE_HIDDEN = ([-1, 0.2, 0.3], [-1, -0.5, 0.2], [-0.8, 0.1, -0.5])
 HANDLE_SEEN = ([0.2, 1, 0.3], [0.9, -1, 0.4])
 
 
 def tracker(**settings) -> Tracker:
-    shapes = TrackShapesSettings(**settings)
+    shapes = ShapeManagerSettings(**settings)
     return Tracker(AnalyticDecoder(SHAPES), library(SHAPES, GROUPS), TrackerSettings(shapes=shapes))
 
 
-def shown(tracked, stamp, direction, named, shape=MUG, label=1, turn=0.0, finished=True, **kwargs):
+def shown(
+    tracked, stamp, direction, named, shape=MUG, label=1, rotation=0.0, finished=True, **kwargs
+):
     """The object after it was seen from a side and estimated as the `named`-th shape.
 
     The camera flies about the object, which rests at the origin of the fixed frame.
     """
     T = looking_from(direction)
     points = depth_points([label], [seen_points(shape, T, seed=int(1e3 * stamp))])
-    spin = turns([0, 0, 1], 1)[0]
-    spin[:3, :3] = Rotation.from_rotvec([0, 0, turn]).as_matrix()
+    spin = rotations([0, 0, 1], 1)[0]
+    spin[:3, :3] = Rotation.from_rotvec([0, 0, rotation]).as_matrix()
     seen = estimate(label, T @ spin, named, SHAPES, **kwargs)
     (found,) = tracked.update(stamp, [seen], np.linalg.inv(T), depth=points).objects
     if finished:
@@ -56,18 +58,18 @@ def shown(tracked, stamp, direction, named, shape=MUG, label=1, turn=0.0, finish
 
 def test_views_correct_a_shape_that_single_frames_got_wrong():
     tracked = tracker()
-    for i, direction in enumerate(HANDLE_HIDDEN):  # a cup at any turn is a good answer
-        found = shown(tracked, i / 10, direction, CUP_ID, turn=0.0 if i == 0 else 1.3 * i)
+    for i, direction in enumerate(HANDLE_HIDDEN):  # a cup at any rotation is a good answer
+        found = shown(tracked, i / 10, direction, CUP_ID, rotation=0.0 if i == 0 else 1.3 * i)
         assert (found.mesh_version, found.shape.code.argmax()) == (1, CUP_ID)
     found = shown(tracked, 0.3, HANDLE_SEEN[0], MUG_ID)
-    assert found.mesh_version == 1  # solved at its end, told from the next frame on
+    assert found.mesh_version == 1  # solved at its end, applied from the next frame on
     found = shown(tracked, 0.4, HANDLE_SEEN[1], MUG_ID)
     assert (found.mesh_version, found.shape.code.argmax()) == (2, MUG_ID)
     assert found.views_used == 4
     assert np.isfinite(found.smallest_eigenvalue)
     assert np.allclose(found.shape.upper, MUG.upper)
     # Where the handle is hidden again, the estimate is a cup, but the track knows better.
-    found = shown(tracked, 0.5, HANDLE_HIDDEN[0], CUP_ID, turn=2.0)
+    found = shown(tracked, 0.5, HANDLE_HIDDEN[0], CUP_ID, rotation=2.0)
     assert (found.mesh_version, found.estimate.code.argmax()) == (2, MUG_ID)
     assert found.estimate.certified
     assert found.estimate.residual_m < 0.005
@@ -76,24 +78,24 @@ def test_views_correct_a_shape_that_single_frames_got_wrong():
     assert np.linalg.norm(found.T_fixed_object[:3, 3]) < 0.002
 
 
-def test_a_frame_fitted_to_the_tracks_shape_must_certify_by_itself():
+def test_a_frame_refitted_to_the_track_must_certify_itself():
     tracked = tracker(conflict_frames=3)
     tracked.certificate = CertificateSettings(threshold_m=0.004)
     shown(tracked, 0.0, [1, 1, 0.5], CAN_ID, CAN)
-    told = [shown(tracked, i / 10, [1, 1, 0.5], CUP_ID, CUP) for i in range(1, 4)]
-    assert [o.mesh_version for o in told] == [1, 1, 2]
-    for o in told[:2]:
+    states = [shown(tracked, i / 10, [1, 1, 0.5], CUP_ID, CUP) for i in range(1, 4)]
+    assert [o.mesh_version for o in states] == [1, 1, 2]
+    for o in states[:2]:
         assert not o.estimate.certified
         assert o.estimate.code.argmax() == CAN_ID
         assert o.estimate.reason.startswith("q98 ")
         assert o.estimate.score < 0.5
-    assert told[2].estimate.certified
-    assert told[2].estimate.code.argmax() == CUP_ID
-    assert told[2].views_used == 1
+    assert states[2].estimate.certified
+    assert states[2].estimate.code.argmax() == CUP_ID
+    assert states[2].views_used == 1
 
 
-def test_a_pose_that_is_fitted_anew_has_a_covariance_of_its_own():
-    """That of the track's shape at the new pose; a handle fixes the turn that a cup leaves free."""
+def test_a_refitted_pose_has_its_own_covariance():
+    """That of the track's shape: a handle determines the rotation that a cup leaves free."""
     T = looking_from(HANDLE_SEEN[0])
     points = depth_points([1], [seen_points(MUG, T, seed=3)])
     vague = points.coordinates + 0.05 * torch.randn(points.coordinates.shape)
@@ -126,7 +128,7 @@ def test_an_uncertified_frame_of_another_shape_changes_nothing():
         assert found.estimate.certified  # the track's shape explains what the frame's own did not
 
 
-def test_a_frame_without_a_registration_is_not_certified_by_the_tracks_shape():
+def test_a_frame_without_registration_is_not_certified():
     tracked = tracker()
     shown(tracked, 0.0, [1, 1, 0.5], CUP_ID, CUP)
     T = looking_from([1, 1, 0.5])
@@ -140,7 +142,7 @@ def test_a_frame_without_a_registration_is_not_certified_by_the_tracks_shape():
 
 
 @pytest.mark.parametrize("handle_in_sight", [True, False])
-def test_a_shape_that_sticks_out_into_seen_space_is_not_certified(handle_in_sight):
+def test_a_shape_that_protrudes_into_free_space_is_refused(handle_in_sight):
     # The track is a mug whose handle, if it were there, would stand before the background.
     tracked = tracker()
     tracked.visibility = VisibilitySettings(silhouette_share=0.03)
@@ -168,14 +170,14 @@ def test_a_shape_that_sticks_out_into_seen_space_is_not_certified(handle_in_sigh
 
 def test_only_new_sides_are_solved_for_and_few_a_frame(monkeypatch):
     solved = []
-    from crisp_ros.tracking import shape_manager as track_shapes
+    from crisp_ros.tracking import shape_manager
 
     def counting(decoder, known, views, *rest):
         solved.append(len(views))
         return original(decoder, known, views, *rest)
 
-    original = track_shapes.pooled_shape
-    monkeypatch.setattr(track_shapes, "pooled_shape", counting)
+    original = shape_manager.multi_view_shape
+    monkeypatch.setattr(shape_manager, "multi_view_shape", counting)
     tracked = tracker(solves_per_frame=2)
     used = []
     for i in range(6):
@@ -196,30 +198,30 @@ def test_only_new_sides_are_solved_for_and_few_a_frame(monkeypatch):
     assert used == [[1, 1, 1]] * 4 + [[2, 2, 1], [2, 2, 2]]
 
 
-def test_it_is_the_same_whether_a_frame_is_finished_at_once_or_before_the_next():
-    told = []
+def test_finishing_a_frame_at_once_or_later_is_the_same():
+    states = []
     for at_once in (True, False):
         tracked = tracker()
         for i, direction in enumerate((*HANDLE_HIDDEN, *HANDLE_SEEN)):
             named = CUP_ID if i < 3 else MUG_ID
             found = shown(tracked, i / 10, direction, named, finished=at_once)
-            told.append((at_once, found.mesh_version, int(found.shape.code.argmax())))
-    half = len(told) // 2
-    assert [t[1:] for t in told[:half]] == [t[1:] for t in told[half:]]
-    assert told[-1][1] == 2
+            states.append((at_once, found.mesh_version, int(found.shape.code.argmax())))
+    half = len(states) // 2
+    assert [t[1:] for t in states[:half]] == [t[1:] for t in states[half:]]
+    assert states[-1][1] == 2
 
 
 def test_joint_refinement_poses_the_views_for_the_new_shape(monkeypatch):
     """The views touch the large ball; once the small one is found, they are posed for it."""
-    from crisp_ros.tracking import shape_manager as track_shapes
+    from crisp_ros.tracking import shape_manager
 
     spheres = (sphere(0.05, "large"), sphere(0.036, "small"))
     known = library(spheres)
     box = torch.full((1, 3), 0.036)
     monkeypatch.setattr(
-        track_shapes,
-        "pooled_shape",
-        lambda *_: PooledShapes(
+        shape_manager,
+        "multi_view_shape",
+        lambda *_: MultiViewShapes(
             codes=known.codes[1:],
             lower=-box,
             upper=box,
@@ -231,7 +233,7 @@ def test_joint_refinement_poses_the_views_for_the_new_shape(monkeypatch):
     )
     errors = {}
     for joint in (True, False):
-        settings = TrackerSettings(shapes=TrackShapesSettings(joint=joint))
+        settings = TrackerSettings(shapes=ShapeManagerSettings(joint=joint))
         tracked = Tracker(AnalyticDecoder(spheres), known, settings)
         for i, direction in enumerate(([1, 0, 0], [0, 1, 0])):
             T = looking_from(direction)
@@ -265,11 +267,11 @@ def test_uncertified_views_are_kept_where_that_is_asked_for():
     assert len(tracked._tracks[0].views) == 1
 
 
-def test_a_track_is_degenerate_until_its_views_tell_the_shapes_apart():
+def test_a_track_is_degenerate_until_its_views_determine_it():
     tracked = tracker()
     tracked.certificate = CertificateSettings(threshold_m=0.003)
     found = shown(tracked, 0.0, HANDLE_HIDDEN[0], CUP_ID)
-    assert not found.degenerate and np.isnan(found.smallest_eigenvalue)  # told from the next on
+    assert not found.degenerate and np.isnan(found.smallest_eigenvalue)
     hidden = shown(tracked, 0.1, HANDLE_HIDDEN[0], CUP_ID)
     assert hidden.degenerate and hidden.views_used == 1
     for i, direction in enumerate((*HANDLE_SEEN, HANDLE_SEEN[0])):
@@ -282,7 +284,7 @@ def test_a_track_is_degenerate_until_its_views_tell_the_shapes_apart():
     assert not found.degenerate and np.isnan(found.smallest_eigenvalue)
 
 
-def test_an_unknown_object_stays_unknown_beside_the_shape_of_its_track():
+def test_an_object_stays_unknown_unless_its_track_explains_it():
     tracked = tracker()
     tracked.certificate = CertificateSettings(threshold_m=0.003)
     shown(tracked, 0.0, [1, 1, 0.5], CAN_ID, CAN)

@@ -11,21 +11,20 @@ from tracking.scenes import (
     library,
     pose,
     random_pose,
-    turns,
+    rotations,
 )
 
 from crisp_ros.geometry.symmetry_group import symmetry_group
 from crisp_ros.tracking.look_alikes import LookAlikes
-from crisp_ros.tracking.steady_turns import about
-from crisp_ros.tracking.symmetry_voting import TurnVotes
+from crisp_ros.tracking.symmetry_voting import SymmetryVotes, shift_covariance
 from crisp_ros.tracking.tracker import Tracker, TrackerSettings
 
-HALF = symmetry_group(turns([0, 0, 1], 2))
-ROUND = symmetry_group(turns([0, 0, 1], 36))
+HALF = symmetry_group(rotations([0, 0, 1], 2))
+ROUND = symmetry_group(rotations([0, 0, 1], 36))
 BOX = np.array([-0.03, -0.02, -0.05]), np.array([0.03, 0.02, 0.05])
 
 
-def turned(T, degrees):
+def rotated(T, degrees):
     return T @ pose((0, 0, 0), (0, 0, np.deg2rad(degrees)))
 
 
@@ -35,45 +34,48 @@ def angle(a, b):
 
 def answers(votes, group, angles, T=None):
     T = pose((0.1, 0.0, 0.7), (0.4, -1.0, 0.2)) if T is None else T
-    found = [votes.settled(turned(T, a), 0, group, *BOX) for a in angles]
+    found = [votes.resolve(rotated(T, a), 0, group, *BOX) for a in angles]
     return [round(angle(T, f)) for f in found]
 
 
-def test_a_frame_that_is_outvoted_does_not_turn_the_object():
-    assert answers(TurnVotes(9), HALF, [0, 0, 180, 0, 180, 180, 0, 0]) == [0] * 8
+def test_an_overruled_frame_does_not_rotate_the_object():
+    assert answers(SymmetryVotes(9), HALF, [0, 0, 180, 0, 180, 180, 0, 0]) == [0] * 8
 
 
-def test_what_most_frames_say_wins_in_the_end():
-    votes = TurnVotes(9)
+def test_the_majority_wins_in_the_end():
+    votes = SymmetryVotes(9)
     assert answers(votes, HALF, [180, 0, 0]) == [180, 180, 0]
-    # Four frames of a full window do not turn it, five do.
+    # Four frames of a full window do not rotate it, five do.
     assert answers(votes, HALF, [0] * 9 + [180] * 5) == [0] * 13 + [180]
 
 
-def test_the_turn_of_a_round_shape_is_settled_to_within_forty_degrees():
-    found = answers(TurnVotes(9), ROUND, [0, 10, 20, 120, 30, 250, 20, 20])
+def test_a_round_shape_is_resolved_to_within_forty_degrees():
+    found = answers(SymmetryVotes(9), ROUND, [0, 10, 20, 120, 30, 250, 20, 20])
     assert found == [0, 10, 20, 20, 30, 30, 20, 20]
 
 
-def test_motion_is_followed_between_look_alikes():
-    votes = TurnVotes(9)
+def test_motion_is_followed_between_misread_frames():
+    votes = SymmetryVotes(9)
     T = pose((0.0, 0.0, 0.8), (0.3, 0.2, 0.0))
     for i in range(40):
-        moved = turned(T, 15.0 * i)  # over a whole turn, and upside down now and then
-        seen = turned(moved, 180.0) if i % 4 == 3 else moved
-        assert angle(votes.settled(seen, 0, HALF, *BOX), moved) < 1e-3
+        moved = rotated(T, 15.0 * i)  # more than a full revolution, upside down now and then
+        seen = rotated(moved, 180.0) if i % 4 == 3 else moved
+        assert angle(votes.resolve(seen, 0, HALF, *BOX), moved) < 1e-3
 
 
-def test_another_shape_begins_anew_and_a_window_of_one_follows_every_frame():
-    votes = TurnVotes(9)
+def test_another_shape_drops_the_votes_of_the_last():
+    votes = SymmetryVotes(9)
     T = pose()
     for _ in range(5):
-        votes.settled(T, 0, HALF, *BOX)
-    assert angle(votes.settled(turned(T, 180), 1, HALF, *BOX), T) == pytest.approx(180)
-    assert answers(TurnVotes(1), HALF, [0, 180, 0, 180]) == [0, 180, 0, 180]
+        votes.resolve(T, 0, HALF, *BOX)
+    assert angle(votes.resolve(rotated(T, 180), 1, HALF, *BOX), T) == pytest.approx(180)
 
 
-def test_look_alikes_are_those_of_the_surface_not_of_the_print():
+def test_a_window_of_one_follows_every_frame():
+    assert answers(SymmetryVotes(1), HALF, [0, 180, 0, 180]) == [0, 180, 0, 180]
+
+
+def test_depth_symmetries_are_those_of_the_bare_surface():
     shapes = (CAN, MUG)
     known = library(shapes)
     found = LookAlikes(AnalyticDecoder(shapes), known)
@@ -84,12 +86,14 @@ def test_look_alikes_are_those_of_the_surface_not_of_the_print():
 
 
 @pytest.mark.parametrize("window", [1, 25])
-def test_a_misread_print_does_not_turn_a_tracked_can(window):
-    """The outvoted frame is fitted anew: it keeps its certificate, and does not move."""
+def test_a_misread_print_does_not_rotate_a_tracked_can(window):
+    """The overruled frame is fitted again: it keeps its certificate, and does not move."""
     rng = np.random.default_rng(5)
     shapes = (CAN, MUG)
     T = random_pose(rng, 0.1)
-    tracker = Tracker(AnalyticDecoder(shapes), library(shapes), TrackerSettings(turn_votes=window))
+    tracker = Tracker(
+        AnalyticDecoder(shapes), library(shapes), TrackerSettings(symmetry_votes=window)
+    )
     angles = rng.uniform(-np.pi, np.pi, 400)
     heights = rng.uniform(-0.05, 0.05, 400)
     surface = np.stack([0.033 * np.cos(angles), 0.033 * np.sin(angles), heights], axis=1)
@@ -97,7 +101,7 @@ def test_a_misread_print_does_not_turn_a_tracked_can(window):
     depth = depth_points([1], [points])
     poses = []
     for i in range(12):
-        seen = estimate(1, turned(T, 130.0 if i in (5, 9) else 3.0 * (i % 2)), 0, shapes)
+        seen = estimate(1, rotated(T, 130.0 if i in (5, 9) else 3.0 * (i % 2)), 0, shapes)
         frame = tracker.update(0.1 * i, [seen], depth=depth)
         tracker.finish()
         assert frame.objects[0].estimate.certified
@@ -108,8 +112,8 @@ def test_a_misread_print_does_not_turn_a_tracked_can(window):
     assert max(np.linalg.norm(p[:3, 3] - T[:3, 3]) for p in poses) < 1e-3
 
 
-def test_the_covariance_goes_along_to_the_turned_pose():
-    """Its origin may lie elsewhere: there it also moves by what the pose turns."""
+def test_the_covariance_follows_its_shifted_origin():
+    """A shifted origin also moves with the errors of the rotation."""
     rng = np.random.default_rng(2)
     root = rng.normal(0, 0.01, (6, 6))
     moved = rng.normal(0, 0.1, 3)
@@ -117,6 +121,6 @@ def test_the_covariance_goes_along_to_the_turned_pose():
     there = errors.copy()
     there[:, :3] += np.cross(errors[:, 3:], moved)
     expected = np.cov(there.T, bias=True)
-    found = about(root @ root.T, moved)
+    found = shift_covariance(root @ root.T, moved)
     assert np.allclose(found, expected, atol=2e-2 * np.abs(expected).max())
-    assert about(None, moved) is None
+    assert shift_covariance(None, moved) is None

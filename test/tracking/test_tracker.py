@@ -11,7 +11,7 @@ from tracking.scenes import (
     library,
     pose,
     random_pose,
-    turns,
+    rotations,
 )
 
 from crisp_ros.tracking.association import AssociationSettings
@@ -21,7 +21,9 @@ from crisp_ros.tracking.track import TrackState
 from crisp_ros.tracking.tracker import Tracker, TrackerSettings
 
 BALL, BAR = 1, 7  # of the household
-CAN_TURNS = np.concatenate([turns([0, 0, 1], 36), turns([0, 0, 1], 36) @ turns([1, 0, 0], 2)[1]])
+CAN_GROUP = np.concatenate(
+    [rotations([0, 0, 1], 36), rotations([0, 0, 1], 36) @ rotations([1, 0, 0], 2)[1]]
+)
 
 
 def tracker(shapes=SHAPES, symmetries=None, **settings) -> Tracker:
@@ -55,7 +57,7 @@ def test_a_moving_camera_does_not_matter():
     resting = [pose((0.3 * i, 0.0, 0.0), rng.normal(0, 1, 3)) for i in range(4)]
     tracked = tracker()
     for i in range(30):
-        # The camera flies by at 3 m/s and turns.
+        # The camera flies by at 3 m/s and rotations.
         T_fixed_camera = pose((0.3 * i - 3.0, 0.5, -1.5), (0.0, 0.05 * i - 0.7, 0.1))
         seen = [
             estimate(k + 1, np.linalg.inv(T_fixed_camera) @ T, shape=k)
@@ -132,7 +134,7 @@ def test_ids_are_fit_for_tf_frames_and_stay_when_names_come_late():
 
 
 def test_a_track_is_tentative_until_certified_or_seen_often():
-    tracked = tracker(birth_sightings=3, tentative_s=0.5)
+    tracked = tracker(birth_detections=3, tentative_s=0.5)
     unsure = [estimate(1, pose(), certified=False)]
     states = [tracked.update(i / 10, unsure).objects[0].state for i in range(3)]
     assert states == [TrackState.TENTATIVE, TrackState.TENTATIVE, TrackState.VISIBLE]
@@ -155,7 +157,7 @@ def test_tracked_labels_follow_an_object_anywhere():
 def test_a_symmetric_object_does_not_flip():
     rng = np.random.default_rng(2)
     box = SHAPES[0]
-    symmetries = [np.concatenate([turns([0, 0, 1], 2), turns([1, 0, 0], 2)[1:]])]
+    symmetries = [np.concatenate([rotations([0, 0, 1], 2), rotations([1, 0, 0], 2)[1:]])]
     symmetries[0] = np.concatenate([symmetries[0], symmetries[0][1:2] @ symmetries[0][2:3]])
     tracked = tracker((box,), symmetries)
     T_fixed_camera = pose((0.2, 0.0, -1.0), (0.3, 0.2, 0.1))
@@ -175,20 +177,20 @@ def test_a_symmetric_object_does_not_flip():
 
 def test_a_can_that_spins_in_the_estimates_stands_still():
     rng = np.random.default_rng(3)
-    tracked = tracker((CAN,), [CAN_TURNS])
+    tracked = tracker((CAN,), [CAN_GROUP])
     upright = random_pose(rng)
     poses = []
     for i in range(30):
         spin = pose((0, 0, 0), (0, 0, rng.uniform(-3, 3)))
-        flip = turns([1, 0, 0], 2)[i % 2]
+        flip = rotations([1, 0, 0], 2)[i % 2]
         seen = estimate(1, upright @ spin @ flip, 0, (CAN,))
         poses.append(tracked.update(i / 10, [seen]).objects[0].T_fixed_object)
     assert jitter(poses).step_rad < 1e-6
     assert jitter(poses).step_m < 1e-9
 
 
-def test_a_bad_uncertified_pose_does_not_turn_the_reference():
-    half = turns([0, 0, 1], 2)
+def test_a_bad_uncertified_pose_leaves_the_reference():
+    half = rotations([0, 0, 1], 2)
     tracked = tracker((SHAPES[0],), [half], reference_s=1.0)
 
     def rotation(stamp, angle, certified):
@@ -197,7 +199,7 @@ def test_a_bad_uncertified_pose_does_not_turn_the_reference():
         return Rotation.from_matrix(o.T_fixed_object[:3, :3]).as_rotvec()[2]
 
     rotation(0.0, 0.0, True)
-    # Nearer to a half turn than to none, so through it the next one would be flipped.
+    # Nearer to half a revolution than to none, so through it the next one would be flipped.
     assert rotation(0.1, 1.5, False) == pytest.approx(1.5)
     assert rotation(0.2, 3.0, True) == pytest.approx(3.0 - np.pi)
     # After some time without a certified pose an uncertified one is the reference.
@@ -205,14 +207,14 @@ def test_a_bad_uncertified_pose_does_not_turn_the_reference():
     assert rotation(2.1, 2.8, True) == pytest.approx(2.8)
 
 
-def test_a_frame_in_which_a_mug_looks_like_a_cup_keeps_the_turn_of_the_mug():
+def test_a_mug_that_looks_like_a_cup_keeps_its_rotation():
     shapes = (CUP, MUG)
-    tracked = tracker(shapes, [turns([0, 0, 1], 36), np.eye(4)[None]])
-    turn = pose((0, 0, 1), (0, 0, 0.7))
-    tracked.update(0.0, [estimate(1, turn, 1, shapes)])
-    spun = turn @ pose((0, 0, 0), (0, 0, 2.0))
+    tracked = tracker(shapes, [rotations([0, 0, 1], 36), np.eye(4)[None]])
+    first = pose((0, 0, 1), (0, 0, 0.7))
+    tracked.update(0.0, [estimate(1, first, 1, shapes)])
+    spun = first @ pose((0, 0, 0), (0, 0, 2.0))
     (o,) = tracked.update(0.1, [estimate(1, spun, 0, shapes)]).objects
-    assert np.allclose(o.T_fixed_object, turn, atol=1e-6)
+    assert np.allclose(o.T_fixed_object, first, atol=1e-6)
 
 
 def test_the_filter_calms_poses_and_the_certificate_knows_of_it():
@@ -242,7 +244,7 @@ def test_a_pose_smoothed_too_far_is_not_certified():
     assert o.estimate.reason.startswith("smoothing moved the shape by")
 
 
-def test_the_shape_stays_through_frames_that_see_another_and_gives_way_to_many():
+def test_a_shape_survives_a_few_conflicting_frames_but_not_many():
     tracked = tracker()
     assert tracked.update(0.0, [estimate(1, pose(), 4)]).objects[0].mesh_version == 1
     for i in range(1, 10):
@@ -255,9 +257,9 @@ def test_the_shape_stays_through_frames_that_see_another_and_gives_way_to_many()
         assert (o.mesh_version, o.shape.code.argmax()) == (2, 5)
 
 
-def test_before_the_first_certificate_the_best_score_decides_the_shape():
+def test_the_best_score_decides_the_shape_until_certified():
     tracked = tracker()
-    told = []
+    states = []
     for shape, certified, score in (
         (2, False, 0.2),
         (3, False, 0.1),
@@ -267,9 +269,9 @@ def test_before_the_first_certificate_the_best_score_decides_the_shape():
         (2, False, 0.45),
     ):
         seen = estimate(1, pose(), shape, certified=certified, score=score)
-        (o,) = tracked.update(len(told) / 10, [seen]).objects
-        told.append((o.mesh_version, int(o.shape.code.argmax())))
-    assert told == [(1, 2), (1, 2), (2, 4), (2, 4), (3, 5), (3, 5)]
+        (o,) = tracked.update(len(states) / 10, [seen]).objects
+        states.append((o.mesh_version, int(o.shape.code.argmax())))
+    assert states == [(1, 2), (1, 2), (2, 4), (2, 4), (3, 5), (3, 5)]
 
 
 def test_without_a_library_only_real_changes_of_the_shape_count():
@@ -322,7 +324,7 @@ def test_an_empty_frame_is_fine():
     assert frame[:-1] == ((), (), (), (), False) and frame.fit_ms >= 0.0
 
 
-def test_a_wrong_pose_without_certificate_does_not_lose_the_object():
+def test_a_wrong_uncertified_pose_does_not_lose_the_object():
     tracked = tracker()
     for i in range(3):
         tracked.update(i / 4, [estimate(1, pose((0.0, 0.0, 1.0)))])

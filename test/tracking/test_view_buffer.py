@@ -11,11 +11,11 @@ from tracking.scenes import AnalyticDecoder, looking_from, pose, seen_points
 
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.tracking.view_buffer import (
-    Added,
+    Insertion,
     PooledViews,
     ViewBuffer,
     ViewBufferSettings,
-    stacked,
+    stack_views,
     viewpoint_distances,
 )
 
@@ -43,15 +43,15 @@ def apart(found, angle=0.5, ratio=1.25) -> float:
 
 @settings(deadline=None, max_examples=40)
 @given(offers)
-def test_views_are_few_different_certified_and_take_no_more_memory(given_views):
+def test_views_differ_are_certified_and_take_no_more_memory(given_views):
     buffer = small()
     memory = buffer.element_count
     for camera, certified, score in given_views:
         count = len(buffer)
         added = buffer.add(POINTS, VALID, at(camera), certified, score)
-        assert certified or added is Added.REFUSED
+        assert certified or added is Insertion.REFUSED
         assert len(buffer) <= 6
-        assert added is not Added.REFUSED or len(buffer) == count
+        assert added is not Insertion.REFUSED or len(buffer) == count
         assert apart(buffer.cameras) >= 1.0
     assert buffer.element_count == memory
     assert len(buffer.pooled().points) == 16 * len(buffer)
@@ -59,7 +59,7 @@ def test_views_are_few_different_certified_and_take_no_more_memory(given_views):
 
 @settings(deadline=None, max_examples=40)
 @given(offers)
-def test_every_certified_side_offered_is_covered_while_there_is_room(given_views):
+def test_every_certified_direction_is_covered_while_there_is_room(given_views):
     buffer = small(max_views=50)
     for camera, certified, score in given_views:
         buffer.add(POINTS, VALID, at(camera), certified, score)
@@ -79,7 +79,7 @@ def test_a_full_buffer_spreads_its_views_ever_better(given_views):
         added = buffer.add(POINTS, VALID, at(camera), True, score)
         if len(buffer) == 3:
             now = apart(buffer.cameras, 0.01, 100.0)
-            assert now >= least - 1e-9 or added is Added.BETTER
+            assert now >= least - 1e-9 or added is Insertion.BETTER
             least = now
 
 
@@ -92,27 +92,27 @@ def test_the_distance_of_viewpoints_is_angle_or_ratio():
 
 def test_of_two_views_from_one_side_the_better_stays():
     buffer = small(certified_only=False)
-    assert buffer.add(POINTS, VALID, at((0, 0, 1)), False, 0.4) is Added.NEW
-    assert buffer.add(POINTS, VALID, at((0.1, 0, 1)), False, 0.3) is Added.REFUSED
-    assert buffer.add(POINTS, VALID, at((0.2, 0, 1)), True, 0.6) is Added.BETTER
-    assert buffer.add(POINTS, VALID, at((0.0, 0, 1)), False, 0.9) is Added.REFUSED
-    assert buffer.add(POINTS, VALID, at((0.1, 0, 1)), True, 0.6) is Added.BETTER  # newer
+    assert buffer.add(POINTS, VALID, at((0, 0, 1)), False, 0.4) is Insertion.NEW
+    assert buffer.add(POINTS, VALID, at((0.1, 0, 1)), False, 0.3) is Insertion.REFUSED
+    assert buffer.add(POINTS, VALID, at((0.2, 0, 1)), True, 0.6) is Insertion.BETTER
+    assert buffer.add(POINTS, VALID, at((0.0, 0, 1)), False, 0.9) is Insertion.REFUSED
+    assert buffer.add(POINTS, VALID, at((0.1, 0, 1)), True, 0.6) is Insertion.BETTER  # newer
     assert np.allclose(buffer.cameras, [[0.1, 0, 1]])
 
 
 def test_farther_away_is_another_view():
     buffer = small()
-    assert buffer.add(POINTS, VALID, at((0, 0, 1)), True, 0.9) is Added.NEW
-    assert buffer.add(POINTS, VALID, at((0, 0, 1.2)), True, 0.5) is Added.REFUSED
-    assert buffer.add(POINTS, VALID, at((0, 0, 1.3)), True, 0.5) is Added.NEW
+    assert buffer.add(POINTS, VALID, at((0, 0, 1)), True, 0.9) is Insertion.NEW
+    assert buffer.add(POINTS, VALID, at((0, 0, 1.2)), True, 0.5) is Insertion.REFUSED
+    assert buffer.add(POINTS, VALID, at((0, 0, 1.3)), True, 0.5) is Insertion.NEW
 
 
 @pytest.mark.parametrize("camera", [(0.0, 0.0, 0.0), (np.nan, 0.0, 1.0), (np.inf, 0.0, 1.0)])
 def test_poses_without_a_viewing_ray_are_refused(camera):
-    assert small().add(POINTS, VALID, at(camera), True, 0.9) is Added.REFUSED
+    assert small().add(POINTS, VALID, at(camera), True, 0.9) is Insertion.REFUSED
 
 
-def test_pooled_points_are_those_of_the_views_in_the_object_frame():
+def test_pooled_points_are_the_views_in_the_object_frame():
     buffer = small(points_per_view=64)
     valid = torch.rand(200) < 0.2
     points = POINTS.clone()
@@ -149,32 +149,32 @@ def test_a_cleared_buffer_is_empty():
     assert buffer.pooled().points.shape == (0, 3)
 
 
-def test_views_posed_anew_lie_on_the_shape_or_go():
+def test_refitted_views_touch_the_shape_or_are_dropped():
     shape = box((0.04, 0.025, 0.055))
     decoder, code = AnalyticDecoder((shape, sphere(0.3))), torch.tensor([1.0, 0.0])
     buffer = small(points_per_view=96)
     for i, direction in enumerate(([1, 0.5, 0.5], [-1, 0.6, 0.4], [0.5, -0.8, -0.7])):
         T = looking_from(direction)
         points = seen_points(shape, T, seed=i, noise_m=0.0)
-        turned = pose((0.003, -0.002, 0.002), (0.02, -0.05, 0.03))
-        buffer.add(points, torch.ones(len(points)).bool(), turned @ np.linalg.inv(T), True, 0.8)
+        moved = pose((0.003, -0.002, 0.002), (0.02, -0.05, 0.03))
+        buffer.add(points, torch.ones(len(points)).bool(), moved @ np.linalg.inv(T), True, 0.8)
     T = looking_from([0.7, 0.7, -0.6])
     other = seen_points(sphere(0.1), T, seed=9)
     buffer.add(other, torch.ones(len(other)).bool(), np.linalg.inv(T), True, 0.8)
     before = decoder.sdf(buffer.pooled().points[: 3 * 96], code).abs().mean()
-    assert buffer.pose_anew(decoder, code) == 1
+    assert buffer.refit_poses(decoder, code) == 1
     assert len(buffer) == 3
     after = decoder.sdf(buffer.pooled().points, code).abs().mean()
     assert before > 2e-3
     assert after < 2e-4
 
 
-def test_stacked_views_are_filled_up_with_points_that_do_not_count():
+def test_stacked_views_are_padded_with_invalid_points():
     def views(count):
         return PooledViews(torch.rand(count, 3), torch.ones(count).bool(), torch.rand(count))
 
     few, many = views(2), views(5)
-    batch = stacked([few, many])
+    batch = stack_views([few, many])
     assert batch.points.shape == (2, 5, 3)
     assert torch.equal(batch.points[0, :2], few.points)
     assert torch.equal(batch.weights[1], many.weights)

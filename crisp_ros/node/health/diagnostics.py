@@ -258,7 +258,7 @@ class Diagnostics:
         for track in tracks:
             stat.add(
                 track.id,
-                f"{track.state.value}, {track.sightings} sightings, shape {track.mesh_version} "
+                f"{track.state.value}, {track.detections} detections, shape {track.mesh_version} "
                 f"from {track.views_used} views",
             )
         return stat
