@@ -1,6 +1,7 @@
 """The house: a room imports only rooms named before it, and only node/ knows of ROS."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,3 +93,9 @@ def test_only_the_node_imports_ros(path: Path) -> None:
     assert not {name.split(".")[0] for name in names} & ROS
     assert not [name for name in names if name.split(".")[0].endswith("_msgs")]
     assert not [name for name in names if name.startswith(("crisp_ros.msg", "crisp_ros.srv"))]
+
+
+def test_the_architecture_page_has_the_rooms_in_order() -> None:
+    page = (share_directory() / "docs" / "architecture.md").read_text()
+    described = re.findall(r"^\*\*(\w+)\.\*\*", page, re.MULTILINE)
+    assert described == [room for room in ROOMS if (PACKAGE / room).is_dir()]
