@@ -151,6 +151,12 @@ class BopDataset:
         """Whether this object is to be estimated in this image; every one where none is listed."""
         return self.targets is None or obj_id in self.targets.get(image, {})
 
+    def colour_path(self, image: BopImage) -> Path:
+        """The file of the colour or grey image. Raises DatasetError."""
+        folder = self._scenes[image.scene_id].folder
+        grey = not (folder / "rgb").is_dir() and (folder / "gray").is_dir()
+        return find_image(folder / ("gray" if grey else "rgb") / f"{image.image_id:06d}")
+
     def frames(self) -> Iterator[BopFrame]:
         """Reads `images` one after the other."""
         for image in self.images:
@@ -164,8 +170,7 @@ class BopDataset:
         """
         scene = self._scenes[image.scene_id]
         name = f"{image.image_id:06d}"
-        grey = not (scene.folder / "rgb").is_dir() and (scene.folder / "gray").is_dir()
-        rgb = read_rgb(find_image(scene.folder / ("gray" if grey else "rgb") / name))
+        rgb = read_rgb(self.colour_path(image))
         size = rgb.shape[:2]
         raw = read_uint16(find_image(scene.folder / "depth" / name), size)
         camera = scene.cameras[image.image_id]

@@ -53,7 +53,10 @@ def write_frames(
     split: str = "test",
     depth_scale_mm: float = 0.1,
 ) -> None:
-    """Writes frames into their scenes; what a scene held before stays listed.
+    """Write frames into their scenes; what a scene held before stays listed.
+
+    Annotations are written when a scene is done, or an error ends it, so that images which are
+    there can be used.
 
     Args:
         folder: the data set folder.
@@ -64,22 +67,32 @@ def write_frames(
     Raises:
         DatasetError: a depth does not fit into 16 bits at this scale.
     """
-    files: dict[Path, dict[str, Any]] = {}
-    for frame in frames:
-        scene = Path(folder) / split / f"{frame.scene_id:06d}"
-        _write_images(scene, frame, depth_scale_mm)
-        entries = {
-            "scene_camera.json": _camera_entry(frame, depth_scale_mm),
-            "scene_gt.json": [_pose_entry(instance) for instance in frame.instances],
-            "scene_gt_info.json": [_visibility_entry(instance) for instance in frame.instances],
-        }
-        for name, entry in entries.items():
-            path = scene / name
-            if path not in files:
-                files[path] = read_json(path, dict) if path.is_file() else {}
-            files[path][str(frame.image_id)] = entry
-    for path, content in files.items():
-        _write_json(path, content)
+    current: Path | None = None
+    files: dict[str, dict[str, Any]] = {}
+    try:
+        for frame in frames:
+            scene = Path(folder) / split / f"{frame.scene_id:06d}"
+            if scene != current:
+                _write_annotations(current, files)
+                current, files = scene, {}
+            _write_images(scene, frame, depth_scale_mm)
+            entries = {
+                "scene_camera.json": _camera_entry(frame, depth_scale_mm),
+                "scene_gt.json": [_pose_entry(instance) for instance in frame.instances],
+                "scene_gt_info.json": [_visibility_entry(instance) for instance in frame.instances],
+            }
+            for name, entry in entries.items():
+                files.setdefault(name, {})[str(frame.image_id)] = entry
+    finally:
+        _write_annotations(current, files)
+
+
+def _write_annotations(scene: Path | None, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Adds entries to a scene's files of annotations."""
+    for name, entries in files.items():
+        path = scene / name
+        before = read_json(path, dict) if path.is_file() else {}
+        _write_json(path, {**before, **entries})
 
 
 def _camera_entry(frame: BopFrame, depth_scale_mm: float) -> dict[str, Any]:

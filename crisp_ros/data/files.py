@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+_EXIF_ORIENTATION = 0x0112
 _IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".tif")
 
 
@@ -113,7 +114,10 @@ def find_image(stem: Path) -> Path:
 
 
 def read_image(path: Path, mode: int, size: tuple[int, int] | None = None) -> NDArray[Any]:
-    """Reads an image by OpenCV.
+    """Read an image by OpenCV, its pixels as they are stored.
+
+    An orientation in the file's EXIF data is ignored: annotations, depth and masks of data sets
+    refer to stored pixels, and only some of the files would carry one. See `exif_orientation`.
 
     Args:
         mode: cv2.IMREAD_...
@@ -122,7 +126,9 @@ def read_image(path: Path, mode: int, size: tuple[int, int] | None = None) -> ND
     Raises:
         DatasetError: missing, not readable, or of another size.
     """
-    image = cv2.imread(str(path), mode) if path.is_file() else None
+    # IMREAD_UNCHANGED, a negative number, ignores orientations already.
+    stored = mode if mode < 0 else mode | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imread(str(path), stored) if path.is_file() else None
     if image is None:
         raise DatasetError(f"{path}: expected an image, but it is missing or not readable")
     if size is not None and image.shape[:2] != size:
@@ -131,6 +137,17 @@ def read_image(path: Path, mode: int, size: tuple[int, int] | None = None) -> ND
             f" but the colour image has {size[1]} x {size[0]}"
         )
     return image
+
+
+def exif_orientation(path: Path) -> int:
+    """The orientation from 1 (upright) to 8 that an image's EXIF data states; 1 where none does."""
+    from PIL import Image, UnidentifiedImageError  # only the check of a data set needs it
+
+    try:
+        with Image.open(path) as image:
+            return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except (OSError, UnidentifiedImageError, ValueError, TypeError, SyntaxError):
+        return 1
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crisp_ros.data.bop import BopDataset, BopFrame, BopImage
-from crisp_ros.data.files import DatasetError, MeshError, spelled_number
+from crisp_ros.data.files import DatasetError, MeshError, exif_orientation, spelled_number
 from crisp_ros.data.nocs import SUBSETS, NocsDataset, subset_folder
 from crisp_ros.data.spe3r import Spe3rDataset
 
@@ -63,7 +63,7 @@ def check_dataset(
     every: int = 1,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> Health:
-    """Reads all annotations and meshes, and of the images each so-manieth.
+    """Read all annotations and meshes, and every n-th image.
 
     Args:
         on_image: called after each image with the number done and the total of its part.
@@ -98,7 +98,7 @@ def _check_bop(folder: Path, health: Health, every: int, on_image: Callable) -> 
         if dataset.targets is not None:
             told += f", {len(dataset.targets) - len(images)} targets elsewhere"
         health.facts[split] = told
-        frames = _read(images[::every], dataset.frame, health, on_image)
+        frames = _read(images[::every], dataset.frame, dataset, health, on_image)
         shown = Counter(i.obj_id for f in frames for i in _bop_instances(dataset, f, health))
         health.facts[f"{split}, instances"] = f"{sum(shown.values())} of {len(shown)} objects"
 
@@ -183,11 +183,11 @@ def _check_spe3r(folder: Path, health: Health, every: int, on_image: Callable) -
     names = {satellite.name for satellite in mapped}
     with_maps = [image for image in dataset.images if image.satellite in names]
     without = [image for image in dataset.images if image.satellite not in names]
-    for frame in _read(with_maps[::every], dataset.frame, health, on_image):
+    for frame in _read(with_maps[::every], dataset.frame, dataset, health, on_image):
         if not frame.labels.any():
             path = dataset.satellites[frame.image.satellite].folder / "masks"
             health.problems.append(f"{path}: image {frame.image.index}: its mask and map disagree")
-    for _ in _read(without[::every], dataset.picture, health, on_image):
+    for _ in _read(without[::every], dataset.picture, dataset, health, on_image):
         pass
 
 
@@ -209,7 +209,7 @@ def _check_nocs(folder: Path, health: Health, every: int, on_image: Callable) ->
         )
         counts: Counter[str] = Counter()
         read: set[Path] = set()
-        for frame in _read(images[::every], dataset.frame, health, on_image):
+        for frame in _read(images[::every], dataset.frame, dataset, health, on_image):
             for instance in frame.instances:
                 counts[instance.category] += 1
                 if instance.model.path not in read:
@@ -235,15 +235,27 @@ def _load(model: Any, health: Health) -> None:
 def _read(
     images: Sequence[_Image],
     read: Callable[[_Image], Any],
+    dataset: Any,
     health: Health,
     on_image: Callable[[int, int], None],
 ) -> Iterator[Any]:
     """The frames that can be read; why others cannot is a problem."""
+    rotated: list[Path] = []
     for done, image in enumerate(images, start=1):
         try:
             frame = read(image)
         except (DatasetError, MeshError) as error:
             health.problems.append(str(error))
         else:
+            path = dataset.colour_path(image)
+            if exif_orientation(path) != 1:
+                rotated.append(path)
             yield frame
         on_image(done, len(images))
+    if rotated:
+        more = f" (and {len(rotated) - 1} more)" if len(rotated) > 1 else ""
+        health.problems.append(
+            f"{rotated[0]}{more}: EXIF orientation {exif_orientation(rotated[0])}, which other"
+            " programs apply and this one ignores: annotations and depth refer to stored pixels;"
+            " remove the tag (exiftool -Orientation= -r DIR)"
+        )

@@ -175,6 +175,10 @@ class NocsDataset:
         for image in self.images:
             yield self.frame(image)
 
+    def colour_path(self, image: NocsImage) -> Path:
+        """The file of the colour image."""
+        return self.images_folder / image.scene / f"{image.index}_color.png"
+
     def frame(self, image: NocsImage) -> NocsFrame:
         """Reads one image.
 
@@ -186,7 +190,7 @@ class NocsDataset:
             DatasetError: a file is missing or not of the expected kind or size.
         """
         stem = self.images_folder / image.scene / image.index
-        rgb = read_rgb(Path(f"{stem}_color.png"))
+        rgb = read_rgb(self.colour_path(image))
         if rgb.shape[:2] != _SIZE:
             raise DatasetError(
                 f"{stem}_color.png: {rgb.shape[1]} x {rgb.shape[0]} pixels, expected 640 x 480"

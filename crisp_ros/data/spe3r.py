@@ -181,11 +181,16 @@ class Spe3rDataset:
             T_camera_object=label.T_camera_object,
         )
 
+    def colour_path(self, image: Spe3rImage) -> Path:
+        """The file of the colour image."""
+        satellite = self.satellites[image.satellite]
+        return satellite.folder / "images" / f"{satellite.labels[image.index].name}.jpg"
+
     def picture(self, image: Spe3rImage) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """The colour image (H, W, 3) and mask (H, W) alone. Raises DatasetError."""
         satellite = self.satellites[image.satellite]
         name = satellite.labels[image.index].name
-        path = satellite.folder / "images" / f"{name}.jpg"
+        path = self.colour_path(image)
         rgb = read_rgb(path)
         if rgb.shape[:2] != self.size:
             height, width = self.size

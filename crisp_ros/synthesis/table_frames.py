@@ -12,9 +12,11 @@ import trimesh
 
 from crisp_ros.cluster import MapFunction
 from crisp_ros.data.bop import BopFrame, BopInstance
-from crisp_ros.data.recorded_frame import RecordedFrame
+from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError
 
 from .recording import RecordingSettings, table_recording
+
+_ATTEMPTS = 10  # to place a table's objects, before one of them is left out
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,10 @@ def table_frames(
     on_frame: Callable[[int, int], None] = lambda done, total: None,
     mapped: MapFunction = map,
 ) -> Iterator[BopFrame]:
-    """Renders the images table by table, scenes numbered from 1; objects take turns.
+    """Render the images table by table, scenes numbered from 1; objects take turns.
+
+    A table on which its objects find no room is drawn again, and after some attempts without the
+    last of its objects.
 
     Args:
         models: textured meshes by object id, metres, z up.
@@ -50,7 +55,7 @@ def table_frames(
         mapped: renders the tables; see `crisp_ros.cluster.mapping`.
 
     Raises:
-        RecordingError: the objects do not fit on a table.
+        RecordingError: not even one of the objects fits on a table.
     """
     table = partial(_images, dict(models), replace(settings.recording, frames=settings.views))
     total, done = settings.scenes * settings.views, 0
@@ -86,9 +91,27 @@ def _tables(ids: list[int], settings: TableFrameSettings, seed: int) -> list[_Ta
 def _images(
     models: Mapping[int, trimesh.Trimesh], settings: RecordingSettings, table: _Table
 ) -> list[BopFrame]:
-    named = {str(i): models[i] for i in table.chosen}
-    frames = table_recording(named, settings, table.seed)
+    chosen = list(table.chosen)
+    attempt = 0
+    while True:
+        try:
+            named = {str(i): models[i] for i in chosen}
+            frames = table_recording(named, settings, _seed(table.seed, attempt))
+            break
+        except RecordingError:
+            attempt += 1
+            if attempt % _ATTEMPTS == 0:
+                if len(chosen) == 1:
+                    raise
+                chosen.pop()
     return [_bop_frame(frame, table.scene, index) for index, frame in enumerate(frames)]
+
+
+def _seed(seed: int, attempt: int) -> int:
+    """The table's seed, or one that follows from it."""
+    if attempt == 0:
+        return seed
+    return int(np.random.default_rng([seed, attempt]).integers(2**31))
 
 
 def _bop_frame(frame: RecordedFrame, scene: int, image: int) -> BopFrame:

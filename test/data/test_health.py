@@ -13,6 +13,7 @@ from small_nocs import write_small_nocs
 from small_spe3r import write_small_spe3r
 from tiny_bop import HEIGHT, WIDTH, tiny_frames, write_tiny_bop
 
+from crisp_ros.data.bop import BopDataset, BopImage
 from crisp_ros.data.bop_writer import write_frames
 from crisp_ros.data.files import DatasetError
 from crisp_ros.data.health import check_dataset, detect_kind
@@ -104,6 +105,32 @@ def test_problems_of_a_bop_folder(tmp_path: Path, message: str) -> None:
     problems = check_dataset(tmp_path).problems
     assert len(problems) == number, problems
     assert all(re.search(message, problem) and str(tmp_path) in problem for problem in problems)
+
+
+@pytest.mark.parametrize("orientation, size", [(3, None), (6, None), (1, "sound")])
+def test_an_exif_orientation_is_ignored_and_reported(
+    tmp_path: Path, orientation: int, size: str | None
+) -> None:
+    """As depth and masks have none, the stored pixels of all three count."""
+    from PIL import Image
+
+    write_tiny_bop(tmp_path)
+    path = tmp_path / SCENE / "rgb/000003.png"
+    image = Image.open(path).convert("RGB")
+    stored = BopDataset(tmp_path).frame(BopImage(1, 3)).rgb
+    path.unlink()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(path.with_suffix(".jpg"), quality=100, subsampling=0, exif=exif)
+    read = BopDataset(tmp_path).frame(BopImage(1, 3)).rgb
+    assert read.shape == stored.shape
+    assert np.abs(read.astype(int) - stored).mean() < 2
+    problems = check_dataset(tmp_path).problems
+    if size == "sound":
+        assert problems == []
+    else:
+        (problem,) = problems
+        assert f"000003.jpg: EXIF orientation {orientation}" in problem
 
 
 def test_all_problems_are_found_in_one_go(tmp_path: Path) -> None:
