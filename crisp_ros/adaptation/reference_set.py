@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +27,13 @@ from crisp_ros.network.model import CrispNetwork
 from crisp_ros.observation.crop_channels import GEOMETRY_CHANNELS, quantise_crops
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import ObservationSettings, observe
+from crisp_ros.synthesis.scattered_frames import DomainSettings
+from crisp_ros.synthesis.scattered_models import ScatteredModels
 
 SUFFIX = ".reference.safetensors"
 LARGEST_FILE = 3_000_000  # bytes
 
+_FRAMES_PER_CROP = 40  # most frames rendered for each crop of a shape
 _FORMAT = "crisp_ros_reference_1"
 _ZERO = 32768  # 16-bit value of 0 in the pictures of geometry
 _GEOMETRY = ("grid", "points", "T_object_camera", "shape")
@@ -140,6 +143,25 @@ def reference_crops(
     nothing = Accuracy(float("nan"), float("nan"))
     tensors = (torch.stack(part) for part in zip(*kept, strict=True))
     return ReferenceSet(model.header["sha256"], nothing, Limits(), *tensors)
+
+
+def rendered_reference(
+    model: Model,
+    objects: ScatteredModels,
+    domain: DomainSettings,
+    crops_per_shape: int = 6,
+    seed: int = 2026,
+    points: int = POINTS // 2,
+    on_frame: Callable[[int, int], None] = lambda done, total: None,
+) -> ReferenceSet:
+    """Render scattered objects until every shape has its crops; see `reference_crops`.
+
+    Raises:
+        ReferenceError: as of `reference_crops`.
+        RendererError: nothing can be drawn.
+    """
+    frames = objects.frames(domain, _FRAMES_PER_CROP * crops_per_shape, seed, on_frame)
+    return reference_crops(model, frames, objects.names, crops_per_shape, points)
 
 
 def _objects(frame: BopFrame, settings: ObservationSettings, network: CrispNetwork):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from crisp_ros.share import DEFAULT_CHECKPOINT
+from crisp_ros.network.checkpoint import Model, load_model
+from crisp_ros.share import DEFAULT_CHECKPOINT, checkpoint_path
 
 
 class OptionError(ValueError):
@@ -33,6 +34,19 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="of everything drawn at random (default: 0)"
     )
+
+
+def model_with_library(checkpoint: Path | None, device: str = "cpu") -> Model:
+    """Load the given model, or the package's, for a command that needs its shape library.
+
+    Raises:
+        OptionError: the model has none.
+    """
+    path = checkpoint_path(checkpoint)
+    model = load_model(path, device)
+    if model.library is None:
+        raise OptionError(f"{path} has no shape code library; build one with crisp library build")
+    return model
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from crisp_ros.cli.options import OptionError, add_cluster_option, add_models_option, count
-from crisp_ros.cli.render_scattered import add_kinds
+from crisp_ros.cli.render_scattered import add_kinds, check_new_split, copy_models
 from crisp_ros.cluster import mapping
 from crisp_ros.data.bop import BopModel, read_models
 from crisp_ros.data.bop_writer import write_frames
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="rosbag2 folder to write; the true shapes come to lie in it as objects.npz",
+        help="rosbag2 folder to write; it also gets the true shapes, as objects.npz",
     )
     recording.add_argument(
         "--objects",
@@ -46,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ids of the models on the table (default: 1,2,3,4,5,12,14,15)",
     )
     recording.add_argument("--frames", type=count, default=40, help="number (default: 40)")
-    recording.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    recording.add_argument("--seed", type=int, default=0, help="of all random choices (default: 0)")
     _add_renderer(recording)
     recording.set_defaults(make=_recording)
 
@@ -61,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tables.add_argument("--scenes", type=count, default=8, help="tables (default: 8)")
     tables.add_argument("--views", type=count, default=3, help="images of each (default: 3)")
     tables.add_argument("--objects", type=count, default=6, help="on one table (default: 6)")
-    tables.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    tables.add_argument("--seed", type=int, default=0, help="of all random choices (default: 0)")
     _add_renderer(tables)
     add_cluster_option(tables)
     tables.set_defaults(make=_tables)
@@ -90,18 +89,15 @@ def run(args: argparse.Namespace) -> None:
 
 def _tables(args: argparse.Namespace) -> None:
     models = read_models(args.models)
-    if (args.output / args.split).exists():
-        raise OptionError(f"{args.output / args.split}: is there already; name another folder")
+    check_new_split(args.output, args.split)
     settings = TableFrameSettings(args.scenes, args.views, args.objects, _camera_settings(args))
     meshes = {obj_id: model.mesh for obj_id, model in models.items()}
     with mapping(args.cluster) as mapped, progress("images") as on_frame:
         frames = table_frames(meshes, settings, args.seed, on_frame, mapped)
         write_frames(args.output, frames, args.split)
-    copied = args.output / "models"
-    if not copied.exists():
-        shutil.copytree(args.models, copied)
-    told = f"{args.output}: {args.scenes * args.views} images of {args.scenes} tables"
-    Console().print(told, highlight=False, soft_wrap=True)
+    copy_models(args.models, args.output)
+    summary = f"{args.output}: {args.scenes * args.views} images of {args.scenes} tables"
+    Console().print(summary, highlight=False, soft_wrap=True)
 
 
 def _recording(args: argparse.Namespace) -> None:
@@ -115,8 +111,8 @@ def _recording(args: argparse.Namespace) -> None:
         write_recording(args.output, frames)
     save_shapes(args.output / SHAPES_NAME, ModelShapes(chosen, ADD_S_POINTS))
     size = sum(file.stat().st_size for file in args.output.iterdir())
-    told = f"{args.output}: {args.frames} frames, {size / 1e6:.1f} MB"
-    Console().print(told, highlight=False, soft_wrap=True)
+    summary = f"{args.output}: {args.frames} frames, {size / 1e6:.1f} MB"
+    Console().print(summary, highlight=False, soft_wrap=True)
 
 
 def _ids(text: str) -> tuple[int, ...]:
@@ -125,12 +121,12 @@ def _ids(text: str) -> tuple[int, ...]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: expected ids such as 1,2,5") from None
     if len(set(ids)) != len(ids):
-        raise argparse.ArgumentTypeError(f"{text!r}: each model stands on the table once")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected each model once")
     return ids
 
 
 def _plain_name(name: str) -> str:
-    """Without the number that data sets put first: "002_master_chef_can"."""
+    """Remove the number that data sets put first: "002_master_chef_can"."""
     return re.sub(r"^\d+_", "", name)
 
 

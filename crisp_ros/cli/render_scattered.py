@@ -1,4 +1,4 @@
-"""Kinds of `crisp render` that self-training needs: unlabelled-like sets and reference sets."""
+"""Kinds of `crisp render` for self-training: data sets to learn from, and reference sets."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import argparse
 import shutil
 from pathlib import Path
 
-import trimesh
 from rich.console import Console
 
 from crisp_ros.adaptation.guard import measured
-from crisp_ros.adaptation.reference_set import reference_crops, reference_path, save_reference
+from crisp_ros.adaptation.reference_set import (
+    reference_path,
+    rendered_reference,
+    save_reference,
+)
 from crisp_ros.cli.options import (
     OptionError,
     add_checkpoint_option,
@@ -20,19 +23,16 @@ from crisp_ros.cli.options import (
     count,
 )
 from crisp_ros.cluster import mapping
-from crisp_ros.data.bop import read_models
 from crisp_ros.data.bop_writer import write_frames
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.progress import progress
 from crisp_ros.share import checkpoint_path
-from crisp_ros.synthesis.scattered_frames import DOMAINS, scattered_frames
-from crisp_ros.synthesis.scenes import Viewpoints, load_observed_poses, viewpoints
-
-_FRAMES_PER_CROP = 40  # most frames rendered for each crop asked for of a shape
+from crisp_ros.synthesis.scattered_frames import DOMAINS
+from crisp_ros.synthesis.scattered_models import ScatteredModels
 
 
 def add_kinds(kinds: argparse._SubParsersAction) -> None:
-    """Adds `scattered` and `reference`; each sets `make`."""
+    """Add `scattered` and `reference`; each sets `make`."""
     scattered = kinds.add_parser(
         "scattered", help="objects scattered in view under a chosen light, in the BOP layout"
     )
@@ -44,12 +44,12 @@ def add_kinds(kinds: argparse._SubParsersAction) -> None:
         "--domain", choices=DOMAINS, default="day", help="light and camera (default: day)"
     )
     scattered.add_argument("--frames", type=count, default=40, help="number (default: 40)")
-    scattered.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    scattered.add_argument("--seed", type=int, default=0, help="of all random choices (default: 0)")
     add_cluster_option(scattered)
     scattered.set_defaults(make=_scattered)
 
     reference = kinds.add_parser(
-        "reference", help="the reference set that guards a model's self-training, beside the model"
+        "reference", help="the reference set that guards a model's self-training, next to the model"
     )
     _add_models(reference)
     add_checkpoint_option(reference)
@@ -65,48 +65,44 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     add_observed_poses_option(parser)
 
 
+def check_new_split(output: Path, split: str) -> None:
+    """Check that a data set folder does not have a split yet.
+
+    Raises:
+        OptionError: it has.
+    """
+    if (output / split).exists():
+        raise OptionError(f"{output / split} exists already; choose another folder")
+
+
+def copy_models(models: Path, output: Path) -> None:
+    """Copy the models of a data set into a rendered one that has none."""
+    if not (output / "models").exists():
+        shutil.copytree(models, output / "models")
+
+
 def _scattered(args: argparse.Namespace) -> None:
-    if (args.output / "test").exists():
-        raise OptionError(f"{args.output / 'test'}: is there already; name another folder")
-    meshes = {obj_id: model.mesh for obj_id, model in read_models(args.models).items()}
+    check_new_split(args.output, "test")
+    objects = ScatteredModels.read(args.models, args.observed_poses)
     with mapping(args.cluster) as mapped, progress("frames") as on_frame:
-        frames = scattered_frames(
-            meshes,
-            _viewpoints(args, meshes),
-            DOMAINS[args.domain],
-            args.frames,
-            args.seed,
-            on_frame,
-            mapped,
-        )
+        frames = objects.frames(DOMAINS[args.domain], args.frames, args.seed, on_frame, mapped)
         write_frames(args.output, frames)
-    copied = args.output / "models"
-    if not copied.exists():
-        shutil.copytree(args.models, copied)
+    copy_models(args.models, args.output)
     Console().print(f"{args.output}: {args.frames} images", highlight=False, soft_wrap=True)
 
 
 def _reference(args: argparse.Namespace) -> None:
     path = checkpoint_path(args.checkpoint)
     model = load_model(path)
-    models = read_models(args.models)
-    meshes = {obj_id: m.mesh for obj_id, m in models.items()}
-    most = _FRAMES_PER_CROP * args.crops
+    objects = ScatteredModels.read(args.models, args.observed_poses)
     with progress("frames, at most") as on_frame:
-        frames = scattered_frames(
-            meshes, _viewpoints(args, meshes), DOMAINS["day"], most, args.seed, on_frame
+        crops = rendered_reference(
+            model, objects, DOMAINS["day"], args.crops, args.seed, on_frame=on_frame
         )
-        names = {obj_id: m.name for obj_id, m in models.items()}
-        reference = reference_crops(model, frames, names, args.crops)
-    reference = measured(model, reference)
+    reference = measured(model, crops)
     save_reference(reference_path(path), reference)
-    told = (
+    summary = (
         f"{reference_path(path)}: {len(reference)} crops, pose accuracy "
         f"{reference.original.pose:.3f}, shape accuracy {reference.original.shape:.3f}"
     )
-    Console().print(told, highlight=False, soft_wrap=True)
-
-
-def _viewpoints(args: argparse.Namespace, meshes: dict[int, trimesh.Trimesh]) -> list[Viewpoints]:
-    observed = load_observed_poses(args.observed_poses) if args.observed_poses else {}
-    return [viewpoints(mesh, observed.get(obj_id)) for obj_id, mesh in meshes.items()]
+    Console().print(summary, highlight=False, soft_wrap=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from crisp_ros.studies.corrector_comparison import CorrectorParts
 from crisp_ros.studies.corrector_study import (
     ALGORITHM_1,
     ALGORITHM_2,
@@ -50,26 +51,6 @@ _DEFINITIONS = {
     " within 30 degrees",
     "right_shape": "share whose code is that of the right library shape",
 }
-
-
-class CorrectorParts(NamedTuple):
-    """Everything that was measured: instances of rendered scenes and of real images; the trials'
-    results as JSON values; the programs', None without clarabel."""
-
-    instances: Sequence[Instance]
-    real: Sequence[Instance]
-    shapes: Mapping[str, Any]
-    z_steps: Sequence[Mapping[str, float]]
-    solvers: Mapping[str, Any]
-    programs: ProgramTrial | None
-
-    def halves(self) -> dict[str, list[Instance]]:
-        """The instances of clean and disturbed scenes, and the real ones where there are any."""
-        halves = {
-            name: [i for i in self.instances if i.scene.startswith(name)]
-            for name in ("clean", "disturbed")
-        }
-        return {**halves, "real": list(self.real)} if self.real else halves
 
 
 class Verdict(NamedTuple):

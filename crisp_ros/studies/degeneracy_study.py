@@ -22,14 +22,11 @@ from crisp_ros.geometry.isosurface import IsosurfaceSettings, extract_meshes
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
+from crisp_ros.studies.study_error import StudyError
 from crisp_ros.training.mesh_codes import fit_mesh_code
 
 MUG, CUP = "025_mug", "mug without handle"
 _CUT_M = 0.002  # outside the mug's body
-
-
-class StudyError(ValueError):
-    """A study that cannot be made with this model; says what is missing."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`crisp ablate corrector`: rendered scenes, trials and report, on three simple shapes."""
+"""`crisp ablate`: studies that are made, reported and continued; bad input in one line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trimesh
+from tiny_bop import write_tiny_bop
 
 from crisp_ros.cli.main import main
 from crisp_ros.data.bop_writer import write_models
@@ -51,7 +52,7 @@ def test_a_study_is_made_reported_and_resumed(
     first = json.loads((tmp_path / "report.json").read_text())
     assert set(first["table"]) == {"clean", "disturbed"}
     for half in first["table"].values():
-        assert [row["method"] for row in half][0] == "no corrector" and len(half) == 5
+        assert [row["method"] for row in half][0] == "no corrector" and len(half) == 6
         assert all(row["count"] == 4 for row in half)
     assert first["shape_trial"]["count"] == 3 and first["shape_trial"]["lsq"] == 1.0
     assert len(first["z_trials"]) == 9
@@ -82,3 +83,27 @@ def test_a_kind_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
         main(["ablate"])
     assert end.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ({"--only": "mug,plate"}, "no model of mug, plate"),
+        ({"--recipe": "absent.yaml"}, "absent.yaml"),
+        ({"--models": "nowhere"}, "nowhere"),
+    ],
+)
+def test_bad_input_of_a_training_is_one_line(tmp_path, capsys, changes, complaint):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("training: {steps: 1}\n")
+    options = {
+        "--models": str(write_tiny_bop(tmp_path / "tiny") / "models"),
+        "--recipe": str(recipe),
+        "--imagenet": str(tmp_path),
+        "--work": str(tmp_path / "work"),
+        **changes,
+    }
+    words = [word for pair in options.items() for word in pair]
+    assert main(["ablate", "training", *words]) == 1
+    printed = capsys.readouterr().err
+    assert complaint in printed and printed.count("\n") == 1

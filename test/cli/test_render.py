@@ -53,7 +53,7 @@ def test_a_recording_holds_frames_truth_and_shapes(
     "options, status, complaint",
     [
         (["--objects", "1,7"], 1, "no model 7; it has 1, 2, 5"),
-        (["--objects", "1,1"], 2, "each model stands on the table once"),
+        (["--objects", "1,1"], 2, "expected each model once"),
         (["--objects", "mug"], 2, "expected ids such as 1,2,5"),
         (["--frames", "0"], 2, "expected a number from 1 on"),
         (["--models", "nowhere"], 1, "models_info.json"),

@@ -100,7 +100,7 @@ def test_a_reference_set_comes_to_lie_beside_its_model(
         ("scattered", ["--models", "nowhere"], 1, "models_info.json"),
         ("scattered", ["--domain", "night"], 2, "invalid choice"),
         ("scattered", ["--frames", "0"], 2, "from 1 on"),
-        ("scattered", ["--output", "."], 1, "is there already"),
+        ("scattered", ["--output", "."], 1, "exists already"),
         ("reference", ["--models", "nowhere"], 1, "models_info.json"),
         ("reference", [], 1, "not in the model's library"),
         ("reference", ["--checkpoint", "nowhere"], 1, "nowhere"),

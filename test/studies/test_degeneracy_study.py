@@ -13,9 +13,9 @@ from crisp_ros.studies.degeneracy_study import (
     MUG,
     DegeneracyStudy,
     DegeneracyStudySettings,
-    StudyError,
     degeneracy_study,
 )
+from crisp_ros.studies.study_error import StudyError
 
 
 @pytest.fixture(scope="module")
