@@ -1,4 +1,4 @@
-"""Stand-in for cv_bridge: ROS images to and from NumPy arrays as OpenCV lays them out."""
+"""Stand-in for cv_bridge: conversion between ROS images and arrays in OpenCV's layout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DEPTHS = {
     "64F": np.dtype(np.float64),
 }
 _NAMES = {dtype: name for name, dtype in _DEPTHS.items()}
-# Encodings that say what the channels mean: OpenCV's name of the colour space, bits, channels.
+# Encodings with a colour space: OpenCV's name of it, the bits, the number of channels.
 _COLOURS = {
     "mono8": ("GRAY", "8U", 1),
     "mono16": ("GRAY", "16U", 1),
@@ -34,17 +34,17 @@ _COLOURS = {
 
 
 class CvBridgeError(TypeError):
-    """An image that cannot be converted as asked."""
+    """An image that cannot be converted to the requested encoding."""
 
 
 class CvBridge:
-    """Converts images; holds no state."""
+    """Converter of images, without state."""
 
     def imgmsg_to_cv2(self, img_msg: Image, desired_encoding: str = "passthrough") -> NDArray:
-        """The pixels of a message, (height, width) or (height, width, channels), as a copy.
+        """Return a copy of the pixels of a message, (height, width) or (height, width, channels).
 
         Raises:
-            CvBridgeError: unknown encoding, too little data, or a conversion without meaning.
+            CvBridgeError: unknown encoding, too little data, or an undefined conversion.
         """
         dtype, channels = _layout(img_msg.encoding)
         height, width, step = img_msg.height, img_msg.width, img_msg.step
@@ -59,15 +59,15 @@ class CvBridge:
         wire = dtype.newbyteorder(">" if img_msg.is_bigendian else "<")
         shape = (height, width, channels) if channels > 1 else (height, width)
         image = np.ascontiguousarray(rows).view(wire).astype(dtype).reshape(shape)
-        return _converted(image, img_msg.encoding, desired_encoding)
+        return _convert(image, img_msg.encoding, desired_encoding)
 
     def cv2_to_imgmsg(
         self, cvim: NDArray, encoding: str = "passthrough", header: Header | None = None
     ) -> Image:
-        """A message with the pixels of (height, width) or (height, width, channels).
+        """Return a message with the pixels (height, width) or (height, width, channels).
 
         Raises:
-            CvBridgeError: `encoding` is unknown or of another type than the array.
+            CvBridgeError: `encoding` is unknown or does not match the array.
             TypeError: not an array.
         """
         if not isinstance(cvim, np.ndarray):
@@ -76,7 +76,7 @@ class CvBridge:
         if encoding == "passthrough":
             encoding = f"{_NAMES[cvim.dtype.newbyteorder('=')]}C{channels}"
         elif _layout(encoding) != (cvim.dtype.newbyteorder("="), channels):
-            raise CvBridgeError(f"{encoding} does not fit an array {cvim.dtype} {cvim.shape}")
+            raise CvBridgeError(f"{encoding} does not match an array {cvim.dtype} {cvim.shape}")
         message = Image(height=cvim.shape[0], width=cvim.shape[1], encoding=encoding)
         if header is not None:
             message.header = header
@@ -88,16 +88,16 @@ class CvBridge:
     def compressed_imgmsg_to_cv2(
         self, cmprs_img_msg: CompressedImage, desired_encoding: str = "passthrough"
     ) -> NDArray:
-        """The decoded image; colours come in the order BGR unless another encoding is asked for.
+        """Return the decoded image, in BGR order unless another encoding is requested.
 
         Raises:
-            CvBridgeError: the conversion has no meaning.
+            CvBridgeError: the conversion is undefined.
         """
         image = cv2.imdecode(np.frombuffer(cmprs_img_msg.data, np.uint8), cv2.IMREAD_UNCHANGED)
-        return _converted(image, "bgr8", desired_encoding)
+        return _convert(image, "bgr8", desired_encoding)
 
     def cv2_to_compressed_imgmsg(self, cvim: NDArray, dst_format: str = "jpg") -> CompressedImage:
-        """A message with the image encoded as `dst_format`, a file name's extension.
+        """Return a message with the image encoded as `dst_format`, a file name extension.
 
         Raises:
             TypeError: not an array.
@@ -110,7 +110,7 @@ class CvBridge:
 
 
 def _layout(encoding: str) -> tuple[np.dtype, int]:
-    """The element type and the number of channels of an encoding."""
+    """Return the element type and the number of channels of an encoding."""
     if encoding in _COLOURS:
         _, depth, channels = _COLOURS[encoding]
         return _DEPTHS[depth], channels
@@ -120,7 +120,7 @@ def _layout(encoding: str) -> tuple[np.dtype, int]:
     return _DEPTHS[match[1]], int(match[2] or 1)
 
 
-def _converted(image: NDArray, encoding: str, desired: str) -> NDArray:
+def _convert(image: NDArray, encoding: str, desired: str) -> NDArray:
     if desired in ("passthrough", encoding):
         return image
     if _layout(desired) == _layout(encoding) and desired not in _COLOURS:

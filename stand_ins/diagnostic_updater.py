@@ -1,4 +1,4 @@
-"""Stand-in for diagnostic_updater: runs diagnostic tasks on a timer, publishes /diagnostics."""
+"""Stand-in for diagnostic_updater: diagnostic tasks run on a timer and published."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DiagnosticStatusWrapper(DiagnosticStatus):
     @overload
     def summary(self, level: bytes, message: str, /) -> None: ...
     def summary(self, *args: DiagnosticStatus | bytes | str) -> None:
-        """Set level and message, given one by one or copied from another status."""
+        """Set level and message, given directly or copied from another status."""
         self.level, self.message = _level_and_message(args)
 
     @overload
@@ -26,9 +26,9 @@ class DiagnosticStatusWrapper(DiagnosticStatus):
     @overload
     def mergeSummary(self, level: bytes, message: str, /) -> None: ...
     def mergeSummary(self, *args: DiagnosticStatus | bytes | str) -> None:
-        """Take over the graver of two summaries; of two that are both OK or both not, both texts.
+        """Merge another summary: keep the higher level, and the message of the more severe one.
 
-        The texts are joined with a semicolon, and the higher level holds.
+        If both summaries are OK, or neither is, the messages are joined with a semicolon.
         """
         level, message = _level_and_message(args)
         ok = DiagnosticStatus.OK
@@ -44,13 +44,13 @@ class DiagnosticStatusWrapper(DiagnosticStatus):
 
 
 class DiagnosticTask:
-    """A named piece of diagnostics; subclasses fill the status in `run`."""
+    """A named diagnostic task; subclasses fill the status in `run`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def getName(self) -> str:
-        """The name under which the status appears."""
+        """Return the name of the status."""
         return self.name
 
     def run(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
@@ -69,7 +69,7 @@ class FunctionDiagnosticTask(DiagnosticTask):
 
 
 class Updater:
-    """Runs its tasks every `period` seconds and publishes their status under the node's name.
+    """Updater that runs its tasks every `period` seconds and publishes their status.
 
     Declares the parameter diagnostic_updater.period, which overrides `period`.
     """
@@ -84,18 +84,18 @@ class Updater:
         self.timer = node.create_timer(period, self.update)
 
     def setHardwareID(self, hwid: str) -> None:
-        """Names the hardware that all statuses are about."""
+        """Set the hardware id of all statuses."""
         self.hwid = hwid
 
     def add(self, *args: DiagnosticTask | str | Callable) -> None:
-        """Add a task, given as such or as a name and a function; announces that it starts up."""
+        """Add a task, or a name and a function, and publish that it is starting up."""
         task = args[0] if len(args) == 1 else FunctionDiagnosticTask(*args)
         with self._lock:
             self._tasks.append(task)
             self._publish([self._status(task, DiagnosticStatus.OK, "Node starting up")])
 
     def removeByName(self, name: str) -> bool:
-        """Remove the first task of this name; False where there is none."""
+        """Remove the first task with this name; return whether there was one."""
         with self._lock:
             for task in self._tasks:
                 if task.getName() == name:
@@ -110,7 +110,7 @@ class Updater:
             self._publish([task.run(self._status(task, *blank)) for task in self._tasks])
 
     def force_update(self) -> None:
-        """As `update`."""
+        """Run `update` now."""
         self.update()
 
     def broadcast(self, lvl: bytes, msg: str) -> None:

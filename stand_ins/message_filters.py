@@ -1,4 +1,4 @@
-"""Stand-in for message_filters: joins messages of several topics by their header's stamp."""
+"""Stand-in for message_filters: synchronises messages of several topics by stamp."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from rclpy.time import Time
 
 
 class SimpleFilter:
-    """Passes its output on to every registered callback."""
+    """Base class of filters, whose output goes to every registered callback."""
 
     def __init__(self) -> None:
         self._callbacks: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
 
     def registerCallback(self, cb: Callable[..., None], *args: Any) -> int:
-        """Have `cb(*messages, *args)` called with each output; returns the connection's number."""
+        """Register `cb(*messages, *args)` for each output; return the number of the connection."""
         self._callbacks.append((cb, args))
         return len(self._callbacks) - 1
 
     def signalMessage(self, *msg: Any) -> None:
-        """Hand one output to all callbacks, in the order of their registration."""
+        """Call all callbacks with one output, in the order of their registration."""
         for callback, args in self._callbacks:
             callback(*msg, *args)
 
 
 class Subscriber(SimpleFilter):
-    """The first filter of a chain: a subscription of `node`."""
+    """First filter of a chain: a subscription of `node`."""
 
     def __init__(self, node: Node, msg_type: type, topic: str, **kwargs: Any) -> None:
-        """Take the keyword arguments of Node.create_subscription; qos_profile defaults to 10."""
+        """Subscribe with keyword arguments of Node.create_subscription; default qos_profile: 10."""
         super().__init__()
         self.node = node
         self.topic = topic
@@ -39,15 +39,15 @@ class Subscriber(SimpleFilter):
         self.sub = node.create_subscription(msg_type, topic, self.signalMessage, **kwargs)
 
     def getTopic(self) -> str:
-        """The topic as it was given, before remapping."""
+        """Return the topic as it was given, before remapping."""
         return self.topic
 
 
 class TimeSynchronizer(SimpleFilter):
-    """Calls back with one message of every input, all with the same stamp.
+    """Synchroniser that outputs one message of every input, all with the same stamp.
 
-    A message takes part in at most one such set. Of each input the `queue_size` newest messages
-    by stamp wait for their partners.
+    A message is part of at most one such set. Of each input, the `queue_size` newest messages by
+    stamp are kept until they are matched.
     """
 
     def __init__(self, fs: Sequence[SimpleFilter], queue_size: int) -> None:
@@ -71,20 +71,20 @@ class TimeSynchronizer(SimpleFilter):
                 self.signalMessage(*(queue.pop(stamp) for queue, stamp in pairs))
 
     def _matching_stamps(self, index: int, stamp: int) -> list[int] | None:
-        """One stamp a queue that belong together, among them `stamp` for queue `index`."""
+        """Return matching stamps, one per queue, with `stamp` for queue `index`."""
         return [stamp] * len(self._queues) if all(stamp in q for q in self._queues) else None
 
 
 class ApproximateTimeSynchronizer(TimeSynchronizer):
-    """As TimeSynchronizer, for messages whose stamps lie less than `slop` seconds apart."""
+    """A TimeSynchronizer for messages whose stamps differ by less than `slop` seconds."""
 
     def __init__(self, fs: Sequence[SimpleFilter], queue_size: int, slop: float) -> None:
         super().__init__(fs, queue_size)
         self._slop_ns = round(slop * 1e9)
 
     def _matching_stamps(self, index: int, stamp: int) -> list[int] | None:
-        # Every set that holds `stamp` fits into a window of the slop's width that starts at one of
-        # its stamps. The latest start first: the set that lies closest around the new message.
+        # Every set that contains `stamp` fits into a window of width slop that starts at one of its
+        # stamps. Try the latest start first: the set closest to the new message.
         starts = {s for queue in self._queues for s in queue if stamp - self._slop_ns < s <= stamp}
         for start in sorted(starts, reverse=True):
             stamps = []

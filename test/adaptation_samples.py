@@ -1,4 +1,4 @@
-"""The shipped model with its reference set, whose crops stand in for what a robot sees."""
+"""The shipped model and its reference set, whose crops simulate what a robot sees."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHECKPOINT = share_directory() / "models" / "crisp_ycbv_compact.safetensors"
 
 @cache
 def shipped_model() -> Model:
-    """Never changed by a test."""
+    """Load the shipped model, which no test changes."""
     return load_model(CHECKPOINT)
 
 
@@ -33,7 +33,7 @@ def shipped_reference() -> ReferenceSet:
 
 @cache
 def small_reference(count: int = 14) -> ReferenceSet:
-    """Some of the shipped crops, so that a test's guard takes a fraction of a second."""
+    """Return some of the shipped crops, so that the guard takes a fraction of a second."""
     from crisp_ros.adaptation.guard import measured
 
     whole = shipped_reference()
@@ -44,7 +44,7 @@ def small_reference(count: int = 14) -> ReferenceSet:
 
 
 def samples(rows: Sequence[int] | range, certified: bool = True, offset: Tensor | None = None):
-    """Reference crops as samples whose solution is the truth, or the truth moved by `offset`."""
+    """Return reference crops as samples; their solution is the truth moved by `offset`."""
     reference, codes = shipped_reference(), shipped_model().library.codes
     found = []
     for row in rows:
@@ -66,7 +66,7 @@ def samples(rows: Sequence[int] | range, certified: bool = True, offset: Tensor 
 
 
 def viewed_from(direction: Sequence[float], key: str = "a", certified: bool = True) -> Sample:
-    """A sample without content, whose camera stands in a direction of the object frame."""
+    """Return an empty sample whose camera is in a direction of the object frame."""
     T = torch.eye(4)
     T[:3, 3] = torch.tensor(direction)
     nothing = torch.zeros(8, 3)
@@ -82,7 +82,7 @@ def viewed_from(direction: Sequence[float], key: str = "a", certified: bool = Tr
 
 
 def scene(rows=(0, 7, 14, 21)):
-    """Reference objects side by side, each with its depth: what a camera could have seen."""
+    """Return a frame with reference objects side by side, each with its depth."""
     reference, side = shipped_reference(), 96
     camera = Camera(500.0, 500.0, 0.0, 0.0, side * len(rows), side)
     shape = (side, side * len(rows))

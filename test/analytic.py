@@ -1,4 +1,4 @@
-"""Shapes whose signed distance is known in closed form: the oracles of the tests."""
+"""Shapes with a closed-form signed distance: the oracles of the tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AnalyticShape:
-    """A shape with its signed distance and its bounding box, object frame, metres."""
+    """A shape with its signed distance and bounding box, object frame, metres."""
 
     name: str
     distance: Callable[[Tensor], Tensor]
@@ -19,14 +19,14 @@ class AnalyticShape:
     upper: tuple[float, float, float]
 
     def sdf(self, points: Tensor) -> Tensor:
-        """Signed distances (...,) of points (..., 3), negative inside."""
+        """Return signed distances (...,) of points (..., 3), negative inside."""
         return self.distance(points)
 
     def surface(self, count: int, generator: torch.Generator, visible_from: Sequence[float] = ()):
-        """Points (count, 3) on the surface, spread over it about evenly.
+        """Sample points (count, 3) approximately uniformly on the surface.
 
-        With `visible_from` (a direction in the object frame, pointing at the viewer) only points
-        that a distant viewer there sees.
+        With `visible_from` (a direction in the object frame, towards the viewer), samples only
+        points that a distant viewer in this direction sees.
         """
         lower, upper = torch.tensor(self.lower).double(), torch.tensor(self.upper).double()
         margin = 0.05 * (upper - lower).norm()
@@ -35,7 +35,7 @@ class AnalyticShape:
             shape = (4 * count, 3)
             x = torch.rand(shape, generator=generator, dtype=torch.float64)
             x = lower - margin + x * (upper - lower + 2 * margin)
-            # Only points of a thin shell are projected, else far points pile up on the edges.
+            # Project only points of a thin shell: distant points would accumulate on the edges.
             x = x[self.sdf(x).abs() < 0.5 * margin]
             for _ in range(8):
                 distance, gradient = self._distance_and_gradient(x)
@@ -47,7 +47,7 @@ class AnalyticShape:
         return torch.cat(found)[:count]
 
     def normals(self, points: Tensor) -> Tensor:
-        """Unit normals (N, 3) at points (N, 3) on the surface."""
+        """Return unit normals (N, 3) at points (N, 3) on the surface."""
         gradient = self._distance_and_gradient(points)[1]
         return gradient / gradient.norm(dim=-1, keepdim=True)
 
@@ -58,7 +58,7 @@ class AnalyticShape:
         return distance.detach(), gradient
 
     def _is_seen(self, points: Tensor, direction: Sequence[float]) -> Tensor:
-        """Whether the ray from each surface point towards the viewer leaves the shape for good."""
+        """Return whether the ray from each surface point to the viewer misses the shape."""
         ray = torch.tensor(list(direction)).to(points)
         ray = ray / ray.norm()
         size = (torch.tensor(self.upper) - torch.tensor(self.lower)).norm().item()
@@ -68,7 +68,7 @@ class AnalyticShape:
 
 
 def sphere(radius: float, name: str = "sphere") -> AnalyticShape:
-    """A ball around the origin."""
+    """Return a sphere around the origin."""
     return AnalyticShape(name, lambda p: p.norm(dim=-1) - radius, (-radius,) * 3, (radius,) * 3)
 
 
@@ -79,13 +79,13 @@ def _box(points: Tensor, half: Sequence[float], centre: Sequence[float] = (0, 0,
 
 
 def box(half: Sequence[float], name: str = "box") -> AnalyticShape:
-    """An axis-aligned box around the origin, by its half edges."""
+    """Return an axis-aligned box around the origin, given its half edges."""
     a, b, c = half
     return AnalyticShape(name, lambda p: _box(p, half), (-a, -b, -c), (a, b, c))
 
 
 def _radius_height(points: Tensor) -> Tensor:
-    """The profile coordinates (..., 2) = distance to the z axis, height."""
+    """Return profile coordinates (..., 2): distance to the z axis, and height."""
     radius = (points[..., :2].square().sum(-1) + 1e-24).sqrt()
     return torch.stack((radius, points[..., 2]), dim=-1)
 
@@ -95,14 +95,14 @@ def _cylinder(points: Tensor, radius: float, half_height: float) -> Tensor:
 
 
 def cylinder(radius: float, half_height: float, name: str = "cylinder") -> AnalyticShape:
-    """An upright cylinder (axis z) around the origin."""
+    """Return an upright cylinder (axis z) around the origin."""
     lower = (-radius, -radius, -half_height)
     upper = (radius, radius, half_height)
     return AnalyticShape(name, lambda p: _cylinder(p, radius, half_height), lower, upper)
 
 
 def capsule(radius: float, half_length: float, name: str = "capsule") -> AnalyticShape:
-    """A segment of the z axis, swept by a ball; `half_length` is the segment's."""
+    """Return a capsule: a sphere swept along a segment of the z axis, of `half_length`."""
 
     def distance(points: Tensor) -> Tensor:
         z = points[..., 2:]
@@ -114,7 +114,7 @@ def capsule(radius: float, half_length: float, name: str = "capsule") -> Analyti
 
 
 def cup(radius: float, half_height: float, wall: float, name: str = "cup") -> AnalyticShape:
-    """An open cylinder with a bottom, axis z, opening upwards."""
+    """Return an open cylinder with a bottom, axis z, opening upwards."""
 
     def distance(points: Tensor) -> Tensor:
         return _cup(points, radius, half_height, wall)
@@ -133,14 +133,14 @@ def _cup(points: Tensor, radius: float, half_height: float, wall: float) -> Tens
 def mug(
     radius: float, half_height: float, wall: float, handle: float, name: str = "mug"
 ) -> AnalyticShape:
-    """A cup with a round handle on the +x side that reaches `handle` beyond the wall."""
+    """Return a cup with a round handle on the +x side that extends `handle` beyond the wall."""
     ring, thickness = handle, 0.006
 
     def distance(points: Tensor) -> Tensor:
         x = points[..., 0] - radius
         plane = (x.square() + points[..., 2].square() + 1e-24).sqrt() - (ring - thickness)
         torus = (plane.square() + points[..., 1].square() + 1e-24).sqrt() - thickness
-        # The half of the ring inside the cup is cut away.
+        # Cut away the half of the ring inside the cup.
         torus = torch.maximum(torus, radius - wall / 2 - points[..., 0])
         return torch.minimum(_cup(points, radius, half_height, wall), torus)
 
@@ -151,7 +151,7 @@ def mug(
 def bracket(
     length: float, height: float, width: float, thickness: float, name: str = "bracket"
 ) -> AnalyticShape:
-    """An L: a plate along x and a plate along z that meet in one corner; box centred at 0."""
+    """Return an L: plates along x and z that meet at a corner; bounding box centred at 0."""
     a, b, c, t = length / 2, width / 2, height / 2, thickness / 2
 
     def distance(points: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ def bracket(
 
 
 def household() -> tuple[AnalyticShape, ...]:
-    """Eight shapes of 7 to 22 cm; the mug and the cup differ in the handle alone."""
+    """Return eight shapes of 7 to 22 cm; the mug and the cup differ only in the handle."""
     return (
         box((0.04, 0.025, 0.055)),
         sphere(0.038),

@@ -1,4 +1,4 @@
-"""Rendered frames of analytic shapes, and a model that knows the truth about them."""
+"""Rendered frames of analytic shapes, and a model with perfect predictions for them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.network.model import NetworkOutput
 from crisp_ros.observation.frame import Camera, Frame
 
-COLOUR_RANGE_M = 0.255  # object coordinates are painted as colours, one millimetre a grey level
+COLOUR_RANGE_M = 0.255  # object coordinates are encoded as colours, one millimetre per grey level
 CAMERA = Camera(300.0, 300.0, 159.5, 119.5, 320, 240)
 
 
 class AnalyticDecoder(nn.Module):
-    """Answers as `ShapeDecoder` does, from closed-form shapes; a code (K,) weights the shapes."""
+    """A `ShapeDecoder` of closed-form shapes; a code (K,) contains weights of the shapes."""
 
     def __init__(self, shapes: Sequence[AnalyticShape]) -> None:
         super().__init__()
@@ -51,9 +51,9 @@ class AnalyticDecoder(nn.Module):
 
 
 class TruthfulNetwork(nn.Module):
-    """Reads the object coordinates that `rendered` painted; names the shapes it is told.
+    """A network that decodes the coordinates in images of `rendered` and predicts given shapes.
 
-    `answers` are the library indices of the crops, one after another; `spoil` may change an output.
+    `answers` are the library indices of consecutive crops; `spoil` may change an output.
     """
 
     crop_size = 96
@@ -67,7 +67,7 @@ class TruthfulNetwork(nn.Module):
 
     def forward(self, crops: Tensor) -> NetworkOutput:
         self.batches.append(len(crops))
-        # Half the crop's resolution, as real networks have it.
+        # Half the resolution of the crop, like real networks.
         maps = nn.functional.avg_pool2d((crops - 0.5) * COLOUR_RANGE_M, 2)
         named = [self.answers[i % len(self.answers)] for i in range(len(crops))]
         codes = torch.eye(self.decoder.code_dim, device=crops.device)[named]
@@ -75,14 +75,14 @@ class TruthfulNetwork(nn.Module):
 
 
 class Rendered(NamedTuple):
-    """A frame, and the true T_camera_object (4, 4) of each label."""
+    """A frame and the true T_camera_object (4, 4) of each label."""
 
     frame: Frame
     poses: dict[int, np.ndarray]
 
 
 def analytic_library(shapes: Sequence[AnalyticShape]) -> ShapeLibrary:
-    """The library of shapes whose codes are unit vectors."""
+    """Return the library of shapes whose codes are unit vectors."""
     return ShapeLibrary(
         names=tuple(f"{i}-{shape.name}" for i, shape in enumerate(shapes)),
         codes=torch.eye(len(shapes)),
@@ -92,7 +92,7 @@ def analytic_library(shapes: Sequence[AnalyticShape]) -> ShapeLibrary:
 
 
 def truthful_model(shapes: Sequence[AnalyticShape], answers: Sequence[int]) -> Model:
-    """A model of the truthful network with the shapes' library."""
+    """Return a model of the truthful network with the library of the shapes."""
     header = {"version": "test", "sha256": "0123456789abcdef"}
     return Model(TruthfulNetwork(shapes, answers), analytic_library(shapes), header)
 
@@ -103,7 +103,7 @@ def rendered(
     labels: Sequence[int],
     camera: Camera = CAMERA,
 ) -> Rendered:
-    """Shapes at poses, by sphere tracing: exact depth, object coordinates as colours."""
+    """Render shapes at poses by sphere tracing: exact depth, object coordinates as colours."""
     v, u = np.mgrid[: camera.height, : camera.width]
     rays = np.stack(((u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, np.ones_like(u)), -1)
     rays = torch.tensor(rays.reshape(-1, 3))
@@ -114,7 +114,7 @@ def rendered(
     for shape, pose, label in zip(shapes, T_camera_object, labels, strict=True):
         T_object_camera = torch.tensor(np.linalg.inv(pose))
         reach = max(np.linalg.norm(shape.lower), np.linalg.norm(shape.upper)) + 0.01
-        # Only rays that pass the shape's bounding sphere are traced, from where they enter it.
+        # Trace only rays that intersect the bounding sphere, from where they enter it.
         centre = torch.tensor(pose[:3, 3])
         along = (rays @ centre) / length
         miss = (centre.square().sum() - along.square()).clamp_min(0).sqrt()

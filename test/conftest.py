@@ -1,4 +1,4 @@
-"""Settings of the whole test run."""
+"""Fixtures of the whole test run."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ from known import Known, load_known
 
 @pytest.fixture(scope="session")
 def known() -> Known:
-    """A small decoder that knows the eight analytic shapes."""
+    """Return the small decoder of the eight analytic shapes."""
     return load_known()
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_torch_thread() -> Iterator[None]:
-    """Tests use small tensors, on which several threads only wait for one another."""
+    """Use one thread: the tensors of tests are small, and more threads only wait."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

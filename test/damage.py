@@ -1,4 +1,4 @@
-"""Ways to damage the files of a data set, for tests of what its reader then says."""
+"""Damage to files of a data set, for tests of the errors of its reader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Damage = Callable[[Path], object]
 
 
 def edit(path: str, change: Callable[[Any], object]) -> Damage:
-    """Changes the content of a JSON file."""
+    """Change the content of a JSON file."""
 
     def apply(folder: Path) -> None:
         content = json.loads((folder / path).read_text())
@@ -35,17 +35,17 @@ def remove(path: str) -> Damage:
 
 
 def paint(path: str, image: np.ndarray) -> Damage:
-    """Put another image there."""
+    """Replace a file by an image."""
     return lambda folder: cv2.imwrite(str(folder / path), image)
 
 
 def write(path: str, text: str) -> Damage:
-    """Put another text there."""
+    """Replace a file by a text."""
     return lambda folder: (folder / path).write_text(text)
 
 
 def cut(path: str) -> Damage:
-    """Leave the first third of a file, as a full disk or a lost connection does."""
+    """Truncate a file to its first third, like a full disk or a lost connection."""
 
     def apply(folder: Path) -> None:
         data = (folder / path).read_bytes()

@@ -1,4 +1,4 @@
-"""Whether this machine can draw."""
+"""Detection of a working renderer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from crisp_ros.synthesis.renderer import Renderer, RendererError
 
 
 def needs_egl() -> None:
-    """Skip the test where the renderer finds no EGL."""
+    """Skip the test if the renderer finds no EGL."""
     try:
         Renderer([trimesh.creation.box((0.1, 0.1, 0.1))], 8, 8).release()
     except RendererError as error:

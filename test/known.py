@@ -1,4 +1,4 @@
-"""The small decoder that knows the eight analytic shapes."""
+"""The small decoder of the eight analytic shapes."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _FILE = Path(__file__).parent / "correction" / "shapes.safetensors"
 
 
 class Known(NamedTuple):
-    """A decoder, its library, and the closed-form shapes that the library's codes stand for."""
+    """A decoder, its library, and the closed-form shapes of the codes in the library."""
 
     decoder: ShapeDecoder
     library: ShapeLibrary
     shapes: tuple[AnalyticShape, ...]
 
     def codes(self, *names: str) -> Tensor:
-        """Codes (B, C) of shapes by name."""
+        """Return the codes (B, C) of shapes by name."""
         return self.library.codes[[self.library.names.index(name) for name in names]]
 
     def named(self, *names: str) -> list[AnalyticShape]:
-        """Closed-form shapes by name."""
+        """Return closed-form shapes by name."""
         return [self.shapes[self.library.names.index(name)] for name in names]
 
 
 def load_known() -> Known:
-    """Read what test/correction/fit_shapes.py made."""
+    """Load the decoder and codes that test/correction/fit_shapes.py fitted."""
     stored = load_file(_FILE)
     codes = stored.pop("codes").float()
     decoder = ShapeDecoder(hidden=stored["decoder.final_layer.weight"].shape[1])

@@ -1,4 +1,4 @@
-"""What a depth camera and a network make of analytic shapes: the input of these tests."""
+"""Simulated output of a depth camera and a network for analytic shapes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
 
 
 class Observed(NamedTuple):
-    """Points and pnc (B, N, 3) metres, valid (B, N), the true poses (B, 4, 4) float64."""
+    """Observations of a batch of objects, with ground truth.
+
+    Attributes:
+        points: (B, N, 3) camera frame, metres.
+        pnc: (B, N, 3) predicted object coordinates, metres.
+        valid: (B, N) bool.
+        T_object_camera: (B, 4, 4) true poses, float64.
+    """
 
     points: Tensor
     pnc: Tensor
@@ -27,10 +34,10 @@ class Observed(NamedTuple):
 
 @dataclass(frozen=True)
 class Noise:
-    """How far the observation is from the truth; metres, radians, shares.
+    """Errors of an observation; metres, radians, shares.
 
-    The network's coordinates are turned about their middle by `turn`, moved along the viewing ray
-    by `along_ray` and shrunk by `shrink`, before noise and outliers.
+    The predicted coordinates are rotated about their mean by `turn`, moved along the viewing ray by
+    `along_ray` and scaled by `shrink`, before noise and outliers.
     """
 
     depth: float = 0.0
@@ -49,7 +56,7 @@ def observe(
     count: int = 400,
     views: Sequence[Sequence[float]] | None = None,
 ) -> Observed:
-    """One view of each shape from about 0.8 m, from a random side or from `views`."""
+    """Simulate one view of each shape from about 0.8 m, from a random side or from `views`."""
     g = torch.Generator().manual_seed(seed)
     rows = []
     for b, shape in enumerate(shapes):
@@ -79,7 +86,7 @@ def _predicted(z: Tensor, T_object_camera: Tensor, noise: Noise, g: torch.Genera
 
 
 def _facing(view: Sequence[float], g: torch.Generator) -> Tensor:
-    """A pose (4, 4) of an object whose side `view` faces the camera."""
+    """Return a pose (4, 4) of an object whose side `view` faces the camera."""
     towards = torch.nn.functional.normalize(torch.tensor(view).double(), dim=0)
     x = torch.linalg.cross(towards, torch.randn(3, generator=g).double())
     x = x / x.norm()
@@ -89,7 +96,7 @@ def _facing(view: Sequence[float], g: torch.Generator) -> Tensor:
 
 
 def add_s(T: Tensor, truth: Tensor, shapes: Sequence[AnalyticShape]) -> np.ndarray:
-    """ADD-S (B,) metres of poses (B, 4, 4) of the shapes, on 2000 surface points."""
+    """Return the ADD-S (B,), metres, of poses (B, 4, 4), for 2000 surface points."""
     errors = []
     for pose, true, shape in zip(T.double(), truth, shapes, strict=True):
         model = shape.surface(2000, torch.Generator().manual_seed(9))

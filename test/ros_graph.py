@@ -1,4 +1,4 @@
-"""A ROS graph of one process for tests: nodes that see nobody else, and waiting with an end."""
+"""An isolated ROS graph in one process for tests, and waiting with a timeout."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from rclpy.node import Node
 
 from crisp_ros.cli.demo_graph import in_use
 
-_DOMAINS = range(1, 40)  # those of `crisp demo` are above
-_turns = itertools.count(os.getpid() * 7)
+_DOMAINS = range(1, 40)  # `crisp demo` uses those above
+_counter = itertools.count(os.getpid() * 7)
 _claims: deque[socket.socket] = deque(maxlen=8)
 
 
 def free_domain() -> int:
-    """A ROS_DOMAIN_ID in which no process of this machine takes part.
+    """Return a ROS_DOMAIN_ID that no process on this machine uses.
 
-    It stays claimed until this process has taken eight others: a process that the caller starts
-    needs seconds to appear in it, and tests in other processes look for domains meanwhile.
+    It stays claimed until this process has claimed eight others: a process that the caller starts
+    takes seconds to appear in the domain, and tests in other processes search for free domains.
     """
     for _ in _DOMAINS:
-        domain = _DOMAINS[next(_turns) % len(_DOMAINS)]
+        domain = _DOMAINS[next(_counter) % len(_DOMAINS)]
         claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
-            claim.bind(("", 7400 + 250 * domain + 249))  # a port that DDS does not come to
+            claim.bind(("", 7400 + 250 * domain + 249))  # a port that DDS does not reach
         except OSError:
             claim.close()
             continue
@@ -45,7 +45,7 @@ def free_domain() -> int:
 
 @contextmanager
 def isolated_node(name: str = "test") -> Iterator[Node]:
-    """A node in a context and a domain of its own, reachable from this machine only."""
+    """Provide a node in its own context and domain, reachable only from this machine."""
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     context = Context()
     rclpy.init(context=context, domain_id=free_domain())
@@ -58,7 +58,7 @@ def isolated_node(name: str = "test") -> Iterator[Node]:
 
 
 def spin_until(node: Node, condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Serve the node's callbacks until the condition holds; False when time ran out before."""
+    """Spin the node until the condition holds; return False on timeout."""
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
     end = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""NOCS in small: CAMERA val and the real test and training scenes, exactly in its layout."""
+"""A small NOCS data set in the original layout: CAMERA val, Real test and Real train."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLASS_IDS = {"bottle": 1, "laptop": 5, "mug": 6}
 
 
 class Item(NamedTuple):
-    """An object in an image: its instance id, and where it is."""
+    """An object in an image: its instance id, category and pose."""
 
     label: int
     category: str
@@ -30,7 +30,7 @@ class Item(NamedTuple):
 
 
 def metric_mesh(category: str) -> trimesh.Trimesh:
-    """About 20 cm, the middle of its box at the origin, y upwards; no two axes look alike."""
+    """Return a mesh of about 20 cm, box centred at the origin, y up, no two axes alike."""
     upright = trimesh.transformations.rotation_matrix(-np.pi / 2, (1, 0, 0))
     if category == "bottle":
         mesh = trimesh.creation.cylinder(radius=0.035, height=0.2, sections=24).apply_transform(
@@ -50,12 +50,12 @@ def metric_mesh(category: str) -> trimesh.Trimesh:
 
 
 def diagonal(category: str) -> float:
-    """Metres."""
+    """Return the diagonal of a category's bounding box, metres."""
     return float(np.linalg.norm(metric_mesh(category).extents))
 
 
 def items(seed: int) -> tuple[Item, ...]:
-    """A bottle, a mug and a laptop side by side, seen from above."""
+    """Return a bottle, a mug and a laptop side by side, seen from above."""
     rng = np.random.default_rng(seed)
     found = []
     for label, category, x in ((2, "bottle", -0.22), (4, "mug", 0.0), (5, "laptop", 0.25)):
@@ -127,14 +127,14 @@ def _write_image(
         + (f"{SYNSETS[i.category]} {i.category}0" if synthetic else f"{i.category}_a_norm")
         for i in shown
     ]
-    # One that is seen nowhere, and one that belongs to no category.
+    # One object that is not visible, and one without a category.
     other = "02876657 bottle0" if synthetic else "bottle_a_norm"
     lines = [f"1 1 {other}", f"3 0 {other}", *lines]
     Path(f"{stem}_meta.txt").write_text("\n".join(lines) + "\n")
 
 
 def _coordinates(drawn: Rendering, shown: tuple[Item, ...]) -> NDArray[np.uint8]:
-    """BGR, as OpenCV writes it; blue, the z axis, backwards."""
+    """Return coordinates as BGR, in OpenCV's order; blue, the z axis, is inverted."""
     diagonals = np.array([1.0, *(diagonal(item.category) for item in shown)])[drawn.instances]
     unit = drawn.pnc / diagonals[..., None] + 0.5
     unit[..., 2] = 1.0 - unit[..., 2]

@@ -1,4 +1,4 @@
-"""SPE3R in small: three satellites, few images, exactly in the layout of v1.1."""
+"""A small SPE3R data set in the layout of v1.1: few satellites and images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPLITS = {"cubesat": "train", "long_panel": "train", "drum": "test", "aquarius_u
 
 
 def satellite_mesh(name: str) -> trimesh.Trimesh:
-    """Within half a unit of its origin."""
+    """Return a mesh within half a unit of its origin."""
     if name == "drum":
         return trimesh.creation.cylinder(radius=0.2, height=0.5, sections=24)
     edges = {"long_panel": (0.9, 0.3, 0.1)}.get(name, (0.4, 0.3, 0.5))
@@ -26,7 +26,7 @@ def satellite_mesh(name: str) -> trimesh.Trimesh:
 
 
 def satellite_pose(name: str, index: int) -> NDArray[np.float64]:
-    """T_camera_object of an image, metres."""
+    """Return T_camera_object of an image, metres."""
     rng = np.random.default_rng([len(name), index])
     pose = np.eye(4)
     pose[:3, :3] = Rotation.random(random_state=rng).as_matrix()
@@ -35,11 +35,11 @@ def satellite_pose(name: str, index: int) -> NDArray[np.float64]:
 
 
 def silhouette(mesh: trimesh.Trimesh, T_camera_object: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """255 within the convex hull of the projected vertices: these satellites are convex."""
+    """Draw the convex hull of the projected vertices as 255: these satellites are convex."""
     points = trimesh.transform_points(mesh.vertices, T_camera_object) @ INTRINSICS.T
     hull = cv2.convexHull((points[:, :2] / points[:, 2:]).astype(np.float32))
     mask = np.zeros((SIZE, SIZE), np.uint8)
-    # Sixteenths of a pixel: whole ones would move the border by up to half a pixel.
+    # In sixteenths of a pixel: whole pixels would move the border by up to half a pixel.
     return cv2.fillConvexPoly(mask, np.rint(hull * 16).astype(np.int32), 255, shift=4)
 
 

@@ -1,4 +1,4 @@
-"""A BOP data set of a few analytic objects, drawn with a z-buffer: small, exact, made anywhere."""
+"""A small, exact BOP data set of analytic objects, drawn with a z-buffer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INTRINSICS = np.array([[200.0, 0.0, 79.5], [0.0, 210.0, 60.0], [0.0, 0.0, 1.0]])
 
 
 def primitives() -> dict[int, trimesh.Trimesh]:
-    """A box, a cylinder (turns about z) and a ball, about 10 cm each, metres, by object id."""
+    """Return a box, a cylinder (axis z) and a ball of about 10 cm, metres, by object id."""
     return {
         1: trimesh.creation.box((0.10, 0.06, 0.04)),
         2: trimesh.creation.cylinder(radius=0.03, height=0.11, sections=48),
@@ -26,7 +26,7 @@ def primitives() -> dict[int, trimesh.Trimesh]:
 
 
 def model_info() -> dict[int, dict]:
-    """Names and symmetries in the terms of models_info.json."""
+    """Return names and symmetries in the format of models_info.json."""
     half_turn = np.diag([-1.0, -1.0, 1.0, 1.0])
     return {
         1: {"name": "box", "symmetries_discrete": [half_turn.ravel().tolist()]},
@@ -40,7 +40,7 @@ def model_info() -> dict[int, dict]:
 
 
 def pose(degrees: tuple[float, float, float], place: tuple[float, float, float]) -> NDArray:
-    """T_camera_object (4, 4) from Euler angles xyz in degrees and a place in metres."""
+    """Return T_camera_object (4, 4) from Euler angles xyz, degrees, and a position, metres."""
     T_camera_object = np.eye(4)
     T_camera_object[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
     T_camera_object[:3, 3] = place
@@ -78,7 +78,7 @@ def draw(mesh: trimesh.Trimesh, T_camera_object: NDArray) -> NDArray:
 def draw_frame(
     scene_id: int, image_id: int, placed: list[tuple[int, NDArray]], wall_m: float = 1.5
 ) -> BopFrame:
-    """Objects (id, T_camera_object) before a flat wall; colours tell the labels apart."""
+    """Draw objects (id, T_camera_object) in front of a wall, one colour per label."""
     meshes = primitives()
     layers = [np.full((HEIGHT, WIDTH), wall_m)] + [draw(meshes[i], T) for i, T in placed]
     labels = np.argmin(layers, axis=0).astype(np.int32)
@@ -100,7 +100,7 @@ def draw_frame(
 
 
 def tiny_frames() -> list[BopFrame]:
-    """Two images of scene 1 and one of scene 7, seven instances in all."""
+    """Return two images of scene 1 and one of scene 7, seven instances in all."""
     return [
         draw_frame(1, 3, [
             (1, pose((20, 30, 10), (-0.10, 0.0, 0.6))),

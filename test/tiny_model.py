@@ -1,4 +1,4 @@
-"""A model file that takes no time: an untrained network with a library of three shapes."""
+"""A small model file: an untrained network with a library of three shapes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crisp_ros.network.model import CrispNetwork, network_config
 
 
 def write_tiny_model(folder: Path) -> Path:
-    """Write it to a folder; its shapes are named box, can and ball."""
+    """Write the model to a folder; its shapes are named box, can and ball."""
     torch.manual_seed(0)
     config = dataclasses.replace(
         network_config("compact"), shape_hidden=(16,), decoder_hidden=8, decoder_layers=2

@@ -1,4 +1,4 @@
-"""An estimator that knows the truth, and says it or something a known step away from it."""
+"""An estimator that returns the ground truth, or a known deviation from it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Known = tuple[NDArray[np.uint8], dict[int, tuple[NDArray[np.float64], trimesh.Tr
 
 
 class Truthful:
-    """Recognises a frame by its colours, as it is told nothing else.
+    """An estimator that recognises frames by their colour image.
 
     Args:
-        known: of each frame the colour image, and by label T_camera_object and the surface.
-        change: of an estimate; None leaves the object out.
+        known: for each frame the colour image, and by label T_camera_object and the surface.
+        change: change of an estimate; a result of None omits the object.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Truthful:
 
 
 def shifted(*by: float) -> Callable[[SimpleNamespace], SimpleNamespace]:
-    """A change: the object lies so far off, camera frame, metres."""
+    """Return a change that moves the object, camera frame, metres."""
 
     def apply(estimate: SimpleNamespace) -> SimpleNamespace:
         estimate.T_camera_object[:3, 3] += by

@@ -1,4 +1,4 @@
-"""Stand-in for tf2_ros: broadcasts transforms, listens to them, and looks them up."""
+"""Stand-in for tf2_ros: broadcasters, listener and buffer of transforms."""
 
 from .buffer import Buffer
 from .exceptions import (

@@ -1,4 +1,4 @@
-"""Remembers transforms and answers where one frame is in another at a given time."""
+"""Buffer of transforms, for lookups of one frame in another at a given time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .exceptions import (
     TransformException,
 )
 
-_LATEST = 0  # the time that asks for the newest transform
+_LATEST = 0  # as a requested time: the newest transform
 _POLL_SECONDS = 0.02
 
 
@@ -55,13 +55,13 @@ class _Sample(NamedTuple):
 
 @dataclass
 class _History:
-    """What was received of one child frame, by stamp in nanoseconds."""
+    """Received transforms of one child frame, sorted by stamp in nanoseconds."""
 
     is_static: bool
     samples: list[_Sample] = field(default_factory=list)
 
     def at(self, child: str, time: int) -> _Sample:
-        """The sample at a time, interpolated between its neighbours.
+        """Return the sample at a time, interpolated between its neighbours.
 
         Raises:
             ExtrapolationException: before the first or after the last sample.
@@ -88,10 +88,10 @@ class _History:
 
 
 class Buffer:
-    """Keeps the transforms of the last `cache_time` (10 seconds), and static ones for ever.
+    """Buffer of the transforms of the last `cache_time` (10 seconds) and of all static ones.
 
-    Forgets all but the static ones when the clock of `node` jumps back by a
-    second or more, or changes between system and simulated time.
+    Discards all but the static ones when the clock of `node` jumps back by a second or more, or
+    changes between system and simulated time.
     """
 
     def __init__(self, cache_time: Duration | None = None, node: Node | None = None) -> None:
@@ -105,15 +105,15 @@ class Buffer:
         self._jump_handle = clock.create_jump_callback(back, post_callback=self._time_jumped)
 
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
-        """Add a transform that holds at its stamp. `authority` says who sent it."""
+        """Add a transform that is valid at its stamp; `authority` names the sender."""
         self._insert(transform, is_static=False)
 
     def set_transform_static(self, transform: TransformStamped, authority: str) -> None:
-        """Add a transform that holds at all times. `authority` says who sent it."""
+        """Add a transform that is valid at all times; `authority` names the sender."""
         self._insert(transform, is_static=True)
 
     def clear(self) -> None:
-        """Forget all but static transforms."""
+        """Remove all but static transforms."""
         with self._lock:
             self._frames = {c: h for c, h in self._frames.items() if h.is_static}
 
@@ -124,15 +124,17 @@ class Buffer:
         time: Time | builtin_interfaces.msg.Time,
         timeout: Duration | None = None,
     ) -> TransformStamped:
-        """The transform that maps coordinates of the source frame to the target frame.
+        """Return the transform that maps source frame coordinates to the target frame.
 
         Args:
-            time: when; zero asks for the newest time at which all of the chain is known.
-            timeout: how long to wait for it, at most.
+            target_frame: frame of the result.
+            source_frame: frame of the coordinates to transform.
+            time: time of the transform; zero is the newest time at which the whole chain is known.
+            timeout: maximum time to wait for it.
 
         Raises:
             InvalidArgumentException, LookupException, ConnectivityException,
-            ExtrapolationException: see there.
+            ExtrapolationException: see these classes.
         """
         if timeout is not None:
             self.can_transform(target_frame, source_frame, time, timeout)

@@ -1,8 +1,8 @@
-"""Why a transform could not be looked up."""
+"""Exceptions of failed transform lookups."""
 
 
 class TransformException(Exception):
-    """Base of all of these."""
+    """Base class of the exceptions of this module."""
 
 
 class ConnectivityException(TransformException):
@@ -10,12 +10,12 @@ class ConnectivityException(TransformException):
 
 
 class ExtrapolationException(TransformException):
-    """The time asked for lies outside of what was received."""
+    """The requested time is outside the received time range."""
 
 
 class InvalidArgumentException(TransformException):
-    """A frame name that cannot be one: empty, or with a leading slash."""
+    """An invalid frame name: empty, or with a leading slash."""
 
 
 class LookupException(TransformException):
-    """A frame of which nothing was received."""
+    """A frame without any received transform."""

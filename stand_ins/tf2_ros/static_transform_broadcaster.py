@@ -1,4 +1,4 @@
-"""Sends transforms that hold for ever."""
+"""Broadcaster of static transforms."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tf2_msgs.msg import TFMessage
 
 
 class StaticTransformBroadcaster:
-    """Publishes transforms on /tf_static, whose last message late listeners receive as well."""
+    """Broadcaster of transforms on /tf_static; late listeners receive the last message."""
 
     def __init__(self, node: Node, qos: QoSProfile | int | None = None) -> None:
-        """`qos`: profile or depth; reliable, transient local, depth 1 where not given."""
+        """Create the publisher; `qos` is a profile or depth, by default transient local, 1."""
         if qos is None:
             qos = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.pub_tf = node.create_publisher(TFMessage, "/tf_static", qos)
         self._transforms: dict[str, TransformStamped] = {}  # by child frame
 
     def sendTransform(self, transform: TransformStamped | Iterable[TransformStamped]) -> None:
-        """Add one or several transforms to those sent so far and publish all of them.
+        """Add one or more transforms to those sent before, and publish all of them.
 
-        Of a child frame only the first transform counts.
+        Only the first transform of a child frame is used.
         """
         single = isinstance(transform, TransformStamped)
         for stamped in [transform] if single else transform:

@@ -1,4 +1,4 @@
-"""Sends transforms that change over time."""
+"""Broadcaster of transforms that change over time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tf2_msgs.msg import TFMessage
 
 
 class TransformBroadcaster:
-    """Publishes transforms on /tf."""
+    """Broadcaster of transforms on /tf."""
 
     def __init__(self, node: Node, qos: QoSProfile | int | None = None) -> None:
-        """`qos`: profile or depth of the publisher; reliable, depth 100 where not given."""
+        """Create the publisher; `qos` is a profile or depth, by default reliable with depth 100."""
         self.pub_tf = node.create_publisher(TFMessage, "/tf", 100 if qos is None else qos)
 
     def sendTransform(self, transform: TransformStamped | Iterable[TransformStamped]) -> None:
-        """Publish one or several transforms in one message."""
+        """Publish one or more transforms in one message."""
         single = isinstance(transform, TransformStamped)
         self.pub_tf.publish(TFMessage(transforms=[transform] if single else list(transform)))

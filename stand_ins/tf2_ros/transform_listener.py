@@ -1,4 +1,4 @@
-"""Fills a buffer with what is sent."""
+"""Listener that fills a buffer with received transforms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .buffer import Buffer
 
 
 class TransformListener:
-    """Subscribes to /tf and /tf_static for as long as it lives; `node` has to be spun."""
+    """Listener of /tf and /tf_static that fills a buffer; `node` must be spun."""
 
     def __init__(self, buffer: Buffer, node: Node) -> None:
         self.buffer = buffer
@@ -27,7 +27,7 @@ class TransformListener:
         )
 
     def unregister(self) -> None:
-        """Stop listening."""
+        """Destroy the subscriptions."""
         self.node.destroy_subscription(self.tf_sub)
         self.node.destroy_subscription(self.tf_static_sub)
 
