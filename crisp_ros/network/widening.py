@@ -11,6 +11,11 @@ from crisp_ros.network.model import CrispNetwork
 _WIDER = {"compact": "compact_rgbd"}
 
 
+def colour_design(design: str) -> str | None:
+    """The design of colour that a design with geometry begins as; None where there is none."""
+    return next((colour for colour, wide in _WIDER.items() if wide == design), None)
+
+
 def widen_to_geometry(network: CrispNetwork) -> CrispNetwork:
     """Build a network with geometry channels that begins as a network of colour.
 

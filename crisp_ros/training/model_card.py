@@ -65,6 +65,8 @@ def _figures(figures: Mapping[str, Any]) -> str:
     told = {
         "held_out_pnc_mm": "mean error of a network coordinate, mm",
         "held_out_pnc_median_mm": "... its median over crops, mm",
+        "held_out_rotation_median_deg": "median rotation error of the pose that they give, degrees",
+        "held_out_rotation_below_15_deg": "share of crops whose rotation error is below 15 degrees",
         "held_out_shape": "share of crops whose shape code is nearest to its own shape's",
         "held_out_sdf_mm": "mean error of the signed distance on and near the surface, mm",
     }

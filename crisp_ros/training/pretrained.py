@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,9 +11,32 @@ import torch
 from numpy.typing import NDArray
 
 from crisp_ros.network.compact import ResNetTrunk
+from crisp_ros.network.model import CrispNetwork, NetworkConfig
+from crisp_ros.network.widening import colour_design, widen_to_geometry
 
 _KERAS_BN_EPSILON = 1e-3
 _RGB_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def imagenet_network(config: NetworkConfig, folder: Path) -> CrispNetwork:
+    """Build a compact network whose trunk is that of ImageNet and whose heads are random.
+
+    Args:
+        config: of a network that `takes_imagenet`.
+        folder: see `load_imagenet_trunk`.
+
+    Raises:
+        FileNotFoundError: the folder has no model.json.
+    """
+    colour = colour_design(config.design)
+    network = CrispNetwork(dataclasses.replace(config, design=colour or config.design))
+    load_imagenet_trunk(network.backbone, folder)
+    return network if colour is None else widen_to_geometry(network)
+
+
+def takes_imagenet(design: str) -> bool:
+    """Whether there are ImageNet weights for a network's trunk."""
+    return "compact" in (design, colour_design(design))
 
 
 def load_imagenet_trunk(trunk: ResNetTrunk, folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from crisp_ros.network.model import crop_multiple, network_names
+from crisp_ros.network.model import crop_multiple, network_names, network_sees_geometry
 from crisp_ros.synthesis.crop_set import CROP_PX, SHARD_CROPS
 from crisp_ros.synthesis.renderers import RENDERERS, RendererName
 from crisp_ros.synthesis.scenes import ScatterSettings
@@ -79,6 +79,11 @@ class Recipe:
         at_least(self, 1, "shard_crops", "stored_px")
         if self.shards + len(self.photographs) < 1:
             raise ValueError("expected at least one shard or split of photographs")
+        if self.photographs and network_sees_geometry(self.network):
+            raise ValueError(
+                f"network {self.network}: needs crops with depth, which photographs do not give;"
+                " train on renders, or take a network of colour"
+            )
         multiple = crop_multiple(self.network)
         if self.training.crop_px % multiple:
             raise ValueError(

@@ -19,12 +19,13 @@ from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import CrispNetwork, network_config
+from crisp_ros.network.widening import colour_design, widen_to_geometry
 from crisp_ros.synthesis.crop_set import CropSet
 
 from .continued import continued, differences
 from .objects import TrainingObject, symmetries
 from .photographs import photograph_source, write_photograph_shards
-from .pretrained import load_imagenet_trunk
+from .pretrained import imagenet_network, takes_imagenet
 from .processes import Processes
 from .recipe import Recipe, RecipeError
 from .rendered_crops import render_crops
@@ -273,7 +274,7 @@ class TrainingRun:
         if len(given) > 1:
             raise RecipeError(f"{' and '.join(given)}: weights come from one of them")
         network = self.recipe.network
-        if imagenet is not None and network != "compact":
+        if imagenet is not None and not takes_imagenet(network):
             raise RecipeError(f"{imagenet}: weights of the network compact, not of {network}")
         if network_config(network).frozen_backbone and not given:
             raise RecipeError(
@@ -284,7 +285,9 @@ class TrainingRun:
     def _model_of(self, path: Path) -> Model:
         model = load_model(path)
         design = model.network.config.design
-        if design != self.recipe.network:
+        if design == colour_design(self.recipe.network):
+            model = dataclasses.replace(model, network=widen_to_geometry(model.network))
+        elif design != self.recipe.network:
             raise RecipeError(
                 f"{path}: network {design}, but the recipe's is {self.recipe.network}"
             )
@@ -304,11 +307,12 @@ class TrainingRun:
         config = network_config(self.recipe.network)
         if self.recipe.training.crop_px:
             config = dataclasses.replace(config, crop_size=self.recipe.training.crop_px)
-        network = CrispNetwork(config)
+        if self._imagenet is not None:
+            network = imagenet_network(config, self._imagenet)
+        else:
+            network = CrispNetwork(config)
         if self._backbone is not None:
             network.backbone.load_state_dict(self._backbone.network.backbone.state_dict())
-        if self._imagenet is not None:
-            load_imagenet_trunk(network.backbone, self._imagenet)
         if self.recipe.training.sdf is not None:
             # The decoder starts unmodulated, as it does where codes are fitted.
             with torch.no_grad():

@@ -22,6 +22,7 @@ from crisp_ros.synthesis.crop_set import Crops
 from .augment import AugmentSettings, TrainingBatch, augmented
 from .continued import continued, differences
 from .draws import Draws
+from .held_out_errors import coordinate_errors, rotation_errors
 from .objective import Losses, Objective, predicted
 from .processes import Processes
 from .recipe import RecipeError
@@ -209,13 +210,17 @@ class SupervisedTrainer:
         """Figures on the held-out crops.
 
         held_out_pnc_mm: mean absolute PNC error a coordinate, over crops; also the median.
+        held_out_rotation_median_deg: of the rotation that the coordinates give with perfect depth;
+        also the share of crops below 15 degrees.
         held_out_shape: share of codes nearest their own; or, where the decoder learned too,
         held_out_sdf_mm: mean error of the signed distance on and near the surface.
         """
-        pnc_mm, shape = self._held_out()
+        pnc_mm, rotation_deg, shape = self._held_out()
         return {
             "held_out_pnc_mm": pnc_mm.mean().item(),
             "held_out_pnc_median_mm": pnc_mm.median().item(),
+            "held_out_rotation_median_deg": rotation_deg.median().item(),
+            "held_out_rotation_below_15_deg": (rotation_deg < 15.0).float().mean().item(),
             "held_out_sdf_mm" if self._codes is None else "held_out_shape": shape.mean().item(),
         }
 
@@ -230,16 +235,17 @@ class SupervisedTrainer:
         }
 
     @torch.no_grad()
-    def _held_out(self) -> tuple[Tensor, Tensor]:
-        """PNC error (n,) in mm and figure of the shape (n,) of the held-out crops."""
+    def _held_out(self) -> tuple[Tensor, Tensor, Tensor]:
+        """PNC error (n,) in mm, rotation error (n,) in degrees and figure of the shape (n,)."""
         self.network.eval()
         indices = self.split.held_out
-        errors, shape = [], []
+        errors, rotations, shape = [], [], []
         for part in np.array_split(indices, max(1, len(indices) // _PART)):
             batch, mesh = self.batch(part, AugmentSettings.none())
             pnc, code = predicted(self.network, batch.crops, self.settings.bfloat16)
-            turns = self._symmetries[mesh].unbind(1)
-            errors.append(torch.stack([_masked_error(pnc, batch, turn) for turn in turns]).amin(0))
+            error, rotation = _symmetric_errors(pnc, batch, self._symmetries[mesh])
+            errors.append(error)
+            rotations.append(rotation)
             if self._codes is not None:
                 shape.append((torch.cdist(code, self._codes).argmin(1) == mesh).float())
             else:
@@ -247,7 +253,7 @@ class SupervisedTrainer:
                 decoded = self.network.decoder.sdf(points, code)
                 shape.append((decoded - distances).abs().mean(1) * 1e3)
         self.network.train()
-        return torch.cat(errors) * 1e3, torch.cat(shape)
+        return torch.cat(errors) * 1e3, torch.rad2deg(torch.cat(rotations)), torch.cat(shape)
 
     def batch(
         self,
@@ -345,7 +351,14 @@ class SupervisedTrainer:
         self.step = state["step"]
 
 
-def _masked_error(pnc: Tensor, batch: TrainingBatch, symmetry: Tensor) -> Tensor:
-    target = symmetry[:, :3, :3] @ batch.pnc.flatten(2) + symmetry[:, :3, 3:]
-    error = (pnc.flatten(2) - target).abs().mean(1) * batch.mask.flatten(1)
-    return error.sum(1) / batch.mask.flatten(1).sum(1).clamp(min=1)
+def _symmetric_errors(
+    pnc: Tensor, batch: TrainingBatch, symmetries: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Errors (B,) of coordinates in metres and of rotation in radians, at the best symmetry."""
+    errors, rotations = [], []
+    for T in symmetries.unbind(1):
+        target = (T[:, :3, :3] @ batch.pnc.flatten(2) + T[:, :3, 3:]).view_as(batch.pnc)
+        errors.append(coordinate_errors(pnc, target, batch.mask))
+        rotations.append(rotation_errors(pnc, target, batch.mask))
+    error, best = torch.stack(errors).min(0)
+    return error, torch.stack(rotations).gather(0, best[None])[0]
