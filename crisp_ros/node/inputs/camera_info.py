@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from sensor_msgs.msg import CameraInfo
 
-from crisp_ros.observation.frame import Camera
-from crisp_ros.observation.rectification import Rectification, rectification
+from crisp_ros.geometry.camera import Camera
+from crisp_ros.geometry.rectification import Rectification, rectification
 
 
 class CameraInfoError(ValueError):

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from crisp_ros.observation.frame import Camera
-from crisp_ros.observation.rectification import rectification
+from crisp_ros.geometry.camera import Camera
+from crisp_ros.geometry.rectification import rectification
 
 CAMERA = Camera(300.0, 310.0, 162.0, 118.0, 320, 240)
 MODELS = {

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from crisp_ros.observation.frame import Camera
+from crisp_ros.geometry.camera import Camera
 
 # Distortion models of sensor_msgs/CameraInfo, and how many coefficients OpenCV takes for them.
 COEFFICIENTS = {
