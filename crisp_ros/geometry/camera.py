@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
 class FrameError(ValueError):
-    """An unusable camera or frame: what was wrong, what was expected, what to do."""
+    """A camera or frame that cannot be used; says what is wrong, expected, and to be done."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,15 @@ class Camera:
     """A pinhole camera without distortion; pixel centres are at integer coordinates.
 
     Attributes:
-        fx, fy: focal lengths, px.
-        cx, cy: principal point, px.
-        width, height: of the image, px.
+        fx: horizontal focal length, px.
+        fy: vertical focal length, px.
+        cx: column of the principal point, px.
+        cy: row of the principal point, px.
+        width: of the image, px.
+        height: of the image, px.
 
     Raises:
-        FrameError: where a focal length or a size is not positive, or a value is not finite.
+        FrameError: a focal length or a size is not positive, or a value is not finite.
     """
 
     fx: float
@@ -53,12 +57,32 @@ class Camera:
         """The intrinsic matrix K (3, 3)."""
         return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
 
+    def project(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Project points (..., 3) in the optical frame, z > 0, to pixels (..., 2): u, v."""
+        u = self.fx * points[..., 0] / points[..., 2] + self.cx
+        v = self.fy * points[..., 1] / points[..., 2] + self.cy
+        return np.stack((u, v), axis=-1)
+
+    def back_project(
+        self, u: NDArray[Any], v: NDArray[Any], depth: NDArray[np.floating]
+    ) -> NDArray[np.floating]:
+        """Back-project pixels with depth in metres to points (..., 3) in the optical frame.
+
+        Args:
+            u: columns, px.
+            v: rows, px; broadcasts with `u` to the shape of `depth`.
+            depth: (...) metres along the optical axis.
+        """
+        x = (u - self.cx) / self.fx * depth
+        y = (v - self.cy) / self.fy * depth
+        return np.stack((x, y, depth), axis=-1)
+
     @classmethod
     def from_matrix(cls, matrix: ArrayLike, width: int, height: int) -> Camera:
-        """The camera of an intrinsic matrix K, (3, 3) or its nine numbers row by row.
+        """Create the camera of an intrinsic matrix K, (3, 3) or its nine numbers row by row.
 
         Raises:
-            FrameError: where K is no matrix of a calibrated, rectified camera.
+            FrameError: K is not the matrix of a calibrated, rectified camera.
         """
         values = np.asarray(matrix, dtype=np.float64)
         if values.size != 9:

@@ -1,4 +1,4 @@
-"""Meshes as convex parts, which planners check for collisions faster than triangles."""
+"""Convex hull and convex decomposition of meshes, for the collision checks of planners."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import trimesh
 
 from crisp_ros.geometry.isosurface import TriangleMesh
 
-_CONCAVITY = 0.08  # of CoACD: how far, relative to the object, a part may be from its hull
+_CONCAVITY = 0.08  # of CoACD: largest distance of a part from its hull, relative to the object
 _INPUT_FACES = 500  # it samples the surface anyway
 _PARTS = 16
 
 
 def convex_hull(mesh: TriangleMesh) -> TriangleMesh:
-    """The convex hull, closed and outward; empty where the mesh is empty or flat."""
+    """Compute the convex hull, closed and outward; empty where the mesh is empty or flat."""
     if mesh.is_empty:
         return mesh
     try:
@@ -32,7 +32,7 @@ def can_decompose() -> bool:
 
 
 def convex_parts(mesh: TriangleMesh) -> Sequence[TriangleMesh]:
-    """An approximate decomposition into at most 16 closed, convex parts, by CoACD.
+    """Decompose a mesh approximately into at most 16 closed, convex parts, by CoACD.
 
     Takes seconds: it searches for the best cuts.
 
@@ -62,6 +62,6 @@ def convex_parts(mesh: TriangleMesh) -> Sequence[TriangleMesh]:
         mcts_max_depth=2,
         resolution=1000,
     )
-    # Hulls of the parts once more: its own may have slivers or wind inwards.
+    # Hulls are computed again: those of CoACD may have slivers or inward winding.
     parts = (convex_hull(TriangleMesh(np.asarray(v, np.float32), np.asarray(f))) for v, f in found)
     return [part for part in parts if not part.is_empty]

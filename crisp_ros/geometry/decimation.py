@@ -1,4 +1,4 @@
-"""Meshes with fewer faces, for viewers and planners."""
+"""Mesh decimation, for viewers and planners."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _CAREFULNESS = 2.0  # the library's "aggressiveness"; its default of 7 moves thi
 
 
 def decimated(mesh: TriangleMesh, max_faces: int) -> TriangleMesh:
-    """The mesh with at most `max_faces` faces, by quadric edge collapses; closed if `mesh` is.
+    """Reduce a mesh to at most `max_faces` faces by quadric edge collapses; closed if `mesh` is.
 
-    Where collapses would open the surface, the budget is doubled until they do not.
+    The budget is doubled as long as the collapses open the surface.
 
     Args:
         mesh: vertices in metres, outward winding.

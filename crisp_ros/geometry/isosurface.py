@@ -1,4 +1,4 @@
-"""Meshes of signed distance functions, evaluated only where the surface can be."""
+"""Iso-surface extraction from signed distance functions, evaluated near the surface only."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def extract_meshes(
     upper: Tensor,
     settings: IsosurfaceSettings | None = None,
 ) -> list[TriangleMesh]:
-    """The zero level sets of several signed distance functions, one call of `sdf` per step.
+    """Extract the zero level sets of several signed distance functions, one `sdf` call per step.
 
     A coarse grid is evaluated in full and refined three times. A finer grid inherits the coarser
     values by interpolation and is evaluated where they are near zero and, until nothing changes,
-    at both ends of every grid edge on which the sign changes: the mesh is the one that the full
-    grid would give, short of details that hide between the coarser samples.
+    at both ends of every grid edge on which the sign changes: the mesh is that of the
+    full grid, except for details between the coarser samples.
 
     Args:
         sdf: maps points (M, 3), metres, and the index (M,) of each point's shape, in ascending
@@ -115,9 +115,12 @@ def extract_meshes(
 
 @dataclass(frozen=True)
 class _Grid:
-    """Equal numbers of cubic voxels for every shape; position = origin + edge * index.
+    """Grids of cubic voxels, the same number for every shape; position = origin + edge * index.
 
-    origin: (B, 3) metres. edge: (B,) metres, at the finest level. cells: along each axis.
+    Attributes:
+        origin: (B, 3) metres.
+        edge: (B,) metres, at the finest level.
+        cells: along each axis.
     """
 
     origin: Tensor
@@ -145,9 +148,9 @@ class _Grid:
         self._evaluate(sdf, ~exact, step, values, exact)
         for level in reversed(range(_REFINEMENTS)):
             step = 2**level
-            values, exact = _interpolated(values), _spread_out(exact)
+            values, exact = _interpolated(values), _refine_flags(exact)
             # A thin wall or a handle between samples shows as small values of one sign. On the
-            # finest level nothing thicker than a voxel can hide any more, so half will do.
+            # finest level such details are thinner than a voxel, so that half the band is enough.
             reach = band * step * self.edge * (1.0 if level > 0 else 0.5)
             near = values.abs() < reach[:, None, None, None]
             self._evaluate(sdf, near & ~exact, step, values, exact)
@@ -162,7 +165,7 @@ class _Grid:
     def _evaluate(
         self, sdf: SignedDistanceFunction, wanted: Tensor, step: int, values: Tensor, exact: Tensor
     ) -> None:
-        """Fills `values` (and marks `exact`) at the wanted grid points of one level."""
+        """Fill `values`, and mark `exact`, at the wanted grid points of one level."""
         shape_index, *position = wanted.nonzero(as_tuple=True)
         if len(shape_index) == 0:
             return
@@ -191,8 +194,8 @@ def _interpolated(values: Tensor) -> Tensor:
     return values
 
 
-def _spread_out(exact: Tensor) -> Tensor:
-    """The flags of the coarser grid's points on the grid of twice the resolution."""
+def _refine_flags(exact: Tensor) -> Tensor:
+    """Copy the flags of a grid's points to the grid of twice the resolution."""
     shape = [exact.shape[0], *(2 * n - 1 for n in exact.shape[1:])]
     finer = torch.zeros(shape, dtype=torch.bool, device=exact.device)
     finer[:, ::2, ::2, ::2] = exact
@@ -214,12 +217,12 @@ def _sign_changes(values: Tensor) -> Tensor:
 def largest_pieces(
     vertices: NDArray[np.float64], faces: NDArray[np.int32], min_share: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """The surface without its small unconnected pieces, which a learned function strews about.
+    """Remove small unconnected pieces of a surface, artefacts of a learned function.
 
     Args:
         vertices: (V, 3).
         faces: (F, 3).
-        min_share: least area of a piece that is kept, as a share of the largest piece's.
+        min_share: least area of a piece that is kept, as a share of that of the largest piece.
     """
     if len(faces) == 0:
         return vertices, faces

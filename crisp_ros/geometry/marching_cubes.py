@@ -17,17 +17,17 @@ _MIN_FRACTION = 1e-3  # vertices keep this distance from grid points, so that no
 
 
 class _CaseTable(NamedTuple):
-    """Triangles of the 256 sign patterns: edges (T, 3), and where each pattern's begin (257,)."""
+    """Triangles of the 256 sign patterns: edges (T, 3), and the first of each pattern (257,)."""
 
     triangles: NDArray[np.int64]
     starts: NDArray[np.int64]
 
 
 def triangulate(values: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """The zero level of values on a grid, negative inside.
+    """Triangulate the zero level of values on a grid, negative inside.
 
-    Two cells always cut their common face alike (inside corners are kept apart on an ambiguous
-    face) and no diagonal lies in a face, so that every edge belongs to exactly two triangles.
+    Two cells always cut their common face in the same way (inside corners are separated on an
+    ambiguous face) and no diagonal is inside a face: every edge belongs to exactly two triangles.
     The surface is closed where the outermost layer of values is positive.
 
     Args:
@@ -112,7 +112,7 @@ def _loops(pattern: int) -> list[list[int]]:
         for i in range(4):
             if signs[i - 1] or not signs[i]:
                 continue
-            # Corner i starts a run of inside corners: join the edges where it begins and ends.
+            # Corner i starts a run of inside corners: connect the edges at its ends.
             j = i
             while signs[(j + 1) % 4]:
                 j += 1

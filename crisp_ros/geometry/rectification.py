@@ -1,4 +1,4 @@
-"""Raw images of a camera with lens distortion become those of a pinhole camera."""
+"""Rectification of images with lens distortion to those of a pinhole camera."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crisp_ros.geometry.camera import Camera
 
-# Distortion models of sensor_msgs/CameraInfo, and how many coefficients OpenCV takes for them.
+# Distortion models of sensor_msgs/CameraInfo, and the numbers of coefficients that OpenCV takes.
 COEFFICIENTS = {
     "plumb_bob": (4, 5),
     "rational_polynomial": (8, 12, 14),
@@ -19,10 +19,12 @@ COEFFICIENTS = {
 
 
 class Rectification(NamedTuple):
-    """Where each pixel of the pinhole image is found in the raw one.
+    """Map from the pixels of the pinhole image to the raw one.
 
-    camera: of the rectified images. u, v: (H, W) float32, px; outside the image where there is
-    nothing to find.
+    Attributes:
+        camera: of the rectified images.
+        u: (H, W) float32 column in the raw image, px; outside of it where it shows nothing.
+        v: (H, W) float32 row in the raw image, px.
     """
 
     camera: Camera
@@ -30,19 +32,19 @@ class Rectification(NamedTuple):
     v: NDArray[np.float32]
 
     def colours(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Colours (H, W, 3), interpolated; black where the raw image has none."""
+        """Rectify colours (H, W, 3) by interpolation; black where the raw image has none."""
         return cv2.remap(rgb, self.u, self.v, cv2.INTER_LINEAR)
 
     def values(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Depth or labels (H, W), each pixel's nearest; 0 where the raw image has none.
+        """Rectify depth or labels (H, W) by nearest neighbour; 0 where the raw image has none.
 
-        Depth is that along the optical axis, which rectification does not change.
+        Depth is measured along the optical axis, which rectification does not change.
         """
         return cv2.remap(image, self.u, self.v, cv2.INTER_NEAREST)
 
 
 def rectification(camera: Camera, model: str, coefficients: tuple[float, ...]) -> Rectification:
-    """The rectification of a camera's images, to a pinhole camera of the same intrinsics.
+    """Compute the rectification of a camera's images to a pinhole camera of the same intrinsics.
 
     Args:
         camera: intrinsics and size of the raw images.

@@ -1,4 +1,4 @@
-"""Pose from correspondences: closed form (Arun) and robust, batched over objects."""
+"""Pose from point correspondences: closed form (Arun) and robust, batched over objects."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from torch import Tensor
 from crisp_ros.geometry.se3 import from_rotation_translation
 
 _TUKEY_SPREADS = 5.0  # Tukey's cut-off in median residuals: nearly flat over a Gaussian's bulk
-_REACH_SPREADS = 3.0  # residuals within this many medians are taken for inliers' ...
-_MAX_REACH = 2.0  # ... but never beyond this many thresholds, where outliers would pull it open
+_REACH_SPREADS = 3.0  # residuals within this many medians count as those of inliers ...
+_MAX_REACH = 2.0  # ... up to this many thresholds; otherwise outliers would widen the reach
 
 
 class Alignment(NamedTuple):
     """The rigid motion z = R s + t of `align`.
 
-    rotation: (B, 3, 3). translation: (B, 3) metres. rmse: (B,) metres, weighted root mean square
-    of the residuals; infinite where no point has weight.
+    Attributes:
+        rotation: (B, 3, 3).
+        translation: (B, 3) metres.
+        rmse: (B,) metres, weighted root mean square of the residuals; infinite where no point has
+            weight.
     """
 
     rotation: Tensor
@@ -31,9 +34,11 @@ class Alignment(NamedTuple):
 class Registration(NamedTuple):
     """Robust poses of a batch of objects.
 
-    T_object_camera: (B, 4, 4), finite always. inliers: (B, N) bool, points within the threshold.
-    inlier_share: (B,) inliers among the valid points. converged: (B,) bool, false where there are
-    too few valid points or too few inliers to fix a pose.
+    Attributes:
+        T_object_camera: (B, 4, 4), always finite.
+        inliers: (B, N) bool, points within the threshold.
+        inlier_share: (B,) inliers among the valid points.
+        converged: (B,) bool, false where there are too few valid points or inliers for a pose.
     """
 
     T_object_camera: Tensor
@@ -49,14 +54,15 @@ class RegistrationSettings:
     Attributes:
         threshold: inlier distance as a share of the object's robust diameter.
         min_threshold_m: lower limit of the inlier distance, metres.
-        triples: minimal samples drawn per object; those whose edge lengths agree best are kept.
+        triples: minimal samples drawn per object; those with the best agreement of edge lengths are
+            kept.
         hypotheses: samples kept and scored per object.
         scored_points: random points on which hypotheses are scored.
-        starts: best hypotheses that are refined on all points.
+        starts: number of best hypotheses that are refined on all points.
         refits: reweighted least-squares refits of each start.
         min_points: valid points needed for a pose.
         min_inlier_share: inliers needed among the valid points.
-        seed: of the sampling, where no generator is given.
+        seed: of the sampling, if no generator is given.
     """
 
     threshold: float = 0.1
@@ -87,7 +93,7 @@ class RegistrationSettings:
 
 
 def align(source: Tensor, target: Tensor, weights: Tensor) -> Alignment:
-    """The rigid motion that minimises sum_i w_i ||R s_i + t - z_i||^2 (Arun's method).
+    """Find the rigid motion that minimises sum_i w_i ||R s_i + t - z_i||^2 (Arun's method).
 
     Differentiable in all arguments: the derivative of the rotation divides by sums of singular
     values, never by their differences, and is damped where the rotation is not unique. Points of
@@ -124,12 +130,12 @@ def register(
     settings: RegistrationSettings | None = None,
     generator: torch.Generator | None = None,
 ) -> Registration:
-    """Robust poses from depth points and their predicted object coordinates.
+    """Estimate robust poses from depth points and their predicted object coordinates.
 
-    Three-point samples of all objects are drawn at once, sifted by the agreement of their edge
-    lengths, and scored by a truncated quadratic; the best, together with the plain least-squares
-    pose, are refined by reweighted least squares whose scale shrinks from the inlier threshold to
-    the residuals' own spread. The result depends on the inputs and the generator's seed alone.
+    Three-point samples of all objects are drawn at once, filtered by the agreement of their edge
+    lengths, and scored by a truncated quadratic. The best hypotheses and the plain least-squares
+    pose are refined by reweighted least squares, with a scale that shrinks from the inlier
+    threshold to the spread of the residuals. The result depends on the inputs and the seed alone.
 
     Args:
         points_camera: (B, N, 3) metres, camera frame.
@@ -153,12 +159,9 @@ def register(
     threshold = threshold.clamp_min(settings.min_threshold_m)
 
     order = _shuffled_valid_first(valid, generator)
-    rotation, translation = _hypotheses(
-        source, target, valid, order, threshold, settings, generator
-    )
-    rotation, translation = _refined_starts(
-        rotation, translation, source, target, valid, order, threshold, settings
-    )
+    problem = _Problem(source, target, valid, order, threshold)
+    rotation, translation = _hypotheses(problem, settings, generator)
+    rotation, translation = _refine_starts(rotation, translation, problem, settings)
     distances = _distances(rotation[:, None], translation[:, None], source, target)[:, 0]
     inliers = valid & (distances < threshold[:, None])
     n_valid = valid.sum(-1)
@@ -171,6 +174,16 @@ def register(
     translation = translation - (rotation @ centre[..., None]).squeeze(-1)
     T_object_camera = from_rotation_translation(rotation, translation)
     return Registration(T_object_camera, inliers, share, converged)
+
+
+class _Problem(NamedTuple):
+    """Correspondences of B objects, with the centred camera points as the source."""
+
+    source: Tensor  # (B, N, 3)
+    target: Tensor  # (B, N, 3)
+    valid: Tensor  # (B, N)
+    order: Tensor  # (B, N) indices in random order, valid points first
+    threshold: Tensor  # (B,) inlier distance, metres
 
 
 def _masked_median(points: Tensor, valid: Tensor) -> Tensor:
@@ -190,33 +203,28 @@ def _masked_quantile(values: Tensor, valid: Tensor, q: float) -> Tensor:
 
 
 def _robust_diameter(points: Tensor, valid: Tensor) -> Tensor:
-    """Twice a quantile (B,) of the distances from the median, deaf to a few wild points."""
+    """Twice a quantile (B,) of the distances from the median, robust against a few outliers."""
     radii = (points - _masked_median(points, valid)[:, None]).norm(dim=-1)
     return 2 * _masked_quantile(radii, valid, 0.8)
 
 
 def _shuffled_valid_first(valid: Tensor, generator: torch.Generator) -> Tensor:
-    """Point indices (B, N) in random order, every valid point before every other."""
+    """Point indices (B, N) in random order, all valid points before the others."""
     keys = torch.rand(valid.shape, generator=generator, device=generator.device).to(valid.device)
     return (keys + (~valid).float()).argsort(dim=-1)
 
 
 def _hypotheses(
-    source: Tensor,
-    target: Tensor,
-    valid: Tensor,
-    order: Tensor,
-    threshold: Tensor,
-    settings: RegistrationSettings,
-    generator: torch.Generator,
+    problem: _Problem, settings: RegistrationSettings, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Rotations (B, H, 3, 3) and translations (B, H, 3) of the most consistent samples."""
+    source, target, valid, order, threshold = problem
     batch = len(source)
     count = valid.sum(-1).clamp_min(3)[:, None]
     draws = torch.rand(
         (batch, settings.triples, 3), generator=generator, device=generator.device
     ).to(source.device)
-    # Three distinct ranks: draw from fewer each time, then step over the ranks already taken.
+    # Three distinct ranks: draw from one fewer each time, then skip the ranks already drawn.
     first = (draws[..., 0] * count).long().minimum(count - 1)
     second = (draws[..., 1] * (count - 1)).long().minimum(count - 2)
     second = second + (second >= first)
@@ -237,9 +245,9 @@ def _hypotheses(
 
 
 def _consistency(s: Tensor, z: Tensor, threshold: Tensor) -> Tensor:
-    """How badly the edges of triangles (B, M, 3, 3) disagree, for their size (B, M); low is good.
+    """Disagreement (B, M) of the edges of triangles (B, M, 3, 3) for their size; low is good.
 
-    A common factor between the two sides is allowed for: networks shrink their coordinates.
+    A common factor between the two sides is allowed: networks shrink their coordinates.
     """
     s_edges = (s - s.roll(1, dims=-2)).norm(dim=-1)
     z_edges = (z - z.roll(1, dims=-2)).norm(dim=-1)
@@ -273,17 +281,11 @@ def _truncated(distances: Tensor, valid: Tensor, threshold: Tensor) -> Tensor:
     return (loss * valid[:, None]).sum(-1) / valid.sum(-1).clamp_min(1)[:, None]
 
 
-def _refined_starts(
-    rotation: Tensor,
-    translation: Tensor,
-    source: Tensor,
-    target: Tensor,
-    valid: Tensor,
-    order: Tensor,
-    threshold: Tensor,
-    settings: RegistrationSettings,
+def _refine_starts(
+    rotation: Tensor, translation: Tensor, problem: _Problem, settings: RegistrationSettings
 ) -> tuple[Tensor, Tensor]:
-    """The best pose (B, 3, 3), (B, 3) after refining the best hypotheses on all points."""
+    """Refine the best hypotheses on all points, and return the best pose (B, 3, 3), (B, 3)."""
+    source, target, valid, order, threshold = problem
     batch = len(valid)
     rows = torch.arange(batch, device=source.device)[:, None]
     scored = order[:, : settings.scored_points]
@@ -301,8 +303,8 @@ def _refined_starts(
     reach = scale
     for step in range(settings.refits + 1):
         distances = _distances(rotation, translation, source, target)
-        # The residuals' spread is measured within a reach that grows as far as the residuals fill
-        # it: a network's errors are smooth and wide, and trimming their tails would bias the pose.
+        # The spread of the residuals is measured within a reach that grows with it: a network's
+        # errors are smooth and wide, and trimming their tails would bias the pose.
         near = valid[:, None] & (distances < reach[..., None])
         spread = torch.where(near, distances, torch.nan).nanmedian(dim=-1).values.nan_to_num(0.0)
         reach = torch.maximum(
@@ -317,6 +319,6 @@ def _refined_starts(
         refit = align(repeated_source, repeated_target, weights)
         rotation = refit.rotation.unflatten(0, (batch, starts))
         translation = refit.translation.unflatten(0, (batch, starts))
-    # Compared at the widest reach: a narrower one favours poses that fit one patch perfectly.
+    # Compared at the largest reach: a smaller one favours poses that fit one patch perfectly.
     winner = _truncated(distances, valid, _MAX_REACH * threshold).argmin(-1)
     return rotation[rows[:, 0], winner], translation[rows[:, 0], winner]

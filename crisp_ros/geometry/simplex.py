@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def project(v: Tensor) -> Tensor:
-    """The Euclidean projection of each row onto the simplex, exact and without iteration.
+    """Project each row onto the simplex (Euclidean), exactly and without iteration.
 
     The projection is max(v - theta, 0); theta follows from the sorted row: it is the mean of the
     largest entries, less 1/count, over the longest prefix whose members all stay positive.

@@ -15,7 +15,9 @@ _RIDGE = 1e-13  # keeps the Newton system of a rank-deficient program solvable; 
 class SimplexProgram(NamedTuple):
     """Minimisers on the simplex.
 
-    coefficients: (B, K), non-negative, sum one. objective: (B,) c^T G c + 2 q^T c there.
+    Attributes:
+        coefficients: (B, K), non-negative, sum one.
+        objective: (B,) their c^T G c + 2 q^T c.
     """
 
     coefficients: Tensor
@@ -24,10 +26,10 @@ class SimplexProgram(NamedTuple):
 
 @torch.no_grad()
 def minimise(gram: Tensor, linear: Tensor | None = None) -> SimplexProgram:
-    """The minimum of c^T G c + 2 q^T c over c >= 0, sum c = 1; eq. (10) has q = 0.
+    """Minimise c^T G c + 2 q^T c over c >= 0, sum c = 1; eq. (10) has q = 0.
 
-    A primal-dual interior-point method in float64 that stays feasible, then the exact solution on
-    the support that it found, kept where that is no worse.
+    A feasible primal-dual interior-point method in float64, followed by the exact solution on the
+    support that it found, used where that is no worse.
 
     Args:
         gram: G (B, K, K), symmetric and positive semi-definite.
@@ -51,7 +53,7 @@ def minimise(gram: Tensor, linear: Tensor | None = None) -> SimplexProgram:
             break
         factor, info = torch.linalg.cholesky_ex(G + torch.diag_embed(dual / c) + ridge)
         done = done | (info > 0)[:, None]
-        # A predictor step towards zero complementarity shows how far to aim and how it bends.
+        # Mehrotra's predictor step gives the centring target and the second-order correction.
         solved = torch.cholesky_solve(torch.stack((-dual, ones), dim=-1), factor)
         aim = _tangent(solved[..., 0], solved[..., 1])
         aim_dual = -dual - dual / c * aim
@@ -75,7 +77,7 @@ def _product(matrix: Tensor, vector: Tensor) -> Tensor:
 
 
 def _tangent(step: Tensor, towards_sum: Tensor) -> Tensor:
-    """The step with its part that would change the sum of the coefficients taken out."""
+    """Remove the part of a step that changes the sum of the coefficients."""
     excess = step.sum(-1, keepdim=True) / towards_sum.sum(-1, keepdim=True)
     return step - excess * towards_sum
 
@@ -91,7 +93,7 @@ def _polished(G: Tensor, q: Tensor, c: Tensor, support: Tensor) -> Tensor:
     batch, size = c.shape
     both = support[:, :, None] & support[:, None, :]
     identity = torch.eye(size, dtype=G.dtype, device=G.device)
-    # The multiplier of the sum is the last unknown; columns off the support are pinned to zero.
+    # The multiplier of the sum is the last unknown; columns off the support are fixed at zero.
     system = G.new_zeros(batch, size + 1, size + 1)
     system[:, :size, :size] = torch.where(both, G, identity * ~support[:, None, :])
     system[:, :size, size] = support.to(G.dtype)

@@ -1,1 +1,1 @@
-"""A camera frame becomes observations: crops for the network, depth points for the pose."""
+"""Observations of objects from a camera frame: crops for the network, depth points for poses."""

@@ -1,4 +1,4 @@
-"""Labels from boxes: inside a detector's box the depth tells object from background."""
+"""Label images from detector boxes: depth separates the object from the background."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ _PLANE_SAMPLES = 600  # pixels around a box at which planes are tried
 
 
 class Box(NamedTuple):
-    """A box in an image: label > 0; centre u, v, width and height in px; angle in radians."""
+    """A rotated box in an image.
+
+    Attributes:
+        label: greater than zero.
+        u: column of the centre, px.
+        v: row of the centre, px.
+        width: px.
+        height: px.
+        angle: radians.
+    """
 
     label: int
     u: float
@@ -31,12 +40,13 @@ class BoxSettings:
     """Settings of `labels_in_boxes`.
 
     Attributes:
-        depth_jump: share of the depth by which neighbours of one surface differ at most.
-        reach: how far an object reaches from its nearest common depth, over the box's longer edge.
-        plane_m: thickness of the surface that objects stand on, metres along the viewing ray.
-        plane_share: of the pixels around a box that have to lie on such a surface.
-        ring: width of what counts as around a box, over its edges.
-        fragment: parts of an object below this share of its largest part are left out.
+        depth_jump: largest difference between neighbours of one surface, as a share of the depth.
+        reach: largest distance of an object's points from its most common depth, relative to the
+            box's longer edge.
+        plane_m: thickness of the supporting surface, metres along the viewing ray.
+        plane_share: least share of the pixels around a box on such a surface.
+        ring: width of the surroundings of a box, relative to its longer edge.
+        fragment: parts of an object below this share of its largest part are dropped.
     """
 
     depth_jump: float = 0.015
@@ -50,16 +60,16 @@ class BoxSettings:
 def labels_in_boxes(
     depth: NDArray[np.float32], boxes: Sequence[Box], focal: float, settings: BoxSettings
 ) -> NDArray[np.int32]:
-    """A label image of what stands out in each box; where objects overlap, the nearer one has it.
+    """Segment the object in each box; the nearer one of overlapping objects gets the pixel.
 
-    The surface that an object stands on is found around its box, and does not count. Of what is
-    left, the depth most common near the middle of the box is the object's, and with it all that is
-    connected to it without a jump of depth and not farther than an object of that size reaches.
+    The supporting surface is fitted around the box and removed. The most common depth near the
+    centre of the box is the object's; its pixels are connected to it without depth jumps, within
+    the reach of an object of that size.
 
     Args:
         depth: (H, W) metres; not positive or not finite where invalid.
-        boxes: of the objects; where they leave the image they are cut.
-        focal: length, px: tells how large in metres an object is.
+        boxes: of the objects, clipped to the image.
+        focal: length, px, which gives the size of an object in metres.
         settings: see `BoxSettings`.
 
     Returns:
@@ -89,7 +99,7 @@ class _Foreground(NamedTuple):
 def _foreground(
     depth: NDArray[np.float32], box: Box, focal: float, settings: BoxSettings
 ) -> _Foreground | None:
-    """The object's pixels in a window of the image, and its most common depth."""
+    """Find the object's pixels in a window of the image, and its most common depth."""
     u, v, width, height, angle = map(float, box[1:])
     corners = cv2.boxPoints(((u, v), (width, height), np.degrees(angle)))
     margin = max(settings.ring * max(box.width, box.height), 6.0)
@@ -102,9 +112,9 @@ def _foreground(
     origin = (columns.start, rows.start)
     cv2.fillConvexPoly(inside, np.rint(corners - origin).astype(np.int32), 1)
     inside = inside.view(bool)
-    weights = _middle_weights(z.shape, box, origin)
+    weights = _centre_weights(z.shape, box, origin)
     reach = settings.reach * max(box.width, box.height) / focal
-    # With the surface that it stands on the depth is not the object's yet, but near it.
+    # Before the supporting surface is removed, this depth may be the surface's, near the object.
     near = _near(z, _common_depth(z, weights, inside & (z > 0)), reach)
     candidates = inside & near & ~_on_plane(z, near & ~inside, settings)
     common = _common_depth(z, weights, candidates)
@@ -112,9 +122,9 @@ def _foreground(
     if not candidates.any():
         return None
     mask = _connected(candidates & ~_jumps(z, settings.depth_jump), weights, settings.fragment)
-    # Pixels at jumps belong to whichever part they touch; what lies within the object is its own.
+    # Pixels at jumps belong to the part that they touch; holes in the object are filled.
     mask = cv2.dilate(mask.view(np.uint8), np.ones((3, 3), np.uint8)).view(bool) & candidates
-    return _Foreground(rows, columns, _without_holes(mask), common)
+    return _Foreground(rows, columns, _fill_holes(mask), common)
 
 
 def _clipped(values: NDArray[np.float32], margin: float, size: int) -> slice:
@@ -122,10 +132,10 @@ def _clipped(values: NDArray[np.float32], margin: float, size: int) -> slice:
     return slice(int(np.clip(low, 0, size)), int(np.clip(high, 0, size)))
 
 
-def _middle_weights(
+def _centre_weights(
     shape: tuple[int, int], box: Box, origin: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """One in the middle of a box, falling to e^-2 at its edges."""
+    """Weights: one at the centre of a box, e^-2 at its edges."""
     v, u = np.ogrid[: shape[0], : shape[1]]
     du, dv = u + origin[0] - box.u, v + origin[1] - box.v
     c, s = np.cos(box.angle), np.sin(box.angle)
@@ -137,7 +147,7 @@ def _middle_weights(
 def _common_depth(
     z: NDArray[np.float32], weights: NDArray[np.float32], where: NDArray[np.bool_]
 ) -> float:
-    """The mode of depths, of bins of equal relative width; NaN of nothing."""
+    """The mode of depths, in bins of equal relative width; NaN without any."""
     if not where.any():
         return float("nan")
     z, weights = z[where], weights[where]
@@ -149,19 +159,19 @@ def _common_depth(
 
 
 def _near(z: NDArray[np.float32], common: float, reach: float) -> NDArray[np.bool_]:
-    """Measured depths that an object reaches whose edges are `reach` per metre of distance."""
+    """Measured depths within `reach` times the common depth."""
     return (z > 0) & (np.abs(z - common) <= reach * common)
 
 
-def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask with all that it surrounds."""
+def _fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill the holes of a mask."""
     outlines, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = np.zeros(mask.shape, np.uint8)
     return cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED).view(bool)
 
 
 def _jumps(z: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
-    """Pixels whose depth differs too much from a neighbour's that is nearer."""
+    """Pixels that are much farther than a neighbour."""
     nearest = cv2.erode(np.where(z > 0, z, np.float32(np.inf)), np.ones((3, 3), np.uint8))
     return z - nearest > share * z
 
@@ -169,7 +179,7 @@ def _jumps(z: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
 def _connected(
     mask: NDArray[np.bool_], weights: NDArray[np.float32], fragment: float
 ) -> NDArray[np.bool_]:
-    """The part with the most weight, and others that do not just reach in from the side."""
+    """Select the part with the most weight, and others that are as central as it is."""
     parts, part = cv2.connectedComponents(mask.view(np.uint8), connectivity=4)
     if parts == 1:
         return mask
@@ -187,9 +197,9 @@ def _connected(
 def _on_plane(
     z: NDArray[np.float32], around: NDArray[np.bool_], settings: BoxSettings
 ) -> NDArray[np.bool_]:
-    """The pixels of the plane that most of the pixels around a box lie on; none without one.
+    """Find the pixels of the dominant plane around a box; none without one.
 
-    The inverse depth of a plane is an affine function of the pixel, whatever the camera.
+    The inverse depth of a plane is an affine function of the pixel, for any pinhole camera.
     """
     v, u = np.nonzero(around)
     if len(u) < 30:
@@ -218,6 +228,6 @@ def _on_plane(
 def _near_plane(
     inverse: NDArray[np.floating], z: NDArray[np.floating], plane_m: float
 ) -> NDArray[np.bool_]:
-    """Where depths z lie within a distance of planes of these inverse depths."""
-    # |1 / inverse - z| <= m, without a division by what may be zero.
+    """Whether depths z are within a distance of planes of these inverse depths."""
+    # |1 / inverse - z| <= m, without a division by zero.
     return np.abs(1 - z * inverse) <= plane_m * np.abs(inverse)

@@ -86,8 +86,7 @@ def crop_points(
     """
     (v, u), inside = nearest_pixels(box, depth.shape, crop_px)
     z = np.where(inside, depth[v, u], np.float32(0))
-    x, y = (u - camera.cx) / camera.fx * z, (v - camera.cy) / camera.fy * z
-    return np.stack([x, y, z]).astype(np.float32)
+    return np.moveaxis(camera.back_project(u, v, z), -1, 0).astype(np.float32)
 
 
 def quantise_crops(crops: Tensor) -> Tensor:

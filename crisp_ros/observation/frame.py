@@ -1,4 +1,4 @@
-"""One RGB-D frame with its labels and camera, checked where it enters."""
+"""RGB-D frame with object labels and camera, checked on construction."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class RecordedImages(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A colour image with the depth and the object labels of its pixels.
+    """A colour image with depth and object labels of its pixels.
 
     Attributes:
         rgb: (H, W, 3) uint8.
-        depth: (H, W) float32 metres, registered to the colour image. Not finite or negative
-            values become 0, which means invalid.
-        labels: (H, W) int32, 0 = background; any integer or boolean array is accepted.
-        camera: of all three.
+        depth: (H, W) float32 metres, registered to the colour image. Values that are negative or
+            not finite become 0, which means invalid.
+        labels: (H, W) int32, 0 for the background; any integer or boolean array is accepted.
+        camera: of all three images.
 
     Raises:
-        FrameError: where types or sizes do not fit.
+        FrameError: a type or a size is wrong.
     """
 
     rgb: NDArray[np.uint8]
@@ -93,10 +93,10 @@ class Frame:
 
 
 def depth_mm_to_m(depth: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """16-bit depth (H, W) in millimetres as float32 metres; 0 stays invalid.
+    """Convert 16-bit depth (H, W) in millimetres to float32 metres; 0 stays invalid.
 
     Raises:
-        FrameError: where the image is not 16-bit, so that its unit is not known.
+        FrameError: the image is not 16-bit, so that its unit is not known.
     """
     if depth.dtype != np.uint16:
         raise FrameError(f"depth is {depth.dtype}, expected uint16 millimetres")

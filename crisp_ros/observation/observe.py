@@ -1,4 +1,4 @@
-"""What the network and the solvers need of each labelled object: its crop and its depth points."""
+"""Observations of a frame's labelled objects: crops for the network, depth points for solvers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crisp_ros.observation.crop_channels import crop_points, geometry_channels, nearest_pixels
-from crisp_ros.observation.frame import Camera, Frame
+from crisp_ros.observation.frame import Frame
 
 _GREY = 128  # the 8-bit value nearest to 0.5, outside the image
 
@@ -22,18 +22,18 @@ class ObservationSettings:
     """Settings of `observe`.
 
     Attributes:
-        min_depth_m, max_depth_m: depth outside is invalid, metres.
+        min_depth_m: smaller depth is invalid, metres.
+        max_depth_m: larger depth is invalid, metres.
         points: depth points sampled per object, N.
-        min_points: usable depth pixels an object needs.
-        margin: side of the square crop over the longer edge of the mask's box.
-        border_px: pixels this close to the mask's border are not sampled: colour and depth of a
-            real camera disagree there by a few pixels.
-        depth_jump: where depth jumps by more than this share of itself between neighbours, none
-            of them is sampled.
-        min_share: of an object's usable pixels that are sampled from all the same; the border
-            gives way before the jumps.
+        min_points: usable depth pixels that an object needs.
+        margin: side of the square crop, relative to the longer edge of the mask's box.
+        border_px: pixels closer to the mask's border are not sampled: colour and depth of a real
+            camera disagree there by a few pixels.
+        depth_jump: neighbouring pixels whose depth differs by a larger share are not sampled.
+        min_share: least share of an object's usable pixels from which points are sampled; the
+            border is reduced before pixels at jumps are used.
         min_fragment: unconnected parts of a mask below this share of it are ignored.
-        max_objects: the largest masks that become objects, in pixels; None: all of them.
+        max_objects: largest number of objects, the largest masks first; None for no limit.
         seed: of the sampling.
     """
 
@@ -73,7 +73,12 @@ class ObservationSettings:
 
 
 class Rejected(NamedTuple):
-    """An object without an estimate: its label, and why."""
+    """An object without an estimate.
+
+    Attributes:
+        label: of the object.
+        reason: why it has none.
+    """
 
     label: int
     reason: str
@@ -89,7 +94,7 @@ class Observations(NamedTuple):
         points: (B, N, 3) float32, camera frame, metres, zero where padded.
         pixels: (B, N, 2) float32, (u, v) of each point.
         valid: (B, N) bool.
-        rejected: the others.
+        rejected: the other objects of the frame.
     """
 
     labels: Tensor
@@ -101,31 +106,30 @@ class Observations(NamedTuple):
     rejected: tuple[Rejected, ...]
 
     def rows(self, which: Tensor | slice) -> Observations:
-        """Some of the objects; nothing is said of the others."""
+        """Select some of the objects; `rejected` is empty."""
         return Observations(*(part[which] for part in self[:-1]), rejected=())
 
     def to(self, device: torch.device) -> Observations:
-        """The same on a device."""
+        """Move the tensors to a device."""
         return Observations(*(part.to(device) for part in self[:-1]), self.rejected)
 
 
 def observe(
     frame: Frame, settings: ObservationSettings, crop_size: int, geometry: bool = False
 ) -> Observations:
-    """Crops and depth points of every label of a frame.
+    """Extract the crops and depth points of all labels of a frame.
 
     The crop is a square around the mask's bounding box, grey where it leaves the image; a pixel u
-    is at (u + 0.5 - left) / side * S - 0.5 in the crop. Points are drawn evenly over the mask at
-    the depth image's own resolution, without replacement; a smaller object is padded. Pixels at
-    the mask's border and at jumps of depth mix two surfaces and are left out, as long as enough
-    others remain. Of more labels than `max_objects` the smaller masks are rejected unseen, so that
-    the cost is bounded. Nothing here depends on an estimate.
+    is at (u + 0.5 - left) / side * S - 0.5 in the crop. Points are sampled evenly over the mask at
+    the resolution of the depth image, without replacement; a smaller object is padded. Pixels at
+    the mask's border and at depth jumps mix two surfaces and are excluded as long as enough others
+    remain. Beyond `max_objects` the smallest masks are rejected, which bounds the cost.
 
     Args:
         frame: the frame.
         settings: see `ObservationSettings`.
         crop_size: S, px.
-        geometry: the crops have mask and geometry after colour, as some networks need.
+        geometry: append mask and geometry channels to the crops, as some networks need.
     """
     jumps = _depth_jumps(frame.depth, settings)
     labels, surplus = _largest(mask_sizes(frame.labels), settings.max_objects)
@@ -145,18 +149,16 @@ def observe(
 
 
 class _Object(NamedTuple):
-    """label; box: left, top, side of the crop, px; u, v: usable depth pixels, in scan order."""
-
     label: int
-    box: tuple[int, int, int]
-    u: NDArray[np.int64]
+    box: tuple[int, int, int]  # left, top and side of the crop, px
+    u: NDArray[np.int64]  # of the usable depth pixels, in scan order
     v: NDArray[np.int64]
 
 
 def mask_sizes(labels: NDArray[np.int32]) -> dict[int, int]:
-    """How many pixels each label of (H, W) has; ascending labels, without the background."""
+    """Count the pixels of each label of (H, W); ascending labels, without the background."""
     flat = labels.ravel()
-    # Labels come in runs: sorting the runs' values is far cheaper than sorting the pixels.
+    # Labels form runs: sorting the values of runs is far cheaper than sorting pixels.
     starts = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)
     found, label_of_run = np.unique(flat[starts], return_inverse=True)
     pixels = np.bincount(label_of_run, np.diff(starts, append=flat.size)).astype(np.int64)
@@ -166,7 +168,7 @@ def mask_sizes(labels: NDArray[np.int32]) -> dict[int, int]:
 
 
 def _largest(sizes: dict[int, int], limit: int | None) -> tuple[list[int], list[Rejected]]:
-    """The labels of the largest masks, ascending, and the others; of equals the lower labels."""
+    """Split labels into those of the largest masks, ascending, and the rejected others."""
     if limit is None or len(sizes) <= limit:
         return list(sizes), []
     by_size = sorted(sizes, key=sizes.get, reverse=True)
@@ -175,7 +177,7 @@ def _largest(sizes: dict[int, int], limit: int | None) -> tuple[list[int], list[
 
 
 def _depth_jumps(depth: NDArray[np.float32], settings: ObservationSettings) -> NDArray[np.bool_]:
-    """Pixels (H, W) with a neighbour whose depth differs too much, or which is part of a jump."""
+    """Find the pixels (H, W) on both sides of a depth jump."""
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     farthest = cv2.dilate(depth, cross)
     nearest = cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), cross)
@@ -201,7 +203,7 @@ def _object(
 
 
 def _window(labels: NDArray[np.int32], label: int) -> tuple[slice, slice]:
-    """Rows and columns of a label's box and, inside the image, one pixel around it."""
+    """Rows and columns of a label's box, with a margin of one pixel inside the image."""
     left, top, width, height = cv2.boundingRect((labels == label).view(np.uint8))
     return (
         slice(max(top - 1, 0), top + height + 1),
@@ -210,7 +212,7 @@ def _window(labels: NDArray[np.int32], label: int) -> tuple[slice, slice]:
 
 
 def _without_fragments(mask: NDArray[np.bool_], min_share: float) -> NDArray[np.bool_]:
-    """The mask without the specks that segmenters leave behind."""
+    """Remove small unconnected parts of a mask, artefacts of segmentation."""
     parts, part, statistics, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
     if parts == 2:
         return mask
@@ -225,9 +227,9 @@ def _away_from_edges(
     jumps: NDArray[np.bool_],
     settings: ObservationSettings,
 ) -> NDArray[np.bool_]:
-    """The pixels in range without those at jumps and at the mask's border, as far as enough remain.
+    """Exclude pixels at depth jumps and at the mask's border, as far as enough others remain.
 
-    The border is that of the mask, not of the image: an object cut by the image keeps its edge.
+    The border of the image is none of the mask: a truncated object keeps its pixels there.
     """
     enough = max(settings.min_points, round(settings.min_share * np.count_nonzero(in_range)))
     kept = in_range & ~jumps
@@ -237,7 +239,7 @@ def _away_from_edges(
         return kept
     to_border = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3)
     reach = 2 * settings.border_px + 1
-    # A thin part, such as a handle, has no pixel far from the border: its core is kept instead.
+    # A thin part, such as a handle, has no pixel far from the border: its core is used instead.
     core = cv2.dilate(to_border, np.ones((reach, reach), np.uint8))
     depth_inside = to_border / np.minimum(settings.border_px + 0.5, 0.8 * core).clip(0.5)
     innermost = np.partition(depth_inside[kept], -enough)[-enough]
@@ -276,16 +278,19 @@ def _stacked(
     valid = np.zeros((count, n), bool)
     for i, found in enumerate(objects):
         crops[i] = _crop(frame.rgb, found.box, crop_size)
-        chosen = _evenly_drawn(len(found.u), n, np.random.default_rng((settings.seed, found.label)))
+        chosen = _stratified_sample(
+            len(found.u), n, np.random.default_rng((settings.seed, found.label))
+        )
         u, v = found.u[chosen], found.v[chosen]
         pixels[i, : len(u)] = np.stack((u, v), axis=-1)
         depth[i, : len(u)] = frame.depth[v, u]
         valid[i, : len(u)] = True
+    points = frame.camera.back_project(pixels[..., 0], pixels[..., 1], depth)
     return Observations(
         labels=torch.tensor([o.label for o in objects], dtype=torch.int64),
         crops=torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255.0).contiguous(),
         boxes=torch.tensor([o.box for o in objects], dtype=torch.float32).reshape(count, 3),
-        points=torch.from_numpy(_back_projected(pixels, depth, frame.camera)),
+        points=torch.from_numpy(points.astype(np.float32)),
         pixels=torch.from_numpy(pixels),
         valid=torch.from_numpy(valid),
         rejected=rejected,
@@ -308,7 +313,7 @@ def _geometry(
 
 
 def _crop(rgb: NDArray[np.uint8], box: tuple[int, int, int], crop_size: int) -> NDArray[np.uint8]:
-    """The square (S, S, 3) of an image, averaged where it shrinks."""
+    """Cut a square (S, S, 3) out of an image, averaging where it shrinks."""
     left, top, side = box
     height, width = rgb.shape[:2]
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
@@ -322,18 +327,9 @@ def _crop(rgb: NDArray[np.uint8], box: tuple[int, int, int], crop_size: int) -> 
     return cv2.resize(square, (crop_size, crop_size), interpolation=method)
 
 
-def _evenly_drawn(count: int, wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """At most `wanted` distinct numbers below `count`, ascending, one from each equal stretch."""
+def _stratified_sample(count: int, wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw at most `wanted` distinct numbers below `count`, ascending, one from each stratum."""
     if count <= wanted:
         return np.arange(count)
     bounds = np.arange(wanted + 1) * count // wanted
     return rng.integers(bounds[:-1], bounds[1:])
-
-
-def _back_projected(
-    pixels: NDArray[np.float32], depth: NDArray[np.float32], camera: Camera
-) -> NDArray[np.float32]:
-    """Points (B, N, 3) in the camera's optical frame, metres."""
-    x = (pixels[..., 0] - camera.cx) / camera.fx * depth
-    y = (pixels[..., 1] - camera.cy) / camera.fy * depth
-    return np.stack((x, y, depth), axis=-1).astype(np.float32)

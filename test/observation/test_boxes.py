@@ -53,7 +53,7 @@ def found(depth: np.ndarray, *boxes: Box) -> np.ndarray:
     return labels_in_boxes(depth, boxes, FOCAL, BoxSettings())
 
 
-def test_a_ball_on_a_table_is_told_from_the_table() -> None:
+def test_a_ball_is_separated_from_its_table() -> None:
     rng = np.random.default_rng(0)
     depth = table()
     mask = sphere(depth, (0.02, 0.0, 0.45), 0.05)
@@ -99,7 +99,7 @@ def test_a_box_at_the_image_border_and_one_outside() -> None:
     assert overlap(labels == 1, mask) > 0.85 and not (labels == 2).any()
 
 
-def test_a_turned_box_takes_only_what_lies_in_it() -> None:
+def test_a_rotated_box_takes_only_its_own_pixels() -> None:
     depth = np.full((HEIGHT, WIDTH), 0.6, np.float32)
     labels = found(depth, Box(1, 160.0, 120.0, 100.0, 10.0, np.pi / 4))
     v, u = np.nonzero(labels)

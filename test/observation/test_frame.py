@@ -78,6 +78,14 @@ def test_camera_from_matrix():
     assert CAMERA.matrix.tolist() == K
 
 
+def test_pixels_with_depth_project_back_to_themselves():
+    u, v, depth = np.array([[0.0, 31.5]]), np.array([[47.0], [3.0]]), np.full((2, 2), 0.8)
+    points = CAMERA.back_project(u, v, depth)
+    assert points[0, 1].tolist() == pytest.approx([0.0, (47.0 - 23.5) / 510.0 * 0.8, 0.8])
+    u, v = np.broadcast_arrays(u, v)
+    np.testing.assert_allclose(CAMERA.project(points), np.stack((u, v), -1), atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "K, cause",
     [

@@ -236,7 +236,7 @@ def test_labels_may_be_large_and_fill_the_frame():
     assert found.valid.all()
 
 
-def test_of_too_many_masks_the_largest_are_taken_and_the_others_say_why():
+def test_surplus_masks_are_rejected_smallest_first_with_a_reason():
     labels = np.zeros((150, 200), np.int32)
     for i, side in enumerate((10, 12, 8, 14, 12)):
         labels[5 : 5 + side, 40 * i : 40 * i + side] = 6 + i

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from crisp_ros.geometry.se3 import transform
 from crisp_ros.observation.frame import Frame
 
 
@@ -63,11 +64,10 @@ def presence(
     points = points[:: max(1, -(-len(points) // settings.points))]
     if len(points) == 0:
         return Presence.UNKNOWN
-    points = points @ T_camera_object[:3, :3].T + T_camera_object[:3, 3]
+    points = transform(T_camera_object, points)
     in_front = points[points[:, 2] > settings.margin_m]
     camera = frame.camera
-    u = np.round(camera.fx * in_front[:, 0] / in_front[:, 2] + camera.cx)
-    v = np.round(camera.fy * in_front[:, 1] / in_front[:, 2] + camera.cy)
+    u, v = np.round(camera.project(in_front)).T
     inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
     depth = frame.depth[v[inside].astype(int), u[inside].astype(int)]
     measured = depth > 0

@@ -102,10 +102,8 @@ def certificate_text(estimate: ObjectEstimate) -> str:
 
 def _projected(points: NDArray[np.float64], camera: Camera) -> NDArray[np.float64]:
     """Pixels (..., 2) of points (..., 3) in the camera frame."""
-    z = np.maximum(points[..., 2], _NEAREST_M)
-    u = camera.fx * points[..., 0] / z + camera.cx
-    v = camera.fy * points[..., 1] / z + camera.cy
-    return np.stack((u, v), axis=-1)
+    z = np.maximum(points[..., 2:], _NEAREST_M)
+    return camera.project(np.concatenate((points[..., :2], z), axis=-1))
 
 
 def _draw_axes(image: NDArray[np.uint8], camera: Camera, estimate: ObjectEstimate) -> None:
