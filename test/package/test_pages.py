@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from crisp_ros.cli.main import _parser
@@ -89,6 +90,17 @@ def test_launch_files_have_the_arguments_of_the_pages() -> None:
         assert set(given) <= literals, (file, given)
         found += len(given)
     assert found > 5
+
+
+def test_the_example_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", TEXTS[READMES[0]], re.DOTALL)
+    labels = np.zeros((480, 640), np.int32)
+    labels[200:280, 280:360] = 7
+    depth = np.where(labels > 0, 0.6, 1.5).astype(np.float32)
+    values = {"rgb": np.full((480, 640, 3), 128, np.uint8), "depth": depth, "labels": labels}
+    exec(example, values)
+    assert capsys.readouterr().out.startswith("7 [[")
+    assert values["mesh"].vertices.shape[1] == 3 and values["mesh"].faces.shape[1] == 3
 
 
 def test_the_training_ablation_on_its_page_is_that_of_the_results() -> None:
