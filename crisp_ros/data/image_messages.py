@@ -25,7 +25,16 @@ from crisp_ros.data.image_encodings import (
 )
 from crisp_ros.data.rvl import RvlError, decode_rvl
 
-__all__ = ["DEPTH_HEADER", "ImageError", "check", "colour", "depth", "description", "labels"]
+__all__ = [
+    "DEPTH_HEADER",
+    "ImageError",
+    "check",
+    "colour",
+    "depth",
+    "depth_m",
+    "description",
+    "labels",
+]
 
 DEPTH_HEADER = 12  # bytes that compressedDepth puts before its data: an enum and two float32
 _MILLIMETRE = 1e-3
@@ -127,6 +136,12 @@ def depth(message: Any, unit_m: float = 0.0) -> NDArray[np.uint16] | NDArray[np.
     if unit_m in (0.0, own):
         return values
     return values * np.float32(unit_m)
+
+
+def depth_m(message: Any, unit_m: float = 0.0) -> NDArray[np.float32]:
+    """Depth (H, W) in float32 metres, see `depth`. Raises ImageError."""
+    values = depth(message, unit_m)
+    return values if values.dtype == np.float32 else values * np.float32(_MILLIMETRE)
 
 
 def _native_depth(message: Any) -> NDArray[np.uint16] | NDArray[np.float32]:
