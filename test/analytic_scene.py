@@ -10,8 +10,11 @@ import torch
 from analytic import AnalyticShape
 from torch import Tensor, nn
 
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.checkpoint import Model
+from crisp_ros.network.decoder import SignedDistance
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.network.model import NetworkOutput
 from crisp_ros.observation.frame import Camera, Frame
@@ -39,9 +42,7 @@ class AnalyticDecoder(nn.Module):
     def sdf(self, points: Tensor, codes: Tensor) -> Tensor:
         return self(points, codes)
 
-    def sdf_and_gradient(self, points: Tensor, codes: Tensor) -> NamedTuple:
-        from crisp_ros.network.decoder import SignedDistance
-
+    def sdf_and_gradient(self, points: Tensor, codes: Tensor) -> SignedDistance:
         batch = torch.broadcast_shapes(points.shape[:-2], codes.shape[:-1])
         x = points.detach().expand(*batch, *points.shape[-2:]).clone().requires_grad_(True)
         with torch.enable_grad():
@@ -57,6 +58,7 @@ class TruthfulNetwork(nn.Module):
     """
 
     crop_size = 96
+    input_channels, sees_geometry = 3, False
 
     def __init__(self, shapes: Sequence[AnalyticShape], answers: Sequence[int]) -> None:
         super().__init__()
@@ -89,6 +91,16 @@ def analytic_library(shapes: Sequence[AnalyticShape]) -> ShapeLibrary:
         lower=torch.tensor([shape.lower for shape in shapes]),
         upper=torch.tensor([shape.upper for shape in shapes]),
     )
+
+
+def analytic_field(*shapes: AnalyticShape) -> DecoderField:
+    """Return the field of shapes whose codes are unit vectors."""
+    return DecoderField(AnalyticDecoder(shapes))
+
+
+def analytic_prepared(*shapes: AnalyticShape) -> PreparedLibrary:
+    """Return the library of shapes, prepared with their field."""
+    return PreparedLibrary(analytic_field(*shapes), analytic_library(shapes))
 
 
 def truthful_model(shapes: Sequence[AnalyticShape], answers: Sequence[int]) -> Model:

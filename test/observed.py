@@ -13,6 +13,9 @@ from analytic import AnalyticShape
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
 
 
@@ -31,13 +34,40 @@ class Observed(NamedTuple):
     valid: Tensor
     T_object_camera: Tensor
 
+    def register(self) -> Registration:
+        """Register the points to the coordinates."""
+        return register(self.points, self.pnc, self.valid)
+
+    def correspondences(self, weights: Tensor | float | None = None) -> Correspondences:
+        """Return the input of the solvers.
+
+        Args:
+            weights: of the coordinates, (B, N) or one for all; None for one where they are
+                inliers of the registration and zero elsewhere.
+        """
+        if weights is None:
+            weights = self.register().inliers
+        weights = torch.as_tensor(weights).to(self.points.dtype).expand(self.valid.shape)
+        return Correspondences(self.points, self.pnc, weights, self.valid)
+
+    def object_points(self) -> ObjectPoints:
+        """Return the points in the object frames, at the true poses."""
+        T = self.T_object_camera.to(self.points.dtype)
+        return ObjectPoints.of(transform(T, self.points), self.valid)
+
+    def hypotheses(self, shapes: Shapes) -> Hypotheses:
+        """Return hypotheses of these shapes at the true poses, with labels from 1 to B."""
+        T = self.T_object_camera.to(self.points.dtype)
+        labels, share = torch.arange(1, len(T) + 1), torch.ones(len(T))
+        return Hypotheses(self.correspondences(1.0), T, shapes, labels, T, share)
+
 
 @dataclass(frozen=True)
 class Noise:
     """Errors of an observation; metres, radians, shares.
 
-    The predicted coordinates are rotated about their mean by `turn`, moved along the viewing ray by
-    `along_ray` and scaled by `shrink`, before noise and outliers.
+    The predicted coordinates are rotated about their mean by `rotation`, moved along the viewing
+    ray by `along_ray` and scaled by `shrink`, before noise and outliers.
     """
 
     depth: float = 0.0
@@ -45,7 +75,7 @@ class Noise:
     pnc: float = 0.0
     pnc_outliers: float = 0.0
     shrink: float = 1.0
-    turn: float = 0.0
+    rotation: float = 0.0
     along_ray: float = 0.0
 
 
@@ -76,10 +106,10 @@ def observe(
 def _predicted(z: Tensor, T_object_camera: Tensor, noise: Noise, g: torch.Generator) -> Tensor:
     count = len(z)
     axis = torch.nn.functional.normalize(torch.randn(3, generator=g).double(), dim=0)
-    turn = roma.rotvec_to_rotmat(noise.turn * axis)
+    rotation = roma.rotvec_to_rotmat(noise.rotation * axis)
     ray = T_object_camera[:3, 2]
     middle = z.mean(0)
-    pnc = noise.shrink * ((z - middle) @ turn.T + middle) + noise.along_ray * ray
+    pnc = noise.shrink * ((z - middle) @ rotation.T + middle) + noise.along_ray * ray
     pnc = pnc + noise.pnc * torch.randn(count, 3, generator=g).double()
     off = torch.rand(count, 1, generator=g) < noise.pnc_outliers
     return torch.where(off, 0.2 * torch.rand(count, 3, generator=g).double() - 0.1, pnc)
@@ -93,6 +123,20 @@ def _facing(view: Sequence[float], g: torch.Generator) -> Tensor:
     rotation = torch.stack((x, torch.linalg.cross(-towards, x), -towards))
     shift = torch.rand(3, generator=g).double() * torch.tensor([0.4, 0.3, 0.4]).double()
     return invert(from_rotation_translation(rotation, shift + torch.tensor([-0.2, -0.15, 0.6])))
+
+
+def with_junk(correspondences: Correspondences) -> Correspondences:
+    """Append 30 points that are valid but not finite, and 20 far-off ones that are not valid."""
+    points, pnc, weights, valid = correspondences
+    batch = len(points)
+    junk, far = torch.full((batch, 30, 3), torch.nan), torch.full((batch, 20, 3), 50.0)
+    yes, no = torch.ones(batch, 30).bool(), torch.zeros(batch, 20).bool()
+    return Correspondences(
+        torch.cat((points, junk, far), 1),
+        torch.cat((pnc, junk, far), 1),
+        torch.cat((weights, torch.ones(batch, 50)), 1),
+        torch.cat((valid, yes, no), 1),
+    )
 
 
 def add_s(T: Tensor, truth: Tensor, shapes: Sequence[AnalyticShape]) -> np.ndarray:

@@ -13,8 +13,10 @@ from crisp_ros.adaptation.learner import Learner, exhausted
 from crisp_ros.adaptation.reference_set import Accuracy, ReferenceSet
 from crisp_ros.adaptation.samples import PART, Batch, FeatureCache, Sample
 from crisp_ros.correction.certificate import quantile_residual
-from crisp_ros.correction.surface import library_surfaces
-from crisp_ros.geometry.chamfer import nearest_distances, pairwise_distances
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import DecoderField
+from crisp_ros.correction.surface import surface_points
+from crisp_ros.geometry.chamfer import nearest_distances
 from crisp_ros.geometry.registration import RegistrationSettings, register
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.checkpoint import Model
@@ -67,7 +69,9 @@ class Guard:
         """
         self._network, self._library = model.network, model.library
         self._reference, self._device = reference, device
-        surfaces = library_surfaces(model.network.decoder, model.library, _SURFACE_POINTS)
+        self._field = DecoderField(model.network.decoder)
+        self._shapes = PreparedLibrary(self._field, model.library)
+        surfaces = surface_points(self._field, self._shapes.all_shapes, _SURFACE_POINTS)
         # Points that did not arrive stand in for one that did: the nearest neighbour ignores them.
         first = surfaces.valid.int().argmax(-1)
         spare = surfaces.points[torch.arange(len(first), device=device), first]
@@ -88,11 +92,11 @@ class Guard:
         output = learner.answer(batch.features)
         answer = self._answer(read_maps(output.pnc, batch.grid), output.code, batch.points)
         residual = quantile_residual(
-            self._network.decoder,
+            self._field,
             batch.points,
             torch.ones_like(batch.points[..., 0], dtype=torch.bool),
             answer.T_object_camera,
-            self._library.codes[answer.named],
+            self._shapes.shapes(answer.named),
             limits.quantile,
         )
         return (1.0 - residual / (2.0 * limits.threshold_m)).clamp_min(0.0).mean().item()
@@ -106,20 +110,18 @@ class Guard:
         """
         if not samples:
             return []
-        limits, library = self._reference.limits, self._library.codes
+        limits = self._reference.limits
         codes, points, T = (
             torch.stack([getattr(sample, name) for sample in samples]).to(self._device)
             for name in ("code", "points", "T_object_camera")
         )
-        nearest = library[pairwise_distances(codes, library).argmin(-1)]
+        nearest = self._shapes.shapes(self._shapes.distances(codes).argmin(-1))
         valid = torch.ones_like(points[..., 0], dtype=torch.bool)
-        residual = quantile_residual(
-            self._network.decoder, points, valid, T, nearest, limits.quantile
-        )
+        residual = quantile_residual(self._field, points, valid, T, nearest, limits.quantile)
         fits = (residual <= limits.threshold_m).tolist()
         return [
             replace(sample, code=code.clone()) if fit else sample
-            for sample, code, fit in zip(samples, nearest.cpu(), fits, strict=True)
+            for sample, code, fit in zip(samples, nearest.codes.cpu(), fits, strict=True)
         ]
 
     def judge(
@@ -197,7 +199,7 @@ class Guard:
         valid = torch.ones_like(points[..., 0], dtype=torch.bool)
         registration = register(points, pnc, valid, _REGISTRATION)
         # Heads that answer nonsense name nothing.
-        distances = pairwise_distances(codes, self._library.codes).nan_to_num(torch.inf)
+        distances = self._shapes.distances(codes).nan_to_num(torch.inf)
         return _Answer(registration.T_object_camera, distances.argmin(-1))
 
 

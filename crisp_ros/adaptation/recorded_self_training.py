@@ -80,7 +80,6 @@ class RecordedSelfTraining:
             model = load_model(folder / STATE_NAME, device)
         self.estimator = Estimator(model, estimator_settings, device)
         self._names = model.library.names
-        self._codes = self.estimator.model.library.codes.cpu()
         self._trainer = SelfTrainer(
             model, reference, settings, self.estimator.device, self.estimator.adopt
         )
@@ -179,7 +178,10 @@ class RecordedSelfTraining:
     def _learn_from(self, trace: Trace) -> None:
         keys = {}
         for solution in trace.solutions:
-            found = torch.cdist(solution.correction.codes.cpu().float(), self._codes).argmin(-1)
+            shapes = solution.correction.shapes
+            named = self.estimator.prepared_library.distances(shapes.codes).argmin(-1)
+            # A blend of library shapes counts as the shape with the nearest code.
+            found = torch.where(shapes.index >= 0, shapes.index, named)
             for label, k in zip(solution.observations.labels.tolist(), found.tolist(), strict=True):
                 keys[label] = self._names[k]
         samples = samples_of(trace.solutions, keys)

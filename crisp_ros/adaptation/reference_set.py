@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from crisp_ros.adaptation.samples import POINTS
-from crisp_ros.correction.residuals import evenly_chosen
+from crisp_ros.correction.batch import evenly_spaced
 from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.data.bop import BopFrame
 from crisp_ros.geometry.se3 import invert
@@ -168,7 +168,7 @@ def _objects(frame: BopFrame, settings: ObservationSettings, network: CrispNetwo
     """(instance, (crop, grid, points, T_object_camera)) of the usable objects of a frame."""
     shown = Frame.from_recorded(frame)
     seen = observe(shown, settings, network.crop_size, network.sees_geometry)
-    chosen = evenly_chosen(seen.valid, settings.points)[..., None]
+    chosen = evenly_spaced(seen.valid, settings.points)[..., None]
     points = seen.points.gather(1, chosen.expand(-1, -1, 3))
     grid = crop_grid(seen.pixels, seen.boxes).gather(1, chosen.expand(-1, -1, 2)).half().float()
     crops = quantise_crops(seen.crops)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crisp_ros.correction.residuals import evenly_chosen
+from crisp_ros.correction.batch import evenly_spaced
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.features import BackboneFeatures
 from crisp_ros.network.maps import crop_grid
@@ -68,12 +68,12 @@ def samples_of(
     kept: list[Sample] = []
     for solution in solutions:
         seen, correction = solution.observations, solution.correction
-        chosen = evenly_chosen(seen.valid, count)[..., None]
+        chosen = evenly_spaced(seen.valid, count)[..., None]
         points = seen.points.gather(1, chosen.expand(-1, -1, 3)).cpu()
         grid = crop_grid(seen.pixels, seen.boxes).gather(1, chosen.expand(-1, -1, 2)).cpu()
         crops = quantise_crops(seen.crops).cpu()
-        T, codes = correction.T_object_camera.float().cpu(), correction.codes.float().cpu()
-        certified = solution.certificate.certified.tolist()
+        T, codes = correction.T_object_camera.float().cpu(), correction.shapes.codes.float().cpu()
+        certified = solution.verification.certificate.certified.tolist()
         enough = (seen.valid.sum(-1) >= count // 4).tolist()
         for i, label in enumerate(seen.labels.tolist()):
             finite = bool(torch.isfinite(T[i]).all() and torch.isfinite(codes[i]).all())

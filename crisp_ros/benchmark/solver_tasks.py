@@ -14,14 +14,17 @@ from crisp_ros.benchmark.decoded_views import DecodedViews, ViewNoise, decoded_v
 from crisp_ros.benchmark.stopwatch import Task
 from crisp_ros.correction.active_shape import least_squares
 from crisp_ros.correction.certificate import Certificate, certify
-from crisp_ros.correction.pose_gradient import descend
-from crisp_ros.correction.pose_lm import refine
+from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.pose_gradient import descend_pose
+from crisp_ros.correction.pose_lm import refine_pose
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.correction.shape_projected_gradient import projected_gradient
 from crisp_ros.geometry.isosurface import IsosurfaceSettings, TriangleMesh, extract_meshes
 from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.checkpoint import Model
-from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.pipeline import decoded_shapes
 
@@ -114,7 +117,8 @@ def solver_tasks(
         device: where everything runs.
     """
     library, decoder = required_library(model), model.network.decoder
-    work = _Work(decoder, library, given, settings)
+    field = DecoderField(decoder)
+    work = _Work(field, PreparedLibrary(field, library), given, settings)
     slow, fast = (2, 6) if settings.quick else (10, 30)
     meshes = 1 if settings.quick else 5
 
@@ -149,8 +153,8 @@ def solver_tasks(
 class _Work:
     """The timed calls, by the index of the problem."""
 
-    decoder: ShapeDecoder
-    library: ShapeLibrary
+    field: DecoderField
+    prepared: PreparedLibrary
     given: list[Problem]
     settings: BenchSettings
 
@@ -159,67 +163,68 @@ class _Work:
         return register(views.points, views.pnc, views.valid).T_object_camera
 
     def z_gradient(self, i: int) -> Tensor:
-        views, codes, _, start, _ = self.given[i]
-        weights = start.inliers.to(views.points.dtype)
-        step = descend(self.decoder, views.points, views.pnc, weights, views.valid, codes)
+        step = descend_pose(self.field, self._correspondences(i), self._shapes(i))
         return step.T_object_camera
 
     def z_second_order(self, i: int) -> Tensor:
-        views, codes, _, start, _ = self.given[i]
-        weights = start.inliers.to(views.points.dtype)
-        seen = views.points, views.pnc, weights, views.valid
-        return refine(self.decoder, *seen, codes, start.T_object_camera).T_object_camera
+        T = self.given[i].start.T_object_camera
+        step = refine_pose(self.field, self._correspondences(i), self._shapes(i), T)
+        return step.T_object_camera
 
     def baseline_z(self, i: int) -> Tensor:
         views, codes = self.given[i].views, self.given[i].codes
-        return baseline_z(self.decoder, views.points, views.pnc, codes, seed=self.settings.seed)
+        return baseline_z(
+            self.field.decoder, views.points, views.pnc, codes, seed=self.settings.seed
+        )
 
     def h_gradient(self, i: int) -> Tensor:
         problem = self.given[i]
-        return projected_gradient(
-            self.decoder,
-            problem.z,
-            problem.views.valid,
-            problem.wrong_codes,
-            self.library.codes,
-        ).codes
+        points = ObjectPoints.of(problem.z, problem.views.valid)
+        wrong = Shapes.of_codes(problem.wrong_codes)
+        return projected_gradient(self.field, points, wrong, self.prepared).shapes.codes
 
     def baseline_h(self, i: int) -> Tensor:
         problem = self.given[i]
-        return baseline_h(self.decoder, problem.z, problem.wrong_codes, self.library.codes)
+        return baseline_h(self.field.decoder, problem.z, problem.wrong_codes, self.prepared.codes)
 
     def baseline_h_grid(self, i: int) -> Tensor:
         problem, grid = self.given[i], self.settings.grid
         one = problem.z[:1], problem.wrong_codes[:1]
-        return baseline_h(self.decoder, *one, self.library.codes, grid_samples=grid)
+        return baseline_h(self.field.decoder, *one, self.prepared.codes, grid_samples=grid)
 
     def lsq(self, i: int) -> Tensor:
         problem = self.given[i]
-        step = least_squares(
-            self.decoder, problem.z, problem.views.valid, problem.wrong_codes, self.library
-        )
-        return step.coefficients.argmax(-1)
+        points = ObjectPoints.of(problem.z, problem.views.valid)
+        wrong = Shapes.of_codes(problem.wrong_codes)
+        return least_squares(self.field, points, wrong, self.prepared).coefficients.argmax(-1)
 
     def baseline_lsq(self, i: int) -> Tensor:
-        return baseline_lsq(self.decoder, self.given[i].z, self.library.codes).chosen
+        return baseline_lsq(self.field.decoder, self.given[i].z, self.prepared.codes).chosen
 
     def certificate(self, i: int) -> Certificate:
-        views, codes = self.given[i].views, self.given[i].codes
-        sizes = self.library.diameters[views.shapes]
-        seen = views.points, views.valid, views.T_object_camera
-        return certify(self.decoder, *seen, codes, sizes=sizes)
+        views = self.given[i].views
+        hypotheses = Hypotheses.of_points(views.points, views.valid, self._shapes(i))
+        return certify(self.field, hypotheses._replace(T_object_camera=views.T_object_camera))
 
     def mesh(self, i: int) -> list[TriangleMesh]:
         problem = self.given[i]
         lower, upper = self._boxes(i)
-        sdf = decoded_shapes(self.decoder, problem.codes)
+        sdf = decoded_shapes(self.field.decoder, problem.codes)
         return extract_meshes(sdf, lower, upper, IsosurfaceSettings(self.settings.voxels))
 
     def mesh_dense(self, i: int) -> list[TriangleMesh]:
-        return self._dense(self.decoder.sdf, i)
+        return self._dense(self.field.decoder.sdf, i)
 
     def baseline_mesh(self, i: int) -> list[TriangleMesh]:
-        return self._dense(self.decoder, i)
+        return self._dense(self.field.decoder, i)
+
+    def _correspondences(self, i: int) -> Correspondences:
+        views, start = self.given[i].views, self.given[i].start
+        weights = start.inliers.to(views.points.dtype)
+        return Correspondences(views.points, views.pnc, weights, views.valid)
+
+    def _shapes(self, i: int) -> Shapes:
+        return self.prepared.shapes(self.given[i].views.shapes)
 
     def _dense(self, sdf: Callable[[Tensor, Tensor], Tensor], i: int) -> list[TriangleMesh]:
         shapes = zip(self.given[i].codes, *self._boxes(i), strict=True)
@@ -227,7 +232,8 @@ class _Work:
 
     def _boxes(self, i: int) -> tuple[Tensor, Tensor]:
         shapes = self.given[i].views.shapes
-        return self.library.lower[shapes], self.library.upper[shapes]
+        boxes = self.prepared.shapes(shapes)
+        return boxes.lower, boxes.upper
 
 
 def network_task(model: Model, settings: BenchSettings, device: str) -> Task:

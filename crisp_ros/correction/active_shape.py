@@ -8,20 +8,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
+from crisp_ros.correction.batch import select_rows
+from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
+from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
+from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import (
     MoveSettings,
-    contradiction,
-    evenly_chosen,
+    correspondence_penalty,
     geman_mcclure,
     surface_objective,
-    usable,
 )
-from crisp_ros.correction.shape_projected_gradient import ShapeStep
+from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.steps import ShapeStep
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.geometry.simplex_qp import minimise
-from crisp_ros.network.decoder import ShapeDecoder
-from crisp_ros.network.library import ShapeLibrary
 
 _LEFT_COLUMNS = 4  # that are compared on all points, where one column is wanted
 
@@ -34,13 +34,13 @@ class ActiveShapeSettings:
         one_hot: one library shape rather than a combination, as the paper does on YCBV.
         own_code: the network's own code is a column of eq. (9) too.
         diameter_weights: D of eq. (10); without it, for comparisons, large shapes weigh more.
-        points: points of an object that enter F, chosen evenly.
+        points: points of an object that enter F, evenly spaced.
         robust_scale_m: c of the robust loss, metres.
-        coarse_points: depth points with which `library_fits` refines the pose of every shape, and
-        coarse_evaluations: ... decoder evaluations of each.
-        tried_shapes: the best of them, refined further with
-        fit_points: ... so many depth points and
-        fit_evaluations: ... decoder evaluations each.
+        coarse_points: depth points with which `library_fits` refines the pose of every shape.
+        coarse_evaluations: field evaluations of each shape in that.
+        tried_shapes: number of the best shapes, whose poses are refined further.
+        fit_points: depth points in that.
+        fit_evaluations: field evaluations of each shape in that.
         fit_move: when a shape's pose leaves the one given.
     """
 
@@ -60,40 +60,41 @@ class ActiveShapeSettings:
 class LibraryFits(NamedTuple):
     """How well each library shape explains an object, at that shape's own best pose.
 
-    T_object_camera: (B, K, 4, 4). objective: (B, K) square metres, `surface_objective` over the
-    points chosen. tried: (B, K) bool, the shapes whose pose was refined further than coarsely.
-    contradiction: (B, K) how much the correspondences speak against the way from the pose given to
-    that of the shape, see `residuals.contradiction`.
+    Attributes:
+        T_object_camera: (B, K, 4, 4).
+        objective: (B, K) square metres, `surface_objective` over the points chosen.
+        tried: (B, K) bool, the shapes whose pose was refined further than coarsely.
+        penalty: (B, K) how much the coordinates contradict the way from the pose given to that of
+            the shape, see `residuals.correspondence_penalty`.
     """
 
     T_object_camera: Tensor
     objective: Tensor
     tried: Tensor
-    contradiction: Tensor
+    penalty: Tensor
 
 
-def distance_matrix(decoder: ShapeDecoder, points: Tensor, codes: Tensor) -> Tensor:
+def distance_matrix(field: ShapeField, points: Tensor, shapes: Shapes) -> Tensor:
     """F(Z) of eq. (10) for a batch, (B, N, K): signed distances of all points to all shapes.
 
     Args:
-        decoder: f_d.
+        field: f_d.
         points: (B, N, 3) object frame, metres.
-        codes: (K, C), or (B, K, C) where every object has its own.
+        shapes: (K,), or (B, K) where every object has its own.
     """
-    codes = codes if codes.ndim == 3 else codes[None]
-    return decoder.sdf(points[:, None], codes).transpose(-1, -2)
+    shapes = shapes if shapes.codes.ndim == 3 else shapes.unsqueeze(0)
+    return field.sdf(points[:, None], shapes).transpose(-1, -2)
 
 
 @torch.no_grad()
 def least_squares(
-    decoder: ShapeDecoder,
-    points: Tensor,
-    valid: Tensor,
-    codes: Tensor,
-    library: ShapeLibrary,
+    field: ShapeField,
+    points: ObjectPoints,
+    shapes: Shapes,
+    library: PreparedLibrary,
     settings: ActiveShapeSettings | None = None,
 ) -> ShapeStep:
-    """Solves eq. (10): min ||F(Z) D c||^2 over the simplex, or over its corners (one-hot).
+    """Solve eq. (10): min ||F(Z) D c||^2 over the simplex, or over its corners (one-hot).
 
     Points that no column explains are weighted down, by the robust loss of their least distance to
     any. The shape is h* = A w with w = D c / (1^T D c), because D c, not c, weighs distances in
@@ -101,62 +102,53 @@ def least_squares(
     best single column: the decoder need not follow the linear model of eq. (9) in between.
 
     Args:
-        decoder: f_d.
-        points: (B, N, 3) object frame, metres; several views of an object may be pooled here.
-        valid: (B, N) bool.
-        codes: (B, C) the network's codes.
+        field: f_d.
+        points: of B objects; several views of an object may be pooled.
+        shapes: (B,) the network's; a column too where the settings ask for it.
         library: K shapes.
         settings: see `ActiveShapeSettings`.
     """
     settings = settings or ActiveShapeSettings()
-    valid = usable(points, valid)
-    points = torch.where(valid[..., None], points, 0.0)
-    chosen = evenly_chosen(valid, min(settings.points, points.shape[1]))
-    rows = torch.arange(len(codes), device=codes.device)[:, None]
-    z, z_valid = points[rows, chosen], valid[rows, chosen]
-    columns = library.codes.expand(len(codes), -1, -1)
-    diameters = library.diameters.expand(len(codes), -1)
-    if settings.own_code:
-        columns = torch.cat((columns, codes[:, None]), dim=1)
-        nearest = torch.cdist(codes, library.codes).argmin(-1, keepdim=True)
-        diameters = torch.cat((diameters, diameters.gather(-1, nearest)), dim=-1)
-    scale = z.new_tensor(settings.robust_scale_m)
+    points = points.sanitized()
+    few = points.subsample(settings.points)
+    columns = library.columns(shapes, settings.own_code)
+    scale = few.points.new_tensor(settings.robust_scale_m)
+    F = None
     if settings.one_hot:
-        best = _best_column(decoder, z, z_valid, columns, scale)
+        best = _best_column(field, few, columns, scale)
     else:
-        F = distance_matrix(decoder, z, columns)
-        best = surface_objective(F.transpose(-1, -2), z_valid[:, None], scale).argmin(-1)
-    coefficients = torch.nn.functional.one_hot(best, columns.shape[1]).to(z.dtype)
-    found = columns[rows[:, 0], best]
+        F = distance_matrix(field, few.points, columns)
+        best = surface_objective(F.transpose(-1, -2), few.valid[:, None], scale).argmin(-1)
+    w = torch.nn.functional.one_hot(best, columns.codes.shape[1]).to(scale.dtype)
+    found = library.mixture(w, shapes)
 
-    compared = [codes, found]
-    if not settings.one_hot:
-        D = 1.0 / diameters if settings.diameter_weights else torch.ones_like(diameters)
-        c = _combination(F, z_valid, scale, D)
-        mixed = (c[:, None] @ columns).squeeze(1)
-        compared.append(mixed)
-    sdf = decoder.sdf(points[:, None], torch.stack(compared, dim=1))
-    objectives = surface_objective(sdf, valid[:, None], scale)
+    compared = [shapes.codes, found.codes]
+    if F is not None:
+        D = 1.0 / columns.diameters if settings.diameter_weights else torch.ones_like(w)
+        mixed_w = _combination(F, few.valid, scale, D)
+        mixed = library.mixture(mixed_w, shapes)
+        compared.append(mixed.codes)
+    sdf = field.decoder.sdf(points.points[:, None], torch.stack(compared, dim=1))
+    objectives = surface_objective(sdf, points.valid[:, None], scale)
     objective = objectives[:, 1]
-    if not settings.one_hot:
+    if F is not None:
         better = objectives[:, 2] <= objective
-        found = torch.where(better[:, None], mixed, found)
-        coefficients = torch.where(better[:, None], c, coefficients)
+        found = select_rows(better, mixed, found)
+        w = torch.where(better[:, None], mixed_w, w)
         objective = torch.where(better, objectives[:, 2], objective)
-    return ShapeStep(found, coefficients, objective, objectives[:, 0])
+    return ShapeStep(found, w, objective, objectives[:, 0])
 
 
-def _best_column(
-    decoder: ShapeDecoder, points: Tensor, valid: Tensor, columns: Tensor, scale: Tensor
-) -> Tensor:
+def _best_column(field: ShapeField, points: ObjectPoints, columns: Shapes, scale: Tensor) -> Tensor:
     """The column (B,) that fits best; a quarter of the points rules most others out."""
     few = slice(None, None, 4)
-    F = distance_matrix(decoder, points[:, few], columns)
-    rough = surface_objective(F.transpose(-1, -2), valid[:, None, few], scale)
-    left = rough.topk(min(_LEFT_COLUMNS, columns.shape[1]), dim=-1, largest=False).indices
-    rows = torch.arange(len(columns), device=columns.device)[:, None]
-    F = distance_matrix(decoder, points, columns[rows, left])
-    best = surface_objective(F.transpose(-1, -2), valid[:, None], scale).argmin(-1)
+    F = distance_matrix(field, points.points[:, few], columns)
+    rough = surface_objective(F.transpose(-1, -2), points.valid[:, None, few], scale)
+    kept = min(_LEFT_COLUMNS, columns.codes.shape[1])
+    left = rough.topk(kept, dim=-1, largest=False).indices
+    rows = torch.arange(len(left), device=left.device)[:, None]
+    F = distance_matrix(field, points.points, Shapes(*(part[rows, left] for part in columns)))
+    best = surface_objective(F.transpose(-1, -2), points.valid[:, None], scale).argmin(-1)
     return left.gather(-1, best[:, None]).squeeze(-1)
 
 
@@ -172,87 +164,69 @@ def _combination(F: Tensor, valid: Tensor, scale: Tensor, D: Tensor) -> Tensor:
 
 @torch.no_grad()
 def library_fits(
-    decoder: ShapeDecoder,
-    points: Tensor,
-    pnc: Tensor,
-    weights: Tensor,
-    valid: Tensor,
-    library: ShapeLibrary,
+    field: ShapeField,
+    correspondences: Correspondences,
+    library: PreparedLibrary,
     T_object_camera: Tensor,
     settings: ActiveShapeSettings | None = None,
-    pose_settings: SecondOrderSettings | None = None,
+    pose_settings: PoseLmSettings | None = None,
 ) -> LibraryFits:
-    """Fits the pose of every library shape, so that shapes compare at their best.
+    """Fit the pose of every library shape, so that shapes compare at their best.
 
     All shapes are refined coarsely from the pose given, and the best of them to the end; all
     objects and shapes run in one batch.
 
     Args:
-        decoder: f_d.
-        points: (B, N, 3) depth points, camera frame, metres.
-        pnc: (B, N, 3) their predicted object coordinates, metres.
-        weights: (B, N) of the correspondences, zero for outliers.
-        valid: (B, N) bool, depth points that count.
+        field: f_d.
+        correspondences: of B objects.
         library: K shapes.
         T_object_camera: (B, 4, 4) poses to start from.
         settings: see `ActiveShapeSettings`.
-        pose_settings: see `SecondOrderSettings`.
+        pose_settings: see `PoseLmSettings`.
     """
     settings = settings or ActiveShapeSettings()
-    pose_settings = pose_settings or SecondOrderSettings()
-    valid = usable(points, valid)
-    points = torch.where(valid[..., None], points, 0.0)
-    observed = _Observed(points, pnc, weights, valid)
-    batch, count = len(points), len(library)
-    everything = torch.arange(count, device=points.device).expand(batch, count)
-    T = T_object_camera.to(points.dtype)[:, None].expand(-1, count, -1, -1)
+    pose_settings = pose_settings or PoseLmSettings()
+    observed = correspondences.sanitized()
+    batch, count = len(observed.points), len(library)
+    start = T_object_camera.to(observed.points.dtype)
+    everything = torch.arange(count, device=start.device).expand(batch, count)
+    T = start[:, None].expand(-1, count, -1, -1)
     # Each shape is fitted at its best, whatever the coordinates say of the way there.
-    against = pose_settings.move
-    pose_settings = replace(pose_settings, move=settings.fit_move)
-    coarse = replace(pose_settings, evaluations=settings.coarse_evaluations)
-    few = observed.thinned(settings.coarse_points)
-    T, promise = _fitted(decoder, few, library, everything, T, coarse)
+    free = replace(pose_settings, move=settings.fit_move)
+    coarse = replace(free, evaluations=settings.coarse_evaluations)
+    few = observed.subsample(settings.coarse_points)
+    T, promise = _fit_shapes(field, few, library.shapes(everything), T, coarse)
     best = promise.topk(min(settings.tried_shapes, count), dim=-1, largest=False).indices
-    rows = torch.arange(batch, device=points.device)[:, None]
-    fine = replace(pose_settings, evaluations=settings.fit_evaluations, points=settings.fit_points)
-    thinned = observed.thinned(settings.points)
-    T[rows, best], _ = _fitted(decoder, thinned, library, best, T[rows, best], fine)
-    z = transform(T, thinned.points[:, None])
-    sdf = decoder.sdf(z, library.codes)
-    start = transform(T_object_camera.to(points.dtype), thinned.points)
+    rows = torch.arange(batch, device=start.device)[:, None]
+    fine = replace(free, evaluations=settings.fit_evaluations, points=settings.fit_points)
+    some = observed.subsample(settings.points)
+    T[rows, best], _ = _fit_shapes(field, some, library.shapes(best), T[rows, best], fine)
+    z = transform(T, some.points[:, None])
+    sdf = field.sdf(z, library.all_shapes)
     scale = sdf.new_tensor(settings.robust_scale_m)
-    objective = surface_objective(sdf, thinned.valid[:, None], scale)
+    objective = surface_objective(sdf, some.valid[:, None], scale)
     tried = torch.zeros_like(objective, dtype=torch.bool)
     tried[rows, best] = True
-    contradicted = contradiction(start, z, thinned.pnc, thinned.weights, against)
-    return LibraryFits(T, objective, tried, contradicted)
+    penalty = correspondence_penalty(transform(start, some.points), z, some, pose_settings.move)
+    return LibraryFits(T, objective, tried, penalty)
 
 
-class _Observed(NamedTuple):
-    points: Tensor
-    pnc: Tensor
-    weights: Tensor
-    valid: Tensor
-
-    def thinned(self, count: int) -> _Observed:
-        chosen = evenly_chosen(self.valid, min(count, self.valid.shape[1]))
-        rows = torch.arange(len(chosen), device=chosen.device)[:, None]
-        return _Observed(*(part[rows, chosen] for part in self))
-
-
-def _fitted(
-    decoder: ShapeDecoder,
-    observed: _Observed,
-    library: ShapeLibrary,
-    shapes: Tensor,
+def _fit_shapes(
+    field: ShapeField,
+    correspondences: Correspondences,
+    shapes: Shapes,
     T: Tensor,
-    settings: SecondOrderSettings,
+    settings: PoseLmSettings,
 ) -> tuple[Tensor, Tensor]:
     """Poses (B, S, 4, 4) and objectives (B, S) of the shapes (B, S), from the poses T."""
-    batch, count = shapes.shape
-    repeated = [part[:, None].expand(-1, count, *part.shape[1:]).flatten(0, 1) for part in observed]
-    codes = library.codes[shapes].flatten(0, 1)
-    step = refine(decoder, *repeated, codes, T.flatten(0, 1), settings)
+    batch, count = shapes.index.shape
+    step = refine_pose(
+        field,
+        correspondences.repeated(count),
+        Shapes(*(part.flatten(0, 1) for part in shapes)),
+        T.flatten(0, 1),
+        settings,
+    )
     return (
         step.T_object_camera.unflatten(0, (batch, count)),
         step.objective.unflatten(0, (batch, count)),

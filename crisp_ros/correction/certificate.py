@@ -9,17 +9,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crisp_ros.correction.correspondences import Shapes, finite_and_valid
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.geometry.se3 import transform
-from crisp_ros.network.decoder import ShapeDecoder
 
 _JUST_BELOW_HALF = 0.499
 
 
 class Condition(NamedTuple):
-    """One named condition of a certificate, for a batch of objects.
+    """One named condition of a certificate, for B objects.
 
-    held: (B,) bool. value: (B,) what was compared. reasons: for each object why it does not hold,
-    "" where it does.
+    Attributes:
+        name: of the condition.
+        held: (B,) bool.
+        value: (B,) what was compared.
+        reasons: B of them, why the condition does not hold, "" where it does.
     """
 
     name: str
@@ -27,14 +32,29 @@ class Condition(NamedTuple):
     value: Tensor
     reasons: tuple[str, ...]
 
+    def rows(self, which: Tensor) -> Condition:
+        """The condition of some of the objects, by their indices (M,)."""
+        reasons = tuple(self.reasons[i] for i in which.tolist())
+        return Condition(self.name, self.held[which], self.value[which], reasons)
+
+    def unless(self, excepted: Tensor) -> Condition:
+        """The condition that this one holds or the object is excepted, (B,) bool."""
+        pairs = zip(self.reasons, excepted.tolist(), strict=True)
+        reasons = tuple("" if free else reason for reason, free in pairs)
+        return self._replace(held=self.held | excepted, reasons=reasons)
+
 
 class Certificate(NamedTuple):
-    """The verdict on a batch of objects.
+    """The verdict on B objects.
 
-    certified: (B,) bool. residual: (B,) metres, the p-quantile of |f_d(R x_i + t | h)|, infinite
-    where there is nothing to measure. threshold: (B,) metres, eps. margin: (B,) 1 - residual / eps:
-    one for a perfect fit, zero at the limit, negative beyond. score: (B,) in [0, 1], see `score`.
-    reasons: for each object why it is refused, "" where it is certified.
+    Attributes:
+        certified: (B,) bool.
+        residual: (B,) metres, the p-quantile of |f_d(R x_i + t | h)|, infinite where there is
+            nothing to measure.
+        threshold: (B,) metres, eps.
+        margin: (B,) 1 - residual / eps: one for a perfect fit, zero at the limit, negative beyond.
+        score: (B,) in [0, 1], see `score`.
+        reasons: B of them, why the certificate is withheld, "" where it is granted.
     """
 
     certified: Tensor
@@ -68,42 +88,43 @@ class CertificateSettings:
 
 @torch.no_grad()
 def certify(
-    decoder: ShapeDecoder,
-    points: Tensor,
-    valid: Tensor,
-    T_object_camera: Tensor,
-    codes: Tensor,
+    field: ShapeField,
+    hypotheses: Hypotheses,
     settings: CertificateSettings | None = None,
-    sizes: Tensor | None = None,
     conditions: Sequence[Condition] = (),
 ) -> Certificate:
-    """Certifies each object whose p-quantile of |f_d(R x_i + t | h)| is at most eps.
+    """Certify each object whose p-quantile of |f_d(R x_i + t | h)| is at most eps.
 
     Only valid points count, so padding neither helps nor harms; a valid point that is not finite,
-    or lies however far off, is a point that does not fit.
+    or lies however far off, is a point that does not fit. Of shapes without a box neither the
+    coverage nor the relative threshold is tested.
 
     Args:
-        decoder: f_d.
-        points: (B, N, 3) depth points, camera frame, metres.
-        valid: (B, N) bool.
-        T_object_camera: (B, 4, 4) estimated poses.
-        codes: (B, C) estimated shapes.
+        field: f_d.
+        hypotheses: B of them.
         settings: see `CertificateSettings`.
-        sizes: (B,) diagonals of the estimated shapes' boxes, metres; without them neither the
-            coverage nor the relative threshold is tested.
         conditions: further conditions that must hold too (free space, silhouette, known shape).
     """
     settings = settings or CertificateSettings()
-    residual = quantile_residual(decoder, points, valid, T_object_camera, codes, settings.quantile)
+    points, _, _, valid = hypotheses.correspondences
+    T, shapes, sizes = (
+        hypotheses.T_object_camera,
+        hypotheses.shapes,
+        hypotheses.shapes.diameters,
+    )
+    residual = quantile_residual(field, points, valid, T, shapes, settings.quantile)
     threshold = torch.full_like(residual, settings.threshold_m)
-    if sizes is not None and settings.threshold_share > 0:
-        threshold = torch.minimum(threshold, settings.threshold_share * sizes)
+    if settings.threshold_share > 0:
+        relative = (settings.threshold_share * sizes).nan_to_num(torch.inf)
+        threshold = torch.minimum(threshold, relative)
     margin = 1.0 - residual / threshold
-    checks = [_is_finite(T_object_camera, codes), _has_points(valid, settings)]
-    if sizes is not None:
-        checks.append(_is_covered(points, valid, sizes, settings))
-    checks.append(_fits(residual, threshold, settings))
-    checks.extend(conditions)
+    checks = [
+        _is_finite(T, shapes.codes),
+        _has_points(valid, settings),
+        _is_covered(points, valid, sizes, settings),
+        _fits(residual, threshold, settings),
+        *conditions,
+    ]
     certified = torch.stack([check.held for check in checks]).all(0)
     reasons = tuple(
         next((reason for reason in reasons if reason), "")
@@ -112,15 +133,15 @@ def certify(
     return Certificate(certified, residual, threshold, margin, score(margin, certified), reasons)
 
 
-def withheld(certificate: Certificate, unless: Condition) -> Certificate:
+def with_condition(certificate: Certificate, condition: Condition) -> Certificate:
     """The certificate under one more condition, whose reason comes before all others.
 
     Args:
         certificate: of B objects.
-        unless: of the same objects.
+        condition: of the same objects.
     """
-    certified = certificate.certified & unless.held
-    pairs = zip(unless.reasons, certificate.reasons, strict=True)
+    certified = certificate.certified & condition.held
+    pairs = zip(condition.reasons, certificate.reasons, strict=True)
     return certificate._replace(
         certified=certified,
         score=score(certificate.margin, certified),
@@ -129,10 +150,10 @@ def withheld(certificate: Certificate, unless: Condition) -> Certificate:
 
 
 def score(margin: Tensor, certified: Tensor) -> Tensor:
-    """The score 1 / (1 + (1 - margin)^2): 1 for a perfect fit, 1/2 at the limit, falling to 0.
+    """Score 1 / (1 + (1 - margin)^2): 1 for a perfect fit, 1/2 at the limit, falling to 0.
 
-    An object that is refused for another reason than its fit stays below 1/2, so that a score of at
-    least 1/2 says exactly: certified.
+    An object whose certificate is withheld for another reason than its fit stays below 1/2, so that
+    a score of at least 1/2 means exactly: certified.
     """
     value = 1.0 / (1.0 + (1.0 - margin).square())
     return torch.where(certified, value, value.clamp_max(_JUST_BELOW_HALF))
@@ -140,11 +161,11 @@ def score(margin: Tensor, certified: Tensor) -> Tensor:
 
 @torch.no_grad()
 def quantile_residual(
-    decoder: ShapeDecoder,
+    field: ShapeField,
     points: Tensor,
     valid: Tensor,
     T_object_camera: Tensor,
-    codes: Tensor,
+    shapes: Shapes,
     quantile: float,
 ) -> Tensor:
     """The least r (...) such that a share `quantile` of the valid points has |sdf| <= r.
@@ -152,16 +173,16 @@ def quantile_residual(
     Infinite where no point is valid, or where too many are not finite.
 
     Args:
-        decoder: f_d.
+        field: f_d.
         points: (..., N, 3) camera frame, metres.
         valid: (..., N) bool.
         T_object_camera: (..., 4, 4).
-        codes: (..., C); all leading dimensions broadcast.
+        shapes: (...,); all leading dimensions broadcast.
         quantile: p in (0, 1].
     """
     finite = torch.isfinite(points).all(-1)
     safe = torch.where(finite[..., None], points, 0.0)
-    distance = decoder.sdf(transform(T_object_camera.to(points.dtype), safe), codes).abs()
+    distance = field.sdf(transform(T_object_camera.to(points.dtype), safe), shapes).abs()
     distance = torch.where(torch.isfinite(distance) & finite, distance, torch.inf)
     ordered = torch.where(valid, distance, torch.inf).sort(dim=-1).values
     count = valid.sum(-1, keepdim=True).expand(*ordered.shape[:-1], 1)
@@ -187,7 +208,7 @@ def _has_points(valid: Tensor, settings: CertificateSettings) -> Condition:
 def _is_covered(
     points: Tensor, valid: Tensor, sizes: Tensor, settings: CertificateSettings
 ) -> Condition:
-    used = valid & torch.isfinite(points).all(-1)
+    used = finite_and_valid(points, valid)
     count = used.sum(-1, keepdim=True).clamp_min(1)
     kept = torch.where(used[..., None], points, 0.0)
     offset = torch.where(
@@ -200,7 +221,7 @@ def _is_covered(
     least = settings.minimum_coverage
     return condition(
         "coverage",
-        coverage >= least,
+        (coverage >= least) | coverage.isnan(),
         coverage,
         lambda value: f"points span {100 * value:.0f} % < {100 * least:.0f} % of the shape",
     )

@@ -15,35 +15,35 @@ from crisp_ros.correction.active_shape import (
     least_squares,
     library_fits,
 )
-from crisp_ros.correction.pose_gradient import GradientSettings, PoseStep, descend
-from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
-from crisp_ros.correction.residuals import (
-    ANY_FALL,
-    clearly_better,
-    contradiction,
-    usable,
-    where_rows,
-)
+from crisp_ros.correction.batch import replace_rows, select_rows, take_rows
+from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
+from crisp_ros.correction.pose_gradient import GradientSettings, descend_pose
+from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.residuals import ANY_FALL, clearly_better, correspondence_penalty
+from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.shape_projected_gradient import (
     ProjectedGradientSettings,
     projected_gradient,
 )
-from crisp_ros.geometry.registration import Registration, register
+from crisp_ros.correction.steps import PoseStep
 from crisp_ros.geometry.se3 import transform
-from crisp_ros.network.decoder import ShapeDecoder
-from crisp_ros.network.library import ShapeLibrary
 
 
 class Correction(NamedTuple):
-    """Corrected poses and shapes of a batch of objects.
+    """Corrected poses and shapes of B objects.
 
-    T_object_camera: (B, 4, 4). codes: (B, C). pnc: (B, N, 3) the corrected Z* = R x + t of Lemma 5,
-    metres, zero where a point is not valid. objective: (B,) square metres, `surface_objective` over
-    all valid points. iterations: (B,) steps of the pose solver, all rounds together.
+    Attributes:
+        T_object_camera: (B, 4, 4).
+        shapes: (B,), with `index` -1 and without a box where not one of the library.
+        pnc: (B, N, 3) the corrected Z* = R x + t of Lemma 5, metres, zero where a point is not
+            valid.
+        objective: (B,) square metres, `surface_objective` over all valid points.
+        iterations: (B,) steps of the pose solver, all rounds together.
     """
 
     T_object_camera: Tensor
-    codes: Tensor
+    shapes: Shapes
     pnc: Tensor
     objective: Tensor
     iterations: Tensor
@@ -58,17 +58,21 @@ class CorrectorSettings:
         shape: "none" keeps the codes; "projected_gradient" is the h step of Algorithm 1; "lsq" is
             Algorithm 2, with the pose of the promising library shapes refined before they are
             compared.
-        rounds: alternations of pose and shape, at most; an object stops before
-        round_tolerance: ... where one lowered its objective by no more than this share.
-        restarts: the second-order solver starts anew, at most so often, from where it ended, for
-            objects that it got nearer to their shape but not to
-        restart_above_m: ... within this root mean square distance, metres.
-        gradient, second_order, projected_gradient, active_shape: settings of the solvers.
+        rounds: alternations of pose and shape, at most.
+        round_tolerance: an object stops when a round lowers its objective by no more than this
+            share.
+        restarts: most restarts of the second-order solver from where it ended, for objects that it
+            brought nearer to their shape, but not near enough.
+        restart_above_m: root mean square distance that is not near enough, metres.
+        gradient: settings of the gradient solver of the pose.
+        second_order: settings of the second-order solver of the pose.
+        projected_gradient: settings of the shape solver of Algorithm 1.
+        active_shape: settings of the shape solver of Algorithm 2.
         shape_ratio: with "lsq", library shapes whose codes are at most this many times as far from
             the network's code as the nearest one's may explain the depth; infinity admits all.
-        unexplained_above_m: where the shape found so leaves more than this root mean square
-            distance, metres, all library shapes may. What the coordinates say against the way to
-            its pose counts as distance (see `residuals.contradiction`).
+        unexplained_above_m: where that shape leaves more than this root mean square distance,
+            metres, all library shapes may. A motion that contradicts the coordinates counts as
+            distance (see `residuals.correspondence_penalty`).
         shape_significance: the library shape nearest to the network's code is kept unless another
             one's objective is lower by this share of itself plus the squared surface error.
     """
@@ -80,7 +84,7 @@ class CorrectorSettings:
     restarts: int = 2
     restart_above_m: float = 2.2e-3
     gradient: GradientSettings = field(default_factory=GradientSettings)
-    second_order: SecondOrderSettings = field(default_factory=SecondOrderSettings)
+    second_order: PoseLmSettings = field(default_factory=PoseLmSettings)
     projected_gradient: ProjectedGradientSettings = field(default_factory=ProjectedGradientSettings)
     active_shape: ActiveShapeSettings = field(default_factory=ActiveShapeSettings)
     shape_ratio: float = 2.0
@@ -100,233 +104,236 @@ class CorrectorSettings:
             raise ValueError(f"shape_ratio is {self.shape_ratio}: expected at least 1")
 
 
-class _Objects(NamedTuple):
-    """The observations of a batch of objects, without anything that is not finite."""
+class _Problem(NamedTuple):
+    """What stays the same in all phases; rows of objects can be taken.
 
-    points: Tensor  # (B, N, 3) camera frame
-    pnc: Tensor  # (B, N, 3)
-    weights: Tensor  # (B, N) of the correspondences
-    valid: Tensor  # (B, N) bool
+    Attributes:
+        correspondences: of the objects.
+        own: (B,) shapes of the network.
+        registered: (B, 4, 4) poses from the coordinates alone.
+    """
+
+    correspondences: Correspondences
+    own: Shapes
+    registered: Tensor
+
+
+class _Fit(NamedTuple):
+    """The pose step and the shapes of the objects so far."""
+
+    step: PoseStep
+    shapes: Shapes
 
 
 @torch.no_grad()
 def correct(
-    decoder: ShapeDecoder,
-    points: Tensor,
-    pnc: Tensor,
-    valid: Tensor,
-    codes: Tensor,
-    library: ShapeLibrary | None,
+    field: ShapeField,
+    correspondences: Correspondences,
+    shapes: Shapes,
+    T_object_camera: Tensor,
+    library: PreparedLibrary | None,
     settings: CorrectorSettings | None = None,
-    registration: Registration | None = None,
 ) -> Correction:
-    """Solves eq. (5) for pose and shape, starting from the network's answer.
-
-    An object without a usable registration keeps the pose that the registration gave.
+    """Solve eq. (5) for pose and shape, starting from the network's answer.
 
     Args:
-        decoder: f_d.
-        points: (B, N, 3) depth points, camera frame, metres.
-        pnc: (B, N, 3) their predicted object coordinates, metres.
-        valid: (B, N) bool; points that are not finite are left out as well.
-        codes: (B, C) the network's shape codes.
+        field: f_d.
+        correspondences: of B objects; weights of one for inliers of the registration. Points and
+            coordinates that are not finite do not count.
+        shapes: (B,) of the network.
+        T_object_camera: (B, 4, 4) registration of the points to the coordinates.
         library: the known shapes; needed unless `settings.shape` is "none".
         settings: see `CorrectorSettings`.
-        registration: of the same points and coordinates; computed here where left out.
 
     Raises:
         ValueError: a shape solver is asked for without a library, or shapes do not fit together.
     """
     settings = settings or CorrectorSettings()
-    _check(points, pnc, valid, codes, library, settings)
-    valid = usable(points, valid)
-    if registration is None:
-        registration = register(points, pnc, valid)
-    objects = _Objects(
-        torch.where(valid[..., None], points, 0.0),
-        pnc,
-        registration.inliers.to(points.dtype),
-        valid,
-    )
-    T = registration.T_object_camera.to(points.dtype)
-    iterations = torch.zeros(len(points), dtype=torch.long, device=points.device)
-    if len(points) == 0:
-        return Correction(T, codes, torch.zeros_like(points), points.new_zeros(0), iterations)
-    own, registered = codes, T
-    if settings.shape == "lsq":
-        T, codes = _library_start(decoder, objects, codes, library, T, settings)
-    objective = points.new_full((len(points),), torch.inf)
-    active = torch.arange(len(points), device=points.device)
-    for turn in range(settings.rounds):
-        some = _Objects(*(part[active] for part in objects))
-        step = _pose_step(decoder, some, codes[active], T[active], settings, turn)
-        if turn == 0 and settings.shape == "lsq" and math.isfinite(settings.shape_ratio):
-            step, codes = _reconsidered(decoder, some, codes, library, T, step, settings)
-        if turn == 0 and settings.shape == "lsq" and settings.active_shape.own_code:
-            other = _pose_step(decoder, some, own, registered, settings, turn)
-            better = other.objective < step.objective
-            codes = where_rows(better, own, codes)
-            step = PoseStep(*(where_rows(better, *pair) for pair in zip(other, step, strict=True)))
-        iterations = iterations.index_add(0, active, step.iterations)
-        found, after = _shape_step(
-            decoder, some, codes[active], own[active], library, step, settings
+    _check(correspondences, shapes, library, settings)
+    observed = correspondences.sanitized()
+    registered = T_object_camera.to(observed.points.dtype)
+    if len(registered) == 0:
+        nothing = registered.new_zeros(0)
+        return Correction(
+            registered, shapes, torch.zeros_like(observed.points), nothing, nothing.long()
         )
-        T = T.index_copy(0, active, step.T_object_camera)
-        codes = codes.index_copy(0, active, found)
-        going = objective[active] - after > settings.round_tolerance * after
-        objective = objective.index_copy(0, active, after)
-        active = active[going]
-        if len(active) == 0:
-            break
-    z = torch.where(valid[..., None], transform(T, objects.points), 0.0)
-    return Correction(T, codes, z, objective, iterations)
+    solver = _Corrector(field, library, settings)
+    fit = solver.solve(_Problem(observed, shapes, registered))
+    T = fit.step.T_object_camera
+    z = torch.where(observed.valid[..., None], transform(T, observed.points), 0.0)
+    return Correction(T, fit.shapes, z, fit.step.objective, fit.step.iterations)
 
 
-def _shape_step(
-    decoder: ShapeDecoder,
-    objects: _Objects,
-    codes: Tensor,
-    own: Tensor,
-    library: ShapeLibrary | None,
-    step: PoseStep,
-    settings: CorrectorSettings,
-) -> tuple[Tensor, Tensor]:
-    """Codes (B, C) and objectives (B,) of the objects after the shape's turn at their new poses.
+class _Corrector:
+    """The phases of `correct`: choose a shape, refine the pose, reconsider the shape, alternate."""
 
-    `own` (B, C) are the network's, a column too where that is asked for.
-    """
-    if settings.shape == "none" or (settings.shape == "lsq" and settings.active_shape.one_hot):
-        return codes, step.objective
-    z = transform(step.T_object_camera, objects.points)
-    if settings.shape == "projected_gradient":
-        shape = projected_gradient(
-            decoder, z, objects.valid, codes, library.codes, settings.projected_gradient
+    def __init__(
+        self, field: ShapeField, library: PreparedLibrary | None, settings: CorrectorSettings
+    ) -> None:
+        self._field, self._library, self._settings = field, library, settings
+
+    def solve(self, problem: _Problem) -> _Fit:
+        """All phases for B > 0 objects."""
+        if self._settings.shape != "lsq":
+            step = self._refine(problem, problem.own, problem.registered, from_coordinates=True)
+            fit = _Fit(step, problem.own)
+        else:
+            T, shapes = self._choose_shape(problem)
+            fit = _Fit(self._refine(problem, shapes, T), shapes)
+            if math.isfinite(self._settings.shape_ratio):
+                fit = self._reconsider_shape(problem, T, fit)
+            if self._settings.active_shape.own_code:
+                fit = self._compare_own_shape(problem, fit)
+        return self._alternate(problem, self._update_shape(problem, fit))
+
+    def _choose_shape(self, problem: _Problem) -> tuple[Tensor, Shapes]:
+        """The pose (B, 4, 4) and the library shape of each object to start from.
+
+        The network's code has seen the colours; the depth has seen only what every box has, a side.
+        Therefore a shape that the network clearly named is kept, and where it was in doubt, the
+        depth decides.
+        """
+        distances = self._library.distances(problem.own.codes)
+        nearest = distances.min(-1)
+        chosen, T = nearest.indices, problem.registered
+        floor = nearest.values[:, None].clamp_min(torch.finfo(distances.dtype).tiny)
+        admitted = distances <= self._settings.shape_ratio * floor
+        doubtful = (admitted.sum(-1) > 1).nonzero().squeeze(-1)
+        if len(doubtful) > 0:
+            fits = self._fit_library(take_rows(problem, doubtful).correspondences, T[doubtful])
+            found = chosen_shape(fits, admitted[doubtful], chosen[doubtful], self._settings)
+            rows = torch.arange(len(doubtful), device=T.device)
+            chosen = chosen.index_copy(0, doubtful, found)
+            T = T.index_copy(0, doubtful, fits.T_object_camera[rows, found])
+        return T, self._library.shapes(chosen)
+
+    def _reconsider_shape(self, problem: _Problem, start: Tensor, fit: _Fit) -> _Fit:
+        """The fit, with another library shape where the network's code was wrong.
+
+        It was where its shape leaves the depth unexplained, or explains it only against the
+        network's own coordinates, and another shape does not.
+        """
+        observed = problem.correspondences
+        penalty = correspondence_penalty(
+            transform(start, observed.points),
+            transform(fit.step.T_object_camera, observed.points),
+            observed,
+            self._settings.second_order.move,
         )
-        return shape.codes, shape.objective
-    shape = least_squares(decoder, z, objects.valid, own, library, settings.active_shape)
-    better = shape.objective < step.objective
-    return (
-        torch.where(better[:, None], shape.codes, codes),
-        torch.minimum(shape.objective, step.objective),
-    )
-
-
-def _pose_step(
-    decoder: ShapeDecoder,
-    objects: _Objects,
-    codes: Tensor,
-    T: Tensor,
-    settings: CorrectorSettings,
-    turn: int,
-) -> PoseStep:
-    if settings.solver == "second_order":
-        return _refined(decoder, objects, codes, T, settings)
-    # Later rounds go on from the last Z, which by Lemma 5 is R x + t.
-    z, weights = objects.pnc, objects.weights
-    if turn > 0 or settings.shape == "lsq":
-        z, weights = transform(T, objects.points), objects.valid.to(z.dtype)
-    return descend(decoder, objects.points, z, weights, objects.valid, codes, settings.gradient)
-
-
-def _refined(
-    decoder: ShapeDecoder,
-    objects: _Objects,
-    codes: Tensor,
-    T: Tensor,
-    settings: CorrectorSettings,
-) -> PoseStep:
-    """The second-order solver, started anew for the few objects that need a longer way."""
-    step = refine(decoder, *objects, codes, T, settings.second_order)
-    start = step.start_objective
-    # That they must move is settled.
-    onwards = replace(settings.second_order, move=ANY_FALL)
-    for _ in range(settings.restarts):
-        far = (step.objective > settings.restart_above_m**2) & (step.objective < start)
-        rows = far.nonzero().squeeze(-1)
+        cost = _with_penalty(fit.step.objective, penalty, self._settings)
+        rows = (cost > self._settings.unexplained_above_m**2).nonzero().squeeze(-1)
         if len(rows) == 0:
-            break
-        start = step.objective
-        some = _Objects(*(part[rows] for part in objects))
-        again = refine(decoder, *some, codes[rows], step.T_object_camera[rows], onwards)
-        step = PoseStep(
-            step.T_object_camera.index_copy(0, rows, again.T_object_camera),
-            step.objective.index_copy(0, rows, again.objective),
-            step.start_objective,
-            step.iterations.index_add(0, rows, again.iterations),
+            return fit
+        fits = self._fit_library(observed.rows(rows), start[rows])
+        named = fit.shapes.index[rows]
+        found = chosen_shape(fits, torch.ones_like(fits.tried), named, self._settings)
+        other = found != named
+        if not other.any():
+            return fit
+        rows, found = rows[other], found[other]
+        shapes = self._library.shapes(found)
+        again = self._refine(take_rows(problem, rows), shapes, fits.T_object_camera[other, found])
+        iterations = fit.step.iterations[rows] + again.iterations
+        again = again._replace(
+            start_objective=fit.step.start_objective[rows], iterations=iterations
         )
-    return step
+        better = again.objective < fit.step.objective[rows]
+        new = select_rows(better, _Fit(again, shapes), take_rows(fit, rows))
+        return replace_rows(fit, rows, new)
 
+    def _compare_own_shape(self, problem: _Problem, fit: _Fit) -> _Fit:
+        """The fit, with the network's own shape at its best pose where that is better."""
+        step = self._refine(problem, problem.own, problem.registered)
+        better = step.objective < fit.step.objective
+        return select_rows(better, _Fit(step, problem.own), fit)
 
-def _library_start(
-    decoder: ShapeDecoder,
-    objects: _Objects,
-    codes: Tensor,
-    library: ShapeLibrary,
-    T: Tensor,
-    settings: CorrectorSettings,
-) -> tuple[Tensor, Tensor]:
-    """The chosen library shape's pose (B, 4, 4) and code (B, C) of each object.
+    def _alternate(self, problem: _Problem, fit: _Fit) -> _Fit:
+        """The fit after the rounds that follow the first; each object stops on its own."""
+        active = torch.arange(len(fit.step.objective), device=fit.step.objective.device)
+        for _ in range(self._settings.rounds - 1):
+            some, last = take_rows(problem, active), take_rows(fit, active)
+            step = self._refine(some, last.shapes, last.step.T_object_camera)
+            step = step._replace(iterations=last.step.iterations + step.iterations)
+            new = self._update_shape(some, _Fit(step, last.shapes))
+            fit = replace_rows(fit, active, new)
+            fall = last.step.objective - new.step.objective
+            active = active[fall > self._settings.round_tolerance * new.step.objective]
+            if len(active) == 0:
+                break
+        return fit
 
-    The network's code has seen the colours, the depth only what every box has: a side. So a shape
-    that the network clearly named stays, and where it was in doubt, the depth decides.
-    """
-    distances = torch.cdist(codes, library.codes)
-    nearest = distances.min(-1)
-    chosen = nearest.indices
-    floor = nearest.values[:, None].clamp_min(torch.finfo(distances.dtype).tiny)
-    admitted = distances <= settings.shape_ratio * floor
-    doubtful = (admitted.sum(-1) > 1).nonzero().squeeze(-1)
-    if len(doubtful) > 0:
-        some = _Objects(*(part[doubtful] for part in objects))
-        fits = library_fits(
-            decoder, *some, library, T[doubtful], settings.active_shape, settings.second_order
+    def _update_shape(self, problem: _Problem, fit: _Fit) -> _Fit:
+        """The fit after the shape step of a round, at the poses of the fit."""
+        settings, step = self._settings, fit.step
+        if settings.shape == "none" or (settings.shape == "lsq" and settings.active_shape.one_hot):
+            return fit
+        observed = problem.correspondences
+        points = ObjectPoints.of(transform(step.T_object_camera, observed.points), observed.valid)
+        if settings.shape == "projected_gradient":
+            found = projected_gradient(
+                self._field, points, fit.shapes, self._library, settings.projected_gradient
+            )
+            return _Fit(step._replace(objective=found.objective), found.shapes)
+        found = least_squares(
+            self._field, points, problem.own, self._library, settings.active_shape
         )
-        found = chosen_shape(fits, admitted[doubtful], chosen[doubtful], settings)
-        rows = torch.arange(len(doubtful), device=codes.device)
-        chosen = chosen.index_copy(0, doubtful, found)
-        T = T.index_copy(0, doubtful, fits.T_object_camera[rows, found])
-    return T, library.codes[chosen]
+        better = found.objective < step.objective
+        return _Fit(
+            step._replace(objective=torch.minimum(found.objective, step.objective)),
+            select_rows(better, found.shapes, fit.shapes),
+        )
 
+    def _refine(
+        self, problem: _Problem, shapes: Shapes, T: Tensor, from_coordinates: bool = False
+    ) -> PoseStep:
+        """The pose step from poses T (B, 4, 4); or, of the gradient solver, from the coordinates.
 
-def _reconsidered(
-    decoder: ShapeDecoder,
-    objects: _Objects,
-    codes: Tensor,
-    library: ShapeLibrary,
-    T: Tensor,
-    step: PoseStep,
-    settings: CorrectorSettings,
-) -> tuple[PoseStep, Tensor]:
-    """The pose step and codes (B, C), with any other library shape where the one that the network
-    named leaves the depth unexplained, or explains it only against the network's own coordinates,
-    and another does not: then its code was wrong."""
-    start, end = transform(T, objects.points), transform(step.T_object_camera, objects.points)
-    against = contradiction(start, end, objects.pnc, objects.weights, settings.second_order.move)
-    cost = _with_contradiction(step.objective, against, settings)
-    rows = (cost > settings.unexplained_above_m**2).nonzero().squeeze(-1)
-    if len(rows) == 0:
-        return step, codes
-    some = _Objects(*(part[rows] for part in objects))
-    fits = library_fits(
-        decoder, *some, library, T[rows], settings.active_shape, settings.second_order
-    )
-    named = torch.cdist(codes[rows], library.codes).argmin(-1)
-    found = chosen_shape(fits, torch.ones_like(fits.tried), named, settings)
-    other = found != named
-    if not other.any():
-        return step, codes
-    rows, found, some = rows[other], found[other], _Objects(*(part[other] for part in some))
-    posed = fits.T_object_camera[other, found]
-    again = _pose_step(decoder, some, library.codes[found], posed, settings, 0)
-    taken = again.objective < step.objective[rows]
-    rows, again = rows[taken], PoseStep(*(part[taken] for part in again))
-    step = PoseStep(
-        step.T_object_camera.index_copy(0, rows, again.T_object_camera),
-        step.objective.index_copy(0, rows, again.objective),
-        step.start_objective,
-        step.iterations.index_add(0, rows, again.iterations),
-    )
-    return step, codes.index_copy(0, rows, library.codes[found[taken]])
+        In later rounds that solver goes on from the last Z, which by Lemma 5 is R x + t.
+        """
+        observed = problem.correspondences
+        if self._settings.solver == "second_order":
+            return self._refine_with_restarts(observed, shapes, T)
+        if not from_coordinates:
+            observed = observed.aligned_to(T)
+        return descend_pose(self._field, observed, shapes, self._settings.gradient)
+
+    def _refine_with_restarts(
+        self, correspondences: Correspondences, shapes: Shapes, T: Tensor
+    ) -> PoseStep:
+        """The second-order step, with restarts of the few objects that have farther to go."""
+        settings = self._settings
+        step = refine_pose(self._field, correspondences, shapes, T, settings.second_order)
+        start = step.start_objective
+        # That they must move is decided already.
+        onwards = replace(settings.second_order, move=ANY_FALL)
+        for _ in range(settings.restarts):
+            far = (step.objective > settings.restart_above_m**2) & (step.objective < start)
+            rows = far.nonzero().squeeze(-1)
+            if len(rows) == 0:
+                break
+            start, some = step.objective, take_rows(step, rows)
+            again = refine_pose(
+                self._field,
+                correspondences.rows(rows),
+                shapes.rows(rows),
+                some.T_object_camera,
+                onwards,
+            )
+            iterations = some.iterations + again.iterations
+            again = again._replace(start_objective=some.start_objective, iterations=iterations)
+            step = replace_rows(step, rows, again)
+        return step
+
+    def _fit_library(self, correspondences: Correspondences, T: Tensor) -> LibraryFits:
+        settings = self._settings
+        return library_fits(
+            self._field,
+            correspondences,
+            self._library,
+            T,
+            settings.active_shape,
+            settings.second_order,
+        )
 
 
 def chosen_shape(
@@ -334,8 +341,8 @@ def chosen_shape(
 ) -> Tensor:
     """The library index (B,) of each object's shape.
 
-    A shape that explains the depth only where the correspondences do not have it counts as that
-    much worse: from one side many shapes fit, if they may be moved.
+    A shape that explains the depth only after a motion that contradicts the coordinates counts as
+    that much worse: from one side many shapes fit, if they may be moved.
 
     Args:
         fits: of the K library shapes.
@@ -344,7 +351,7 @@ def chosen_shape(
         settings: see `CorrectorSettings`.
     """
     floor_m = settings.second_order.move.surface_error_m
-    cost = _with_contradiction(fits.objective, fits.contradiction, settings)
+    cost = _with_penalty(fits.objective, fits.penalty, settings)
     cost = cost.masked_fill(~admitted, torch.inf)
     best = cost.argmin(-1)
     before = cost.gather(-1, named[:, None]).squeeze(-1)
@@ -353,19 +360,18 @@ def chosen_shape(
     return torch.where(better, best, named)
 
 
-def _with_contradiction(objective: Tensor, against: Tensor, settings: CorrectorSettings) -> Tensor:
+def _with_penalty(objective: Tensor, penalty: Tensor, settings: CorrectorSettings) -> Tensor:
     floor_m = settings.second_order.move.surface_error_m
-    return objective + against * (objective + floor_m**2)
+    return objective + penalty * (objective + floor_m**2)
 
 
 def _check(
-    points: Tensor,
-    pnc: Tensor,
-    valid: Tensor,
-    codes: Tensor,
-    library: ShapeLibrary | None,
+    correspondences: Correspondences,
+    shapes: Shapes,
+    library: PreparedLibrary | None,
     settings: CorrectorSettings,
 ) -> None:
+    points, pnc, _, valid = correspondences
     if library is None and settings.shape != "none":
         raise ValueError(
             f"shape solver {settings.shape!r} needs a shape library: use a model that has one, "
@@ -375,8 +381,8 @@ def _check(
         raise ValueError(
             f"points {tuple(points.shape)} and pnc {tuple(pnc.shape)}: expected both (B, N, 3)"
         )
-    if valid.shape != points.shape[:2] or len(codes) != len(points):
+    if valid.shape != points.shape[:2] or len(shapes.codes) != len(points):
         raise ValueError(
-            f"valid {tuple(valid.shape)} and codes {tuple(codes.shape)}: expected (B, N) and "
-            f"(B, C) with B, N = {tuple(points.shape[:2])}"
+            f"valid {tuple(valid.shape)} and codes {tuple(shapes.codes.shape)}: expected (B, N) "
+            f"and (B, C) with B, N = {tuple(points.shape[:2])}"
         )

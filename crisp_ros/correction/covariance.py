@@ -14,16 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.residuals import (
-    evenly_chosen,
-    geman_mcclure,
-    masked_median,
-    usable,
-)
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.residuals import geman_mcclure, masked_median
+from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.geometry.se3 import transform
-from crisp_ros.network.decoder import ShapeDecoder
 
-# Nobody knows less than this: the object is within arm's reach, turned anyhow.
+# Least knowledge there is: the object is within arm's reach, in any orientation.
 _LARGEST_M = 1.0
 _LARGEST_RAD = math.pi
 
@@ -33,7 +29,7 @@ class CovarianceSettings:
     """Settings of `pose_covariance`.
 
     Attributes:
-        points: depth points used, chosen evenly; the pose solver uses so many.
+        points: depth points used, evenly spaced; the pose solver uses as many.
         independent_points: depth points at most that count as independent. Errors of a depth camera
             and of a decoded shape are alike in neighbouring points, and averaging over those does
             not make them smaller.
@@ -57,52 +53,35 @@ class CovarianceSettings:
 
 @torch.no_grad()
 def pose_covariance(
-    decoder: ShapeDecoder,
-    points: Tensor,
-    pnc: Tensor,
-    weights: Tensor,
-    valid: Tensor,
-    codes: Tensor,
-    T_object_camera: Tensor,
-    settings: CovarianceSettings | None = None,
+    field: ShapeField, hypotheses: Hypotheses, settings: CovarianceSettings | None = None
 ) -> Tensor:
-    """Covariances (B, 6, 6) float64 of the objects' poses T_camera_object, in the camera's frame.
+    """Covariances (B, 6, 6) float64 of the poses T_camera_object, in the camera's frame.
 
     Order: x, y, z of the object frame's origin, then rotation about X, Y, Z through this origin;
     all along the fixed axes of the camera's frame, metres and radians (as in
-    geometry_msgs/PoseWithCovariance). One more evaluation of the decoder.
+    geometry_msgs/PoseWithCovariance). One more evaluation of the field.
 
     Args:
-        decoder: f_d.
-        points: (B, N, 3) depth points, camera frame, metres.
-        pnc: (B, N, 3) the network's object coordinates of them, metres.
-        weights: (B, N) of the coordinates, zero for outliers.
-        valid: (B, N) bool, depth points that count.
-        codes: (B, C) shape codes.
-        T_object_camera: (B, 4, 4) the poses, at an optimum.
+        field: f_d.
+        hypotheses: B of them, at an optimum of the pose.
         settings: see `CovarianceSettings`.
     """
     settings = settings or CovarianceSettings()
-    valid = usable(points, valid)
-    weights = torch.where(usable(pnc, valid), weights, 0.0)
-    if points.shape[1] > settings.points:
-        chosen = evenly_chosen(valid, settings.points)
-        rows = torch.arange(len(points), device=points.device)[:, None]
-        points, pnc, weights, valid = (t[rows, chosen] for t in (points, pnc, weights, valid))
-    T = T_object_camera.to(points.dtype)
-    at = torch.where(valid[..., None], transform(T, points), 0.0)
-    pnc = torch.where((weights > 0)[..., None], pnc, 0.0)
-    sdf, gradient = decoder.sdf_and_gradient(at, codes)
+    few = hypotheses.correspondences.sanitized().subsample(settings.points)
+    points, pnc, weights, valid = few
+    T_object_camera = hypotheses.T_object_camera
+    at = torch.where(valid[..., None], transform(T_object_camera.to(points.dtype), points), 0.0)
+    sdf, gradient = field.sdf_and_gradient(at, hypotheses.shapes)
     information = _of_depth(at.double(), sdf.double(), gradient.double(), valid, settings)
     information += _of_coordinates(at.double(), pnc.double(), weights.double(), settings)
     least = [_LARGEST_M**-2] * 3 + [_LARGEST_RAD**-2] * 3
     information += torch.diag(information.new_tensor(least))
-    # So far for motions of the points in the object frame. The object in the camera's frame moves
-    # by their inverse, whose sign the covariance does not see, turned into the camera's axes.
+    # So far this is for motions of the points in the object frame. The object in the camera's frame
+    # moves by their inverse, expressed in the camera's axes; the covariance does not see the sign.
     rotation = T_object_camera[:, :3, :3].double().transpose(-1, -2)
-    turn = torch.zeros_like(information)
-    turn[:, :3, :3] = turn[:, 3:, 3:] = rotation
-    covariance = turn @ torch.linalg.inv(information) @ turn.transpose(-1, -2)
+    to_camera = torch.zeros_like(information)
+    to_camera[:, :3, :3] = to_camera[:, 3:, 3:] = rotation
+    covariance = to_camera @ torch.linalg.inv(information) @ to_camera.transpose(-1, -2)
     return (covariance + covariance.transpose(-1, -2)) / 2
 
 
@@ -134,9 +113,9 @@ def _of_coordinates(
     variance = variance.clamp_min(settings.least_coordinate_error_m**2)
     x, y, z = at.unbind(-1)
     zero = torch.zeros_like(x)
-    # Columns of -[at]x: how a point moves when the object frame turns about its axes.
-    turned = torch.stack((zero, z, -y, -z, zero, x, y, -x, zero), dim=-1).unflatten(-1, (3, 3))
-    identity = torch.eye(3, dtype=at.dtype, device=at.device).expand_as(turned)
-    jacobian = torch.cat((identity, turned), dim=-1)
+    # Columns of -[at]x: how a point moves when the object frame rotates about its axes.
+    lever = torch.stack((zero, z, -y, -z, zero, x, y, -x, zero), dim=-1).unflatten(-1, (3, 3))
+    identity = torch.eye(3, dtype=at.dtype, device=at.device).expand_as(lever)
+    jacobian = torch.cat((identity, lever), dim=-1)
     curvature = (trust[..., None, None] * jacobian.transpose(-1, -2) @ jacobian).sum(1)
     return curvature * (known / variance)[:, None, None]

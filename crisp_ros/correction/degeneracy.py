@@ -8,23 +8,26 @@ import torch
 from torch import Tensor
 
 from crisp_ros.correction.active_shape import LibraryFits, distance_matrix
-from crisp_ros.correction.certificate import Condition, condition, quantile_residual
-from crisp_ros.correction.residuals import usable
-from crisp_ros.correction.surface import SurfacePoints
+from crisp_ros.correction.certificate import CertificateSettings, quantile_residual
+from crisp_ros.correction.correspondences import ObjectPoints
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.geometry.chamfer import chamfer_distance
 from crisp_ros.geometry.se3 import invert, transform
-from crisp_ros.network.decoder import ShapeDecoder
-from crisp_ros.network.library import ShapeLibrary
+
+_CHAMFER_POINTS = 128
 
 
 class Degeneracy(NamedTuple):
     """How well the points fix the coefficients of eq. (10); near zero: they do not.
 
-    eigenvalue: (B,) the paper's lambda_min(F^T F), square metres; it grows with the number of
-    points and is zero for a perfect fit too. tangent_eigenvalue: (B,) the least eigenvalue of
-    Q^T D F^T F D Q / n, with Q a basis of the directions that keep the coefficients' sum: zero only
-    where two shapes, or mixtures, have the same distances at every point. Infinite for a library of
-    one shape.
+    Attributes:
+        eigenvalue: (B,) the paper's lambda_min(F^T F), square metres; it grows with the number of
+            points and is zero for a perfect fit too.
+        tangent_eigenvalue: (B,) the least eigenvalue of Q^T D F^T F D Q / n, with Q a basis of the
+            directions that keep the coefficients' sum: zero only where two shapes, or mixtures,
+            have the same distances at every point. Infinite for a library of one shape.
     """
 
     eigenvalue: Tensor
@@ -34,10 +37,12 @@ class Degeneracy(NamedTuple):
 class Explanations(NamedTuple):
     """Which library shapes explain an object.
 
-    residual: (B, K) metres, the p-quantile of |sdf| of each shape at its own best pose.
-    certified: (B, K) bool, those within eps. apart: (B, K) metres, Chamfer distance (mean of both
-    directions) between the fitted shape and the estimate, where both stand. degenerate: (B,) bool,
-    some certified shape is more than eps apart from the estimate.
+    Attributes:
+        residual: (B, K) metres, the p-quantile of |sdf| of each shape at its own best pose.
+        certified: (B, K) bool, those within eps.
+        apart: (B, K) metres, Chamfer distance (mean of both directions) between the fitted shape
+            and the estimate, where both are in the scene.
+        degenerate: (B,) bool, some certified shape is more than eps apart from the estimate.
     """
 
     residual: Tensor
@@ -47,20 +52,17 @@ class Explanations(NamedTuple):
 
 
 @torch.no_grad()
-def degeneracy(
-    decoder: ShapeDecoder, points: Tensor, valid: Tensor, library: ShapeLibrary
-) -> Degeneracy:
+def degeneracy(field: ShapeField, points: ObjectPoints, library: PreparedLibrary) -> Degeneracy:
     """The eigenvalues that say whether points determine a mixture of library shapes.
 
     Args:
-        decoder: f_d.
-        points: (B, N, 3) object frame, metres; several views of an object may be pooled here.
-        valid: (B, N) bool.
+        field: f_d.
+        points: of B objects; several views of an object may be pooled.
         library: K shapes; the network's own code is left out, as it is near to some of them.
     """
-    valid = usable(points, valid)
-    safe = torch.where(valid[..., None], points, 0.0)
-    F = distance_matrix(decoder, safe, library.codes).double()
+    points = points.sanitized()
+    valid = points.valid
+    F = distance_matrix(field, points.points, library.all_shapes).double()
     F = torch.where(valid[..., None], F, torch.zeros_like(F))
     eigenvalue = torch.linalg.eigvalsh(F.transpose(-1, -2) @ F)[:, 0]
     scaled = (F / library.diameters.double()) @ _sum_free_basis(F.shape[-1], F)
@@ -74,62 +76,39 @@ def degeneracy(
 
 @torch.no_grad()
 def explanations(
-    decoder: ShapeDecoder,
-    points: Tensor,
-    valid: Tensor,
+    field: ShapeField,
+    hypotheses: Hypotheses,
     fits: LibraryFits,
-    library: ShapeLibrary,
-    library_surfaces: SurfacePoints,
-    estimates: SurfacePoints,
-    T_object_camera: Tensor,
-    quantile: float,
-    threshold_m: float,
+    library: PreparedLibrary,
+    certificate: CertificateSettings,
 ) -> Explanations:
     """Every library shape whose best fit also certifies, and whether one is a different shape.
 
     Args:
-        decoder: f_d.
-        points: (B, N, 3) depth points, camera frame, metres.
-        valid: (B, N) bool.
-        fits: of `library_fits`, with K shapes.
+        field: f_d.
+        hypotheses: B of them.
+        fits: of `library_fits` to the same objects, with K shapes.
         library: those K shapes.
-        library_surfaces: points (K, M, 3) on them, object frame.
-        estimates: points (B, M, 3) on the estimated shapes, object frame.
-        T_object_camera: (B, 4, 4) the estimated poses.
-        quantile: p of the certificate.
-        threshold_m: eps of the certificate, metres.
+        certificate: p and eps.
     """
+    points, _, _, valid = hypotheses.correspondences
     residual = quantile_residual(
-        decoder, points[:, None], valid[:, None], fits.T_object_camera, library.codes, quantile
+        field,
+        points[:, None],
+        valid[:, None],
+        fits.T_object_camera,
+        library.all_shapes,
+        certificate.quantile,
     )
-    certified = residual <= threshold_m
-    dtype = library_surfaces.points.dtype
-    fitted = transform(invert(fits.T_object_camera.to(dtype)), library_surfaces.points)
-    estimated = transform(invert(T_object_camera.to(dtype)), estimates.points)
-    apart = chamfer_distance(
-        fitted, library_surfaces.valid, estimated[:, None], estimates.valid[:, None]
-    )
-    return Explanations(residual, certified, apart, (certified & (apart > threshold_m)).any(-1))
-
-
-def known_shape(residual: Tensor, threshold_m: Tensor | float, library: ShapeLibrary) -> Condition:
-    """The condition that some library shape explains the object; if not, it is unknown.
-
-    Args:
-        residual: (B, K) metres, of each shape at its own best pose.
-        threshold_m: eps, metres, or (B,) of each object.
-        library: those K shapes.
-    """
-    best = residual.min(dim=-1)
-    names = [library.names[k] for k in best.indices.tolist()]
-    told = condition(
-        "known shape", best.values <= threshold_m, best.values, lambda r: f"off by {1e3 * r:.3g} mm"
-    )
-    reasons = tuple(
-        reason and f"unknown object: the nearest library shape, {name}, is {reason}"
-        for reason, name in zip(told.reasons, names, strict=True)
-    )
-    return told._replace(reasons=reasons)
+    certified = residual <= certificate.threshold_m
+    of_library = library.surfaces.subsample(_CHAMFER_POINTS)
+    estimates = library.surfaces_of(hypotheses.shapes).subsample(_CHAMFER_POINTS)
+    dtype = of_library.points.dtype
+    fitted = transform(invert(fits.T_object_camera.to(dtype)), of_library.points)
+    estimated = transform(invert(hypotheses.T_object_camera.to(dtype)), estimates.points)
+    apart = chamfer_distance(fitted, of_library.valid, estimated[:, None], estimates.valid[:, None])
+    other = certified & (apart > certificate.threshold_m)
+    return Explanations(residual, certified, apart, other.any(-1))
 
 
 def _sum_free_basis(size: int, like: Tensor) -> Tensor:

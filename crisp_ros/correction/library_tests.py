@@ -1,4 +1,4 @@
-"""The library's shapes tried on objects: is none of them near, and is another one as near?"""
+"""The library's shapes tried on objects: does none of them explain it, or another one as well?"""
 
 from __future__ import annotations
 
@@ -9,30 +9,34 @@ import torch
 from torch import Tensor
 
 from crisp_ros.correction.active_shape import ActiveShapeSettings, LibraryFits, library_fits
-from crisp_ros.correction.certificate import Condition, quantile_residual
-from crisp_ros.correction.degeneracy import degeneracy, explanations, known_shape
-from crisp_ros.correction.pose_lm import SecondOrderSettings
-from crisp_ros.correction.residuals import evenly_chosen, usable
-from crisp_ros.correction.surface import SurfacePoints
+from crisp_ros.correction.certificate import (
+    CertificateSettings,
+    Condition,
+    condition,
+    quantile_residual,
+)
+from crisp_ros.correction.correspondences import ObjectPoints
+from crisp_ros.correction.degeneracy import degeneracy, explanations
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.pose_lm import PoseLmSettings
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.geometry.se3 import transform
-from crisp_ros.network.decoder import ShapeDecoder
-from crisp_ros.network.library import ShapeLibrary
-
-_CHAMFER_POINTS = 128
 
 
 @dataclass(frozen=True)
-class LibraryCheckSettings:
-    """Settings of `known_shapes` and `alternatives`.
+class LibraryTestSettings:
+    """Settings of `unknown_object_condition` and `find_ambiguity`.
 
     Attributes:
-        share: a library shape explains an object when this share of its depth points lies within
-            eps of it: less than the certificate's p, so that a mask that takes in some of what
-            lies beside the object does not make it unknown.
-        inlier_share: nothing is said of objects of whose points less than this share agrees with
-            the network on a pose: other shapes would be fitted from a wrong one.
-        points: depth points of an object that are compared, chosen evenly.
-        fits, pose: of the library's shapes; coarser than those of the corrector.
+        share: a library shape explains an object when this share of its depth points is within
+            eps of it: less than the certificate's p, so that a mask that includes a little of the
+            object's surroundings does not make it unknown.
+        inlier_share: objects of whose points less than this share agrees with the network on a
+            pose are not called unknown: other shapes would be fitted from a wrong pose.
+        points: depth points of an object that are compared, evenly spaced.
+        fits: of the library's shapes; coarser than those of the corrector.
+        pose: of the same fits.
     """
 
     share: float = 0.95
@@ -43,7 +47,7 @@ class LibraryCheckSettings:
             coarse_points=40, coarse_evaluations=5, tried_shapes=4
         )
     )
-    pose: SecondOrderSettings = field(default_factory=SecondOrderSettings)
+    pose: PoseLmSettings = field(default_factory=PoseLmSettings)
 
     def __post_init__(self) -> None:
         if not (0.0 < self.share <= 1.0 and self.points >= 1):
@@ -52,31 +56,12 @@ class LibraryCheckSettings:
             )
 
 
-class Fitted(NamedTuple):
-    """B objects as they were estimated.
+class Ambiguity(NamedTuple):
+    """What else B objects may be.
 
-    points: (B, N, 3) depth points, camera frame, metres. pnc: (B, N, 3) their object coordinates,
-    with weights (B, N). valid: (B, N) bool. start: (B, 4, 4) T_object_camera from which other
-    shapes are fitted. T_object_camera: (B, 4, 4), and codes (B, C) of the estimates.
-    """
-
-    points: Tensor
-    pnc: Tensor
-    weights: Tensor
-    valid: Tensor
-    start: Tensor
-    T_object_camera: Tensor
-    codes: Tensor
-
-    def rows(self, which: Tensor) -> Fitted:
-        """Some of the objects."""
-        return Fitted(*(part[which] for part in self))
-
-
-class Alternatives(NamedTuple):
-    """What else an object may be.
-
-    degenerate: (B,) bool, see `Explanations`. tangent_eigenvalue: (B,), see `Degeneracy`.
+    Attributes:
+        degenerate: (B,) bool, see `Explanations`.
+        tangent_eigenvalue: (B,), see `Degeneracy`.
     """
 
     degenerate: Tensor
@@ -84,116 +69,114 @@ class Alternatives(NamedTuple):
 
 
 @torch.no_grad()
-def known_shapes(
-    decoder: ShapeDecoder,
-    objects: Fitted,
+def unknown_object_condition(
+    field: ShapeField,
+    hypotheses: Hypotheses,
     tested: Tensor,
-    library: ShapeLibrary,
+    library: PreparedLibrary,
     threshold_m: Tensor,
-    settings: LibraryCheckSettings | None = None,
+    settings: LibraryTestSettings | None = None,
 ) -> Condition:
     """The condition that some library shape explains each object; if none does, it is unknown.
 
     The library is tried only on objects that their own estimate does not explain.
 
     Args:
-        decoder: f_d.
-        objects: B of them.
+        field: f_d.
+        hypotheses: B of them.
         tested: (B,) bool, those for which the question makes sense; it holds for the others.
         library: the known shapes.
         threshold_m: (B,) eps of the certificate, metres.
-        settings: see `LibraryCheckSettings`.
+        settings: see `LibraryTestSettings`.
     """
-    settings = settings or LibraryCheckSettings()
-    points, valid = _thinned(objects.points, objects.valid, settings.points)
-    own = quantile_residual(
-        decoder, points, valid, objects.T_object_camera, objects.codes, settings.share
-    )
+    settings = settings or LibraryTestSettings()
+    few = _subsample(hypotheses, settings.points)
+    points, _, _, valid = few.correspondences
+    own = quantile_residual(field, points, valid, few.T_object_camera, few.shapes, settings.share)
     rows = (tested & (own > threshold_m)).nonzero().squeeze(-1)
     held, value, reasons = torch.ones_like(tested), own.clone(), [""] * len(own)
     if len(rows) > 0:
-        fits = _fits(decoder, objects.rows(rows), library, settings)
+        fits = _fit_library(field, hypotheses.rows(rows), library, settings)
         residual = quantile_residual(
-            decoder,
+            field,
             points[rows, None],
             valid[rows, None],
             fits.T_object_camera,
-            library.codes,
+            library.all_shapes,
             settings.share,
         )
-        told = known_shape(residual, threshold_m[rows], library)
-        held[rows], value[rows] = told.held, told.value
-        for row, reason in zip(rows.tolist(), told.reasons, strict=True):
+        found = known_shape_condition(residual, threshold_m[rows], library.names)
+        held[rows], value[rows] = found.held, found.value
+        for row, reason in zip(rows.tolist(), found.reasons, strict=True):
             reasons[row] = reason
     return Condition("known shape", held, value, tuple(reasons))
 
 
+def known_shape_condition(
+    residual: Tensor, threshold_m: Tensor | float, names: tuple[str, ...]
+) -> Condition:
+    """The condition that the best of K library shapes explains the object.
+
+    Args:
+        residual: (B, K) metres, of each shape at its own best pose.
+        threshold_m: eps, metres, or (B,) of each object.
+        names: of the K shapes.
+    """
+    best = residual.min(dim=-1)
+    nearest = [names[k] for k in best.indices.tolist()]
+    found = condition(
+        "known shape", best.values <= threshold_m, best.values, lambda r: f"off by {1e3 * r:.3g} mm"
+    )
+    reasons = tuple(
+        reason and f"unknown object: the nearest library shape, {name}, is {reason}"
+        for reason, name in zip(found.reasons, nearest, strict=True)
+    )
+    return found._replace(reasons=reasons)
+
+
 @torch.no_grad()
-def alternatives(
-    decoder: ShapeDecoder,
-    objects: Fitted,
-    surfaces: SurfacePoints,
-    library: ShapeLibrary,
-    library_surfaces: SurfacePoints,
-    quantile: float,
-    threshold_m: float,
-    settings: LibraryCheckSettings | None = None,
-) -> Alternatives:
+def find_ambiguity(
+    field: ShapeField,
+    hypotheses: Hypotheses,
+    library: PreparedLibrary,
+    certificate: CertificateSettings,
+    settings: LibraryTestSettings | None = None,
+) -> Ambiguity:
     """Whether a library shape other than the estimated one would get the certificate as well.
 
     Args:
-        decoder: f_d.
-        objects: B of them; the points of several views may be pooled, in the object frame.
-        surfaces: points (B, M, 3) on the estimated shapes.
+        field: f_d.
+        hypotheses: B of them; the points of several views may be pooled, in the object frame.
         library: K shapes.
-        library_surfaces: points (K, M, 3) on them.
-        quantile, threshold_m: p and eps of the certificate.
-        settings: see `LibraryCheckSettings`.
+        certificate: p and eps.
+        settings: see `LibraryTestSettings`.
     """
-    settings = settings or LibraryCheckSettings()
-    fits = _fits(decoder, objects, library, settings)
-    points, valid = _thinned(objects.points, objects.valid, settings.points)
-    found = explanations(
-        decoder,
-        points,
-        valid,
-        fits,
-        library,
-        _fewer(library_surfaces),
-        _fewer(surfaces),
-        objects.T_object_camera,
-        quantile,
-        threshold_m,
-    )
-    z = transform(objects.T_object_camera.to(points.dtype), points)
-    fixed = degeneracy(decoder, z, valid, library)
-    return Alternatives(found.degenerate, fixed.tangent_eigenvalue.to(points.dtype))
+    settings = settings or LibraryTestSettings()
+    fits = _fit_library(field, hypotheses, library, settings)
+    few = _subsample(hypotheses, settings.points)
+    found = explanations(field, few, fits, library, certificate)
+    points, _, _, valid = few.correspondences
+    z = transform(few.T_object_camera.to(points.dtype), points)
+    fixed = degeneracy(field, ObjectPoints.of(z, valid), library)
+    return Ambiguity(found.degenerate, fixed.tangent_eigenvalue.to(points.dtype))
 
 
-def _fits(
-    decoder: ShapeDecoder, objects: Fitted, library: ShapeLibrary, settings: LibraryCheckSettings
+def _fit_library(
+    field: ShapeField,
+    hypotheses: Hypotheses,
+    library: PreparedLibrary,
+    settings: LibraryTestSettings,
 ) -> LibraryFits:
     return library_fits(
-        decoder,
-        objects.points,
-        objects.pnc,
-        objects.weights,
-        objects.valid,
+        field,
+        hypotheses.correspondences,
         library,
-        objects.start,
+        hypotheses.T_registered,
         settings.fits,
         settings.pose,
     )
 
 
-def _thinned(points: Tensor, valid: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    valid = usable(points, valid)
-    chosen = evenly_chosen(valid, min(count, points.shape[1]))
-    rows = torch.arange(len(points), device=points.device)[:, None]
-    return points[rows, chosen], valid[rows, chosen]
-
-
-def _fewer(surfaces: SurfacePoints) -> SurfacePoints:
-    """Every so manieth point, spread as evenly as all of them."""
-    step = max(1, surfaces.points.shape[1] // _CHAMFER_POINTS)
-    return SurfacePoints(surfaces.points[:, ::step], surfaces.valid[:, ::step])
+def _subsample(hypotheses: Hypotheses, count: int) -> Hypotheses:
+    few = hypotheses.correspondences.sanitized().subsample(count)
+    return hypotheses._replace(correspondences=few)

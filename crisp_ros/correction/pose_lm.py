@@ -4,7 +4,8 @@ By Lemma 5 the optimum of eq. (7) over all Z is the optimum of eq. (5) over the 
 unknowns an object. Directions that the seen surface leaves free (along a plane, about the axis of a
 can) have no curvature in the signed distances; there, and only there, the network's correspondences
 decide. A search along the viewing ray comes first: a network that shrinks its coordinates moves the
-object along it, and a thin shape would else be fitted with its far side, which no camera sees.
+object along it, and without the search the depth points of a thin shape could end up on its far
+side, which no camera sees.
 """
 
 from __future__ import annotations
@@ -15,31 +16,30 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.pose_gradient import PoseStep
+from crisp_ros.correction.batch import select_rows, take_rows
+from crisp_ros.correction.correspondences import Correspondences, Shapes
 from crisp_ros.correction.residuals import (
     MoveSettings,
-    evenly_chosen,
     geman_mcclure,
     masked_median,
     surface_objective,
-    usable,
     weighted_mean,
-    where_rows,
     worth_moving,
 )
+from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.steps import PoseStep
 from crisp_ros.geometry.se3 import exp, from_rotation_translation, transform
-from crisp_ros.network.decoder import ShapeDecoder
 
 _UNEXPLAINED_M2 = 1.0  # squared residual that costs as much as one can
 
 
 @dataclass(frozen=True)
-class SecondOrderSettings:
-    """Settings of `refine`.
+class PoseLmSettings:
+    """Settings of `refine_pose`.
 
     Attributes:
-        evaluations: decoder evaluations of an object at most, those of the last check included.
-        points: depth points used while iterating, chosen evenly; the last check uses all.
+        evaluations: field evaluations of an object at most, those of the last check included.
+        points: depth points used while iterating, evenly spaced; the last check uses all.
         robust_scale_m: c of the robust loss on signed distances, metres.
         prior_weight: weight of the PNC correspondences against the signed distances.
         free_curvature: mean squared slope of the distances along a motion below which the prior
@@ -71,23 +71,13 @@ class SecondOrderSettings:
     move: MoveSettings = field(default_factory=MoveSettings)
 
 
-class _Problem(NamedTuple):
-    """What stays fixed while iterating; every field's first dimension is the object."""
-
-    points: Tensor  # (A, M, 3)
-    pnc: Tensor  # (A, M, 3)
-    valid: Tensor  # (A, M) bool
-    weights: Tensor  # (A, M) of the correspondences
-    codes: Tensor  # (A, C)
-
-
 class _State(NamedTuple):
     """The best pose so far and its linearisation, in the axes in which it is diagonal."""
 
     T: Tensor  # (A, 4, 4)
     sdf: Tensor  # (A, M)
     scale: Tensor  # (A,) of the robust loss
-    centre: Tensor  # (A, 3) about which the pose turns
+    centre: Tensor  # (A, 3) about which the pose rotates
     axes: Tensor  # (A, 6, 6) columns: motions of one metre root mean square
     curvature: Tensor  # (A, 6) of the signed distances along them
     slope: Tensor  # (A, 6)
@@ -97,136 +87,133 @@ class _State(NamedTuple):
 
 
 @torch.no_grad()
-def refine(
-    decoder: ShapeDecoder,
-    points: Tensor,
-    pnc: Tensor,
-    weights: Tensor,
-    valid: Tensor,
-    codes: Tensor,
+def refine_pose(
+    field: ShapeField,
+    correspondences: Correspondences,
+    shapes: Shapes,
     T_object_camera: Tensor,
-    settings: SecondOrderSettings | None = None,
+    settings: PoseLmSettings | None = None,
 ) -> PoseStep:
-    """Minimises eq. (5) over (R, t): mean_i rho(f_d(R x_i + t | h)) plus the prior of the PNC.
+    """Minimize eq. (5) over (R, t): mean_i rho(f_d(R x_i + t | h)) plus the prior of the PNC.
 
     Args:
-        decoder: f_d.
-        points: (B, N, 3) depth points, camera frame, metres.
-        pnc: (B, N, 3) their predicted object coordinates, metres.
-        weights: (B, N) of the correspondences, zero for outliers.
-        valid: (B, N) bool, depth points that count.
-        codes: (B, C) shape codes.
+        field: f_d.
+        correspondences: of B objects; the weights are those of the prior.
+        shapes: (B,) of the objects.
         T_object_camera: (B, 4, 4) the poses to start from.
-        settings: see `SecondOrderSettings`.
+        settings: see `PoseLmSettings`.
     """
-    settings = settings or SecondOrderSettings()
-    valid = usable(points, valid)
-    points = torch.where(valid[..., None], points, 0.0)
-    weights = torch.where(usable(pnc, valid), weights, 0.0)
-    pnc = torch.where((weights > 0)[..., None], pnc, 0.0)
-    problem = _thinned(_Problem(points, pnc, valid, weights, codes), settings.points)
+    settings = settings or PoseLmSettings()
+    observed = correspondences.sanitized()
+    few = observed.subsample(settings.points)
+    start = T_object_camera.to(observed.points.dtype)
+    T = _shift_along_ray(field, few, shapes, start, settings)
+    T, iterations = _iterate(field, few, shapes, T, settings)
 
-    batch = len(points)
-    T = _along_ray(decoder, problem, T_object_camera.to(points.dtype), settings)
-    iterations = torch.zeros(batch, dtype=torch.long, device=points.device)
-    active = torch.arange(batch, device=points.device)
-    state = _linearised(decoder, problem, T, None, settings)
-    for _ in range(settings.evaluations - 4):
-        move = _step(state, settings)
-        candidate = _moved(state, move)
-        state, accepted = _judged(decoder, problem, state, candidate, move, settings)
-        iterations[active] += 1
-        T[active] = state.T
-        small = move.square().sum(-1).sqrt() < settings.stop_step_m
-        going = ~(small & accepted) & (state.damping < 1e4)
-        if not going.all():
-            active = active[going]
-            problem = _Problem(*(field[going] for field in problem))
-            state = _State(*(field[going] for field in state))
-        if len(active) == 0:
-            break
-
-    scale = points.new_full((batch,), settings.robust_scale_m)
-    both = torch.stack((T_object_camera.to(points.dtype), T), dim=1)
-    z = transform(both, points[:, None])
-    sdf = decoder.sdf(z, codes[:, None])
-    start, end = surface_objective(sdf, valid[:, None], scale[:, None]).unbind(1)
-    better = worth_moving(start, end, z[:, 0], z[:, 1], pnc, weights, settings.move)
+    scale = T.new_full((len(T), 1), settings.robust_scale_m)
+    both = torch.stack((start, T), dim=1)
+    z = transform(both, observed.points[:, None])
+    sdf = field.sdf(z, shapes.unsqueeze(1))
+    before, after = surface_objective(sdf, observed.valid[:, None], scale).unbind(1)
+    better = worth_moving(before, after, z[:, 0], z[:, 1], observed, settings.move)
     return PoseStep(
-        torch.where(better[:, None, None], T, both[:, 0]),
-        torch.where(better, end, start),
-        start,
+        torch.where(better[:, None, None], T, start),
+        torch.where(better, after, before),
+        before,
         iterations,
     )
 
 
-def _along_ray(
-    decoder: ShapeDecoder, problem: _Problem, T: Tensor, settings: SecondOrderSettings
+def _iterate(
+    field: ShapeField,
+    correspondences: Correspondences,
+    shapes: Shapes,
+    T: Tensor,
+    settings: PoseLmSettings,
+) -> tuple[Tensor, Tensor]:
+    """The poses (B, 4, 4) after Levenberg-Marquardt from poses T, and the iterations (B,)."""
+    T = T.clone()
+    iterations = torch.zeros(len(T), dtype=torch.long, device=T.device)
+    active = torch.arange(len(T), device=T.device)
+    state = _linearize(field, correspondences, shapes, T, settings)
+    for _ in range(settings.evaluations - 4):
+        step = _damped_step(state, settings)
+        candidate = _linearize(
+            field, correspondences, shapes, _moved_pose(state, step), settings, state
+        )
+        state, accepted = _accept(correspondences.valid, state, candidate, step)
+        iterations[active] += 1
+        T[active] = state.T
+        small = step.square().sum(-1).sqrt() < settings.stop_step_m
+        going = ~(small & accepted) & (state.damping < 1e4)
+        if not going.all():
+            active = active[going]
+            correspondences, shapes = correspondences.rows(going), shapes.rows(going)
+            state = take_rows(state, going)
+        if len(active) == 0:
+            break
+    return T, iterations
+
+
+def _shift_along_ray(
+    field: ShapeField,
+    correspondences: Correspondences,
+    shapes: Shapes,
+    T: Tensor,
+    settings: PoseLmSettings,
 ) -> Tensor:
-    """The poses (A, 4, 4), shifted along the mean viewing ray where that explains much more."""
-    problem = _thinned(problem, settings.ray_points)
-    rays = torch.nn.functional.normalize(problem.points, dim=-1)
+    """The poses (B, 4, 4), shifted along the mean viewing ray where that explains much more."""
+    points, _, _, valid = correspondences.subsample(settings.ray_points)
+    rays = torch.nn.functional.normalize(points, dim=-1)
     rays = rays @ T[:, :3, :3].transpose(-1, -2)
     mean_ray = torch.nn.functional.normalize(
-        torch.where(problem.valid[..., None], rays, 0.0).sum(1), dim=-1
+        torch.where(valid[..., None], rays, 0.0).sum(1), dim=-1
     )
     offsets = T.new_tensor((0.0, *settings.ray_offsets_m))
     shifted = T[:, None].repeat(1, len(offsets), 1, 1)
     shifted[:, :, :3, 3] += offsets[:, None] * mean_ray[:, None]
-    moved = transform(shifted, problem.points[:, None])
-    sdf, gradient = decoder.sdf_and_gradient(moved, problem.codes[:, None])
+    moved = transform(shifted, points[:, None])
+    sdf, gradient = field.sdf_and_gradient(moved, shapes.unsqueeze(1))
     away = (gradient * rays[:, None]).sum(-1) > settings.away_cosine
     square = torch.where(away, _UNEXPLAINED_M2, sdf.square())
     scale = sdf.new_tensor(1.5 * settings.robust_scale_m)
-    cost = weighted_mean(geman_mcclure(square, scale).cost, problem.valid[:, None])
+    cost = weighted_mean(geman_mcclure(square, scale).cost, valid[:, None])
     best = cost.argmin(-1)
     rows = torch.arange(len(T), device=T.device)
     best = torch.where(cost[rows, best] < settings.ray_gain * cost[:, 0], best, 0)
     return shifted[rows, best]
 
 
-def _thinned(problem: _Problem, count: int) -> _Problem:
-    if problem.points.shape[1] <= count:
-        return problem
-    chosen = evenly_chosen(problem.valid, count)
-    rows = torch.arange(len(chosen), device=chosen.device)[:, None]
-    return _Problem(
-        problem.points[rows, chosen],
-        problem.pnc[rows, chosen],
-        problem.valid[rows, chosen],
-        problem.weights[rows, chosen],
-        problem.codes,
-    )
-
-
-def _linearised(
-    decoder: ShapeDecoder,
-    problem: _Problem,
+def _linearize(
+    field: ShapeField,
+    correspondences: Correspondences,
+    shapes: Shapes,
     T: Tensor,
-    previous: _State | None,
-    settings: SecondOrderSettings,
+    settings: PoseLmSettings,
+    previous: _State | None = None,
 ) -> _State:
     """The signed distances at T, their slope and curvature, and the prior, in common axes."""
-    moved = transform(T, problem.points)
-    sdf, gradient = decoder.sdf_and_gradient(moved, problem.codes)
-    scale = (2 * masked_median(sdf.abs(), problem.valid)).clamp_min(settings.robust_scale_m)
+    points, pnc, weights, valid = correspondences
+    moved = transform(T, points)
+    sdf, gradient = field.sdf_and_gradient(moved, shapes)
+    scale = (2 * masked_median(sdf.abs(), valid)).clamp_min(settings.robust_scale_m)
     if previous is not None:
         scale = torch.minimum(scale, previous.scale)
-    count = problem.valid.sum(-1).clamp_min(1)[:, None]
-    centre = torch.where(problem.valid[..., None], moved, 0.0).sum(1) / count
-    arm = torch.where(problem.valid[..., None], moved - centre[:, None], 0.0)
+    count = valid.sum(-1).clamp_min(1)[:, None]
+    centre = torch.where(valid[..., None], moved, 0.0).sum(1) / count
+    arm = torch.where(valid[..., None], moved - centre[:, None], 0.0)
 
-    weight = geman_mcclure(sdf.square(), scale[:, None]).weight * problem.valid / count
+    weight = geman_mcclure(sdf.square(), scale[:, None]).weight * valid / count
     jacobian = torch.cat((gradient, torch.linalg.cross(arm, gradient)), dim=-1)
     weighted = weight[..., None] * jacobian
     hessian = weighted.transpose(-1, -2) @ jacobian
     slope = (weighted * sdf[..., None]).sum(1)
 
-    error = moved - problem.pnc
+    error = moved - pnc
     square = error.square().sum(-1)
-    known = problem.weights > 0
+    known = weights > 0
     reach = (2 * masked_median(square.sqrt(), known)).clamp_min(settings.prior_scale_m)
-    trust = problem.weights * geman_mcclure(square, reach[:, None]).weight
+    trust = weights * geman_mcclure(square, reach[:, None]).weight
     trust = (trust / trust.sum(-1, keepdim=True).clamp_min(1e-12))[..., None]
     prior_slope = torch.cat((trust * error, trust * torch.linalg.cross(arm, error)), -1).sum(1)
 
@@ -234,10 +221,10 @@ def _linearised(
     inertia = arm.transpose(-1, -2) @ arm / count[..., None]
     identity = torch.eye(3, dtype=T.dtype, device=T.device)
     trace = inertia.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
-    way, turn = torch.linalg.eigh(trace * identity - inertia)
+    way, principal = torch.linalg.eigh(trace * identity - inertia)
     units = torch.zeros_like(hessian)
     units[:, :3, :3] = identity
-    units[:, 3:, 3:] = turn / way.clamp_min(1e-6).sqrt()[:, None, :]
+    units[:, 3:, 3:] = principal / way.clamp_min(1e-6).sqrt()[:, None, :]
     curvature, axes = torch.linalg.eigh(units.transpose(-1, -2) @ hessian @ units)
     axes = units @ axes
     curvature = curvature.clamp_min(0.0)
@@ -258,7 +245,7 @@ def _linearised(
     )
 
 
-def _step(state: _State, settings: SecondOrderSettings) -> Tensor:
+def _damped_step(state: _State, settings: PoseLmSettings) -> Tensor:
     """The damped Newton step (A, 6) in the state's axes."""
     downhill = -(state.slope + state.prior * state.prior_slope)
     step = downhill / (state.curvature + state.prior + state.damping[:, None])
@@ -266,29 +253,21 @@ def _step(state: _State, settings: SecondOrderSettings) -> Tensor:
     return step * (settings.step_limit_m / length.clamp_min(1e-12)).clamp_max(1.0)
 
 
-def _moved(state: _State, step: Tensor) -> Tensor:
+def _moved_pose(state: _State, step: Tensor) -> Tensor:
+    """The poses (A, 4, 4) after steps (A, 6) in the state's axes."""
     motion = exp((state.axes @ step[..., None]).squeeze(-1))
     rotation, shift = motion[:, :3, :3], motion[:, :3, 3]
     about = state.centre - (rotation @ state.centre[..., None]).squeeze(-1) + shift
     return from_rotation_translation(rotation, about) @ state.T
 
 
-def _judged(
-    decoder: ShapeDecoder,
-    problem: _Problem,
-    state: _State,
-    candidate: Tensor,
-    step: Tensor,
-    settings: SecondOrderSettings,
-) -> tuple[_State, Tensor]:
-    """The candidate's linearisation where it is better, else the old one with more damping."""
-    new = _linearised(decoder, problem, candidate, state, settings)
+def _accept(valid: Tensor, state: _State, candidate: _State, step: Tensor) -> tuple[_State, Tensor]:
+    """The candidate where it is better, else the old state with more damping; and where it is."""
     costs = [
-        0.5 * weighted_mean(geman_mcclure(sdf.square(), state.scale[:, None]).cost, problem.valid)
-        for sdf in (state.sdf, new.sdf)
+        0.5 * weighted_mean(geman_mcclure(sdf.square(), state.scale[:, None]).cost, valid)
+        for sdf in (state.sdf, candidate.sdf)
     ]
     prior = (state.prior * (state.prior_slope * step + 0.5 * step.square())).sum(-1)
     accepted = costs[1] - costs[0] + prior < 0
     damping = torch.where(accepted, 0.2 * state.damping, 8.0 * state.damping).clamp_min(1e-6)
-    mixed = (where_rows(accepted, *pair) for pair in zip(new, state, strict=True))
-    return _State(*mixed)._replace(damping=damping), accepted
+    return select_rows(accepted, candidate, state)._replace(damping=damping), accepted

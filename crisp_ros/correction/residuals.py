@@ -8,16 +8,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crisp_ros.correction.correspondences import Correspondences
+
 
 class RobustLoss(NamedTuple):
-    """Costs and weights of residuals, both (...), the weight being the slope over 2 r."""
+    """Robust costs of residuals.
+
+    Attributes:
+        cost: (...).
+        weight: (...) the slope of the cost over 2 r.
+    """
 
     cost: Tensor
     weight: Tensor
 
 
 def geman_mcclure(square: Tensor, scale: Tensor) -> RobustLoss:
-    """The Geman-McClure loss r^2 c^2 / (r^2 + c^2): r^2 near zero, never more than c^2.
+    """Geman-McClure loss r^2 c^2 / (r^2 + c^2): r^2 near zero, never more than c^2.
 
     Args:
         square: squared residuals r^2 (...), square metres.
@@ -28,7 +35,7 @@ def geman_mcclure(square: Tensor, scale: Tensor) -> RobustLoss:
 
 
 def surface_objective(sdf: Tensor, counted: Tensor, scale: Tensor) -> Tensor:
-    """The objective (...) of every solver: the MEAN over counted points of the robust squared SDF.
+    """Objective (...) of every solver: the mean over counted points of the robust squared SDF.
 
     It is the mean of |f_d(R x_i + t | h)|^2, eq. (5), for points that fit to well within `scale`;
     a point far off costs scale^2, however far. Zero where no point is counted.
@@ -43,7 +50,7 @@ def surface_objective(sdf: Tensor, counted: Tensor, scale: Tensor) -> Tensor:
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Means (...) of values (..., N), weighted by (..., N) bool or non-negative; else zero."""
+    """Means (...) of values (..., N) with weights (..., N), bool or not negative; else zero."""
     kept = torch.where(weights > 0, values * weights, torch.zeros_like(values))
     total = weights.to(values.dtype).sum(-1)
     return kept.sum(-1) / torch.where(total > 0, total, torch.ones_like(total))
@@ -55,37 +62,17 @@ def masked_median(values: Tensor, valid: Tensor) -> Tensor:
     return median.nan_to_num(0.0)
 
 
-def usable(points: Tensor, valid: Tensor) -> Tensor:
-    """Which points (B, N) count: marked valid and finite in (B, N, 3)."""
-    return valid & torch.isfinite(points).all(-1)
-
-
-def where_rows(rows: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """The rows of `yes` (B, ...) where `rows` (B,) hold, else those of `no`."""
-    return torch.where(rows.view(-1, *[1] * (no.ndim - 1)), yes, no)
-
-
-def evenly_chosen(valid: Tensor, count: int) -> Tensor:
-    """Indices (B, count) that step evenly through each object's valid points.
-
-    An object with fewer valid points gives some of them twice; one with none gives index 0.
-    """
-    order = (~valid).to(torch.int8).argsort(dim=-1, stable=True)
-    total = valid.sum(-1, keepdim=True)
-    steps = torch.arange(count, device=valid.device)
-    return order.gather(-1, (steps * total).div(count, rounding_mode="floor"))
-
-
 @dataclass(frozen=True)
 class MoveSettings:
-    """When a pose solver leaves the pose that it was given, see `worth_moving`.
+    """When a pose solver leaves its start, see `worth_moving`.
 
     Attributes:
-        significance: the objective must fall by this share, and
-        contradiction: ... by so much more for each squared standard error of the coordinates'
-            mean that the points move, but
-        contradiction_limit: ... by no more than this for that, of
-        surface_error_m: ... itself plus this squared.
+        significance: share of itself plus the squared surface error by which the objective must
+            fall.
+        contradiction: added to this share for each squared standard error of the coordinates' mean
+            by which the points move.
+        contradiction_limit: most that is added for that.
+        surface_error_m: of the decoder, metres.
     """
 
     significance: float = 0.2
@@ -102,48 +89,48 @@ def worth_moving(
     after: Tensor,
     start: Tensor,
     end: Tensor,
-    pnc: Tensor,
-    weights: Tensor,
+    correspondences: Correspondences,
     settings: MoveSettings,
 ) -> Tensor:
-    """Whether poses (B,) should move: the objective fell by more than can be by chance.
+    """Whether poses (B,) should move: the objective fell by more than chance explains.
 
-    The decoder's own surface error bends the objective: its lowest point is not the true pose, and
-    a pose that is already good should not follow it. How good it is the correspondences tell.
+    How good the start is, the correspondences say.
 
     Args:
-        before, after: (B,) objectives, square metres.
-        start, end: (B, N, 3) the points at either pose, object frame, metres.
-        pnc: (B, N, 3) their predicted object coordinates, metres.
-        weights: (B, N) of the correspondences, zero for outliers.
+        before: (B,) objectives at the start, square metres.
+        after: (B,) objectives at the end.
+        start: (B, N, 3) the points at the start, object frame, metres.
+        end: (B, N, 3) the points at the end.
+        correspondences: of the same points.
         settings: see `MoveSettings`.
     """
-    needed = settings.significance + contradiction(start, end, pnc, weights, settings)
-    return before - after > needed * (after + settings.surface_error_m**2)
+    penalty = correspondence_penalty(start, end, correspondences, settings)
+    needed = settings.significance + penalty
+    return clearly_better(before, after, needed, settings.surface_error_m)
 
 
-def contradiction(
-    start: Tensor, end: Tensor, pnc: Tensor, weights: Tensor, settings: MoveSettings
+def correspondence_penalty(
+    start: Tensor, end: Tensor, correspondences: Correspondences, settings: MoveSettings
 ) -> Tensor:
-    """How much the correspondences speak against motions (...), as a share of the objective.
+    """How much the coordinates contradict motions (...), as a share of the objective.
 
-    A network's errors are alike in neighbouring points; so the standard error of the coordinates'
-    mean is taken from the mean errors of eight parts of the object, which noise that is independent
-    from point to point hardly moves.
+    The errors of a network are alike in neighbouring points. Therefore the standard error of the
+    coordinates' mean is estimated from the mean errors of eight parts of the object, on which noise
+    that is independent from point to point has little influence.
 
     Args:
-        start: (B, N, 3) the points before, object frame, metres.
-        end: (B, ..., N, 3) and after the motion.
-        pnc: (B, N, 3) their predicted object coordinates, metres.
-        weights: (B, N) of the correspondences, zero for outliers.
+        start: (B, N, 3) the points before the motion, object frame, metres.
+        end: (B, ..., N, 3) the points after it.
+        correspondences: of the same points.
         settings: see `MoveSettings`.
     """
+    weights = correspondences.weights
     used = weights > 0
     share = (weights / weights.sum(-1, keepdim=True).clamp_min(1e-12))[..., None]
     middle = masked_median(start.transpose(-1, -2), used[:, None])[:, None]
     bits = torch.tensor((1, 2, 4), device=start.device)
     octant = ((start > middle) * bits).sum(-1, keepdim=True).expand_as(start)
-    error = torch.where(used[..., None], share * (start - pnc), 0.0)
+    error = torch.where(used[..., None], share * (start - correspondences.pnc), 0.0)
     parts = error.new_zeros(len(start), 8, 3).scatter_add(1, octant, error)
     over = (len(start), *[1] * (end.ndim - 3))
     variance = parts.square().sum((-1, -2)).clamp_min(1e-12).view(over)
@@ -152,11 +139,17 @@ def contradiction(
     return (settings.contradiction * way / variance).clamp_max(settings.contradiction_limit)
 
 
-def clearly_better(before: Tensor, after: Tensor, share: float, floor_m: float) -> Tensor:
-    """Whether objectives (B,) fell by more than noise can explain.
+def clearly_better(before: Tensor, after: Tensor, share: Tensor | float, floor_m: float) -> Tensor:
+    """Whether objectives (B,) fell by more than noise explains.
 
-    The decoder's own surface error bends the objective: its lowest point is not the true pose, and
-    a pose that is already good should not follow it. So the fall must exceed `share` of the new
-    objective plus the squared surface error `floor_m`.
+    The surface error of the decoder bends the objective: its minimum is not at the true pose, and a
+    pose that is already good should not follow it. Therefore the fall must exceed a share of the
+    new objective plus the squared surface error.
+
+    Args:
+        before: (B,) objectives, square metres.
+        after: (B,) new objectives.
+        share: of the new objective, one for all objects or (B,).
+        floor_m: surface error, metres.
     """
     return before - after > share * (after + floor_m**2)

@@ -1,6 +1,6 @@
-"""Of the poses that leave most of a shape in place, the one that the depth image allows.
+"""Of the poses that leave most of a shape in place, the one that the depth image supports.
 
-The pose solvers go downhill from the network's pose, and cannot carry a mug's handle round the mug.
+The pose solvers go downhill from the network's pose, and cannot move the handle of a mug around it.
 """
 
 from __future__ import annotations
@@ -14,37 +14,34 @@ import roma
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
-from crisp_ros.correction.residuals import (
-    ANY_FALL,
-    clearly_better,
-    evenly_chosen,
-    surface_objective,
-    usable,
-)
+from crisp_ros.correction.batch import take_rows
+from crisp_ros.correction.correspondences import Correspondences
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
+from crisp_ros.correction.residuals import ANY_FALL, clearly_better, surface_objective
+from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.visibility import Images, VisibilitySettings, exposed
 from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
-from crisp_ros.network.decoder import ShapeDecoder
 
-_AROUND_RAD = tuple(map(radians, (-12.0, -6.0, 0.0, 6.0, 12.0)))
+_OFFSETS_RAD = tuple(map(radians, (-12.0, -6.0, 0.0, 6.0, 12.0)))
 
 
 @dataclass(frozen=True)
-class TurnSettings:
-    """Settings of `best_turns`.
+class SymmetrySearchSettings:
+    """Settings of `resolve_near_symmetries`.
 
     Attributes:
-        points: depth points and surface points of an object that are compared, chosen evenly.
-        doubted_above_m: poses of less cost than the square of this, metres, stay without a trial.
-        robust_scale_m: of the depth points' distances, metres; large, as the points of a handle
-            count that are nowhere near the shape.
+        points: depth points and surface points of an object that are compared, evenly spaced.
+        doubted_above_m: poses whose cost is below the square of this, metres, are kept untested.
+        robust_scale_m: of the depth points' distances, metres; large, because the points of a
+            handle that are nowhere near the shape have to count.
         exposed_m: a surface point that the camera would have seen, or has seen past, counts as a
-            depth point so far off, metres.
-        significance: the cost must fall by this share of itself plus the squared
-        surface_error_m: ... error of the decoder, metres, or the pose stays.
+            depth point at this distance from the surface, metres.
+        significance: share of itself plus the squared surface error by which the cost must fall.
+        surface_error_m: of the decoder, metres.
         visibility: what the camera would have seen.
-        pose: of the turned pose.
+        pose: of the solver that refines the pose found.
     """
 
     points: int = 384
@@ -54,154 +51,137 @@ class TurnSettings:
     significance: float = 0.15
     surface_error_m: float = 1.5e-3
     visibility: VisibilitySettings = field(default_factory=VisibilitySettings)
-    pose: SecondOrderSettings = field(
-        default_factory=lambda: SecondOrderSettings(ray_offsets_m=(), move=ANY_FALL)
+    pose: PoseLmSettings = field(
+        default_factory=lambda: PoseLmSettings(ray_offsets_m=(), move=ANY_FALL)
     )
 
 
-class Posed(NamedTuple):
-    """B objects as they were estimated.
+class ResolvedSymmetries(NamedTuple):
+    """Objects whose pose is replaced by one of its near symmetries.
 
-    points: (B, N, 3) depth points, camera frame, metres. valid: (B, N) bool. codes: (B, C).
-    T_object_camera: (B, 4, 4). surfaces: points on their shapes. labels: (B,) in the label image.
+    Attributes:
+        rows: (M,) of the batch.
+        motions: (M, 4, 4) of the object frame, to be applied to the network's coordinates.
+        T_object_camera: (M, 4, 4) the new poses.
+        objective: (M,) square metres, over all valid points, at the new poses.
     """
 
-    points: Tensor
-    valid: Tensor
-    codes: Tensor
-    T_object_camera: Tensor
-    surfaces: SurfacePoints
-    labels: Tensor
-
-    def rows(self, which: Tensor) -> Posed:
-        """Some of the objects, or one several times."""
-        surfaces = SurfacePoints(*(part[which] for part in self.surfaces))
-        return Posed(*(p[which] for p in self[:4]), surfaces, self.labels[which])
-
-
-class Turned(NamedTuple):
-    """Objects that are to be turned: rows (T,) of the batch; turns (T, 4, 4) motions of the object
-    frame, to be applied to what the network said; T_object_camera (T, 4, 4) and objective (T,)
-    square metres, over all valid points, of the turned poses."""
-
     rows: Tensor
-    turns: Tensor
+    motions: Tensor
     T_object_camera: Tensor
     objective: Tensor
 
 
+class _Scene(NamedTuple):
+    """What the cost of poses is computed from: data that stay, on the device."""
+
+    field: ShapeField
+    images: Images
+    settings: SymmetrySearchSettings
+
+
+class _Candidates(NamedTuple):
+    """Hypotheses with points on their shapes."""
+
+    hypotheses: Hypotheses
+    surfaces: SurfacePoints
+
+    def with_poses(self, T_object_camera: Tensor) -> _Candidates:
+        return self._replace(hypotheses=self.hypotheses._replace(T_object_camera=T_object_camera))
+
+
 @torch.no_grad()
-def best_turns(
-    decoder: ShapeDecoder,
-    objects: Posed,
-    turns: Sequence[Tensor],
+def resolve_near_symmetries(
+    field: ShapeField,
+    hypotheses: Hypotheses,
+    surfaces: SurfacePoints,
+    motions: Sequence[Tensor],
     images: Images,
-    settings: TurnSettings | None = None,
-) -> Turned:
-    """Which objects the depth image shows turned, against their estimates.
+    settings: SymmetrySearchSettings | None = None,
+) -> ResolvedSymmetries:
+    """Find the objects that the depth image shows at a near symmetry of their estimates.
 
     The cost of a pose is the robust mean squared distance of the depth points to the surface, plus
-    that of the surface points which lie in space seen to be empty, or beside the object's mask with
-    nothing before them. The turned pose of least cost is refined, by depth alone, and taken where
-    its cost is clearly lower.
+    that of the surface points that are in space seen to be empty, or outside the object's mask with
+    nothing in front of them. The pose of least cost is refined, by depth alone, and taken where its
+    cost is clearly lower.
 
     Args:
-        decoder: f_d.
-        objects: B of them, with finite poses.
-        turns: (M_i, 4, 4) of each object's shape, at least one each, see `near_symmetries`.
-        images: that they were seen in.
-        settings: see `TurnSettings`.
+        field: f_d.
+        hypotheses: B of them, with finite poses.
+        surfaces: points on their shapes.
+        motions: (M_i, 4, 4) the near symmetries of each object's shape, at least one each.
+        images: that the objects were seen in.
+        settings: see `SymmetrySearchSettings`.
     """
-    settings = settings or TurnSettings()
-    objects = objects._replace(valid=usable(objects.points, objects.valid))
-    few = _thinned(objects, settings.points)
-    before = _cost(decoder, few, images, settings)
-    rows = (before > settings.doubted_above_m**2).nonzero().squeeze(-1)
-    some = few.rows(rows)
-    turn, least = _least(decoder, some, [turns[i] for i in rows.tolist()], images, settings)
-    promising = least < before[rows]
-    rows, some, turn = rows[promising], some.rows(promising), turn[promising]
-    if len(rows) == 0:
-        return Turned(rows, turn, turn, before[rows])
-    turn, _ = _least(decoder, some, list(_about(turn)), images, settings)
-    whole = objects.rows(rows)
-    step = refine(
-        decoder,
-        whole.points,
-        whole.points,
-        torch.zeros_like(whole.points[..., 0]),
-        whole.valid,
-        whole.codes,
-        turn @ whole.T_object_camera,
-        settings.pose,
+    settings = settings or SymmetrySearchSettings()
+    scene = _Scene(field, images, settings)
+    observed = hypotheses.correspondences.sanitized()
+    few = _Candidates(
+        hypotheses._replace(correspondences=observed.subsample(settings.points)),
+        surfaces.subsample(settings.points),
     )
-    T = step.T_object_camera
-    after = _cost(decoder, some._replace(T_object_camera=T), images, settings)
+    before = _cost(scene, few)
+    rows = (before > settings.doubted_above_m**2).nonzero().squeeze(-1)
+    some = take_rows(few, rows)
+    motion, least = _least_cost(scene, some, [motions[i] for i in rows.tolist()])
+    promising = least < before[rows]
+    rows, some, motion = rows[promising], take_rows(some, promising), motion[promising]
+    if len(rows) == 0:
+        return ResolvedSymmetries(rows, motion, motion, before[rows])
+    motion, _ = _least_cost(scene, some, list(_around(motion)))
+    whole = observed.rows(rows)
+    depth_only = Correspondences.of_points(whole.points, whole.valid)
+    shapes, T = some.hypotheses.shapes, some.hypotheses.T_object_camera
+    step = refine_pose(field, depth_only, shapes, motion @ T, settings.pose)
+    after = _cost(scene, some.with_poses(step.T_object_camera))
     better = clearly_better(before[rows], after, settings.significance, settings.surface_error_m)
-    rows, T = rows[better], T[better]
-    turn = T @ invert(objects.T_object_camera[rows])
-    return Turned(rows, turn, T, step.objective[better])
+    motion = step.T_object_camera @ invert(T)
+    return ResolvedSymmetries(
+        rows[better], motion[better], step.T_object_camera[better], step.objective[better]
+    )
 
 
-def _least(
-    decoder: ShapeDecoder,
-    objects: Posed,
-    turns: Sequence[Tensor],
-    images: Images,
-    settings: TurnSettings,
+def _least_cost(
+    scene: _Scene, candidates: _Candidates, motions: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """The turn of least cost (B, 4, 4) of each object, and that cost (B,)."""
-    T = objects.T_object_camera
-    if len(turns) == 0:
+    """The motion of least cost (B, 4, 4) of each object, and that cost (B,)."""
+    T = candidates.hypotheses.T_object_camera
+    if len(motions) == 0:
         return T, T[:, 0, 0]
-    counts = torch.tensor([len(part) for part in turns], device=T.device)
-    motions = torch.cat(list(turns)).to(T)
-    turned = objects.rows(torch.arange(len(turns), device=T.device).repeat_interleave(counts))
-    turned = turned._replace(T_object_camera=motions @ turned.T_object_camera)
-    costs = _cost(decoder, turned, images, settings).split(counts.tolist())
+    counts = torch.tensor([len(part) for part in motions], device=T.device)
+    tried = torch.cat(list(motions)).to(T)
+    rows = torch.arange(len(motions), device=T.device).repeat_interleave(counts)
+    moved = take_rows(candidates, rows).with_poses(tried @ T[rows])
+    costs = _cost(scene, moved).split(counts.tolist())
     best = torch.stack([part.argmin() for part in costs])
     least = torch.stack([part.min() for part in costs])
-    return motions[counts.cumsum(0) - counts + best], least
+    return tried[counts.cumsum(0) - counts + best], least
 
 
-def _about(turns: Tensor) -> Tensor:
-    """Turns (B, 4, 4), and others by a little more or less about the same axes, (B, 5, 4, 4).
+def _around(motions: Tensor) -> Tensor:
+    """Motions (B, 4, 4), and others with slightly other angles about the same axes, (B, 5, 4, 4).
 
-    A handle is thin: from further off its seen side would be fitted with its far one.
+    A handle is thin: from farther away the solver would fit its visible side with its far side.
     """
-    rotvec = roma.rotmat_to_rotvec(turns[:, :3, :3])
+    rotvec = roma.rotmat_to_rotvec(motions[:, :3, :3])
     angle = rotvec.norm(dim=-1, keepdim=True)
-    axis, shift = rotvec / angle, turns[:, :3, 3]
+    axis, shift = rotvec / angle, motions[:, :3, 3]
     along = (axis * shift).sum(-1, keepdim=True) * axis
     # The point of the axis nearest to the origin stays, but for the shift along the axis.
     middle = (shift - along) / 2 + torch.linalg.cross(axis, shift) / (2 * (angle / 2).tan())
-    around = angle + torch.tensor(_AROUND_RAD).to(angle)
-    rotation = roma.rotvec_to_rotmat(around[..., None] * axis[:, None])
+    angles = angle + torch.tensor(_OFFSETS_RAD).to(angle)
+    rotation = roma.rotvec_to_rotmat(angles[..., None] * axis[:, None])
     moved = (middle + along)[:, None] - (rotation @ middle[:, None, :, None]).squeeze(-1)
     return from_rotation_translation(rotation, moved)
 
 
-def _cost(decoder: ShapeDecoder, objects: Posed, images: Images, settings: TurnSettings) -> Tensor:
-    """Square metres (B,), see `best_turns`."""
-    sdf = decoder.sdf(transform(objects.T_object_camera, objects.points), objects.codes)
-    scale = sdf.new_tensor(settings.robust_scale_m)
-    seen = exposed(
-        objects.surfaces,
-        objects.T_object_camera,
-        objects.labels,
-        images,
-        settings.visibility,
-    )
-    wrong = (seen.before | seen.beside).sum(-1) / seen.known.sum(-1).clamp_min(1)
-    return surface_objective(sdf, objects.valid, scale) + wrong * settings.exposed_m**2
-
-
-def _thinned(objects: Posed, count: int) -> Posed:
-    points, surface = (
-        evenly_chosen(valid, min(count, valid.shape[1]))
-        for valid in (objects.valid, objects.surfaces.valid)
-    )
-    rows = torch.arange(len(points), device=points.device)[:, None]
-    kept = (part[rows, points] for part in objects[:2])
-    surfaces = SurfacePoints(*(part[rows, surface] for part in objects.surfaces))
-    return Posed(*kept, *objects[2:4], surfaces, objects.labels)
+def _cost(scene: _Scene, candidates: _Candidates) -> Tensor:
+    """Square metres (B,), see `resolve_near_symmetries`."""
+    (correspondences, T, shapes, labels, *_), surfaces = candidates
+    sdf = scene.field.sdf(transform(T, correspondences.points), shapes)
+    scale = sdf.new_tensor(scene.settings.robust_scale_m)
+    seen = exposed(surfaces, T, labels, scene.images, scene.settings.visibility)
+    wrong = (seen.before | seen.outside).sum(-1) / seen.known.sum(-1).clamp_min(1)
+    objective = surface_objective(sdf, correspondences.valid, scale)
+    return objective + wrong * scene.settings.exposed_m**2

@@ -1,4 +1,4 @@
-"""Does the estimated shape stay out of the space that the camera has seen to be empty?"""
+"""Free space and silhouette: an estimated shape must not be where the camera has seen past it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class VisibilitySettings:
     """Settings of `visibility_conditions`.
 
     Attributes:
-        depth_tolerance_m: how far the shape may stick out before the measured depth, metres.
-        pixel_tolerance: how far it may stick out beyond the object's mask, pixels.
-        free_space_share: surface points that may stick out before the depth.
-        silhouette_share: surface points that may project onto seen background.
+        depth_tolerance_m: how far the shape may protrude in front of the measured depth, metres.
+        pixel_tolerance: how far it may extend beyond the object's mask, pixels.
+        free_space_share: share of the surface points that may protrude in front of the depth.
+        silhouette_share: share of the surface points that may project onto seen background.
     """
 
     depth_tolerance_m: float = 0.015
@@ -32,7 +32,13 @@ class VisibilitySettings:
 
 
 class Images(NamedTuple):
-    """What the camera saw: depth (H, W) metres, zero where unknown; labels (H, W); its camera."""
+    """What the camera saw.
+
+    Attributes:
+        depth: (H, W) metres, zero where unknown.
+        labels: (H, W) of the objects, zero for the background.
+        camera: of the images.
+    """
 
     depth: Tensor
     labels: Tensor
@@ -48,13 +54,15 @@ def images_of(frame: Frame, device: torch.device) -> Images:
 class Exposed(NamedTuple):
     """Where points (B, M) of estimated shapes contradict what the camera has seen, all bool.
 
-    known: there is depth about their pixel. before: clearly nearer than all of it, where the camera
-    has looked through. beside: off the object's mask and not hidden by what is seen there.
+    Attributes:
+        known: there is depth around their pixel.
+        before: clearly nearer than all of that depth, where the camera has looked through.
+        outside: off the object's mask and not hidden by what is seen there.
     """
 
     known: Tensor
     before: Tensor
-    beside: Tensor
+    outside: Tensor
 
 
 @torch.no_grad()
@@ -77,13 +85,13 @@ def visibility_conditions(
     settings = settings or VisibilitySettings()
     seen = exposed(surfaces, T_object_camera, objects, images, settings)
     total = seen.known.sum(-1).clamp_min(1)
-    sticking_out = seen.before.sum(-1) / total
-    on_background = seen.beside.sum(-1) / total
+    protruding = seen.before.sum(-1) / total
+    on_background = seen.outside.sum(-1) / total
     return (
         condition(
             "free space",
-            sticking_out <= settings.free_space_share,
-            sticking_out,
+            protruding <= settings.free_space_share,
+            protruding,
             lambda value: f"{100 * value:.0f} % of the shape lies in space seen to be empty",
         ),
         condition(
@@ -105,8 +113,8 @@ def exposed(
 ) -> Exposed:
     """Which surface points cannot be where the estimate has them.
 
-    Free space: a surface point clearly nearer than everything measured around its pixel lies where
-    the camera has looked through. Silhouette: a surface point beside the object's mask must be
+    Free space: a surface point clearly nearer than everything measured around its pixel is where
+    the camera has looked through. Silhouette: a surface point outside the object's mask must be
     hidden behind something; where what is seen there is as far as the point or farther, the shape
     reaches into the background. Pixels without depth prove nothing and are left out.
 

@@ -12,7 +12,8 @@ import torch
 import trimesh
 from torch import Tensor
 
-from crisp_ros.correction.surface import library_surfaces
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.data.meshes import surface_samples
 from crisp_ros.evaluation.metrics import shape_error
 from crisp_ros.geometry.chamfer import pairwise_distances
@@ -24,7 +25,7 @@ _ERROR_SAMPLES = 10_000
 
 
 @dataclass(frozen=True)
-class LibraryCheckSettings:
+class LibraryQualitySettings:
     """What counts as wrong in `check_library`.
 
     Attributes:
@@ -97,10 +98,10 @@ class LibraryCheck:
 
 
 def check_library(
-    decoder: ShapeDecoder, library: ShapeLibrary, settings: LibraryCheckSettings | None = None
+    decoder: ShapeDecoder, library: ShapeLibrary, settings: LibraryQualitySettings | None = None
 ) -> LibraryCheck:
     """Looks for shapes without a proper surface, wrong boxes, and shapes that are there twice."""
-    settings = settings or LibraryCheckSettings()
+    settings = settings or LibraryQualitySettings()
     values = torch.linalg.svdvals(library.codes.double())
     rank = int(torch.linalg.matrix_rank(library.codes.double()))
     short = len(values) < len(library) or values[-1] == 0
@@ -128,7 +129,8 @@ def library_pairs(decoder: ShapeDecoder, library: ShapeLibrary) -> tuple[ShapePa
     a: no samples of b are needed, so that equal surfaces are zero apart. Infinite where a shape has
     no surface.
     """
-    surfaces = library_surfaces(decoder, library)
+    prepared = PreparedLibrary(DecoderField(decoder), library)
+    surfaces = prepared.surfaces
     distance = decoder.sdf(surfaces.points[:, None], library.codes).abs()
     one_way = torch.where(surfaces.valid[:, None], distance, torch.nan).nanmean(-1)
     chamfer = (0.5 * (one_way + one_way.T)).nan_to_num(torch.inf)
@@ -180,7 +182,7 @@ def decoded_mesh(
 
 
 def _checked(
-    decoder: ShapeDecoder, library: ShapeLibrary, k: int, settings: LibraryCheckSettings
+    decoder: ShapeDecoder, library: ShapeLibrary, k: int, settings: LibraryQualitySettings
 ) -> CheckedShape:
     box = library.lower[k], library.upper[k]
     mesh = decoded_mesh(decoder, library.codes[k], *box, IsosurfaceSettings(settings.voxels))
@@ -196,7 +198,7 @@ def _checked(
     )
 
 
-def _problems(shape: CheckedShape, settings: LibraryCheckSettings) -> list[str]:
+def _problems(shape: CheckedShape, settings: LibraryQualitySettings) -> list[str]:
     if math.isnan(shape.volume_m3):
         return [f"{shape.name} has no surface inside its box"]
     problems = []

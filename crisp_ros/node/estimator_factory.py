@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from crisp_ros.correction.covariance import CovarianceSettings
-from crisp_ros.correction.library_tests import LibraryCheckSettings
-from crisp_ros.correction.symmetry_search import TurnSettings
+from crisp_ros.correction.library_tests import LibraryTestSettings
+from crisp_ros.correction.symmetry_search import SymmetrySearchSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
@@ -47,11 +47,11 @@ def estimator_settings(
         threshold_m=parameters.certificate_threshold,
     )
     visibility = settings.visibility or VisibilitySettings()
-    known_shapes = settings.known_shapes or LibraryCheckSettings()
-    turns = settings.turns or TurnSettings()
+    known_shapes = settings.known_shapes or LibraryTestSettings()
+    symmetry_search = settings.symmetry_search or SymmetrySearchSettings()
     return replace(
         settings,
-        turns=turns if parameters.correct_turns else None,
+        symmetry_search=symmetry_search if parameters.correct_turns else None,
         observation=replace(settings.observation, max_objects=parameters.max_objects),
         certificate=certificate,
         visibility=visibility if parameters.certificate_visibility else None,

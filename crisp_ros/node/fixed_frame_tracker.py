@@ -10,7 +10,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 from std_msgs.msg import Header
 
-from crisp_ros.correction.library_tests import LibraryCheckSettings
+from crisp_ros.correction.library_tests import LibraryTestSettings
 from crisp_ros.node.inputs.fixed_frame import FixedFrame
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.observation.frame import Frame
@@ -45,7 +45,7 @@ def tracker_settings(parameters: Parameters) -> TrackerSettings:
         shapes=ShapeManagerSettings(
             views=views,
             multi_view=multi_view,
-            alternatives=LibraryCheckSettings() if parameters.degeneracy else None,
+            alternatives=LibraryTestSettings() if parameters.degeneracy else None,
         ),
         pose_filter=pose_filter if smoothing_s > 0.0 else None,
         death_s=parameters.object_timeout,

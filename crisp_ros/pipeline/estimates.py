@@ -1,4 +1,4 @@
-"""What is told of the objects of a frame."""
+"""Estimates of the objects of a frame."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class ObjectEstimate:
         size_ratio: of distances between depth points to those between their network coordinates,
             the median; far from 1 for all objects, it tells of a wrong unit of depth. NaN if
             unknown.
+        shape_index: row of the shape in the library; -1 where it is not one of the library.
     """
 
     label: int
@@ -59,6 +60,7 @@ class ObjectEstimate:
     unknown: bool = False
     degenerate: bool = False
     smallest_eigenvalue: float = math.nan
+    shape_index: int = -1
 
 
 @dataclass(frozen=True, eq=False)

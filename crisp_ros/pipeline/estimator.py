@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.decoder import ShapeDecoder
@@ -60,7 +62,12 @@ class Estimator:
         self._network = model.network.to(self.device).eval()
         self._library = model.library.to(self.device) if model.library is not None else None
         settings = self._possible(settings or EstimatorSettings())
-        self._solver = Solver(self._network, self._library, settings, self.device)
+        self.field = DecoderField(self._network.decoder)
+        library = self._library
+        self.prepared_library = None if library is None else PreparedLibrary(self.field, library)
+        self._solver = Solver(
+            self._network, self.field, self.prepared_library, settings, self.device
+        )
         self._meshes = ShapeMeshes(
             self._network.decoder, settings.isosurface, settings.cached_meshes, self.device
         )
@@ -166,7 +173,7 @@ class Estimator:
         first frame is not the slow one."""
         shape = (1, self._network.input_channels, *[self._network.crop_size] * 2)
         with torch.no_grad():
-            output = self._solver.answer(torch.full(shape, 0.5, device=self.device))
+            output = self._solver.infer(torch.full(shape, 0.5, device=self.device))
             points = torch.zeros(1, self.settings.observation.points, 3, device=self.device)
             self._network.decoder.sdf_and_gradient(points, output.code)
             self._solver.prepare()

@@ -1,14 +1,16 @@
-"""From a solution on the device to the estimates that are told."""
+"""From a solution on the device to the estimates of objects on the host."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
+import numpy as np
 import roma
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from crisp_ros.correction.correspondences import Correspondences
 from crisp_ros.geometry.se3 import from_rotation_translation, invert
 from crisp_ros.pipeline.estimates import ObjectEstimate
 from crisp_ros.pipeline.solver import Solution
@@ -21,57 +23,62 @@ def object_estimates(solution: Solution, quantile: float) -> Iterator[ObjectEsti
         solution: of a batch.
         quantile: p of the certificate.
     """
-    T_object_camera = solution.correction.T_object_camera.double().cpu()
-    # Projected in float64, so that the result is a rotation to machine precision.
-    rotation = roma.special_procrustes(T_object_camera[:, :3, :3])
-    T = invert(from_rotation_translation(rotation, T_object_camera[:, :3, 3])).numpy()
-    codes = solution.correction.codes.float().cpu().numpy()
-    lower = solution.lower.double().cpu().numpy()
-    upper = solution.upper.double().cpu().numpy()
-    verdict = solution.certificate
-    certified, residual, score = (
-        part.tolist() for part in (verdict.certified, verdict.residual, verdict.score)
+    shapes, verdict = solution.correction.shapes, solution.verification.certificate
+    T = rigid_inverses(solution.correction.T_object_camera)
+    codes, lower, upper = (
+        part.to(dtype).cpu().numpy()
+        for part, dtype in (
+            (shapes.codes, torch.float32),
+            (shapes.lower, torch.float64),
+            (shapes.upper, torch.float64),
+        )
     )
-    threshold = verdict.threshold.tolist()
-    share = solution.registration.inlier_share.tolist()
-    count = solution.observations.valid.sum(-1).tolist()
-    ratio = _size_ratio(solution).tolist()
-    covariance = solution.covariance
-    covariance = None if covariance is None else covariance.cpu().numpy()
-    unknown, other = solution.unknown.tolist(), solution.alternatives
-    degenerate = [False] * len(unknown) if other is None else other.degenerate.tolist()
-    eigenvalue = [math.nan] * len(unknown) if other is None else other.tangent_eigenvalue.tolist()
-    for i, label in enumerate(solution.observations.labels.tolist()):
+    columns = {
+        "label": solution.observations.labels,
+        "shape_index": shapes.index,
+        "certified": verdict.certified,
+        "residual_m": verdict.residual,
+        "threshold_m": verdict.threshold,
+        "score": verdict.score,
+        "inlier_share": solution.registration.inlier_share,
+        "n_points": solution.observations.valid.sum(-1),
+        "size_ratio": _size_ratio(solution.correspondences),
+        "unknown": solution.verification.unknown,
+    }
+    if solution.ambiguity is not None:
+        columns["degenerate"] = solution.ambiguity.degenerate
+        columns["smallest_eigenvalue"] = solution.ambiguity.tangent_eigenvalue
+    values = {name: column.tolist() for name, column in columns.items()}
+    covariance = None if solution.covariance is None else solution.covariance.cpu().numpy()
+    for i, reason in enumerate(verdict.reasons):
         yield ObjectEstimate(
-            label=label,
             T_camera_object=T[i].copy(),
             code=codes[i].copy(),
-            certified=certified[i],
-            residual_m=residual[i],
             quantile=quantile,
-            threshold_m=threshold[i],
-            score=score[i],
-            reason=verdict.reasons[i],
-            inlier_share=share[i],
-            n_points=count[i],
+            reason=reason,
             lower=lower[i].copy(),
             upper=upper[i].copy(),
             covariance=None if covariance is None else covariance[i].copy(),
-            size_ratio=ratio[i],
-            unknown=unknown[i],
-            degenerate=degenerate[i],
-            smallest_eigenvalue=eigenvalue[i],
+            **{name: column[i] for name, column in values.items()},
         )
 
 
-def _size_ratio(solution: Solution) -> Tensor:
+def rigid_inverses(T_object_camera: Tensor) -> NDArray[np.float64]:
+    """The poses T_camera_object (B, 4, 4) of T_object_camera, exact rotations, on the host."""
+    T = T_object_camera.double().cpu()
+    # Projected in float64, so that the result is a rotation to machine precision.
+    rotation = roma.special_procrustes(T[:, :3, :3])
+    return invert(from_rotation_translation(rotation, T[:, :3, 3])).numpy()
+
+
+def _size_ratio(correspondences: Correspondences) -> Tensor:
     """See `ObjectEstimate`; (B,)."""
-    points, valid = solution.observations.points, solution.observations.valid
+    points, pnc, _, valid = correspondences
     shift = points.shape[1] // 3  # scan order: far enough away to be another part of the object
 
     def spans(values: Tensor) -> Tensor:
         return torch.linalg.norm(values - values.roll(shift, 1), dim=-1)
 
     pairs = valid & valid.roll(shift, 1)
-    ratios = spans(points) / spans(solution.pnc).clamp_min(1e-6)
+    ratios = spans(points) / spans(pnc).clamp_min(1e-6)
     return torch.where(pairs, ratios, torch.nan).nanmedian(-1).values

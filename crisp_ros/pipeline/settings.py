@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.correction.covariance import CovarianceSettings
-from crisp_ros.correction.library_tests import LibraryCheckSettings
-from crisp_ros.correction.symmetry_search import TurnSettings
+from crisp_ros.correction.library_tests import LibraryTestSettings
+from crisp_ros.correction.symmetry_search import SymmetrySearchSettings
+from crisp_ros.correction.verification import VerificationSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.geometry.registration import RegistrationSettings
@@ -20,18 +21,20 @@ class EstimatorSettings:
     """Settings of the `Estimator`, one part a stage.
 
     Attributes:
-        observation, registration, certificate, isosurface: of the stages.
+        observation: of the crops and depth points.
+        registration: of the poses from the network's coordinates.
         corrector: None leaves the network's answer as it is. Where a model has no shape library
             the corrector keeps the network's shapes.
-        turns: corrected poses are compared with those that leave most of the shape in place; None
-            leaves that out, as the paper does.
+        symmetry_search: corrected poses are compared with their near symmetries; None leaves that
+            out, as the paper does.
+        certificate: eq. (12) and the coverage.
         visibility: the certificate also demands that the shape stays out of space seen to be empty;
             None leaves that out, as the paper does.
-        known_shapes: an object that no library shape explains is named as unknown; None leaves that
-            out.
-        alternatives: every certified object is compared with all library shapes: is it degenerate?
+        known_shapes: an object that no library shape explains is unknown; None leaves that out.
+        ambiguity: every certified object is compared with all library shapes: is it degenerate?
             This takes a multiple of all the rest; trackers do it now and then, from all views.
         covariance: of the poses; None leaves them unknown.
+        isosurface: of the meshes.
         network_batch: crops in one pass of the network.
         bfloat16: the network's convolutions run in bfloat16, nearly twice as fast on a CPU or GPU
             that has it and slower on one that has not.
@@ -41,11 +44,11 @@ class EstimatorSettings:
     observation: ObservationSettings = field(default_factory=ObservationSettings)
     registration: RegistrationSettings = field(default_factory=RegistrationSettings)
     corrector: CorrectorSettings | None = field(default_factory=CorrectorSettings)
-    turns: TurnSettings | None = field(default_factory=TurnSettings)
+    symmetry_search: SymmetrySearchSettings | None = field(default_factory=SymmetrySearchSettings)
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
     visibility: VisibilitySettings | None = field(default_factory=VisibilitySettings)
-    known_shapes: LibraryCheckSettings | None = field(default_factory=LibraryCheckSettings)
-    alternatives: LibraryCheckSettings | None = None
+    known_shapes: LibraryTestSettings | None = field(default_factory=LibraryTestSettings)
+    ambiguity: LibraryTestSettings | None = None
     covariance: CovarianceSettings | None = field(default_factory=CovarianceSettings)
     isosurface: IsosurfaceSettings = field(default_factory=IsosurfaceSettings)
     network_batch: int = 16
@@ -58,3 +61,10 @@ class EstimatorSettings:
                 f"network_batch {self.network_batch}, cached_meshes {self.cached_meshes}: "
                 "expected at least 1"
             )
+
+    @property
+    def verification(self) -> VerificationSettings:
+        """The settings of what is tested of pose and shape."""
+        return VerificationSettings(
+            self.certificate, self.visibility, self.known_shapes, self.covariance
+        )

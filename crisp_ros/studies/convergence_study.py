@@ -15,15 +15,18 @@ from torch import Tensor
 
 from crisp_ros.benchmark.decoded_views import DecodedViews, ViewNoise, decoded_views
 from crisp_ros.correction.active_shape import ActiveShapeSettings, least_squares
-from crisp_ros.correction.pose_gradient import GradientSettings, PoseStep, descend
-from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
+from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
+from crisp_ros.correction.pose_gradient import GradientSettings, descend_pose
+from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
+from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import surface_objective
+from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.correction.shape_projected_gradient import (
     ProjectedGradientSettings,
-    ShapeStep,
     projected_gradient,
 )
-from crisp_ros.correction.surface import SurfacePoints, library_surfaces, surface_points
+from crisp_ros.correction.steps import PoseStep, ShapeStep
+from crisp_ros.correction.surface import SurfacePoints, surface_points
 from crisp_ros.geometry.chamfer import nearest_distances
 from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.se3 import invert, transform
@@ -148,14 +151,16 @@ def convergence_study(
 
     shapes = list(range(len(library))) * settings.views
     views = decoded_views(decoder, library, shapes, settings.noise, settings.points, settings.seed)
+    field = DecoderField(decoder)
+    prepared = PreparedLibrary(field, library)
     problem = _Problem(
-        decoder,
-        library,
+        field,
+        prepared,
         views,
         register(views.points, views.pnc, views.valid),
-        library_surfaces(decoder, library, settings.surface_points),
+        surface_points(field, prepared.all_shapes, settings.surface_points),
         transform(views.T_object_camera, views.points),
-        library.codes[(views.shapes + max(1, len(library) // 3)) % len(library)],
+        Shapes.of_codes(library.codes[(views.shapes + max(1, len(library) // 3)) % len(library)]),
     )
     pose = (
         problem.pose_curve("gradient", settings.pose_iterations, problem.gradient, solved),
@@ -172,7 +177,7 @@ def convergence_study(
     return ConvergenceStudy(
         pose,
         tuple(curve for curve, _ in made),
-        problem.distance(problem.z, library.codes[views.shapes]),
+        problem.distance(problem.z, prepared.shapes(views.shapes)),
         {curve.name: share for curve, share in made},
         settings,
     )
@@ -182,33 +187,30 @@ def convergence_study(
 class _Problem:
     """The views, what the solvers start from, and how their answers are measured."""
 
-    decoder: ShapeDecoder
-    library: ShapeLibrary
+    field: DecoderField
+    library: PreparedLibrary
     views: DecodedViews
     start: Registration
     surfaces: SurfacePoints
     z: Tensor
-    wrong_codes: Tensor
+    wrong: Shapes
 
     def gradient(self, iterations: int) -> PoseStep:
         settings = GradientSettings(iterations=iterations)
-        return descend(self.decoder, *self._seen(), self._codes(), settings)
+        return descend_pose(self.field, self._seen(), self._true_shapes(), settings)
 
     def newton(self, iterations: int) -> PoseStep:
-        settings = SecondOrderSettings(evaluations=iterations + _OTHER_EVALUATIONS)
+        settings = PoseLmSettings(evaluations=iterations + _OTHER_EVALUATIONS)
         T = self.start.T_object_camera
-        return refine(self.decoder, *self._seen(), self._codes(), T, settings)
+        return refine_pose(self.field, self._seen(), self._true_shapes(), T, settings)
 
     def projected(self, iterations: int) -> ShapeStep:
         settings = replace(ProjectedGradientSettings(), iterations=iterations)
-        library = self.library.codes
-        seen = self.z, self.views.valid, self.wrong_codes
-        return projected_gradient(self.decoder, *seen, library, settings)
+        return projected_gradient(self.field, self._z(), self.wrong, self.library, settings)
 
     def squares(self, one_hot: bool) -> ShapeStep:
         settings = ActiveShapeSettings(one_hot=one_hot)
-        seen = self.z, self.views.valid, self.wrong_codes
-        return least_squares(self.decoder, *seen, self.library, settings)
+        return least_squares(self.field, self._z(), self.wrong, self.library, settings)
 
     def pose_curve(
         self,
@@ -220,7 +222,7 @@ class _Problem:
         distances, errors = [], []
         for budget in budgets:
             T = solve(budget).T_object_camera
-            distances.append(self.distance(transform(T, self.views.points), self._codes()))
+            distances.append(self.distance(transform(T, self.views.points), self._true_shapes()))
             errors.append(self._add_s(T))
             solved()
         return Curve(name, tuple(budgets), torch.stack(distances), torch.stack(errors))
@@ -236,23 +238,27 @@ class _Problem:
         distances, errors = [], []
         for budget in budgets:
             step = solve(budget)
-            distances.append(self.distance(self.z, step.codes))
-            errors.append(self._chamfer(step.codes))
+            distances.append(self.distance(self.z, step.shapes))
+            errors.append(self._chamfer(step.shapes))
             solved()
         named = step.coefficients.argmax(-1) == self.views.shapes
         curve = Curve(name, tuple(budgets), torch.stack(distances), torch.stack(errors))
         return curve, float(named.float().mean())
 
-    def distance(self, z: Tensor, codes: Tensor) -> Tensor:
-        sdf = self.decoder.sdf(z, codes)
+    def distance(self, z: Tensor, shapes: Shapes) -> Tensor:
+        sdf = self.field.sdf(z, shapes)
         return surface_objective(sdf, self.views.valid, sdf.new_tensor(_SCALE_M)).sqrt()
 
-    def _codes(self) -> Tensor:
-        return self.library.codes[self.views.shapes]
+    def _true_shapes(self) -> Shapes:
+        return self.library.shapes(self.views.shapes)
 
-    def _seen(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _z(self) -> ObjectPoints:
+        return ObjectPoints.of(self.z, self.views.valid)
+
+    def _seen(self) -> Correspondences:
         views = self.views
-        return views.points, views.pnc, self.start.inliers.to(views.points.dtype), views.valid
+        weights = self.start.inliers.to(views.points.dtype)
+        return Correspondences(views.points, views.pnc, weights, views.valid)
 
     def _add_s(self, T: Tensor) -> Tensor:
         """ADD-S (B,): mean way from true surface points to the nearest of the estimate's."""
@@ -261,17 +267,18 @@ class _Problem:
         way = nearest_distances(true, found, valid)
         return torch.where(valid, way, torch.nan).nanmean(-1)
 
-    def _chamfer(self, codes: Tensor) -> Tensor:
+    def _chamfer(self, shapes: Shapes) -> Tensor:
         """Mean of both directions of |f_d| over the other's surface points (B,)."""
-        shapes = self.views.shapes
-        room = 0.5 * (self.library.upper - self.library.lower)[shapes]
-        box = self.library.lower[shapes] - room, self.library.upper[shapes] + room
-        found = surface_points(self.decoder, codes, *box, self.surfaces.points.shape[1])
+        true = self._true_shapes()
+        room = 0.5 * (true.upper - true.lower)
+        within = shapes._replace(lower=true.lower - room, upper=true.upper + room)
+        found = surface_points(self.field, within, self.surfaces.points.shape[1])
+        surfaces = self.surfaces.rows(true.index)
         ways = (
-            self.decoder.sdf(found.points, self._codes()).abs(),
-            self.decoder.sdf(self.surfaces.points[shapes], codes).abs(),
+            self.field.sdf(found.points, true).abs(),
+            self.field.sdf(surfaces.points, shapes).abs(),
         )
-        valid = found.valid, self.surfaces.valid[shapes]
+        valid = found.valid, surfaces.valid
         a, b = (
             torch.where(v, way, torch.nan).nanmean(-1) for way, v in zip(ways, valid, strict=True)
         )

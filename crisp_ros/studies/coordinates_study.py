@@ -20,7 +20,9 @@ from crisp_ros.adaptation.learner import Learner, LearnerSettings
 from crisp_ros.adaptation.reference_set import ReferenceSet
 from crisp_ros.adaptation.samples import Batch, FeatureCache, Sample
 from crisp_ros.correction.certificate import CertificateSettings
-from crisp_ros.correction.surface import library_surfaces
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import DecoderField
+from crisp_ros.correction.surface import surface_points
 from crisp_ros.evaluation.metrics import auc
 from crisp_ros.geometry.chamfer import nearest_distances
 from crisp_ros.geometry.registration import RegistrationSettings, align, register
@@ -203,7 +205,9 @@ class CoordinatesStudy:
         self._ratio = diagonals.mean() / diagonals if self.scaled else torch.ones_like(diagonals)
         self.learner = Learner(model.network, settings.learner)
         self._cache = FeatureCache(model.network, model.library.codes.device)
-        surfaces = library_surfaces(model.network.decoder, model.library, _SURFACE_POINTS)
+        field = DecoderField(model.network.decoder)
+        shapes = PreparedLibrary(field, model.library).all_shapes
+        surfaces = surface_points(field, shapes, _SURFACE_POINTS)
         first = surfaces.valid.int().argmax(-1)
         spare = surfaces.points[torch.arange(len(first)), first]
         self._surfaces = torch.where(surfaces.valid[..., None], surfaces.points, spare[:, None])

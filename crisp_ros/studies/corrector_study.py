@@ -17,7 +17,7 @@ from torch import Tensor
 
 from crisp_ros import __version__
 from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
-from crisp_ros.correction.residuals import evenly_chosen
+from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.data.recorded_frame import RecordedFrame, TrueObject
 from crisp_ros.evaluation.library_quality import decoded_mesh
 from crisp_ros.evaluation.metrics import chamfer, rotation_error
@@ -187,7 +187,9 @@ class CorrectorStudy:
         for index, recorded in enumerate(frames):
             frame = Frame.from_recorded(recorded)
             estimates: dict[str, dict[int, _Estimate]] = {}
-            self._estimator.settings = dataclasses.replace(settings, turns=None)
+            self._estimator.settings = dataclasses.replace(
+                settings, symmetry_search=None
+            )
             for solution in self._estimator.trace(frame).solutions:
                 self._correct(solution, estimates)
             self._estimator.settings = settings
@@ -234,7 +236,7 @@ class CorrectorStudy:
             correction = solution.correction
             if settings != self._estimator.settings.corrector:
                 correction = self._thinly_corrected(solution, settings)
-            poses[method] = (correction.T_object_camera, correction.codes)
+            poses[method] = (correction.T_object_camera, correction.shapes.codes)
         for method, (T_object_camera, codes) in poses.items():
             T = invert(T_object_camera.double()).cpu().numpy()
             by_label = estimates.setdefault(method, {})
@@ -243,18 +245,13 @@ class CorrectorStudy:
 
     def _thinly_corrected(self, solution: Solution, settings: CorrectorSettings) -> Correction:
         """With as many points as the second-order solver iterates on: gradient steps are slow."""
-        seen, registration = solution.observations, solution.registration
-        chosen = evenly_chosen(seen.valid, settings.second_order.points)
-        rows = torch.arange(len(chosen), device=chosen.device)[:, None]
         return correct(
-            self._decoder,
-            seen.points[rows, chosen],
-            solution.pnc[rows, chosen],
-            seen.valid[rows, chosen],
-            solution.codes,
-            self._library,
+            self._estimator.field,
+            solution.correspondences.subsample(settings.second_order.points),
+            Shapes.of_codes(solution.codes),
+            solution.registration.T_object_camera,
+            self._estimator.prepared_library,
             settings,
-            registration._replace(inliers=registration.inliers[rows, chosen]),
         )
 
     def _errors(self, true: TrueObject, estimate: _Estimate | None) -> Errors:

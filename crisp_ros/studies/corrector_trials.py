@@ -14,9 +14,12 @@ from torch import Tensor
 
 from crisp_ros.correction.active_shape import least_squares
 from crisp_ros.correction.corrector import correct
-from crisp_ros.correction.pose_gradient import GradientSettings, descend
-from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
+from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
+from crisp_ros.correction.pose_gradient import GradientSettings, descend_pose
+from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
+from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import ANY_FALL
+from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.correction.shape_projected_gradient import projected_gradient
 from crisp_ros.evaluation.metrics import add_s
 from crisp_ros.evaluation.recording_score import TrueShape
@@ -55,16 +58,22 @@ def shape_trial(decoder: ShapeDecoder, library: ShapeLibrary, views: ObjectViews
     step = 1 + torch.arange(count) % (kinds - 1)
     wrong = library.codes[(views.objects + step) % kinds]
     z = transform(views.T_object_camera.float(), views.points)
-    hot = least_squares(decoder, z, views.valid, wrong, library)
-    found = hot.coefficients.argmax(-1)
-    mixed = projected_gradient(decoder, z, views.valid, wrong, library.codes)
-    both = correct(decoder, views.points, views.z, views.valid, wrong, library)
+    field, points, own = (
+        DecoderField(decoder),
+        ObjectPoints.of(z, views.valid),
+        Shapes.of_codes(wrong),
+    )
+    prepared = PreparedLibrary(field, library)
+    found = least_squares(field, points, own, prepared).coefficients.argmax(-1)
+    mixed = projected_gradient(field, points, own, prepared)
+    seen, start = _registered(views, views.z)
+    both = correct(field, seen, own, start, prepared)
     missed = (found != views.objects).nonzero().squeeze(-1).tolist()
     return ShapeTrial(
         count,
         _share(found == views.objects),
-        _share(_nearest(mixed.codes, library) == views.objects),
-        _share(_nearest(both.codes, library) == views.objects),
+        _share(prepared.distances(mixed.shapes.codes).argmin(-1) == views.objects),
+        _share(both.shapes.index == views.objects),
         tuple((library.names[views.objects[i]], library.names[found[i]]) for i in missed),
     )
 
@@ -90,8 +99,9 @@ def z_trials(
 ) -> list[ZTrial]:
     """Do the pose solvers leave good poses alone? True shapes, noisy points, known coordinates."""
     generator = torch.Generator().manual_seed(seed)
-    codes = library.codes[views.objects]
-    lower, upper = library.lower[views.objects][:, None], library.upper[views.objects][:, None]
+    field = DecoderField(decoder)
+    true = PreparedLibrary(field, library).shapes(views.objects)
+    lower, upper = true.lower[:, None], true.upper[:, None]
     trials = []
     for noise in PNC_NOISE_M:
         for outliers in PNC_OUTLIERS:
@@ -99,15 +109,11 @@ def z_trials(
             off = torch.rand(views.z.shape[:2], generator=generator) < outliers
             anywhere = lower + (upper - lower) * torch.rand(views.z.shape, generator=generator)
             pnc = torch.where(off[..., None], anywhere, pnc)
-            registration = register(views.points, pnc, views.valid)
-            weights = registration.inliers.float()
-            start = registration.T_object_camera
+            seen, start = _registered(views, pnc)
             after = (
                 start,
-                refine(
-                    decoder, views.points, pnc, weights, views.valid, codes, start
-                ).T_object_camera,
-                descend(decoder, views.points, pnc, weights, views.valid, codes).T_object_camera,
+                refine_pose(field, seen, true, start).T_object_camera,
+                descend_pose(field, seen, true).T_object_camera,
             )
             medians = (float(np.median(_add_s(T, views, library.names, shapes))) for T in after)
             trials.append(ZTrial(noise, outliers, *medians))
@@ -145,24 +151,20 @@ def solver_trial(
     pnc = views.z + 0.02 * ray + 0.004 * torch.randn(views.z.shape, generator=generator)
     off = torch.rand(views.z.shape[:2], generator=generator) < 0.1
     pnc = torch.where(off[..., None], 0.1 * torch.randn(pnc.shape, generator=generator), pnc)
-    registration = register(views.points, pnc, views.valid)
-    weights, codes = registration.inliers.float(), library.codes[views.objects]
+    seen, start = _registered(views, pnc)
+    field = DecoderField(decoder)
+    true = PreparedLibrary(field, library).shapes(views.objects)
 
     # Both always take what they find: it is their optima that are compared.
-    def refined(prior: SecondOrderSettings) -> Tensor:
-        T = registration.T_object_camera
-        return refine(
-            decoder, views.points, pnc, weights, views.valid, codes, T, prior
-        ).objective.sqrt()
+    def refined(prior: PoseLmSettings) -> Tensor:
+        return refine_pose(field, seen, true, start, prior).objective.sqrt()
 
-    node = SecondOrderSettings(move=ANY_FALL)
+    node = PoseLmSettings(move=ANY_FALL)
     fast, held = refined(replace(node, prior_weight=FAINT_PRIOR)), refined(node)
     settings = GradientSettings(iterations=gradient_steps, patience=gradient_steps, move=ANY_FALL)
-    slow = descend(
-        decoder, views.points, pnc, weights, views.valid, codes, settings
-    ).objective.sqrt()
+    slow = descend_pose(field, seen, true, settings).objective.sqrt()
     return SolverTrial(
-        len(codes),
+        len(slow),
         gradient_steps,
         float(fast.median()),
         float(slow.median()),
@@ -236,8 +238,12 @@ def _add_s(
     ]
 
 
-def _nearest(codes: Tensor, library: ShapeLibrary) -> Tensor:
-    return torch.cdist(codes, library.codes).argmin(-1)
+def _registered(views: ObjectViews, pnc: Tensor) -> tuple[Correspondences, Tensor]:
+    """The correspondences of views with these coordinates, and their poses by registration."""
+    registration = register(views.points, pnc, views.valid)
+    weights = registration.inliers.float()
+    seen = Correspondences(views.points, pnc, weights, views.valid)
+    return seen, registration.T_object_camera
 
 
 def _share(held: Tensor) -> float:

@@ -15,8 +15,11 @@ from torch import Tensor
 from crisp_ros.benchmark.sphere_tracing import Viewpoint, shape_view
 from crisp_ros.correction.active_shape import library_fits
 from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.correction.correspondences import ObjectPoints
 from crisp_ros.correction.degeneracy import Degeneracy, degeneracy, explanations
-from crisp_ros.correction.surface import SurfacePoints, library_surfaces
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.evaluation.library_quality import FitError, fit_error, library_pairs
 from crisp_ros.geometry.isosurface import IsosurfaceSettings, extract_meshes
 from crisp_ros.geometry.se3 import invert, transform
@@ -171,9 +174,10 @@ def degeneracy_study(
     certificate = CertificateSettings()
     twin_error = fit_error(decoder, code, lower, upper, mesh, certificate.quantile, settings.seed)
     everything = library.with_shape(CUP, code, lower, upper)
-    pair = _only(everything, (MUG, CUP))
-    surfaces = library_surfaces(decoder, everything)
-    estimate = SurfacePoints(surfaces.points[mug][None], surfaces.valid[mug][None])
+    field = DecoderField(decoder)
+    pair = PreparedLibrary(field, _only(everything, (MUG, CUP)))
+    known = PreparedLibrary(field, everything)
+    true_shape = known.shapes(torch.tensor([mug]))
 
     generator = torch.Generator().manual_seed(settings.seed)
     views: list[StudiedView] = []
@@ -186,28 +190,20 @@ def degeneracy_study(
         z = transform(T, points)
         seen.append(z)
         so_far = torch.cat(seen, dim=1)
-        fits = library_fits(decoder, points, z, valid.float(), valid, everything, T)
-        found = explanations(
-            decoder,
-            points,
-            valid,
-            fits,
-            everything,
-            surfaces,
-            estimate,
-            fits.T_object_camera[:, mug],
-            certificate.quantile,
-            certificate.threshold_m,
-        )
+        hypotheses = Hypotheses.of_points(points, valid, true_shape)
+        seen_now = hypotheses.correspondences._replace(pnc=z)
+        fits = library_fits(field, seen_now, known, T)
+        hypotheses = hypotheses._replace(T_object_camera=fits.T_object_camera[:, mug])
+        found = explanations(field, hypotheses, fits, known, certificate)
         certifying = found.certified[0].nonzero().squeeze(-1).tolist()
         pooled_valid = torch.ones(so_far.shape[:2], dtype=torch.bool)
         views.append(
             StudiedView(
                 float(turn),
                 float((body.sdf(z) > 0).float().mean()),
-                _eigenvalues(degeneracy(decoder, z, valid, pair)),
-                _eigenvalues(degeneracy(decoder, so_far, pooled_valid, pair)),
-                _eigenvalues(degeneracy(decoder, z, valid, everything)),
+                _eigenvalues(degeneracy(field, ObjectPoints.of(z, valid), pair)),
+                _eigenvalues(degeneracy(field, ObjectPoints.of(so_far, pooled_valid), pair)),
+                _eigenvalues(degeneracy(field, ObjectPoints.of(z, valid), known)),
                 dict(zip(everything.names, found.residual[0].tolist(), strict=True)),
                 tuple(everything.names[k] for k in certifying),
                 bool(found.degenerate[0]),

@@ -77,4 +77,6 @@ class NormalisedEstimator(Estimator):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(model, settings, device)
-        self._solver = NormalisedSolver(self._network, self._library, self.settings, self.device)
+        self._solver = NormalisedSolver(
+            self._network, self.field, self.prepared_library, self.settings, self.device
+        )

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopFrame, read_models
@@ -54,17 +53,15 @@ def namings(
         estimator: its model has a shape library.
         names: of the objects, by id.
     """
-    library = estimator.library
+    library = estimator.prepared_library
     found = []
     for frame in frames:
         trace = estimator.trace(Frame.from_recorded(frame))
         instances = {instance.label: instance for instance in frame.instances}
         for solution in trace.solutions:
-            by_network, corrected = (
-                torch.cdist(codes.float(), library.codes).argmin(-1).tolist()
-                for codes in (solution.codes, solution.correction.codes)
-            )
-            certified = solution.certificate.certified.tolist()
+            by_network = library.distances(solution.codes.float()).argmin(-1).tolist()
+            corrected = solution.correction.shapes.index.tolist()
+            certified = solution.verification.certificate.certified.tolist()
             for i, label in enumerate(solution.observations.labels.tolist()):
                 instance = instances[label]
                 share = instance.visible_share

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crisp_ros.correction.correspondences import Shapes
+from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.correction.surface import surface_points
 from crisp_ros.geometry.symmetry import rotational_symmetries
 from crisp_ros.geometry.symmetry_group import SymmetryGroup, symmetry_group
@@ -51,7 +53,8 @@ class LookAlikes:
         row = slice(index, index + 1)
         code = self._library.codes[row]
         box = self._library.lower[row], self._library.upper[row]
-        surface = surface_points(self._decoder, code, *box, _SURFACE_POINTS)
+        shape = Shapes(code, *box, torch.tensor([index]))
+        surface = surface_points(DecoderField(self._decoder), shape, _SURFACE_POINTS)
         points = surface.points[surface.valid].double().cpu().numpy()
         if len(points) == 0:
             return symmetry_group(np.eye(4)[None])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -10,15 +9,17 @@ import torch
 from torch import Tensor
 
 from crisp_ros.correction.active_shape import ActiveShapeSettings, least_squares
+from crisp_ros.correction.batch import replace_rows, select_rows
+from crisp_ros.correction.box_search import with_boxes
+from crisp_ros.correction.correspondences import ObjectPoints, Shapes
 from crisp_ros.correction.degeneracy import degeneracy
-from crisp_ros.correction.residuals import clearly_better, evenly_chosen
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.residuals import clearly_better
+from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.shape_projected_gradient import (
     ProjectedGradientSettings,
     projected_gradient,
 )
-from crisp_ros.network.decoder import ShapeDecoder
-from crisp_ros.network.library import ShapeLibrary
-from crisp_ros.tracking.view_buffer import PooledViews, stack_views
 from crisp_ros.validation import check_ranges, ranged
 
 _GRID = 12  # samples along each edge of the box in which two shapes are compared
@@ -63,18 +64,14 @@ class MultiViewShapes(NamedTuple):
     """Shapes of B objects from all their views.
 
     Attributes:
-        codes: (B, C), those given where nothing changed.
-        lower: (B, 3) corner of a box around each shape, metres.
-        upper: (B, 3) opposite corner.
-        changed: (B,) bool, a different shape explains the views clearly better.
-        objective: (B,) square metres, of the solver's code.
-        start_objective: (B,) square metres, of the code given.
-        tangent_eigenvalue: (B,) how well the views determine the shape, see `Degeneracy`.
+        shapes: (B,) with boxes; those given where nothing changed.
+        changed: (B,) bool, another shape explains the views clearly better, and differs.
+        objective: (B,) square metres, with the solver's shapes.
+        start_objective: (B,) with the shapes given.
+        tangent_eigenvalue: (B,) how well the views fix the shape, see `Degeneracy`.
     """
 
-    codes: Tensor
-    lower: Tensor
-    upper: Tensor
+    shapes: Shapes
     changed: Tensor
     objective: Tensor
     start_objective: Tensor
@@ -83,67 +80,47 @@ class MultiViewShapes(NamedTuple):
 
 @torch.no_grad()
 def multi_view_shape(
-    decoder: ShapeDecoder,
-    library: ShapeLibrary,
-    views: Sequence[PooledViews],
-    codes: Tensor,
-    lower: Tensor,
-    upper: Tensor,
+    field: ShapeField,
+    library: PreparedLibrary,
+    views: ObjectPoints,
+    shapes: Shapes,
     settings: MultiViewShapeSettings | None = None,
 ) -> MultiViewShapes:
     """Solve for the shape with the points of all views (Remark 3), for B objects at once.
 
     Args:
-        decoder: f_d.
+        field: f_d.
         library: the known shapes.
-        views: of each object.
-        codes: (B, C) the shapes so far.
-        lower: (B, 3) corner of their boxes, object frame, metres.
-        upper: (B, 3) opposite corner.
+        views: the points of all views of each object.
+        shapes: (B,) so far, with boxes.
         settings: see `MultiViewShapeSettings`.
     """
     settings = settings or MultiViewShapeSettings()
-    points, valid, weights = stack_views(views)
     if settings.solver == "lsq":
-        step = least_squares(decoder, points, valid, codes, library, settings.active_shape)
+        step = least_squares(field, views, shapes, library, settings.active_shape)
     else:
-        step = projected_gradient(
-            decoder, points, valid, codes, library.codes, settings.projected_gradient, weights
-        )
-    # The box of a mixture lies within the boxes of its parts.
-    parts = (step.coefficients[:, : len(library)] > 1e-3)[..., None]
-    low = torch.where(parts, library.lower, torch.inf).amin(1).minimum(_if_none(parts, lower))
-    high = torch.where(parts, library.upper, -torch.inf).amax(1).maximum(-_if_none(parts, -upper))
+        step = projected_gradient(field, views, shapes, library, settings.projected_gradient)
+    found = step.shapes
+    outside = (found.index < 0).nonzero().squeeze(-1)
+    if len(outside) > 0:
+        some = ObjectPoints(views.points[outside], views.weights[outside])
+        found = replace_rows(found, outside, with_boxes(field, found.rows(outside), some))
     better = clearly_better(
         step.start_objective, step.objective, settings.significance, settings.surface_error_m
     )
-    apart = shape_distances(
-        decoder, codes, step.codes, torch.minimum(low, lower), torch.maximum(high, upper)
-    )
-    changed = better & (apart > settings.change_m)
-    chosen = evenly_chosen(valid, min(settings.degeneracy_points, points.shape[1]))
-    rows = torch.arange(len(codes), device=codes.device)[:, None]
-    found = degeneracy(decoder, points[rows, chosen], valid[rows, chosen], library)
+    changed = better & (shape_distances(field, shapes, found) > settings.change_m)
+    fixed = degeneracy(field, views.subsample(settings.degeneracy_points), library)
     return MultiViewShapes(
-        torch.where(changed[:, None], step.codes, codes),
-        torch.where(changed[:, None], low, lower),
-        torch.where(changed[:, None], high, upper),
+        select_rows(changed, found, shapes),
         changed,
         step.objective,
         step.start_objective,
-        found.tangent_eigenvalue.to(points.dtype),
+        fixed.tangent_eigenvalue.to(views.points.dtype),
     )
 
 
-def _if_none(parts: Tensor, corner: Tensor) -> Tensor:
-    """The corner (B, 3) where no library shape is a part, infinity otherwise."""
-    return torch.where(parts.any(1), torch.inf, corner)
-
-
 @torch.no_grad()
-def shape_distances(
-    decoder: ShapeDecoder, codes: Tensor, others: Tensor, lower: Tensor, upper: Tensor
-) -> Tensor:
+def shape_distances(field: ShapeField, shapes: Shapes, others: Shapes) -> Tensor:
     """Measure the distance (B,) between shapes by their signed distances, metres.
 
     It is the 95 % quantile of |f_d(x | h) - f_d(x | h')| over points x near either surface. A part
@@ -151,24 +128,22 @@ def shape_distances(
     distance zero, however different they are as vectors.
 
     Args:
-        decoder: f_d.
-        codes: (B, C).
-        others: (B, C).
-        lower: (B, 3) corner of a box around both shapes, metres.
-        upper: (B, 3) opposite corner.
+        field: f_d.
+        shapes: (B,) with boxes.
+        others: (B,) with boxes.
     """
-    distances = codes.new_zeros(len(codes))
-    differ = (codes != others).any(-1)
-    if not bool(differ.any()):
+    distances = shapes.codes.new_zeros(len(shapes.codes))
+    differ = (shapes.codes != others.codes).any(-1).nonzero().squeeze(-1)
+    if len(differ) == 0:
         return distances
-    low, high = lower[differ].to(codes.dtype), upper[differ].to(codes.dtype)
+    a, b = shapes.rows(differ), others.rows(differ)
+    low, high = torch.minimum(a.lower, b.lower), torch.maximum(a.upper, b.upper)
     diagonal = torch.linalg.norm(high - low, dim=-1)[:, None]
-    steps = torch.linspace(-0.05, 1.05, _GRID, dtype=codes.dtype, device=codes.device)
+    steps = torch.linspace(-0.05, 1.05, _GRID, dtype=low.dtype, device=low.device)
     unit = torch.cartesian_prod(steps, steps, steps)
     points = low[:, None] + unit * (high - low)[:, None]
-    both = torch.stack((codes[differ], others[differ]), dim=1)
-    sdf = decoder.sdf(points[:, None], both)
-    near = sdf.abs().amin(1) <= _BAND * diagonal
-    change = torch.where(near, (sdf[:, 0] - sdf[:, 1]).abs(), torch.nan)
+    sdf, other = field.sdf(points, a), field.sdf(points, b)
+    near = torch.minimum(sdf.abs(), other.abs()) <= _BAND * diagonal
+    change = torch.where(near, (sdf - other).abs(), torch.nan)
     distances[differ] = change.nanquantile(0.95, dim=-1).nan_to_num(torch.inf)
     return distances

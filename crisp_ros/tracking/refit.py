@@ -10,8 +10,11 @@ import roma
 import torch
 
 from crisp_ros.correction.certificate import Certificate, CertificateSettings, certify, condition
+from crisp_ros.correction.correspondences import Correspondences, Shapes
 from crisp_ros.correction.covariance import pose_covariance
-from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
+from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints, surface_points
 from crisp_ros.correction.visibility import (
     VisibilitySettings,
@@ -19,7 +22,6 @@ from crisp_ros.correction.visibility import (
     visibility_conditions,
 )
 from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
-from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.pipeline import ObjectEstimate
 from crisp_ros.tracking.depth_points import DepthPoints
 from crisp_ros.tracking.track import Detection, Track
@@ -27,12 +29,12 @@ from crisp_ros.tracking.track import Detection, Track
 
 @torch.no_grad()
 def refit_to_track_shape(
-    decoder: ShapeDecoder,
+    field: ShapeField,
     detections: Sequence[Detection],
     depth: DepthPoints | None,
     certificate: CertificateSettings,
     visibility: VisibilitySettings | None,
-    pose: SecondOrderSettings | None,
+    pose: PoseLmSettings | None,
 ) -> list[ObjectEstimate | None]:
     """Fit each detection to its track's shape, and test the certificate again.
 
@@ -41,7 +43,7 @@ def refit_to_track_shape(
     that have one.
 
     Args:
-        decoder: f_d.
+        field: f_d.
         detections: tracks with their estimates.
         depth: points of the frame.
         certificate: of the estimator.
@@ -60,34 +62,46 @@ def refit_to_track_shape(
     rows = rows.to(depth.points.device)
     points, valid = depth.points[rows], depth.valid[rows]
     shapes = [track.shape for track in tracks]
-    codes = torch.from_numpy(np.stack([s.code for s in shapes])).to(points)
+    rows_of_shapes = (
+        torch.from_numpy(np.stack([getattr(s, name) for s in shapes])).to(points)
+        for name in ("code", "lower", "upper")
+    )
+    index = torch.tensor([s.shape_index for s in shapes], device=points.device)
+    described = Shapes(*rows_of_shapes, index)
     T_camera_object = torch.from_numpy(np.stack([e.T_camera_object for e in estimates]))
     T = invert(T_camera_object).to(points)
     start = T
     if pose is not None:
-        z, weights = transform(T, points), valid.to(points.dtype)
-        T = refine(decoder, points, z, weights, valid, codes, T, pose).T_object_camera
+        observed = Correspondences.of_points(points, valid).aligned_to(T)
+        T = refine_pose(field, observed, described, T, pose).T_object_camera
+    labels = torch.tensor([e.label for e in estimates], device=points.device)
     conditions = [
         condition("registration", depth.registered[rows], depth.registered[rows], _no_pose)
     ]
     if visibility is not None and depth.frame is not None:
         conditions += visibility_conditions(
-            _surfaces(decoder, tracks, codes),
+            _surfaces(field, tracks, described),
             T,
-            torch.tensor([e.label for e in estimates], device=points.device),
+            labels,
             images_of(depth.frame, points.device),
             visibility,
         )
-    sizes = codes.new_tensor([float(np.linalg.norm(s.upper - s.lower)) for s in shapes])
-    verdict = certify(decoder, points, valid, T, codes, certificate, sizes, conditions)
+    # The network's coordinates are those of its own pose, which an equivalent one may replace.
+    own = invert(depth.T_object_camera[rows])
+    coordinates = transform(start, transform(own, depth.coordinates[rows]))
+    share = depth.registered[rows].to(points.dtype)
+    hypotheses = Hypotheses(
+        Correspondences(points, coordinates, depth.weights[rows], valid),
+        T,
+        described,
+        labels,
+        start,
+        share,
+    )
+    verdict = certify(field, hypotheses, certificate, conditions)
     covariances = [e.covariance for e in estimates]
     if pose is not None and any(e.covariance is not None for e in estimates):
-        # The network's coordinates are those of its own pose, which an equivalent one may replace.
-        own = invert(depth.T_object_camera[rows])
-        coordinates = transform(start, transform(own, depth.coordinates[rows]))
-        weights = depth.weights[rows]
-        covariance = pose_covariance(decoder, points, coordinates, weights, valid, codes, T)
-        covariances = list(covariance.cpu().numpy())
+        covariances = list(pose_covariance(field, hypotheses).cpu().numpy())
     poses = T_camera_object.numpy()
     if pose is not None:
         T = T.double().cpu()
@@ -102,6 +116,7 @@ def refit_to_track_shape(
             code=shape.code,
             lower=shape.lower,
             upper=shape.upper,
+            shape_index=shape.shape_index,
             covariance=covariance_found,
             **(told | _still_unknown(estimate, bool(told["certified"]))),
         )
@@ -129,15 +144,11 @@ def _no_pose(_: object) -> str:
     return "no pose: too few points agree with the network"
 
 
-def _surfaces(decoder: ShapeDecoder, tracks: Sequence[Track], codes: torch.Tensor) -> SurfacePoints:
+def _surfaces(field: ShapeField, tracks: Sequence[Track], shapes: Shapes) -> SurfacePoints:
     """Points on the tracks' shapes, which are kept until the shapes change."""
     missing = [i for i, track in enumerate(tracks) if track.surface is None]
     if missing:
-        lower, upper = (
-            codes.new_tensor(np.stack([getattr(tracks[i].shape, side) for i in missing]))
-            for side in ("lower", "upper")
-        )
-        found = surface_points(decoder, codes[missing], lower, upper)
+        found = surface_points(field, shapes.rows(torch.tensor(missing)))
         for row, i in enumerate(missing):
             tracks[i].surface = SurfacePoints(
                 found.points[row : row + 1].clone(), found.valid[row : row + 1].clone()

@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from crisp_ros.correction.certificate import CertificateSettings
-from crisp_ros.correction.library_tests import Fitted, LibraryCheckSettings, alternatives
-from crisp_ros.correction.pose_lm import SecondOrderSettings
-from crisp_ros.correction.surface import SurfacePoints, library_surfaces, surface_points
+from crisp_ros.correction.correspondences import Shapes
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.library_tests import LibraryTestSettings, find_ambiguity
+from crisp_ros.correction.pose_lm import PoseLmSettings
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.geometry.se3 import invert
-from crisp_ros.network.decoder import ShapeDecoder
-from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.pipeline import ObjectEstimate
 from crisp_ros.tracking.depth_points import DepthPoints
 from crisp_ros.tracking.known_shapes import KnownShapes
@@ -33,7 +32,7 @@ from crisp_ros.validation import check_ranges, ranged
 
 _SURFACE_POINTS = 128  # on shapes that are compared
 
-Refit = Callable[[Sequence[Detection], SecondOrderSettings | None], list[ObjectEstimate | None]]
+Refit = Callable[[Sequence[Detection], PoseLmSettings | None], list[ObjectEstimate | None]]
 """`refit_to_track_shape` of a frame: detections and settings of the pose solver in."""
 
 
@@ -58,10 +57,10 @@ class ShapeManagerSettings:
 
     views: ViewBufferSettings = field(default_factory=ViewBufferSettings)
     multi_view: MultiViewShapeSettings = field(default_factory=MultiViewShapeSettings)
-    pose: SecondOrderSettings = field(default_factory=SecondOrderSettings)
+    pose: PoseLmSettings = field(default_factory=PoseLmSettings)
     joint: bool = True
     solves_per_frame: int = ranged(1, 1, 1000)
-    alternatives: LibraryCheckSettings | None = field(default_factory=LibraryCheckSettings)
+    alternatives: LibraryTestSettings | None = field(default_factory=LibraryTestSettings)
     checks_per_frame: int = ranged(1, 1, 1000)
     conflict_frames: int = ranged(10, 1, 10000)
 
@@ -80,19 +79,18 @@ class ShapeManager:
 
     def __init__(
         self,
-        decoder: ShapeDecoder,
-        library: ShapeLibrary | None,
+        field: ShapeField,
+        library: PreparedLibrary | None,
         known: KnownShapes,
         settings: ShapeManagerSettings,
         device: torch.device,
     ) -> None:
         """Take decoder and library into use; without a library nothing is solved for."""
-        self._decoder = decoder
+        self._field = field
         self._library = library
         self._known = known
         self._settings = settings
         self._device = device
-        self._library_surfaces: SurfacePoints | None = None
 
     def assign_shapes(
         self,
@@ -201,21 +199,18 @@ class ShapeManager:
         waiting = waiting[: self._settings.solves_per_frame]
         if not waiting or self._library is None:
             return
-        shapes = [t.shape for t in waiting]
         solved = multi_view_shape(
-            self._decoder,
+            self._field,
             self._library,
-            [t.views.pooled() for t in waiting if t.views is not None],
-            self._tensor([s.code for s in shapes]),
-            self._tensor([s.lower for s in shapes]),
-            self._tensor([s.upper for s in shapes]),
+            stack_views([t.views.pooled() for t in waiting if t.views is not None]),
+            self._shapes([t.shape for t in waiting]),
             self._settings.multi_view,
         )
         changed, eigenvalues = solved.changed.tolist(), solved.tangent_eigenvalue.tolist()
         for i, track in enumerate(waiting):
             track.waiting_since_s = None
             if changed[i]:
-                self._change_shape(track, solved.codes[i], solved.lower[i], solved.upper[i])
+                self._change_shape(track, solved.shapes.rows(torch.tensor(i)))
             track.views_used = max(1, len(track.views or ()))
             track.smallest_eigenvalue = eigenvalues[i]
 
@@ -231,40 +226,28 @@ class ShapeManager:
         due = due[: self._settings.checks_per_frame]
         if settings is None or self._library is None or not due:
             return
-        if self._library_surfaces is None:
-            self._library_surfaces = library_surfaces(self._decoder, self._library, _SURFACE_POINTS)
-        points, valid, _ = stack_views([t.views.pooled() for t in due if t.views])
-        codes, lower, upper = (
-            self._tensor([getattr(t.shape, part) for t in due])
-            for part in ("code", "lower", "upper")
-        )
-        identity = torch.eye(4, device=self._device).expand(len(due), 4, 4)
-        found = alternatives(
-            self._decoder,
-            Fitted(points, points, valid.to(points.dtype), valid, identity, identity, codes),
-            surface_points(self._decoder, codes, lower, upper, _SURFACE_POINTS),
-            self._library,
-            self._library_surfaces,
-            certificate.quantile,
-            certificate.threshold_m,
-            settings,
-        )
+        views = stack_views([t.views.pooled() for t in due if t.views])
+        shapes = self._shapes([t.shape for t in due])
+        hypotheses = Hypotheses.of_points(views.points, views.valid, shapes)
+        found = find_ambiguity(self._field, hypotheses, self._library, certificate, settings)
         results = found.degenerate.tolist(), found.tangent_eigenvalue.tolist()
         for track, degenerate, eigenvalue in zip(due, *results, strict=True):
             track.degenerate, track.smallest_eigenvalue = degenerate, eigenvalue
             track.views_checked = len(track.views or ())
 
-    def _change_shape(self, track: Track, code: Tensor, lower: Tensor, upper: Tensor) -> None:
-        shape = dataclasses.replace(
+    def _change_shape(self, track: Track, shape: Shapes) -> None:
+        """Give a track another shape, one without leading dimensions."""
+        changed = dataclasses.replace(
             track.shape,
-            code=code.float().cpu().numpy(),
-            lower=lower.double().cpu().numpy(),
-            upper=upper.double().cpu().numpy(),
+            code=shape.codes.float().cpu().numpy(),
+            lower=shape.lower.double().cpu().numpy(),
+            upper=shape.upper.double().cpu().numpy(),
+            shape_index=int(shape.index),
         )
-        track.replace_shape(shape)
+        track.replace_shape(changed)
         track.shape_score = 0.0
         if self._settings.joint and track.views is not None:
-            track.views.refit_poses(self._decoder, code, self._settings.pose)
+            track.views.refit_poses(self._field, shape, self._settings.pose)
 
     def _with_other_shape(self, detections: Sequence[Detection]) -> list[int]:
         """Find the detections that show another shape than their track's.
@@ -283,17 +266,21 @@ class ShapeManager:
         if unsure:
             pairs = [(detections[i].estimate, detections[i].track.shape) for i in unsure]
             apart = shape_distances(
-                self._decoder,
-                *(self._tensor([e.code for e in part]) for part in zip(*pairs, strict=True)),
-                self._tensor([np.minimum(a.lower, b.lower) for a, b in pairs]),
-                self._tensor([np.maximum(a.upper, b.upper) for a, b in pairs]),
+                self._field, *(self._shapes(part) for part in zip(*pairs, strict=True))
             ).tolist()
             limit = self._settings.multi_view.change_m
             other += [i for i, d in zip(unsure, apart, strict=True) if d > limit]
         return sorted(other)
 
-    def _tensor(self, rows: Sequence[NDArray[np.floating]]) -> Tensor:
-        return torch.from_numpy(np.stack(rows)).to(self._device, torch.float32)
+    def _shapes(self, estimates: Sequence[ObjectEstimate]) -> Shapes:
+        """The shapes of estimates, on the device."""
+        codes, lower, upper = (
+            torch.from_numpy(np.stack([getattr(e, part) for e in estimates]))
+            for part in ("code", "lower", "upper")
+        )
+        index = torch.tensor([e.shape_index for e in estimates], device=self._device)
+        corners = (part.to(self._device, torch.float32) for part in (codes, lower, upper))
+        return Shapes(*corners, index)
 
 
 def _is_certified(estimate: ObjectEstimate | None) -> bool:

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from crisp_ros.correction.certificate import CertificateSettings, score
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.geometry.symmetry_group import box_corners, nearest_symmetric_pose
@@ -169,7 +171,9 @@ class Tracker:
         """
         self.certificate = certificate or CertificateSettings()
         self.visibility = visibility
-        self._decoder, self._library, self._device = decoder, library, torch.device(device)
+        self._library, self._device = library, torch.device(device)
+        self._field = DecoderField(decoder)
+        self._prepared = PreparedLibrary(self._field, library) if library is not None else None
         self._look_alikes = LookAlikes(decoder, library) if library is not None else None
         self._tracks: list[Track] = []
         self._unfinished: _Unfinished | None = None
@@ -184,7 +188,7 @@ class Tracker:
         self.settings = settings
         self._known = KnownShapes(self._library, settings.symmetry_tolerance)
         self._shapes = ShapeManager(
-            self._decoder, self._library, self._known, settings.shapes, self._device
+            self._field, self._prepared, self._known, settings.shapes, self._device
         )
         self._voting = self._look_alikes and SymmetryVoting(
             self._look_alikes, settings.symmetry_votes
@@ -244,7 +248,7 @@ class Tracker:
         final, fit_ms = self._shapes.assign_shapes(
             detections,
             lambda some, pose: refit_to_track_shape(
-                self._decoder, some, depth, self.certificate, self.visibility, pose
+                self._field, some, depth, self.certificate, self.visibility, pose
             ),
             overruled,
         )

@@ -13,10 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
-from crisp_ros.correction.residuals import evenly_chosen, usable
+from crisp_ros.correction.batch import evenly_spaced
+from crisp_ros.correction.correspondences import (
+    Correspondences,
+    ObjectPoints,
+    Shapes,
+    finite_and_valid,
+)
+from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
+from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.geometry.se3 import transform
-from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.validation import check_ranges, ranged
 
 
@@ -52,20 +58,6 @@ class Insertion(enum.Enum):
     NEW = "from a new direction"
     BETTER = "replaces worse ones from the same direction"
     REFUSED = "the buffer has better ones"
-
-
-class PooledViews(NamedTuple):
-    """The points of all views together, object frame.
-
-    Attributes:
-        points: (M, 3) metres, on the device.
-        valid: (M,) bool.
-        weights: (M,), zero where not valid; those of a view sum to its score.
-    """
-
-    points: Tensor
-    valid: Tensor
-    weights: Tensor
 
 
 class _View(NamedTuple):
@@ -161,25 +153,28 @@ class ViewBuffer:
             self._views.remove(crowded)
         slot = min(set(range(self._settings.max_views)) - {v.slot for v in self._views})
         self._views.append(view._replace(slot=slot))
-        valid = usable(points, valid)
-        chosen = evenly_chosen(valid[None], self._settings.points_per_view)[0]
+        valid = finite_and_valid(points, valid)
+        chosen = evenly_spaced(valid[None], self._settings.points_per_view)[0]
         self._points[slot] = torch.where(valid[chosen, None], points[chosen], 0.0)
         self._valid[slot] = valid[chosen]
         self._poses[slot] = torch.from_numpy(T_object_camera).to(self._poses)
         return Insertion.BETTER if same else Insertion.NEW
 
-    def pooled(self) -> PooledViews:
-        """Collect the points of all views in the object frame: Z* of Remark 3."""
+    def pooled(self) -> ObjectPoints:
+        """The points (1, M, 3) of all views in the object frame: Z* of Remark 3.
+
+        The weights of a view sum to its score.
+        """
         slots = self._slots()
         points = transform(self._poses[slots], self._points[slots])
         valid = self._valid[slots]
         scores = points.new_tensor([view.score for view in self._views])
         share = scores / valid.sum(-1).clamp_min(1)
         weights = torch.where(valid, share[:, None], 0.0)
-        return PooledViews(points.flatten(0, 1), valid.flatten(), weights.flatten())
+        return ObjectPoints(points.flatten(0, 1)[None], weights.flatten()[None])
 
     def refit_poses(
-        self, decoder: ShapeDecoder, code: Tensor, pose: SecondOrderSettings | None = None
+        self, field: ShapeField, shape: Shapes, pose: PoseLmSettings | None = None
     ) -> int:
         """Fit the pose of every view to a shape, in one batch, starting at its present pose.
 
@@ -187,8 +182,8 @@ class ViewBuffer:
         object frame, or shows another object.
 
         Args:
-            decoder: f_d.
-            code: (C,) of the shape.
+            field: f_d.
+            shape: one shape, without leading dimensions.
             pose: settings of the solver.
 
         Returns:
@@ -198,18 +193,11 @@ class ViewBuffer:
             return 0
         slots = self._slots()
         points, valid = self._points[slots], self._valid[slots]
-        step = refine(
-            decoder,
-            points,
-            transform(self._poses[slots], points),
-            valid.to(points.dtype),
-            valid,
-            code.expand(len(slots), -1),
-            self._poses[slots],
-            pose,
-        )
+        observed = Correspondences.of_points(points, valid).aligned_to(self._poses[slots])
+        shapes = shape.unsqueeze(0).repeated(len(slots))
+        step = refine_pose(field, observed, shapes, self._poses[slots], pose)
         self._poses[slots] = step.T_object_camera
-        sdf = decoder.sdf(transform(step.T_object_camera, points), code)
+        sdf = field.sdf(transform(step.T_object_camera, points), shapes)
         far = ((sdf.abs() > self._settings.outlier_m) & valid).sum(-1) > 0.1 * valid.sum(-1)
         dropped = far.tolist()
         self._views = [view for view, out in zip(self._views, dropped, strict=True) if not out]
@@ -262,14 +250,14 @@ def viewpoint_distances(
     return np.maximum(angles / angle_rad, logs / math.log(ratio))
 
 
-def stack_views(views: Sequence[PooledViews]) -> PooledViews:
-    """Stack the pooled views of B objects, padded to the same length: (B, M, 3), (B, M), (B, M)."""
-    most = max(len(v.points) for v in views)
+def stack_views(views: Sequence[ObjectPoints]) -> ObjectPoints:
+    """The points of B objects as one batch, filled up with points of no weight."""
+    most = max(v.points.shape[1] for v in views)
 
-    def padded(rows: Sequence[Tensor]) -> Tensor:
-        batch = rows[0].new_zeros(len(rows), most, *rows[0].shape[1:])
-        for row, values in zip(batch, rows, strict=True):
-            row[: len(values)] = values
+    def filled(parts: Sequence[Tensor]) -> Tensor:
+        batch = parts[0].new_zeros(len(parts), most, *parts[0].shape[2:])
+        for row, values in zip(batch, parts, strict=True):
+            row[: values.shape[1]] = values[0]
         return batch
 
-    return PooledViews(*(padded(rows) for rows in zip(*views, strict=True)))
+    return ObjectPoints(*(filled(parts) for parts in zip(*views, strict=True)))

@@ -2,18 +2,21 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from observed import Noise, add_s, observe
+from scipy import sparse
 
 from crisp_ros.correction.active_shape import (
     ActiveShapeSettings,
+    _combination,
     distance_matrix,
     least_squares,
     library_fits,
 )
+from crisp_ros.correction.correspondences import ObjectPoints
 from crisp_ros.correction.residuals import surface_objective
-from crisp_ros.geometry.registration import register
 from crisp_ros.geometry.se3 import transform
 
 # Seen from the side of its handle a mug is no cup.
@@ -21,13 +24,13 @@ VIEWS = ((1.0, 0.6, 0.7), (1.0, 0.8, 0.3), (0.9, -0.7, 0.5))
 
 
 def half_seen(known, noise: Noise, seed: int, view=VIEWS[0]):
-    seen = observe(known.shapes, noise, seed, count=300, views=[view] * len(known.shapes))
-    return seen, transform(seen.T_object_camera.float(), seen.points)
+    """Every library shape, seen from one side."""
+    return observe(known.shapes, noise, seed, count=300, views=[view] * len(known.shapes))
 
 
 def test_distance_matrix_equals_a_loop(known) -> None:
-    _, z = half_seen(known, Noise(0.002), seed=0)
-    F = distance_matrix(known.decoder, z, known.library.codes)
+    z = half_seen(known, Noise(0.002), seed=0).object_points().points
+    F = distance_matrix(known.field, z, known.prepared.all_shapes)
     assert F.shape == (len(z), 300, len(known.library))
     for b in (0, 3):
         for k, code in enumerate(known.library.codes):
@@ -37,29 +40,32 @@ def test_distance_matrix_equals_a_loop(known) -> None:
 
 
 @pytest.mark.parametrize("one_hot", [True, False])
-def test_finds_the_shape_from_half_its_surface_and_a_wrong_code(known, one_hot: bool) -> None:
+def test_finds_the_shape_from_half_its_surface(known, one_hot: bool) -> None:
+    """Whatever the network's code."""
     right = total = 0
-    truth = torch.arange(len(known.library))
-    # All points of a cup lie on a mug too: what tells them apart is space that was seen empty.
-    told_apart = truth != known.library.names.index("cup")
+    library = known.prepared
+    truth = torch.arange(len(library))
+    # All points of a cup are on a mug too: what distinguishes them is space that was seen empty.
+    distinct = truth != library.names.index("cup")
     for seed, view in enumerate(VIEWS):
-        _, z = half_seen(known, Noise(0.002, 0.1), seed, view)
-        wrong = known.library.codes.roll(1 + seed, dims=0)
+        points = half_seen(known, Noise(0.002, 0.1), seed, view).object_points()
+        wrong = library.shapes(truth.roll(1 + seed))
         settings = ActiveShapeSettings(one_hot=one_hot)
-        step = least_squares(
-            known.decoder, z, torch.ones(z.shape[:2]).bool(), wrong, known.library, settings
-        )
-        right += (step.coefficients.argmax(-1) == truth)[told_apart].sum().item()
-        total += told_apart.sum().item()
+        step = least_squares(known.field, points, wrong, library, settings)
+        right += (step.coefficients.argmax(-1) == truth)[distinct].sum().item()
+        total += distinct.sum().item()
         assert (step.objective <= step.start_objective).all()
+        if one_hot:
+            assert torch.equal(step.shapes.index, step.coefficients.argmax(-1))
     assert right / total >= 0.95
 
 
 def test_one_hot_is_the_best_of_all_columns(known) -> None:
-    _, z = half_seen(known, Noise(0.002, 0.1), seed=4)
-    valid = torch.ones(z.shape[:2]).bool()
+    points = half_seen(known, Noise(0.002, 0.1), seed=4).object_points()
+    z, valid = points.points, points.valid
     settings = ActiveShapeSettings(points=300)
-    step = least_squares(known.decoder, z, valid, known.library.codes, known.library, settings)
+    given = known.prepared.all_shapes
+    step = least_squares(known.field, points, given, known.prepared, settings)
     for b in range(len(z)):
         tried = [
             surface_objective(known.decoder.sdf(z[b], code), valid[b], torch.tensor(0.01)).item()
@@ -72,13 +78,8 @@ def test_one_hot_is_the_best_of_all_columns(known) -> None:
 def test_the_mixture_solves_equation_10(known) -> None:
     """Without outliers the weights are D c / (1^T D c) of clarabel's c."""
     clarabel = pytest.importorskip("clarabel")
-    import numpy as np
-    from scipy import sparse
-
-    from crisp_ros.correction.active_shape import _combination
-
-    _, z = half_seen(known, Noise(0.001), seed=5)
-    F = distance_matrix(known.decoder, z, known.library.codes)
+    z = half_seen(known, Noise(0.001), seed=5).object_points().points
+    F = distance_matrix(known.field, z, known.prepared.all_shapes)
     D = 1 / known.library.diameters.expand(len(z), -1)
     far = torch.tensor(100.0)  # no point is weighted down
     found = _combination(F, torch.ones(z.shape[:2]).bool(), far, D)
@@ -99,68 +100,47 @@ def test_the_mixture_solves_equation_10(known) -> None:
 
 def test_a_new_shape_is_best_explained_by_its_own_code(known) -> None:
     """The network's column wins where it fits better than all of the library."""
-    keep = [k for k, name in enumerate(known.library.names) if name not in ("bracket", "bar")]
-    smaller = type(known.library)(
-        tuple(known.library.names[k] for k in keep),
-        known.library.codes[keep],
-        known.library.lower[keep],
-        known.library.upper[keep],
-    )
     names = ("bracket", "bar")
+    smaller = known.without(*names).prepared
     seen = observe(known.named(*names), Noise(0.001), seed=6, views=[VIEWS[0]] * 2)
-    z = transform(seen.T_object_camera.float(), seen.points)
-    own = least_squares(
-        known.decoder,
-        z,
-        seen.valid,
-        known.codes(*names),
-        smaller,
-        ActiveShapeSettings(own_code=True),
-    )
+    points = seen.object_points()
+    given = known.shapes_of(*names)._replace(index=torch.tensor([-1, -1]))
+    with_own = ActiveShapeSettings(own_code=True)
+    own = least_squares(known.field, points, given, smaller, with_own)
     assert (own.coefficients.argmax(-1) == len(smaller)).all()
-    torch.testing.assert_close(own.codes, known.codes(*names))
-    without = least_squares(known.decoder, z, seen.valid, known.codes(*names), smaller)
+    assert own.shapes.index.tolist() == [-1, -1]
+    torch.testing.assert_close(own.shapes.codes, known.codes(*names))
+    without = least_squares(known.field, points, given, smaller)
     assert (without.objective > 2 * own.objective).all()
 
 
-def test_shape_and_pose_together_find_the_shape_from_a_wrong_pose(known) -> None:
-    noise = Noise(0.002, 0.05, 0.004, 0.1, along_ray=0.02, turn=math.radians(10))
-    seen, _ = half_seen(known, noise, seed=7)
-    registration = register(*seen[:3])
-    fits = library_fits(
-        known.decoder,
-        seen.points,
-        seen.pnc,
-        registration.inliers.float(),
-        seen.valid,
-        known.library,
-        registration.T_object_camera,
-    )
+def test_shape_and_pose_are_found_together_from_a_wrong_pose(known) -> None:
+    noise = Noise(0.002, 0.05, 0.004, 0.1, along_ray=0.02, rotation=math.radians(10))
+    seen = half_seen(known, noise, seed=7)
+    start = seen.register().T_object_camera
+    fits = library_fits(known.field, seen.correspondences(), known.prepared, start)
     truth = torch.arange(len(known.library))
     right = (fits.objective.argmin(-1) == truth).float().mean()
-    z = transform(registration.T_object_camera, seen.points)
-    alone = least_squares(known.decoder, z, seen.valid, known.library.codes, known.library)
+    there = ObjectPoints.of(transform(start, seen.points), seen.valid)
+    alone = least_squares(known.field, there, known.prepared.all_shapes, known.prepared)
     assert right >= 0.85
     assert right > (alone.coefficients.argmax(-1) == truth).float().mean()
     T = fits.T_object_camera[truth, truth]
-    before = add_s(registration.T_object_camera, seen.T_object_camera, known.shapes)
+    before = add_s(start, seen.T_object_camera, known.shapes)
     assert (add_s(T, seen.T_object_camera, known.shapes) < 0.5 * before).mean() >= 0.85
 
 
 def test_outliers_and_padding_do_not_decide(known) -> None:
-    _, z = half_seen(known, Noise(0.001), seed=8)
-    valid = torch.ones(z.shape[:2]).bool()
-    plain = least_squares(
-        known.decoder, z, valid, known.library.codes, known.library, ActiveShapeSettings(points=500)
+    points = half_seen(known, Noise(0.001), seed=8).object_points()
+    library, shapes, batch = known.prepared, known.prepared.all_shapes, len(points.points)
+    every = ActiveShapeSettings(points=500)
+    plain = least_squares(known.field, points, shapes, library, every)
+    junk = torch.full((batch, 40, 3), torch.nan), torch.zeros(batch, 60, 3)
+    counted = torch.ones(batch, 40), torch.zeros(batch, 60)
+    padded = ObjectPoints(
+        torch.cat((points.points, *junk), 1), torch.cat((points.weights, *counted), 1)
     )
-    batch = len(z)
-    padded = least_squares(
-        known.decoder,
-        torch.cat((z, torch.full((batch, 40, 3), torch.nan), torch.zeros(batch, 60, 3)), 1),
-        torch.cat((valid, torch.ones(batch, 40).bool(), torch.zeros(batch, 60).bool()), 1),
-        known.library.codes,
-        known.library,
-        ActiveShapeSettings(points=300),
-    )
-    assert torch.equal(plain.coefficients, padded.coefficients)
-    torch.testing.assert_close(plain.objective, padded.objective, atol=1e-9, rtol=1e-3)
+    few = ActiveShapeSettings(points=300)
+    found = least_squares(known.field, padded, shapes, library, few)
+    assert torch.equal(plain.coefficients, found.coefficients)
+    torch.testing.assert_close(plain.objective, found.objective, atol=1e-9, rtol=1e-3)

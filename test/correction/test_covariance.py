@@ -7,11 +7,13 @@ import math
 import pytest
 import torch
 from analytic import AnalyticShape, box, cylinder
-from analytic_scene import AnalyticDecoder
+from analytic_scene import analytic_field, analytic_prepared
 from scipy.spatial.transform import Rotation
 
+from crisp_ros.correction.correspondences import Correspondences, Shapes
 from crisp_ros.correction.covariance import CovarianceSettings, pose_covariance
-from crisp_ros.correction.pose_lm import SecondOrderSettings, refine
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.residuals import ANY_FALL
 from crisp_ros.data.recording import Recording
 from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
@@ -21,8 +23,9 @@ from crisp_ros.pipeline import Estimator
 from crisp_ros.share import share_directory
 
 EVERY_POINT = CovarianceSettings(independent_points=math.inf)
-ANY_GAIN = SecondOrderSettings(evaluations=20, move=ANY_FALL)
+ANY_GAIN = PoseLmSettings(evaluations=20, move=ANY_FALL)
 NOISE_M = 0.003
+BOX = box((0.04, 0.025, 0.055))
 VIEW = (0.5, -0.6, 0.62)  # from the object to the camera
 # Within which predicted and empirical standard deviations agree: the noise is along the viewing
 # rays, so that faces seen at a slant have less of it than the average that the residuals show.
@@ -39,8 +42,10 @@ def surface(shape: AnalyticShape) -> torch.Tensor:
     return shape.surface(256, torch.Generator().manual_seed(0), VIEW).float()
 
 
-def observed(seen: torch.Tensor, decoder, code: torch.Tensor, runs: int, seed: int):
-    """The inputs of one view with fresh depth noise in each run, and the true T_camera_object."""
+def observed(
+    seen: torch.Tensor, shape: Shapes, runs: int, seed: int
+) -> tuple[Hypotheses, torch.Tensor]:
+    """One view with fresh depth noise in each run, at the true pose; and that T_camera_object."""
     T = camera_from_object()
     seen = seen.expand(runs, -1, -1)
     generator = torch.Generator().manual_seed(seed)
@@ -48,25 +53,31 @@ def observed(seen: torch.Tensor, decoder, code: torch.Tensor, runs: int, seed: i
     noise = NOISE_M * torch.randn(*seen.shape[:2], 1, generator=generator)
     pnc = seen + 0.004 * torch.randn(seen.shape, generator=generator)
     valid = torch.ones(seen.shape[:2], dtype=torch.bool)
-    codes = code.expand(runs, -1)
-    return (decoder, transform(T, seen) + noise * along_ray, pnc, valid.float(), valid, codes), T
+    points = transform(T, seen) + noise * along_ray
+    hypotheses = Hypotheses.of_points(points, valid, shape.repeated(runs))
+    correspondences = Correspondences(points, pnc, valid.float(), valid)
+    true = invert(T).expand(runs, 4, 4)
+    return hypotheses._replace(correspondences=correspondences, T_object_camera=true), T
 
 
 def deviations(T_object_camera, T_true) -> torch.Tensor:
     """(runs, 6): origin's position and rotation vector along the camera's axes, from the truth."""
     T = invert(T_object_camera.double())
     shift = T[:, :3, 3] - T_true[:3, 3].double()
-    turn = T[:, :3, :3] @ T_true[:3, :3].double().T
-    return torch.cat((shift, torch.tensor(Rotation.from_matrix(turn.numpy()).as_rotvec())), dim=-1)
+    rotation = Rotation.from_matrix((T[:, :3, :3] @ T_true[:3, :3].double().T).numpy())
+    return torch.cat((shift, torch.tensor(rotation.as_rotvec())), dim=-1)
 
 
 @pytest.mark.parametrize("name", ["bracket", "box", "mug"])
-def test_predicted_deviations_agree_with_the_spread_over_resampled_noise(known, name: str) -> None:
+def test_predicted_deviations_agree_with_resampled_noise(known, name: str) -> None:
     (shape,) = known.named(name)
-    given, T = observed(surface(shape), known.decoder, known.codes(name), runs=50, seed=3)
-    T_object_camera = refine(*given, invert(T).expand(50, 4, 4), ANY_GAIN).T_object_camera
-    spread = torch.cov(deviations(T_object_camera, T).T)
-    predicted = pose_covariance(*given, T_object_camera, EVERY_POINT).median(0).values
+    given, T = observed(surface(shape), known.shapes_of(name), runs=50, seed=3)
+    step = refine_pose(
+        known.field, given.correspondences, given.shapes, given.T_object_camera, ANY_GAIN
+    )
+    spread = torch.cov(deviations(step.T_object_camera, T).T)
+    found = given._replace(T_object_camera=step.T_object_camera)
+    predicted = pose_covariance(known.field, found, EVERY_POINT).median(0).values
     # In every direction: along the axes, and along those of the predicted ellipsoid.
     for axes in (torch.eye(6).double(), torch.linalg.eigh(predicted).eigenvectors):
         ratio = (axes.T @ predicted @ axes).diagonal() / (axes.T @ spread @ axes).diagonal()
@@ -76,8 +87,8 @@ def test_predicted_deviations_agree_with_the_spread_over_resampled_noise(known, 
 def test_what_the_seen_surface_leaves_free_is_uncertain() -> None:
     """About a can's axis only the network's coordinates tell, and they scatter."""
     shape = cylinder(0.033, 0.05)
-    given, T = observed(surface(shape), AnalyticDecoder([shape]), torch.ones(1, 1), 1, seed=0)
-    covariance = pose_covariance(*given, invert(T)[None])[0]
+    given, T = observed(surface(shape), analytic_prepared(shape).all_shapes, 1, seed=0)
+    covariance = pose_covariance(analytic_field(shape), given)[0]
     deviation, axes = torch.linalg.eigh(covariance[3:, 3:])
     assert (axes[:, -1] @ T[:3, 2].double()).abs() > 0.99
     assert 5 * deviation[1].sqrt() < deviation[2].sqrt() < math.pi
@@ -88,37 +99,35 @@ def test_a_plane_leaves_three_motions_free() -> None:
     shape = box((0.2, 0.2, 0.01))
     seen = surface(shape)
     seen = seen[(seen[:, 2] > 0.0099) & (seen[:, :2].abs() < 0.15).all(-1)]
-    given, T = observed(seen, AnalyticDecoder([shape]), torch.ones(1, 1), 1, seed=0)
-    covariance = pose_covariance(*given, invert(T)[None])[0]
+    given, T = observed(seen, analytic_prepared(shape).all_shapes, 1, seed=0)
+    covariance = pose_covariance(analytic_field(shape), given)[0]
     rotation = T[:3, :3].double()
     position = (rotation.T @ covariance[:3, :3] @ rotation).diagonal().sqrt()
-    turning = (rotation.T @ covariance[3:, 3:] @ rotation).diagonal().sqrt()
+    angle = (rotation.T @ covariance[3:, 3:] @ rotation).diagonal().sqrt()
     assert position[2] < 1e-3 < 3e-3 < position[:2].min()
-    assert turning[2] > 4 * turning[:2].max()
+    assert angle[2] > 4 * angle[:2].max()
 
 
 def test_independent_points_limit_how_small_it_gets(known) -> None:
     (shape,) = known.named("bracket")
-    given, T = observed(surface(shape), known.decoder, known.codes("bracket"), runs=1, seed=1)
+    given, _ = observed(surface(shape), known.shapes_of("bracket"), runs=1, seed=1)
     few, all_ = (
-        pose_covariance(*given, invert(T)[None], CovarianceSettings(independent_points=n))
+        pose_covariance(known.field, given, CovarianceSettings(independent_points=n))
         for n in (16.0, math.inf)
     )
     ratio = (torch.linalg.eigvalsh(few[0])[0] / torch.linalg.eigvalsh(all_[0])[0]).item()
     assert ratio == pytest.approx(256 / 16, rel=0.3)
 
 
-def test_without_points_or_coordinates_it_says_that_nothing_is_known() -> None:
-    shape = box((0.04, 0.025, 0.055))
+def test_nothing_is_known_without_points_or_coordinates() -> None:
+    library, field = analytic_prepared(BOX), analytic_field(BOX)
     valid = torch.zeros(2, 30, dtype=torch.bool)
     nowhere = torch.full((2, 30, 3), torch.nan)
-    T = torch.eye(4).expand(2, 4, 4)
-    given = (nowhere, nowhere, valid.float(), valid, torch.ones(2, 1), T)
-    covariance = pose_covariance(AnalyticDecoder([shape]), *given)
+    nothing = Hypotheses.of_points(nowhere, valid, library.all_shapes.repeated(2))
+    covariance = pose_covariance(field, nothing)
     expected = torch.tensor([1.0] * 3 + [math.pi**2] * 3).double()
     torch.testing.assert_close(covariance, torch.diag(expected).expand(2, 6, 6))
-    none = pose_covariance(AnalyticDecoder([shape]), *(t[:0] for t in given))
-    assert none.shape == (0, 6, 6)
+    assert pose_covariance(field, nothing.rows(slice(0))).shape == (0, 6, 6)
 
 
 def test_settings_are_checked() -> None:
@@ -127,7 +136,7 @@ def test_settings_are_checked() -> None:
 
 
 @pytest.mark.slow
-def test_true_errors_are_as_large_as_foretold() -> None:
+def test_true_errors_are_as_large_as_predicted() -> None:
     """On the bundled recording: (error / deviation)^2, averaged over the six, is about one."""
     model = load_model(share_directory() / "models/crisp_ycbv_compact.safetensors", "cpu")
     estimator = Estimator(model)

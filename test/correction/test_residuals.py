@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crisp_ros.correction.correspondences import Correspondences
 from crisp_ros.correction.residuals import (
     ANY_FALL,
     MoveSettings,
-    evenly_chosen,
     geman_mcclure,
     masked_median,
     surface_objective,
@@ -28,15 +28,20 @@ def moving(error: torch.Tensor, way_m: float, fall: float, chosen: MoveSettings)
     after = torch.tensor([4e-6])
     before = after + fall * (after + chosen.surface_error_m**2)
     end = z + torch.tensor([way_m, 0.0, 0.0])
-    ones = torch.ones(1, len(error))
-    return bool(worth_moving(before, after, z, end, z - error, ones, chosen)[0])
+    return bool(worth_moving(before, after, z, end, predicted(z - error), chosen)[0])
+
+
+def predicted(pnc: torch.Tensor, weights: torch.Tensor | None = None) -> Correspondences:
+    """Coordinates (B, N, 3) and their weights, one by default; of points that do not matter."""
+    weights = torch.ones(pnc.shape[:2]) if weights is None else weights
+    return Correspondences(torch.full_like(pnc, torch.nan), pnc, weights, weights > 0)
 
 
 def noise(count: int = 800, size: float = 0.002) -> torch.Tensor:
     return size * torch.randn(count, 3, generator=torch.Generator().manual_seed(1))
 
 
-def test_independent_noise_contradicts_a_move_and_a_common_error_does_not() -> None:
+def test_noise_contradicts_a_move_but_a_common_error_does_not() -> None:
     chosen = MoveSettings()
     assert not moving(noise(), 0.004, 0.65, chosen)
     common = torch.tensor([0.004, 0.0, 0.0]).expand(800, 3)
@@ -52,11 +57,12 @@ def test_a_small_fall_is_never_enough_and_any_is_where_asked_for() -> None:
     assert moving(noise(), 0.01, 1e-3, ANY_FALL) and not moving(noise(), 0.01, -1e-3, ANY_FALL)
 
 
-def test_nothing_known_of_the_coordinates_means_the_largest_doubt() -> None:
+def test_without_coordinates_only_a_large_fall_counts() -> None:
     z = torch.zeros(1, 5, 3)
     for fall, moves in ((0.9, True), (-0.1, False)):
         before, after = torch.tensor([1e-5 * (1 + fall)]), torch.tensor([1e-5])
-        found = worth_moving(before, after, z, z + 1.0, z, torch.zeros(1, 5), MoveSettings())
+        unknown = predicted(z, torch.zeros(1, 5))
+        found = worth_moving(before, after, z, z + 1.0, unknown, MoveSettings())
         assert bool(found[0]) is moves
 
 
@@ -68,12 +74,12 @@ def test_a_batch_equals_its_members(batch: int, seed: int) -> None:
     weights = (torch.rand(batch, 40, generator=g) < 0.7).float()
     before, after = (1e-5 * torch.rand(batch, generator=g) for _ in range(2))
     chosen = dataclasses.replace(MoveSettings(), contradiction=0.3)
-    together = worth_moving(before, after, z, end, pnc, weights, chosen)
+    observed = predicted(pnc, weights)
+    together = worth_moving(before, after, z, end, observed, chosen)
     for b in range(batch):
         one = slice(b, b + 1)
-        alone = worth_moving(
-            before[one], after[one], z[one], end[one], pnc[one], weights[one], chosen
-        )
+        some = observed.rows(one)
+        alone = worth_moving(before[one], after[one], z[one], end[one], some, chosen)
         assert alone[0] == together[b]
 
 
@@ -95,9 +101,3 @@ def test_means_and_medians_leave_out_what_does_not_count() -> None:
     assert surface_objective(values, counted, torch.tensor([1e3]))[0] == pytest.approx(
         35 / 3, rel=1e-3
     )
-
-
-def test_points_are_chosen_evenly_among_the_valid_ones() -> None:
-    valid = torch.tensor([[True] * 4 + [False] * 4, [False] * 8])
-    assert evenly_chosen(valid, 2).tolist() == [[0, 2], [0, 0]]
-    assert set(evenly_chosen(valid, 8)[0].tolist()) == {0, 1, 2, 3}

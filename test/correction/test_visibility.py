@@ -11,23 +11,19 @@ from crisp_ros.geometry.se3 import exp, from_rotation_translation, invert
 
 @pytest.fixture(scope="module")
 def pose() -> torch.Tensor:
-    turn = exp(torch.tensor([0, 0, 0, 0.5, 0.7, 0.1]).double())[:3, :3]
-    return invert(from_rotation_translation(turn, torch.tensor([0.02, -0.01, 0.6]).double()))
+    rotation = exp(torch.tensor([0, 0, 0, 0.5, 0.7, 0.1]).double())[:3, :3]
+    return invert(from_rotation_translation(rotation, torch.tensor([0.02, -0.01, 0.6]).double()))
 
 
 def conditions(known, name, depth, labels, pose):
-    k = known.library.names.index(name)
-    library = known.library
-    surface = surface_points(
-        known.decoder, library.codes[k : k + 1], library.lower[k : k + 1], library.upper[k : k + 1]
-    )
+    surface = surface_points(known.field, known.shapes_of(name))
     return visibility_conditions(
         surface, pose[None], torch.tensor([LABEL]), Images(depth, labels, CAMERA)
     )
 
 
 @pytest.mark.parametrize("name", ["box", "mug", "bracket"])
-def test_the_truth_sticks_out_nowhere(known, pose, name: str) -> None:
+def test_the_truth_protrudes_nowhere(known, pose, name: str) -> None:
     depth, labels = rendered(known.named(name)[0], pose)
     free, silhouette = conditions(known, name, depth, labels, pose)
     assert free.held.all() and silhouette.held.all()
@@ -42,7 +38,7 @@ def test_a_shape_before_the_measured_depth_is_refused(known, pose) -> None:
     assert free.reasons[0].endswith("% of the shape lies in space seen to be empty")
 
 
-def test_a_shape_beside_its_mask_is_refused(known, pose) -> None:
+def test_a_shape_outside_its_mask_is_refused(known, pose) -> None:
     """The bar explains the points of a box seen end on, but reaches into the background."""
     depth, labels = rendered(known.named("box")[0], pose)
     free, silhouette = conditions(known, "bar", depth, labels, pose)
@@ -51,7 +47,7 @@ def test_a_shape_beside_its_mask_is_refused(known, pose) -> None:
     assert not free.held.any()
 
 
-def test_what_an_obstacle_hides_may_stick_out(known, pose) -> None:
+def test_what_an_obstacle_hides_may_protrude(known, pose) -> None:
     depth, labels = rendered(known.named("bar")[0], pose)
     hidden = torch.arange(CAMERA.width) < 80
     depth[:, hidden], labels[:, hidden] = 0.3, 3

@@ -9,9 +9,11 @@ from analytic_scene import CAMERA, TruthfulNetwork, rendered
 from pipeline.three_objects import BOX, MUG, POSES, SETTINGS, SHAPES, estimator
 from scipy.spatial.transform import Rotation
 
+from crisp_ros.correction import prepared_library
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.corrector import CorrectorSettings
-from crisp_ros.correction.library_tests import LibraryCheckSettings
+from crisp_ros.correction.library_tests import LibraryTestSettings
+from crisp_ros.correction.symmetry_motions import SymmetryMotions
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import observe
@@ -36,12 +38,12 @@ def test_every_object_is_found_posed_and_certified(scene):
         assert e.certified and e.reason == "" and e.score > 0.5
         assert e.residual_m < 2e-3 and e.threshold_m == pytest.approx(0.01) and e.quantile == 0.98
         assert e.inlier_share > 0.9 and e.n_points == counts[index]
-        assert e.code.argmax() == index and e.code.dtype == np.float32
+        assert e.code.argmax() == e.shape_index == index and e.code.dtype == np.float32
         np.testing.assert_allclose(e.lower, SHAPES[index].lower, atol=1e-6)
         np.testing.assert_allclose(e.upper, SHAPES[index].upper, atol=1e-6)
 
 
-def test_covariances_fit_the_errors_and_cost_nothing_when_not_wanted(scene):
+def test_covariances_fit_the_errors(scene):
     for e in estimator().estimate(scene.frame).objects:
         deviation = np.sqrt(e.covariance.diagonal())
         np.testing.assert_array_equal(e.covariance, e.covariance.T)
@@ -49,11 +51,14 @@ def test_covariances_fit_the_errors_and_cost_nothing_when_not_wanted(scene):
         shift = e.T_camera_object[:3, 3] - scene.poses[e.label][:3, 3]
         assert (np.abs(shift) < 4 * deviation[:3]).all() and deviation[:3].max() < 0.01
         assert np.degrees(deviation[3:]).max() < 20
+
+
+def test_covariances_are_left_out_where_not_wanted(scene):
     tested = estimator(settings=dataclasses.replace(SETTINGS, covariance=None))
     assert all(e.covariance is None for e in tested.estimate(scene.frame).objects)
 
 
-def test_a_frame_that_nobody_wants_any_more_ends_with_the_batch_at_hand(scene):
+def test_a_stopped_frame_ends_with_the_current_batch(scene):
     asked = []
     one_by_one = estimator(settings=dataclasses.replace(AS_IT_IS, network_batch=1))
     trace = one_by_one.trace(scene.frame, lambda: asked.append(True) or len(asked) > 2)
@@ -77,7 +82,7 @@ def test_the_pose_is_a_rotation_to_machine_precision(scene):
         np.testing.assert_allclose(e.T_camera_object[3], [0, 0, 0, 1])
 
 
-def test_without_corrector_the_networks_coordinates_give_the_pose(scene):
+def test_without_corrector_the_coordinates_give_the_pose(scene):
     """Half a pixel off in crop, map or back-projection would show as several millimetres."""
     for e in estimator(settings=AS_IT_IS).estimate(scene.frame).objects:
         angle, distance = errors(e.T_camera_object, scene.poses[e.label])
@@ -91,21 +96,22 @@ def test_the_corrector_repairs_a_wrong_shape(scene):
     any_shape = dataclasses.replace(SETTINGS, corrector=CorrectorSettings(shape_ratio=math.inf))
     repaired = estimator(answers=(1, 2, 0), settings=any_shape).estimate(scene.frame)
     assert [e.code.argmax() for e in repaired.objects] == [0, 1, 2]
+    assert [e.shape_index for e in repaired.objects] == [0, 1, 2]
     assert all(e.certified for e in repaired.objects)
 
 
-def test_a_mug_that_the_network_sees_turned_is_turned_back():
+def test_a_mug_that_the_network_sees_rotated_is_corrected():
     """The network's coordinates are those of the mug with its handle 100 degrees further on."""
     upright = np.eye(4)
     upright[:3, :3] = Rotation.from_euler("xz", (130, -60), degrees=True).as_matrix()
     upright[:3, 3] = 0.02, 0.0, 0.6
     scene = rendered([MUG], [upright], [3])
-    turn = torch.from_numpy(Rotation.from_euler("z", 100, degrees=True).as_matrix()).float()
+    further = torch.from_numpy(Rotation.from_euler("z", 100, degrees=True).as_matrix()).float()
 
     def traced(**changes):
         mistaken = estimator([1], dataclasses.replace(SETTINGS, **changes))
         mistaken._network.spoil = lambda output: output._replace(
-            pnc=torch.einsum("ij,bjhw->bihw", turn, output.pnc)
+            pnc=torch.einsum("ij,bjhw->bihw", further, output.pnc)
         )
         trace = mistaken.trace(scene.frame)
         return trace.estimate.objects[0], trace.solutions[0]
@@ -113,13 +119,14 @@ def test_a_mug_that_the_network_sees_turned_is_turned_back():
     found, solution = traced()
     assert errors(found.T_camera_object, upright)[0] < 2.0
     assert found.certified and not found.unknown
-    # What follows, such as self-training, takes the network's answer as turned back too.
-    apart = (solution.pnc - solution.correction.pnc).norm(dim=-1)[solution.observations.valid]
+    # What follows, such as self-training, takes the network's answer as rotated back too.
+    apart = (solution.correspondences.pnc - solution.correction.pnc).norm(dim=-1)
+    apart = apart[solution.observations.valid]
     assert apart.median() < 0.005
     first = np.linalg.inv(solution.registration.T_object_camera[0].numpy())
     assert errors(first, upright)[0] < 8.0
 
-    for changes in ({"turns": None}, {"corrector": None}):
+    for changes in ({"symmetry_search": None}, {"corrector": None}):
         left, _ = traced(**changes)
         assert errors(left.T_camera_object, upright)[0] > 80.0
 
@@ -133,7 +140,7 @@ def test_stage_times_and_version(scene):
     assert Estimator(unnamed, SETTINGS).model_version == "unsaved"
 
 
-def test_results_do_not_depend_on_company_or_on_earlier_frames(scene):
+def test_results_depend_on_the_object_and_frame_alone(scene):
     alone = rendered(SHAPES[:1], POSES[:1], (4,))
     used = estimator()
     together = used.estimate(scene.frame).objects[0]
@@ -174,10 +181,10 @@ def test_a_network_that_breaks_altogether_rejects_everything(scene):
 def test_a_solver_that_fails_on_one_object_spares_the_others(scene, monkeypatch, caplog):
     real = solver.correct
 
-    def failing(decoder, points, pnc, valid, codes, *rest):
-        if (codes.argmax(-1) == 1).any():
+    def failing(field, correspondences, shapes, *rest):
+        if (shapes.codes.argmax(-1) == 1).any():
             raise torch.linalg.LinAlgError("did not converge")
-        return real(decoder, points, pnc, valid, codes, *rest)
+        return real(field, correspondences, shapes, *rest)
 
     monkeypatch.setattr(solver, "correct", failing)
     tested = estimator()
@@ -222,16 +229,17 @@ def test_crops_pass_the_network_in_batches(scene):
     assert tested._network.batches == [2, 1] and len(result.objects) == 3
 
 
-def test_mixed_shapes_get_a_box_of_their_own(scene):
+def test_mixed_shapes_get_a_box_of_their_own():
     small, large = box((0.03, 0.03, 0.03)), box((0.05, 0.05, 0.05))
     middle = rendered((box((0.04, 0.04, 0.04)),), POSES[:1], (1,))
     tested = estimator(settings=AS_IT_IS, shapes=(small, large))
     tested._network.spoil = lambda o: o._replace(code=torch.full_like(o.code, 0.5))
     (e,) = tested.estimate(middle.frame).objects
+    assert e.shape_index == -1
     np.testing.assert_allclose(e.upper - e.lower, 0.08, atol=0.006)
 
 
-def test_points_off_the_network_are_told(scene):
+def test_coordinates_without_a_pose_are_not_certified(scene):
     tested = estimator(settings=AS_IT_IS)
     noise = torch.Generator().manual_seed(0)
     tested._network.spoil = lambda o: o._replace(
@@ -248,14 +256,14 @@ def test_the_certificates_settings_are_used(scene):
     assert all(not e.certified and e.threshold_m == pytest.approx(1e-6) for e in result.objects)
 
 
-def test_shapes_in_space_seen_to_be_empty_are_refused_unless_that_is_off():
-    """Seen from here the small box's points lie on the long one too, but that sticks out."""
+def test_shapes_in_free_space_are_refused_by_default():
+    """Seen from here the small box's points lie on the long one too, but that protrudes."""
     small, large = box((0.03, 0.03, 0.03)), box((0.03, 0.03, 0.06))
     T = np.eye(4)
     T[:3, 3] = 0, 0, 0.6
-    turned = T.copy()
-    turned[:3, :3] = Rotation.from_euler("y", 90, degrees=True).as_matrix()
-    seen = rendered((small,), (turned,), (1,)).frame
+    lying = T.copy()
+    lying[:3, :3] = Rotation.from_euler("y", 90, degrees=True).as_matrix()
+    seen = rendered((small,), (lying,), (1,)).frame
     wall = np.where(seen.labels > 0, seen.depth, np.float32(1.0))
     seen = dataclasses.replace(seen, depth=wall)
     careless = dataclasses.replace(AS_IT_IS, visibility=None)
@@ -275,10 +283,10 @@ def test_trace_holds_what_led_to_the_estimate(scene):
     assert solution.observations.labels.tolist() == [4, 7, 11]
     assert solution.observations.crops.shape == (3, 3, 96, 96)
     assert solution.maps.shape == (3, 3, 48, 48)
-    assert solution.pnc.shape == solution.correction.pnc.shape == (3, 400, 3)
-    assert torch.equal(
-        solution.certificate.certified, torch.tensor([e.certified for e in trace.estimate.objects])
-    )
+    assert solution.correspondences.pnc.shape == solution.correction.pnc.shape == (3, 400, 3)
+    assert solution.hypotheses.labels.tolist() == [4, 7, 11]
+    certified = solution.verification.certificate.certified
+    assert certified.tolist() == [e.certified for e in trace.estimate.objects]
     on_surface = MUG.sdf(solution.correction.pnc[1])
     assert on_surface.abs().quantile(0.98) < 2e-3
 
@@ -289,19 +297,23 @@ def test_warm_up_runs_the_network_once():
     assert tested._network.batches == [1]
 
 
-def test_warm_up_looks_at_the_librarys_shapes_before_the_first_frame(scene, monkeypatch):
-    looked_at = []
-    monkeypatch.setattr(
-        solver, "near_symmetries", lambda *args: looked_at.append(args[-1]) or torch.zeros(0, 4, 4)
-    )
+def test_warm_up_finds_the_symmetries_before_the_first_frame(scene, monkeypatch):
+    """Once each, and only where they are used."""
+    found = []
+
+    def finding(field, shape, *rest):
+        found.append(int(shape.index))
+        return SymmetryMotions(torch.eye(4)[None], torch.zeros(1, dtype=torch.long))
+
+    monkeypatch.setattr(prepared_library, "symmetry_motions", finding)
     tested = estimator()
     tested.warm_up()
-    assert looked_at == [0, 1, 2]
+    assert found == [0, 1, 2]
     tested.estimate(scene.frame)
-    assert looked_at == [0, 1, 2]
-    network_alone = estimator(settings=AS_IT_IS)
-    network_alone.warm_up()
-    assert looked_at == [0, 1, 2]
+    assert found == [0, 1, 2]
+    for unused in (AS_IT_IS, dataclasses.replace(SETTINGS, symmetry_search=None)):
+        estimator(settings=unused).warm_up()
+    assert found == [0, 1, 2]
 
 
 def test_the_network_alone_runs_in_bfloat16(scene):
@@ -336,7 +348,7 @@ def test_scene_helper_renders_the_truth():
     assert np.abs(painted - local).max() < 1e-3
 
 
-def test_an_object_that_is_not_in_the_library_is_refused_as_unknown(scene):
+def test_an_object_outside_the_library_is_unknown(scene):
     known = (BOX, MUG)
     found = estimator((0, 1, 0), STRICT, known).estimate(scene.frame).objects
     assert [e.unknown for e in found] == [False, False, True]
@@ -349,8 +361,8 @@ def test_an_object_that_is_not_in_the_library_is_refused_as_unknown(scene):
     np.testing.assert_array_equal(refused.T_camera_object, found[2].T_camera_object)
 
 
-def test_a_known_object_is_never_unknown_however_wrong_its_estimate(scene):
-    """Another shape than the named one explains it; or its mask takes in what lies beside it."""
+def test_a_known_object_is_never_unknown(scene):
+    """Another shape than the named one explains it; or its mask includes what is next to it."""
     misnamed = estimator((1, 2, 0), AS_IT_IS).estimate(scene.frame).objects
     assert not any(e.certified or e.unknown for e in misnamed)
     depth = scene.frame.depth.copy()
@@ -358,8 +370,8 @@ def test_a_known_object_is_never_unknown_however_wrong_its_estimate(scene):
     band = (v >= np.quantile(v, 0.5)) & (v < np.quantile(v, 0.54))
     depth[v[band], u[band]] += 0.008
     frame = dataclasses.replace(scene.frame, depth=depth)
-    spoilt = estimator(settings=STRICT).estimate(frame).objects[0]
-    assert not spoilt.certified and not spoilt.unknown and spoilt.reason.startswith("q98")
+    degraded = estimator(settings=STRICT).estimate(frame).objects[0]
+    assert not degraded.certified and not degraded.unknown and degraded.reason.startswith("q98")
 
 
 def test_a_mug_is_degenerate_while_its_handle_is_hidden():
@@ -369,7 +381,7 @@ def test_a_mug_is_degenerate_while_its_handle_is_hidden():
     aside[:3, :3] = [[1, 0, 0], [0, 0, -1], [0, 1, 0]]
     away[:3, 3], aside[:3, 3] = (-0.1, 0.0, 0.7), (0.1, 0.0, 0.7)
     frame = rendered((MUG, MUG), (away, aside), (1, 2)).frame
-    settings = dataclasses.replace(STRICT, alternatives=LibraryCheckSettings())
+    settings = dataclasses.replace(STRICT, ambiguity=LibraryTestSettings())
     hidden, seen = estimator((0, 0), settings, shapes).estimate(frame).objects
     assert hidden.certified and seen.certified
     assert hidden.degenerate and not seen.degenerate

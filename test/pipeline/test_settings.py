@@ -20,6 +20,7 @@ def test_a_model_without_library_keeps_the_networks_shape(scene, replaced):
         tested.settings = SETTINGS
     result = tested.estimate(scene.frame)
     assert [e.code.argmax() for e in result.objects] == [0, 1, 2]
+    assert [e.shape_index for e in result.objects] == [-1, -1, -1]
     for e, shape in zip(result.objects, SHAPES, strict=True):
         assert e.certified
         np.testing.assert_allclose(e.lower, shape.lower, atol=0.012)

@@ -53,7 +53,7 @@ def test_equal_heads_have_one_name_and_others_another(network):
     assert len({name, *others}) == 4
 
 
-def test_a_model_that_trained_itself_is_named_by_its_heads_also_in_a_file(network, tmp_path):
+def test_a_self_trained_model_is_named_by_its_heads(network, tmp_path):
     learned = {"original": "f" * 64, "original_version": "1.0.0+local-ffffffffffff", "number": 2}
     model = Model(network, None, {"version": "1.0.0+local+2", "self_training": learned})
     name = model_version(model)
@@ -70,7 +70,7 @@ def test_before_the_first_swap_it_is_the_original(network):
     assert model_version(model) == "1.0.0-ffffffffffff"
 
 
-def test_files_that_do_not_tell_the_original_version_are_named_by_its_checksum(network):
+def test_without_original_version_its_checksum_names_it(network):
     header = {"version": "1.0.0+2", "self_training": {"original": "f" * 64, "number": 2}}
     expected = learned_version("1.0.0-ffffffffffff", 2, heads(network))
     assert model_version(Model(network, None, {**header, "sha256": CHECKSUM})) == expected

@@ -1,0 +1,74 @@
+"""Named tuples of tensors that share their first dimension, the object: rows and point subsets."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Batch = TypeVar("Batch", bound=tuple)
+
+
+def take_rows(batch: Batch, which: Tensor | slice) -> Batch:
+    """Some rows of every tensor of a batch, nested batches included.
+
+    Args:
+        batch: a named tuple of tensors (B, ...) and of other batches.
+        which: indices or a mask (B,), or a slice.
+    """
+    return type(batch)(
+        *(take_rows(part, which) if isinstance(part, tuple) else part[which] for part in batch)
+    )
+
+
+def select_rows(mask: Tensor, yes: Batch, no: Batch) -> Batch:
+    """The rows of `yes` where `mask` (B,) holds, else those of `no`."""
+
+    def select(a: Tensor | tuple, b: Tensor | tuple) -> Tensor | tuple:
+        if isinstance(a, tuple):
+            return select_rows(mask, a, b)
+        return a.where(mask.view(-1, *[1] * (b.ndim - 1)), b)
+
+    return type(no)(*(select(a, b) for a, b in zip(yes, no, strict=True)))
+
+
+def replace_rows(batch: Batch, rows: Tensor, new: Batch) -> Batch:
+    """A copy of a batch in which the rows of these indices (M,) are those of `new`."""
+
+    def replace(old: Tensor | tuple, part: Tensor | tuple) -> Tensor | tuple:
+        if isinstance(old, tuple):
+            return replace_rows(old, rows, part)
+        return old.index_copy(0, rows, part)
+
+    return type(batch)(*(replace(a, b) for a, b in zip(batch, new, strict=True)))
+
+
+def subsample(batch: Batch, valid: Tensor, count: int) -> Batch:
+    """At most `count` points of each object, evenly spaced among its valid ones.
+
+    Args:
+        batch: a named tuple of tensors (B, N, ...).
+        valid: (B, N) bool.
+        count: of points.
+    """
+    if valid.shape[1] <= count:
+        return batch
+    chosen = evenly_spaced(valid, count)
+    rows = torch.arange(len(chosen), device=chosen.device)[:, None]
+    return type(batch)(*(part[rows, chosen] for part in batch))
+
+
+def evenly_spaced(valid: Tensor, count: int) -> Tensor:
+    """Indices (B, count), evenly spaced among each object's valid points.
+
+    An object with fewer valid points gives some of them twice; one with none gives index 0.
+
+    Args:
+        valid: (B, N) bool.
+        count: of indices.
+    """
+    order = (~valid).to(torch.int8).argsort(dim=-1, stable=True)
+    total = valid.sum(-1, keepdim=True)
+    steps = torch.arange(count, device=valid.device)
+    return order.gather(-1, (steps * total).div(count, rounding_mode="floor"))

@@ -1,0 +1,137 @@
+"""The shape library in use: its shapes with all that is derived from them, each thing once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from crisp_ros.correction.batch import replace_rows, select_rows, take_rows
+from crisp_ros.correction.correspondences import Shapes
+from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.surface import SurfacePoints, surface_points
+from crisp_ros.correction.symmetry_motions import SymmetryMotions, symmetry_motions
+from crisp_ros.geometry.chamfer import pairwise_distances
+from crisp_ros.network.library import ShapeLibrary
+
+_VERTEX = 1.0 - 1e-6  # coefficient from which on a combination is one shape alone
+
+
+class PreparedLibrary:
+    """K known shapes, ready for solvers, verification and tracking.
+
+    Surfaces and symmetries are found when they are first asked for, or all at once by `prepare`.
+
+    Attributes:
+        library: the shapes as the model file has them.
+        names: K distinct names.
+        codes: (K, C) shape codes.
+        all_shapes: the K shapes with boxes and indices.
+        diameters: (K,) diagonals of the boxes, metres: 1 / d_k of eq. (10).
+    """
+
+    def __init__(self, field: ShapeField, library: ShapeLibrary) -> None:
+        """Take a library into use.
+
+        Args:
+            field: f_d, on the device of the library.
+            library: the known shapes.
+        """
+        self.library, self._field = library, field
+        self.names, self.codes = library.names, library.codes
+        index = torch.arange(len(library), device=library.codes.device)
+        self.all_shapes = Shapes(library.codes, library.lower, library.upper, index)
+        self.diameters = library.diameters
+        self._surfaces: SurfacePoints | None = None
+        self._motions: dict[int, SymmetryMotions] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def prepare(self, on_shape: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Find surfaces and symmetries of all shapes, about 0.1 s a shape.
+
+        Args:
+            on_shape: called after every shape with the number done and K.
+        """
+        for index in range(len(self)):
+            self.motions(index)
+            on_shape(index + 1, len(self))
+
+    def shapes(self, index: Tensor) -> Shapes:
+        """The library shapes of indices (...,)."""
+        return take_rows(self.all_shapes, index)
+
+    @property
+    def surfaces(self) -> SurfacePoints:
+        """Points on all shapes, (K, M, 3)."""
+        if self._surfaces is None:
+            self._surfaces = surface_points(self._field, self.all_shapes)
+        return self._surfaces
+
+    def motions(self, index: int) -> SymmetryMotions:
+        """The symmetries of a library shape, of every kind."""
+        if index not in self._motions:
+            points, valid = self.surfaces
+            self._motions[index] = symmetry_motions(
+                self._field,
+                take_rows(self.all_shapes, torch.tensor(index)),
+                points[index][valid[index]],
+                self.library.symmetries[index],
+            )
+        return self._motions[index]
+
+    def has_motions(self, index: int) -> bool:
+        """Whether the symmetries of a shape were found already."""
+        return index in self._motions
+
+    def distances(self, codes: Tensor) -> Tensor:
+        """Distances (B, K) of the network's codes (B, C) to those of the library."""
+        return pairwise_distances(codes, self.codes)
+
+    def columns(self, own: Shapes, own_code: bool) -> Shapes:
+        """The columns of eq. (9), (B, K) shapes or (B, K + 1) with the network's own code as last.
+
+        An own shape without a box gets that of the library shape with the nearest code.
+
+        Args:
+            own: (B,) the network's shapes.
+            own_code: whether these are a column.
+        """
+        batch = len(own.codes)
+        columns = Shapes(*(part.expand(batch, *part.shape) for part in self.all_shapes))
+        if not own_code:
+            return columns
+        nearest = self.shapes(self.distances(own.codes).argmin(-1))
+        lower = torch.where(own.lower.isnan(), nearest.lower, own.lower)
+        upper = torch.where(own.upper.isnan(), nearest.upper, own.upper)
+        last = own._replace(lower=lower, upper=upper)
+        return Shapes(
+            *(torch.cat((a, b[:, None]), dim=1) for a, b in zip(columns, last, strict=True))
+        )
+
+    def mixture(self, coefficients: Tensor, own: Shapes) -> Shapes:
+        """Convex combinations A c of the columns; a library shape, or the own one, at a vertex.
+
+        The box of a combination is not known.
+
+        Args:
+            coefficients: (B, K), or (B, K + 1) where the network's own code is the last column.
+            own: (B,) the network's shapes.
+        """
+        most = coefficients.max(-1)
+        mixed = coefficients[:, : len(self)] @ self.codes
+        if coefficients.shape[-1] > len(self):
+            mixed = mixed + coefficients[:, -1:] * own.codes
+        alone = self.shapes(most.indices.clamp_max(len(self) - 1))
+        vertex = select_rows(most.indices == len(self), own, alone)
+        return select_rows(most.values >= _VERTEX, vertex, Shapes.of_codes(mixed))
+
+    def surfaces_of(self, shapes: Shapes) -> SurfacePoints:
+        """Points on shapes (B,) with boxes; those of library shapes are found once for all."""
+        found = self.surfaces.rows(shapes.index.clamp_min(0))
+        outside = (shapes.index < 0).nonzero().squeeze(-1)
+        if len(outside) == 0:
+            return found
+        return replace_rows(found, outside, surface_points(self._field, shapes.rows(outside)))

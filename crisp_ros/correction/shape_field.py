@@ -1,0 +1,46 @@
+"""Signed distances to shapes, as solvers, certificate and meshing ask for them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from crisp_ros.correction.correspondences import Shapes
+from crisp_ros.network.decoder import ShapeDecoder, SignedDistance
+
+
+class ShapeField(Protocol):
+    """Signed distances f_d(x | h) of shapes.
+
+    Attributes:
+        decoder: f_d itself, for what no field offers, such as gradients in the codes.
+    """
+
+    decoder: ShapeDecoder
+
+    def sdf(self, points: Tensor, shapes: Shapes) -> Tensor:
+        """Signed distances (..., N), metres, negative inside.
+
+        Args:
+            points: (..., N, 3) object frame, metres.
+            shapes: of the points; leading dimensions broadcast against those of `points`.
+        """
+
+    def sdf_and_gradient(self, points: Tensor, shapes: Shapes) -> SignedDistance:
+        """Signed distances and their spatial gradients; arguments as those of `sdf`."""
+
+
+class DecoderField:
+    """The shape decoder as a field."""
+
+    def __init__(self, decoder: ShapeDecoder) -> None:
+        self.decoder = decoder
+
+    def sdf(self, points: Tensor, shapes: Shapes) -> Tensor:
+        """See `ShapeField`."""
+        return self.decoder.sdf(points, shapes.codes)
+
+    def sdf_and_gradient(self, points: Tensor, shapes: Shapes) -> SignedDistance:
+        """See `ShapeField`."""
+        return self.decoder.sdf_and_gradient(points, shapes.codes)

@@ -1,0 +1,172 @@
+"""Motions that map a shape onto itself: exactly, but for its print, or but for a part of it.
+
+A network that misreads such a motion gives coordinates that agree with one another and with nearly
+all of the depth.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import roma
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crisp_ros.correction.correspondences import Correspondences, Shapes
+from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
+from crisp_ros.correction.residuals import ANY_FALL, geman_mcclure
+from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.geometry.se3 import from_rotation_translation, transform
+from crisp_ros.geometry.symmetry import rotational_symmetries
+
+_TRIED_RAD = tuple(map(math.radians, (60.0, 90.0, 120.0, 180.0)))
+_FULL_CIRCLE_RAD = tuple(math.radians(degrees) for degrees in range(30, 331, 15))
+_FULL_CIRCLE = 3  # of the first rotations that must fit for all others to be tried
+_NEAR_M = 4e-3  # a surface point that comes so near to the surface has stayed in place
+_MOST = 0.75  # share of the surface that must stay
+_OFF_M = 8e-3  # far more than the error of the decoder
+_LEAST = 0.02  # share of the surface that must come so far off, or depth could not tell the motion
+_APART_RAD = math.radians(12.0)  # between the rotations of two motions
+_LEAST_RAD = math.radians(30.0)  # smaller rotations are left to the pose solvers
+_FIT = PoseLmSettings(
+    evaluations=13, points=96, robust_scale_m=3e-3, ray_offsets_m=(), move=ANY_FALL
+)
+_SAME_SHAPE_M = 2.5e-3  # mean distance of the moved surface; decoded surfaces are little better
+_EQUAL_RAD = math.radians(4.0)  # rotations by less from one another are the same symmetry
+
+
+class SymmetryKind(enum.IntEnum):
+    """What a motion leaves as it is.
+
+    EXACT: shape and print. SAME_SHAPE: the shape, not the print. NEAR: most of the shape, but for
+    a part such as a handle.
+    """
+
+    EXACT = 0
+    SAME_SHAPE = 1
+    NEAR = 2
+
+
+class SymmetryMotions(NamedTuple):
+    """The motions of the object frame that map a shape onto itself, the identity first.
+
+    Attributes:
+        transforms: (M, 4, 4).
+        kinds: (M,) long, see `SymmetryKind`; ascending.
+    """
+
+    transforms: Tensor
+    kinds: Tensor
+
+    def of_kind(self, kind: SymmetryKind) -> Tensor:
+        """The motions (M', 4, 4) of one kind."""
+        return self.transforms[self.kinds == kind]
+
+    def up_to(self, kind: SymmetryKind) -> Tensor:
+        """The motions (M', 4, 4) of this kind and of the stricter ones, a group."""
+        return self.transforms[self.kinds <= kind]
+
+
+@torch.no_grad()
+def symmetry_motions(
+    field: ShapeField, shape: Shapes, surface: Tensor, exact: Tensor
+) -> SymmetryMotions:
+    """Find the symmetries of a shape.
+
+    Args:
+        field: f_d.
+        shape: one shape, without leading dimensions.
+        surface: (N, 3) points on it, object frame, metres.
+        exact: (S, 4, 4) the symmetries of shape and print, the identity first.
+    """
+    exact = exact.to(surface)
+    near = near_symmetries(field, shape, surface)
+    same = _same_shape(field, shape, surface)
+    apart = roma.rotmat_geodesic_distance(same[:, None, :3, :3], exact[:, :3, :3])
+    same = same[(apart > _EQUAL_RAD).all(-1)]
+    counts = torch.tensor([len(exact), len(same), len(near)], device=surface.device)
+    kinds = torch.arange(3, device=surface.device).repeat_interleave(counts)
+    return SymmetryMotions(torch.cat((exact, same, near)), kinds)
+
+
+def _same_shape(field: ShapeField, shape: Shapes, surface: Tensor) -> Tensor:
+    """The motions (S, 4, 4) that map the surface onto itself, whatever is printed on it."""
+    if len(surface) == 0:
+        return torch.eye(4).to(surface)[None]
+
+    def distance(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return field.sdf(torch.from_numpy(points).to(surface), shape).abs().double().cpu().numpy()
+
+    points = surface.double().cpu().numpy()
+    return torch.from_numpy(rotational_symmetries(points, distance, _SAME_SHAPE_M)).to(surface)
+
+
+@torch.no_grad()
+def near_symmetries(field: ShapeField, shape: Shapes, surface: Tensor) -> Tensor:
+    """Motions (M, 4, 4) that map most of a shape onto itself; M may be zero.
+
+    Rotations about the axes of the object frame are tried, a few at first, and the full circle
+    where most of these fit; the place of the axis is found by fitting the rotated surface to the
+    shape. Motions that leave all of the surface in place are left out, like the identity: depth
+    cannot tell them from none.
+
+    Args:
+        field: f_d.
+        shape: one shape, without leading dimensions.
+        surface: (N, 3) points on it, object frame, metres.
+    """
+    x = surface[::3]
+    if len(x) == 0:
+        return x.new_zeros(0, 4, 4)
+    axes = torch.eye(3).to(x)
+    T, off = _fit_to_itself(field, shape, x, axes, _TRIED_RAD)
+    round_axes = off.isfinite().sum(-1) >= _FULL_CIRCLE
+    T, off = T.flatten(0, 1), off.flatten()
+    if round_axes.any():
+        more = _fit_to_itself(field, shape, x, axes[round_axes], _FULL_CIRCLE_RAD)
+        T, off = (torch.cat((a, b.flatten(0, 1))) for a, b in zip((T, off), more, strict=True))
+    rotations = T[:, :3, :3]
+    apart = roma.rotmat_geodesic_distance(rotations[:, None], rotations)
+    kept: list[int] = []
+    for i in off.argsort().tolist():
+        if off[i].isfinite() and (apart[i, kept] > _APART_RAD).all():
+            kept.append(i)
+    return T[kept]
+
+
+def _fit_to_itself(
+    field: ShapeField, shape: Shapes, x: Tensor, axes: Tensor, angles_rad: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """A shape fitted to itself from each rotation.
+
+    Args:
+        field: f_d.
+        shape: one shape.
+        x: (N, 3) points on it.
+        axes: (A, 3) of the rotations.
+        angles_rad: K of them.
+
+    Returns:
+        Motions (A, K, 4, 4), and how far they leave the surface (A, K), square metres, infinite
+        for those that are no near symmetries.
+    """
+    angles = torch.tensor(angles_rad).to(x)
+    rotation = roma.rotvec_to_rotmat(angles[:, None] * axes[:, None]).flatten(0, 1)
+    middle = x.median(0).values
+    start = from_rotation_translation(rotation, middle - rotation @ middle)
+    points, shapes = x.expand(len(start), -1, -1), shape.unsqueeze(0).repeated(len(start))
+    observed = Correspondences.of_points(points, torch.ones_like(points[..., 0], dtype=torch.bool))
+    T = refine_pose(field, observed, shapes, start, _FIT).T_object_camera
+    sdf = field.sdf(transform(T, points), shapes).abs()
+    near, far = (part.to(x.dtype).mean(-1) for part in (sdf < _NEAR_M, sdf > _OFF_M))
+    angle = roma.rotmat_geodesic_distance(T[:, :3, :3], torch.eye(3).to(T).expand(len(T), 3, 3))
+    wanted = (near >= _MOST) & (far >= _LEAST) & (angle > _LEAST_RAD)
+    cost = geman_mcclure(sdf.square(), sdf.new_tensor(_FIT.robust_scale_m)).cost.mean(-1)
+    off = torch.where(wanted, cost, torch.inf)
+    grid = (len(axes), len(angles_rad))
+    return T.unflatten(0, grid), off.unflatten(0, grid)

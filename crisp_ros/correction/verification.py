@@ -1,0 +1,139 @@
+"""Verification of pose and shape hypotheses: certificate, known shape and covariance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crisp_ros.correction.certificate import (
+    Certificate,
+    CertificateSettings,
+    Condition,
+    certify,
+    with_condition,
+)
+from crisp_ros.correction.correspondences import Shapes
+from crisp_ros.correction.covariance import CovarianceSettings, pose_covariance
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.library_tests import LibraryTestSettings, unknown_object_condition
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.surface import SurfacePoints, surface_points
+from crisp_ros.correction.visibility import Images, VisibilitySettings, visibility_conditions
+
+
+@dataclass(frozen=True)
+class VerificationSettings:
+    """What is tested of pose and shape.
+
+    Attributes:
+        certificate: eq. (12) and the coverage.
+        visibility: free space and silhouette; None leaves them out, as the paper does.
+        known_shapes: an object that no library shape explains is unknown; None leaves that out.
+        covariance: of the poses; None leaves them unknown.
+    """
+
+    certificate: CertificateSettings = field(default_factory=CertificateSettings)
+    visibility: VisibilitySettings | None = field(default_factory=VisibilitySettings)
+    known_shapes: LibraryTestSettings | None = field(default_factory=LibraryTestSettings)
+    covariance: CovarianceSettings | None = field(default_factory=CovarianceSettings)
+
+
+class Verification(NamedTuple):
+    """The verdict on B hypotheses.
+
+    Attributes:
+        certificate: with all conditions.
+        known: the condition that some library shape explains the object; None where not tested.
+    """
+
+    certificate: Certificate
+    known: Condition | None
+
+    @property
+    def unknown(self) -> Tensor:
+        """Which objects no library shape explains, (B,) bool."""
+        if self.known is None:
+            return torch.zeros_like(self.certificate.certified)
+        return ~self.known.held
+
+
+class Verifier:
+    """Verifies hypotheses, for the estimator and the tracker by the same conditions.
+
+    Attributes:
+        settings: may be replaced between frames.
+    """
+
+    def __init__(
+        self, field: ShapeField, library: PreparedLibrary | None, settings: VerificationSettings
+    ) -> None:
+        """Take a field and a library into use.
+
+        Args:
+            field: f_d.
+            library: the known shapes; without it nothing is called unknown.
+            settings: see `VerificationSettings`.
+        """
+        self.settings = settings
+        self._field, self._library = field, library
+
+    def surfaces(self, shapes: Shapes) -> SurfacePoints:
+        """Points on shapes (B,) with boxes."""
+        if self._library is None:
+            return surface_points(self._field, shapes)
+        return self._library.surfaces_of(shapes)
+
+    def verify(
+        self, hypotheses: Hypotheses, images: Images | None, known: Condition | None = None
+    ) -> Verification:
+        """Test all conditions.
+
+        Args:
+            hypotheses: B of them.
+            images: that the objects were seen in; None leaves free space and silhouette out.
+            known: the condition of an earlier verification of the same objects from the same data,
+                which is not tested again: a hypothesis that is certified shows them to be known.
+        """
+        settings = self.settings
+        conditions: Sequence[Condition] = ()
+        if settings.visibility is not None and images is not None:
+            conditions = visibility_conditions(
+                self.surfaces(hypotheses.shapes),
+                hypotheses.T_object_camera,
+                hypotheses.labels,
+                images,
+                settings.visibility,
+            )
+        certificate = certify(self._field, hypotheses, settings.certificate, conditions)
+        if known is None:
+            known = self._test_known_shapes(hypotheses, certificate)
+        else:
+            known = known.unless(certificate.certified)
+        if known is None:
+            return Verification(certificate, None)
+        return Verification(with_condition(certificate, known), known)
+
+    def covariance(self, hypotheses: Hypotheses) -> Tensor | None:
+        """Covariances (B, 6, 6) float64 of the poses, see `pose_covariance`; None if not wanted."""
+        if self.settings.covariance is None:
+            return None
+        return pose_covariance(self._field, hypotheses, self.settings.covariance)
+
+    def _test_known_shapes(
+        self, hypotheses: Hypotheses, certificate: Certificate
+    ) -> Condition | None:
+        """Without a registration to start from, or with too few points, no shape would fit."""
+        settings = self.settings.known_shapes
+        if settings is None or self._library is None:
+            return None
+        tested = hypotheses.inlier_share >= settings.inlier_share
+        count = hypotheses.correspondences.valid.sum(-1)
+        tested &= count >= self.settings.certificate.minimum_points
+        return unknown_object_condition(
+            self._field, hypotheses, tested, self._library, certificate.threshold, settings
+        )
