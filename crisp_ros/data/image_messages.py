@@ -1,58 +1,78 @@
-"""Images of messages, raw or compressed as image_transport does it, as arrays.
+"""Pixels of image messages, raw or compressed as image_transport does it, as arrays.
 
-The messages are sensor_msgs/Image and sensor_msgs/CompressedImage, of rclpy or of a recording.
+`image_encodings` has the rules of what is accepted; here they are applied, by OpenCV.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-DEPTH_HEADER = 12  # bytes that compressedDepth puts before a PNG: an enum and two float32
+from crisp_ros.data.image_encodings import (
+    BAYER,
+    YUV,
+    ImageError,
+    channel_order,
+    check,
+    compressed_format,
+    description,
+    is_compressed,
+    layout,
+    video_hint,
+)
+from crisp_ros.data.rvl import RvlError, decode_rvl
 
+__all__ = [
+    "DEPTH_HEADER",
+    "ImageError",
+    "check",
+    "colour",
+    "depth",
+    "depth_m",
+    "description",
+    "labels",
+]
 
-class ImageError(ValueError):
-    """An image message that cannot be read; the text says what was wrong and what was expected."""
-
-
-class _Layout(NamedTuple):
-    """Element type and channels of an encoding; big-endian images have the other byte order."""
-
-    dtype: type[np.generic]
-    channels: int
-
-
-_COLOUR = {
-    "rgb8": _Layout(np.uint8, 3),
-    "bgr8": _Layout(np.uint8, 3),
-    "8UC3": _Layout(np.uint8, 3),
-    "rgba8": _Layout(np.uint8, 4),
-    "bgra8": _Layout(np.uint8, 4),
-    "mono8": _Layout(np.uint8, 1),
-    "8UC1": _Layout(np.uint8, 1),
-}
-_DEPTH = {
-    "32FC1": _Layout(np.float32, 1),
-    "16UC1": _Layout(np.uint16, 1),
-    "mono16": _Layout(np.uint16, 1),
-}
-_LABELS = {
-    "mono8": _Layout(np.uint8, 1),
-    "8UC1": _Layout(np.uint8, 1),
-    "mono16": _Layout(np.uint16, 1),
-    "16UC1": _Layout(np.uint16, 1),
-    "32SC1": _Layout(np.int32, 1),
-}
-_ENCODINGS = {"colour": _COLOUR, "depth": _DEPTH, "segmentation": _LABELS}
+DEPTH_HEADER = 12  # bytes that compressedDepth puts before its data: an enum and two float32
+_MILLIMETRE = 1e-3
+_JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
+# OpenCV names a mosaic by its second row's second and third pixels, ROS by its first two.
+_DEMOSAIC = dict(
+    zip(
+        BAYER,
+        (
+            cv2.COLOR_BayerBG2RGB,
+            cv2.COLOR_BayerRG2RGB,
+            cv2.COLOR_BayerGR2RGB,
+            cv2.COLOR_BayerGB2RGB,
+        ),
+        strict=True,
+    )
+)
+_FROM_YUV = dict(
+    zip(
+        YUV,
+        (
+            cv2.COLOR_YUV2RGB_UYVY,
+            cv2.COLOR_YUV2RGB_UYVY,
+            cv2.COLOR_YUV2RGB_YUY2,
+            cv2.COLOR_YUV2RGB_YUY2,
+            cv2.COLOR_YUV2RGB_NV12,
+            cv2.COLOR_YUV2RGB_NV21,
+        ),
+        strict=True,
+    )
+)
 _TO_RGB = {
-    "bgr8": cv2.COLOR_BGR2RGB,
+    "bgr": cv2.COLOR_BGR2RGB,
     "8UC3": cv2.COLOR_BGR2RGB,  # OpenCV's own order
-    "rgba8": cv2.COLOR_RGBA2RGB,
-    "bgra8": cv2.COLOR_BGRA2RGB,
-    "mono8": cv2.COLOR_GRAY2RGB,
+    "rgba": cv2.COLOR_RGBA2RGB,
+    "bgra": cv2.COLOR_BGRA2RGB,
+    "8UC4": cv2.COLOR_BGRA2RGB,
+    "mono": cv2.COLOR_GRAY2RGB,
     "8UC1": cv2.COLOR_GRAY2RGB,
 }
 
@@ -60,52 +80,97 @@ _TO_RGB = {
 def colour(message: Any) -> NDArray[np.uint8]:
     """The colours (H, W, 3) of an image, as R, G, B.
 
-    rgb8, bgr8, rgba8, bgra8, mono8 and their nameless kin; compressed: JPEG or PNG.
+    Raw: the keys of `image_encodings.COLOUR`; 16 bits become 8, mosaics are interpolated.
+    Compressed: JPEG, PNG and what else OpenCV decodes, with the order of colours and the mosaic
+    that the format states.
 
     Raises:
-        ImageError: another encoding, or data that the size or the format does not fit.
+        ImageError: another encoding, data that the size or the format does not fit, or colours
+            whose order cannot be known.
     """
-    if not _is_compressed(message):
-        pixels = _pixels(message, "colour")
-        if message.encoding == "rgb8":
-            return np.ascontiguousarray(pixels)
-        return cv2.cvtColor(np.ascontiguousarray(pixels), _TO_RGB[message.encoding])
+    if is_compressed(message):
+        return _compressed_colour(message)
+    pixels = _eight_bits(_pixels(message, "colour"))
+    encoding = message.encoding
+    if encoding in YUV:
+        return cv2.cvtColor(pixels, _FROM_YUV[encoding])
+    if encoding in ("rgb8", "rgb16"):
+        return pixels
+    return _as_rgb(pixels, encoding.removesuffix("16").removesuffix("8"))
+
+
+def _compressed_colour(message: Any) -> NDArray[np.uint8]:
+    format = compressed_format(message.format)
     image = _decoded(message, "colour")
-    if image.dtype != np.uint8:
-        raise ImageError(f"colour has {image.dtype} channels, expected 8 bits a channel")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"colour has {image.dtype} channels, expected 8 or 16 bits a channel")
+    image = _eight_bits(image)
     if image.ndim == 2:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    return cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2RGB)
+        if format.encoding.startswith(YUV):
+            raise ImageError(
+                f"colour of format {message.format!r} has one channel: its colours are lost"
+            )
+        pattern = format.encoding.removesuffix("16").removesuffix("8")
+        return _as_rgb(image, pattern if pattern in BAYER else "mono")
+    order = channel_order(format, message.format)
+    return image[..., :3].copy() if order == "rgb" else _as_rgb(image[..., :3], "bgr")
 
 
-def depth(message: Any) -> NDArray[np.uint16] | NDArray[np.float32]:
+def depth(message: Any, unit_m: float = 0.0) -> NDArray[np.uint16] | NDArray[np.float32]:
     """Depth (H, W): uint16 millimetres or float32 metres, as it was sent (REP 118).
 
-    16UC1, mono16 and 32FC1; compressed: a 16-bit PNG, or compressedDepth with a PNG. What the
-    sensor could not measure keeps its mark: 0, in 32FC1 also NaN and infinities.
+    16UC1, mono16 and 32FC1; compressed: a 16-bit PNG, or compressedDepth with a PNG or RVL. What
+    the sensor could not measure keeps its mark: 0, in 32FC1 also NaN and infinities.
+
+    Args:
+        message: the image.
+        unit_m: length of one step of the values, metres; 0: by the encoding, millimetres for
+            integers and metres for floats. With a unit that the encoding does not have, the result
+            is float32 metres.
 
     Raises:
         ImageError: another encoding, or data that the size or the format does not fit.
     """
-    if not _is_compressed(message):
-        return _native(_pixels(message, "depth"))
-    if "compressedDepth" not in message.format:
-        image = _decoded(message, "depth")
-    elif "rvl" in message.format:
-        raise ImageError(
-            f"depth format {message.format!r} is not supported: set the publisher's "
-            "compressedDepth format to png"
-        )
-    elif len(message.data) < DEPTH_HEADER:
+    values = _compressed_depth(message) if is_compressed(message) else _native_depth(message)
+    own = 1.0 if values.dtype == np.float32 else _MILLIMETRE
+    if unit_m in (0.0, own):
+        return values
+    return values * np.float32(unit_m)
+
+
+def depth_m(message: Any, unit_m: float = 0.0) -> NDArray[np.float32]:
+    """Depth (H, W) in float32 metres, see `depth`. Raises ImageError."""
+    values = depth(message, unit_m)
+    return values if values.dtype == np.float32 else values * np.float32(_MILLIMETRE)
+
+
+def _native_depth(message: Any) -> NDArray[np.uint16] | NDArray[np.float32]:
+    return _native(_pixels(message, "depth"))
+
+
+def _compressed_depth(message: Any) -> NDArray[np.uint16] | NDArray[np.float32]:
+    format = compressed_format(message.format)
+    has_header = format.is_depth and bytes(message.data[:4]) != _PNG
+    if has_header and len(message.data) < DEPTH_HEADER:
         raise ImageError(f"depth has {len(message.data)} bytes: too few for compressedDepth")
+    if format.codec == "compressedDepth rvl":
+        try:
+            image = decode_rvl(np.frombuffer(message.data, np.uint8)[DEPTH_HEADER:])
+        except RvlError as error:
+            raise ImageError(f"depth of format {message.format!r}: {error}") from error
     else:
-        image = _decoded(message, "depth", DEPTH_HEADER)
+        image = _decoded(message, "depth", DEPTH_HEADER if has_header else 0)
     if image.ndim != 2 or image.dtype != np.uint16:
         raise ImageError(
             f"depth of format {message.format!r} holds {image.dtype} {image.shape}, expected one "
             "channel of 16 bits: JPEG and 8 bits lose too much"
         )
-    if "compressedDepth" in message.format and message.format.startswith("32FC1"):
+    if format.encoding == "32FC1" and not format.is_depth:
+        raise ImageError(
+            f"depth of format {message.format!r} holds integers of an unknown unit: publish it by "
+            "compressedDepth"
+        )
+    if format.encoding == "32FC1" and has_header:
         return _dequantised(image, message)
     return image
 
@@ -118,9 +183,9 @@ def labels(message: Any) -> NDArray[np.integer]:
     Raises:
         ImageError: another encoding, or data that the size or the format does not fit.
     """
-    if not _is_compressed(message):
+    if not is_compressed(message):
         return _native(_pixels(message, "segmentation"))
-    if "jp" in message.format:
+    if "jp" in message.format or bytes(message.data[:2]) == _JPEG:
         raise ImageError(f"segmentation format {message.format!r} changes labels: expected a PNG")
     image = _decoded(message, "segmentation")
     if image.ndim != 2:
@@ -130,68 +195,31 @@ def labels(message: Any) -> NDArray[np.integer]:
     return image
 
 
-def check(message: Any, kind: str) -> None:
-    """Finds what is wrong with an image without looking at its pixels.
-
-    Args:
-        message: the image.
-        kind: "colour", "depth" or "segmentation".
-
-    Raises:
-        ImageError: the encoding is not one for this kind of image, or the data does not fit the
-            size. The data of a compressed image is not looked at.
-    """
-    if not _is_compressed(message):
-        _pixels(message, kind)
-    elif len(message.data) == 0:
-        raise ImageError(f"{kind} image is empty: no data")
-
-
-def description(message: Any) -> tuple[str, str]:
-    """Encoding, or format of a compressed image, and size, such as "rgb8" and "640 x 480"."""
-    if _is_compressed(message):
-        return message.format, f"{len(message.data)} bytes"
-    return message.encoding, f"{message.width} x {message.height}"
-
-
-def _is_compressed(message: Any) -> bool:
-    return hasattr(message, "format")
-
-
 def _native(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels.astype(pixels.dtype.newbyteorder("="))
 
 
+def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Contiguous pixels, those of 16 bits scaled so that white stays white."""
+    if pixels.dtype.itemsize == 1:
+        return np.ascontiguousarray(pixels)
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _as_rgb(pixels: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
+    code = _DEMOSAIC.get(kind, _TO_RGB.get(kind))
+    return cv2.cvtColor(np.ascontiguousarray(pixels), code)
+
+
 def _pixels(message: Any, kind: str) -> NDArray[Any]:
     """A view (H, W) or (H, W, channels) of a raw image's bytes."""
-    encodings = _ENCODINGS[kind]
-    if message.encoding not in encodings:
-        raise ImageError(
-            f"{kind} encoding {message.encoding!r} is not supported: "
-            f"expected one of {', '.join(encodings)}"
-        )
-    element, channels = encodings[message.encoding]
-    dtype = np.dtype(element).newbyteorder(">" if message.is_bigendian else "<")
-    height, width, step = message.height, message.width, message.step
-    row = width * channels * dtype.itemsize
-    if height == 0 or width == 0:
-        raise ImageError(f"{kind} image is empty: {width} x {height} pixels")
-    if step < row:
-        raise ImageError(
-            f"{kind} image has step {step}: "
-            f"{width} pixels of {message.encoding} take at least {row} bytes"
-        )
-    needed = step * (height - 1) + row  # the padding of the last row may be missing
-    size = len(message.data)
-    if not needed <= size <= step * height:
-        wrong = "truncated" if size < needed else "too long"
-        raise ImageError(
-            f"{kind} image is {wrong}: {size} bytes, "
-            f"{width} x {height} {message.encoding} with step {step} takes {needed}"
-        )
-    shape, strides = (height, width), (step, channels * dtype.itemsize)
-    if channels > 1:
-        shape, strides = (*shape, channels), (*strides, dtype.itemsize)
+    found = layout(message, kind)
+    dtype = np.dtype(found.dtype).newbyteorder(">" if message.is_bigendian else "<")
+    rows = int(message.height * found.rows)
+    shape = (rows, message.width)
+    strides = (message.step, found.channels * dtype.itemsize)
+    if found.channels > 1:
+        shape, strides = (*shape, found.channels), (*strides, dtype.itemsize)
     return np.ndarray(shape, dtype, buffer=message.data, strides=strides)
 
 
@@ -205,7 +233,7 @@ def _decoded(message: Any, kind: str, skip: int = 0) -> NDArray[Any]:
     if image is None:
         raise ImageError(
             f"{kind} of format {message.format!r} cannot be decoded: "
-            f"{data.size} bytes that are no whole image"
+            f"{data.size} bytes that are no whole image{video_hint(message.format)}"
         )
     return image
 

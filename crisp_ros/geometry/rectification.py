@@ -16,6 +16,14 @@ COEFFICIENTS = {
     "rational_polynomial": (8, 12, 14),
     "equidistant": (4,),
 }
+# What some drivers call them.
+_ALIASES = {
+    "radtan": "plumb_bob",
+    "radial-tangential": "plumb_bob",
+    "brown_conrady": "plumb_bob",
+    "fisheye": "equidistant",
+    "kannala_brandt4": "equidistant",
+}
 
 
 class Rectification(NamedTuple):
@@ -54,11 +62,13 @@ def rectification(camera: Camera, model: str, coefficients: tuple[float, ...]) -
     Raises:
         ValueError: another model, another number of coefficients, or one that is not finite.
     """
+    model = _ALIASES.get(model, model)
     if model not in COEFFICIENTS:
         raise ValueError(
             f"distortion model {model!r} is not supported: expected one of "
             f"{', '.join(COEFFICIENTS)}"
         )
+    coefficients = _without_zeros(coefficients, COEFFICIENTS[model])
     if len(coefficients) not in COEFFICIENTS[model] or not np.isfinite(coefficients).all():
         expected = " or ".join(map(str, COEFFICIENTS[model]))
         raise ValueError(
@@ -74,3 +84,15 @@ def rectification(camera: Camera, model: str, coefficients: tuple[float, ...]) -
     K = camera.matrix
     u, v = maps(K, np.array(coefficients), np.eye(3), K, size, cv2.CV_32FC1)
     return Rectification(camera, u, v)
+
+
+def _without_zeros(coefficients: tuple[float, ...], counts: tuple[int, ...]) -> tuple[float, ...]:
+    """The coefficients in a number that a model has, where only zeros are to be left out or added.
+
+    Drivers fill up to a length of their own.
+    """
+    for count in counts:
+        if len(coefficients) <= count and len(coefficients) >= 4:
+            return (*coefficients, *(0.0,) * (count - len(coefficients)))
+    longest = max(counts)
+    return coefficients if any(coefficients[longest:]) else coefficients[:longest]

@@ -31,7 +31,9 @@ from crisp_ros.evaluation.library_quality import fit_error
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
-from crisp_ros.network.model import CrispNetwork, network_config
+from crisp_ros.network.model import COLOUR_CHANNELS, CrispNetwork, network_config
+from crisp_ros.network.widening import colour_design
+from crisp_ros.observation.crop_channels import geometry_channels
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.studies.normalised_coordinates import NormalisedCrops, NormalisedEstimator
@@ -41,7 +43,7 @@ from crisp_ros.synthesis.scattered_frames import DOMAINS
 from crisp_ros.synthesis.scattered_models import ScatteredModels
 from crisp_ros.training.losses import SdfLossWeights
 from crisp_ros.training.objects import TrainingObject
-from crisp_ros.training.pretrained import load_imagenet_trunk
+from crisp_ros.training.pretrained import imagenet_network
 from crisp_ros.training.recipe import Recipe
 from crisp_ros.training.sdf_samples import SdfSamples
 from crisp_ros.training.shape_codes import fit_shape_codes, neutral_codes
@@ -87,12 +89,11 @@ class TrainingAblation:
             The model and its held-out figures; those of coordinates only where they are metric.
         """
         torch.manual_seed(self.recipe.seed)
-        network = self._network()
+        network = self._network(training)
         settings, crops, groups = self.recipe.training, self.crops, self.groups
+        settings = dataclasses.replace(settings, crop_px=network.crop_size)
         if training == "random backbone":
             settings = dataclasses.replace(settings, frozen=())
-        else:
-            load_imagenet_trunk(network.backbone, self.imagenet)
         if training == "no symmetries":
             groups = [torch.eye(4)[None]] * len(self.objects)
         if training == "normalised":
@@ -111,20 +112,31 @@ class TrainingAblation:
         if training == "normalised":
             figures = {name: value for name, value in figures.items() if "pnc" not in name}
         save_model(folder / _MODEL_NAME, Model(network, self._library(), {"version": training}))
-        return load_model(folder / _MODEL_NAME), figures
+        model = load_model(folder / _MODEL_NAME)
+        if training == "no depth":
+            hide_depth(model.network)
+        return model, figures
 
-    def _network(self) -> CrispNetwork:
-        """A network of the recipe's design, with random weights but for the decoder's."""
-        config = network_config(self.recipe.network)
-        network = CrispNetwork(
-            dataclasses.replace(
-                config,
-                crop_size=self.recipe.training.crop_px or config.crop_size,
-                decoder_hidden=self.decoder.hidden,
-                decoder_layers=len(self.decoder.film_layers),
-            )
+    def _network(self, training: str) -> CrispNetwork:
+        """The network that a training begins with."""
+        design = self.recipe.network
+        if training == "colour":
+            design = colour_design(design) or design
+        config = network_config(design)
+        side = self.recipe.training.crop_px or config.crop_size
+        config = dataclasses.replace(
+            config,
+            crop_size=side * 3 // 2 if training == "large crops" else side,
+            decoder_hidden=self.decoder.hidden,
+            decoder_layers=len(self.decoder.film_layers),
         )
+        if training == "random backbone":
+            network = CrispNetwork(config)
+        else:
+            network = imagenet_network(config, self.imagenet)
         network.decoder.load_state_dict(self.decoder.state_dict())
+        if training == "no depth":
+            hide_depth(network)
         return network
 
     def _library(self) -> ShapeLibrary:
@@ -179,6 +191,20 @@ class TrainingAblation:
         return self.folder / training.replace(" ", "_")
 
 
+def hide_depth(network: CrispNetwork) -> None:
+    """Let a network see colour and mask alone, whatever geometry its crops have."""
+    network.backbone.register_forward_pre_hook(_without_depth)
+
+
+def _without_depth(backbone: torch.nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    (crops,) = inputs
+    if crops.shape[1] == COLOUR_CHANNELS:
+        return inputs
+    colour_and_mask = crops[:, : COLOUR_CHANNELS + 1]
+    missing = geometry_channels(torch.zeros_like(crops[:, :3]), crops[:, COLOUR_CHANNELS] > 0)
+    return (torch.cat([colour_and_mask, missing[:, 1:].to(crops.dtype)], dim=1),)
+
+
 def measured(
     row: Row,
     model: Model,
@@ -190,11 +216,14 @@ def measured(
     estimator = kind(model, EstimatorSettings(corrector=row.corrector))
     evaluation = evaluate_bop(estimator, dataset, BopEvaluationSettings(), on_frame)
     errors = [i.add_s_m for i in evaluation.instances]
+    rotations = [i.rotation_error_rad for i in evaluation.instances]
+    found = bool(np.isfinite(rotations).all())
     return {
         "instances": len(evaluation.instances),
         "auc_add_s": evaluation.auc_add_s,
         "auc_e_shape": evaluation.auc_e_shape,
         "certified_share": evaluation.certified_share,
+        "median_rotation_deg": float(np.degrees(np.median(rotations))) if found else None,
         "median_add_s_mm": float(np.median(errors)) * 1e3 if np.isfinite(errors).all() else None,
     }
 

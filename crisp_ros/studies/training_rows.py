@@ -49,7 +49,15 @@ def _combined(**changes: Any) -> CorrectorSettings:
     return CorrectorSettings(active_shape=dataclasses.replace(active_shape, **changes))
 
 
-TRAININGS = ("reference", "normalised", "random backbone", "no symmetries")
+TRAININGS = (
+    "reference",
+    "colour",
+    "no depth",
+    "large crops",
+    "normalised",
+    "random backbone",
+    "no symmetries",
+)
 _NODE = CorrectorSettings()
 _FULL, _NO_CODE, _NO_D = (
     _combined(),
@@ -58,6 +66,11 @@ _FULL, _NO_CODE, _NO_D = (
 )
 _OWN_SHAPE = CorrectorSettings(shape="none")
 ROWS = (
+    Row("inputs", "colour", "", "colour", _NODE),
+    Row("inputs", "colour and mask", "", "no depth", _NODE),
+    Row("inputs", "colour, mask and geometry", "", "reference", _NODE),
+    Row("crop side", "the recipe's", "", "reference", _NODE),
+    Row("crop side", "half as much again", "", "large crops", _NODE),
     Row("coordinates", "PNC", "Table 11", "reference", _NODE),
     Row("coordinates", "NOCS", "Table 11", "normalised", _NODE),
     Row("coordinates", "PNC, no corrector", "Table 11", "reference", None),

@@ -40,11 +40,12 @@ from .supervised import SupervisedTrainer, crop_split
 _SAMPLES_PER_SHAPE = 150_000
 _SAMPLES = 20_000_000  # of all shapes together, at most
 _SPLIT_SHARDS = 2000  # room for the shards of one split of photographs
-# Seconds on two cores with the compact network; only how they compare matters.
-_SHARD_CROP_S = 0.022
-_CODE_STEP_S = 0.007  # a shape
-_STEP_CROP_S = 0.02
-_HEAD_STEP_S = 0.02
+# Seconds of one core with the compact network; only how they compare matters.
+_SHARD_CROP_S = 0.016
+_CODE_STEP_S = 0.008  # a shape
+_STEP_CROP_S = 0.016
+_HEAD_CROP_S = 0.005  # features of all crops come before the first step
+_HEAD_STEP_S = 0.01
 
 Report = Callable[[str, dict[str, float]], None]
 OnProgress = Callable[[str, int, int], None]
@@ -118,9 +119,10 @@ class TrainingRun:
     def expected_seconds(self) -> dict[str, float]:
         """What each stage should cost, for an estimate of the time left; see `TimeLeft`."""
         recipe, count = self.recipe, len(self.objects)
+        crops = recipe.shard_crops * max(1, recipe.shards)
         steps = recipe.training.total_steps(max(1, recipe.shards * recipe.shard_crops))
         expected = {
-            "crops": _SHARD_CROP_S * recipe.shard_crops * max(1, recipe.shards),
+            "crops": _SHARD_CROP_S * crops,
             "network": _STEP_CROP_S * recipe.training.batch * steps,
         }
         if self._fits_codes():
@@ -128,7 +130,8 @@ class TrainingRun:
             code_steps = recipe.shape_codes.steps + (refinement.steps if refinement else 0)
             expected["shapes"] = _CODE_STEP_S * count * code_steps
         if recipe.shape_head_steps > 0:
-            expected["shape head"] = _HEAD_STEP_S * recipe.shape_head_steps
+            head_s = _HEAD_CROP_S * crops + _HEAD_STEP_S * recipe.shape_head_steps
+            expected["shape head"] = head_s
         return expected
 
     def render_crops(self) -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
-from crisp_ros.data import image_messages
-from crisp_ros.data.image_messages import ImageError
-from crisp_ros.node.inputs import camera_info, segmentation_messages
-from crisp_ros.node.inputs.depth_image import depth_m
+from crisp_ros.data.rgbd_messages import (
+    InputError,
+    InputRules,
+    errors_of,
+    read_camera_images,
+    require_size,
+)
+from crisp_ros.node.inputs import segmentation_messages
 from crisp_ros.node.inputs.segmentation_messages import Segmentation
 from crisp_ros.node.parameters.node_parameters import Parameters
-from crisp_ros.observation.frame import Frame, FrameError
+from crisp_ros.observation.frame import Frame, depth_mm_to_m
 
 _PLAUSIBLE_DEPTH_M = (0.1, 10.0)
+__all__ = ["ConvertedFrame", "FrameMessages", "InputError", "convert_frame"]
 _DEPTH_STEP = 4  # every 4th pixel along each axis is enough to judge the depth
 
 
@@ -29,14 +33,6 @@ class FrameMessages(NamedTuple):
     depth: Image | CompressedImage
     segmentation: Image | CompressedImage | Detection2DArray
     camera_info: CameraInfo
-
-
-class InputError(ValueError):
-    """Unusable input; `input` is its name in `FrameMessages`."""
-
-    def __init__(self, input: str, reason: str) -> None:
-        super().__init__(reason)
-        self.input = input
 
 
 class ConvertedFrame(NamedTuple):
@@ -66,16 +62,12 @@ def convert_frame(
     Raises:
         InputError: unusable encoding, size or calibration.
     """
-    with _errors_of("rgb"):
-        rgb = image_messages.colour(messages.rgb)
-    with _errors_of("depth"):
-        depth = depth_m(messages.depth)
-        _require_size("depth is", depth.shape, rgb.shape)
-    with _errors_of("camera_info"):
-        camera = camera_info.camera(messages.camera_info, parameters.rectified)
-        _require_size("camera_info describes", (camera.height, camera.width), rgb.shape)
-        rectification = camera_info.rectification_of(messages.camera_info, parameters.rectified)
-    with _errors_of("segmentation"):
+    rules = InputRules(parameters.rectified, parameters.depth_unit)
+    images = read_camera_images(messages.rgb, messages.depth, messages.camera_info, rules)
+    rgb, depth = images.rgb, images.depth
+    if depth.dtype == np.uint16:
+        depth = depth_mm_to_m(depth)
+    with errors_of("segmentation"):
         found = (
             segmentation_messages.from_detections(
                 messages.segmentation,
@@ -83,22 +75,22 @@ def convert_frame(
                 parameters.detection_score,
                 parameters.max_objects,
                 depth,
-                camera.fx,
+                images.camera.fx,
             )
             if parameters.segmentation_format == segmentation_messages.DETECTIONS
             else segmentation_messages.from_image(
                 messages.segmentation, parameters.segmentation_format, label_names
             )
         )
-        _require_size("segmentation is", found.labels.shape, rgb.shape)
+        require_size("segmentation", found.labels, *rgb.shape[:2])
     labels = found.labels
-    if rectification is not None:
+    if (rectification := images.rectification) is not None:
         rgb, depth, labels = (
             rectification.colours(rgb),
             rectification.values(depth),
             rectification.values(labels),
         )
-    result = Frame(rgb, depth, labels, camera)
+    result = Frame(rgb, depth, labels, images.camera)
     return ConvertedFrame(result, found.class_names, _warnings(messages, result, found))
 
 
@@ -141,19 +133,3 @@ def _warnings(messages: FrameMessages, frame: Frame, found: Segmentation) -> dic
             else "no object: every pixel is background (0)"
         )
     return warnings
-
-
-@contextmanager
-def _errors_of(input: str) -> Iterator[None]:
-    try:
-        yield
-    except (ImageError, camera_info.CameraInfoError, FrameError) as error:
-        raise InputError(input, str(error)) from error
-
-
-def _require_size(what: str, size: tuple[int, ...], rgb: tuple[int, ...]) -> None:
-    if size[:2] != rgb[:2]:
-        raise ImageError(
-            f"{what} {size[1]} x {size[0]} pixels, colour is {rgb[1]} x {rgb[0]}: "
-            "all inputs have to be registered to the colour image"
-        )

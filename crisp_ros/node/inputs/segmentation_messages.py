@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2D, Detection2DArray
 
-from crisp_ros.data import image_messages
-from crisp_ros.data.image_messages import ImageError
+from crisp_ros.data.image_encodings import ImageError, description
+from crisp_ros.data.rgbd_messages import read_labels
 from crisp_ros.observation.boxes import Box, BoxSettings, labels_in_boxes
 from crisp_ros.observation.observe import mask_sizes
 
@@ -58,18 +58,13 @@ def from_image(
     Raises:
         ImageError: unreadable image, or negative labels.
     """
-    labels = image_messages.labels(message)
+    labels = read_labels(message)
     if format != LABELS and labels.dtype != np.int32:
         raise ImageError(
-            f"segmentation is {image_messages.description(message)[0]}, but segmentation_format "
+            f"segmentation is {description(message)[0]}, but segmentation_format "
             f"{format} needs 32SC1: for plain labels set it to {LABELS}"
         )
     labels = labels.astype(np.int32, copy=False)
-    if labels.min() < 0:
-        raise ImageError(
-            f"segmentation has negative labels, down to {labels.min()}: "
-            "expected 0 for the background and positive labels"
-        )
     if format == LABELS:
         return Segmentation(labels, names)
     instance_first = format == INSTANCE_CATEGORY

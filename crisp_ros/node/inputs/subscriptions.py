@@ -21,8 +21,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from crisp_ros.data import image_messages
+from crisp_ros.data.camera_calibration import CalibrationBuffer, calibration_key
 from crisp_ros.node.health.monitor import DropReason, ExpectedInput, Monitor
-from crisp_ros.node.inputs.camera_info import calibration_key
 from crisp_ros.node.inputs.frame_conversion import FrameMessages
 from crisp_ros.node.inputs.segmentation_messages import DETECTIONS
 from crisp_ros.node.inputs.synchronizer import ImageSynchronizer, stamp_ns, stamp_text
@@ -39,7 +39,6 @@ LABEL_INFO_TOPIC = "label_info"
 TOPICS = {**IMAGE_TOPICS, "camera_info": CAMERA_INFO_TOPIC}
 
 _KINDS = {"rgb": "colour", "depth": "depth", "segmentation": "segmentation"}
-_CALIBRATIONS = 100  # kept, as many as images may be queued for a slow segmentation
 _JUMP_S = 1.0  # a stamp older than the newest by more is a restarted recording, not a late image
 _LEAP_S = 10.0  # a stamp ahead of the newest by more is wrong, or follows a long pause
 
@@ -86,7 +85,7 @@ class InputSubscriptions:
         self._newest: dict[str, int] = {}
         self._unconfirmed: dict[str, Any] = {}  # an input's latest message with a suspect stamp
         self._last_frame = -1
-        self._calibrations: dict[int, CameraInfo] = {}  # by stamp, in order of arrival
+        self._calibrations = CalibrationBuffer()
         self._used: CameraInfo | None = None  # for the last frame
         self._last_set: tuple[Any, Any, Any] | None = None
         self.label_names: dict[int, str] = {}
@@ -264,10 +263,7 @@ class InputSubscriptions:
         stamp = self._record("camera_info", message)
         if stamp is None:
             return
-        self._calibrations.pop(stamp, None)
-        self._calibrations[stamp] = message
-        while len(self._calibrations) > _CALIBRATIONS:
-            del self._calibrations[next(iter(self._calibrations))]
+        self._calibrations.add(stamp, message)
         if self._last_set is None:
             return
         # A new calibration may arrive shortly after its images: they are delivered again.
@@ -280,8 +276,7 @@ class InputSubscriptions:
 
     def _calibration(self) -> CameraInfo:
         """Calibration of the last frame."""
-        latest = next(reversed(self._calibrations.values()))
-        return self._calibrations.get(self._last_frame, latest)
+        return self._calibrations.of(self._last_frame)
 
     def _label_info_received(self, message: LabelInfo) -> None:
         self.label_names = {entry.class_id: entry.class_name for entry in message.class_map}

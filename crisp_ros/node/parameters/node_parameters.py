@@ -136,6 +136,14 @@ class Parameters:
         "true: images are rectified and described by camera_info's P. false: images are raw, "
         "described by K and D, and the node rectifies them.",
     )
+    depth_unit: float = parameter(
+        0.0,
+        "Length of one step of the depth images, metres, such as 0.0001 for a camera that sends "
+        "tenths of a millimetre. 0: by the encoding (REP 118), 16UC1 in millimetres and 32FC1 in "
+        "metres.",
+        low=0.0,
+        high=1.0,
+    )
     sync_slop: float = parameter(
         0.05,
         "Maximum difference between the stamps of matched images, seconds. 0: stamps must be "

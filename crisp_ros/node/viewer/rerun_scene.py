@@ -11,7 +11,6 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from crisp_ros.data import image_messages
 from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray, ObjectMesh
-from crisp_ros.node.inputs.depth_image import depth_m
 from crisp_ros.node.outputs.message_conversion import colour
 
 _CAMERA = "camera"
@@ -92,7 +91,7 @@ class RerunScene:
     def depth(self, message: Image) -> None:
         """Takes a depth image; one that cannot be read is left out."""
         try:
-            metres = depth_m(message)
+            metres = image_messages.depth_m(message)
         except image_messages.ImageError:
             return
         self._at(message.header.stamp)

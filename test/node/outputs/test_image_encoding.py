@@ -15,7 +15,7 @@ def test_depth_in_both_encodings_is_metres() -> None:
     millimetres = np.random.default_rng(2).integers(0, 65536, (5, 7)).astype(np.uint16)
     metres = (millimetres / 1000).astype(np.float32)
     for pixels, encoding in ((millimetres, "16UC1"), (metres, "32FC1")):
-        found = images.depth_m(images.image_message(pixels, encoding, Header()))
+        found = image_messages.depth_m(images.image_message(pixels, encoding, Header()))
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, metres, rtol=1e-6, atol=0)
 
