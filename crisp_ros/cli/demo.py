@@ -26,13 +26,11 @@ from crisp_ros.data.recorded_frame import WORLD_FRAME, RecordedFrame, bop_frames
 from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.metrics import ADD_S_POINTS
 from crisp_ros.evaluation.provenance import provenance
-from crisp_ros.evaluation.recording_score import (
+from crisp_ros.evaluation.recording_score import FrameScore, RecordingScore, frame_score
+from crisp_ros.evaluation.true_shapes import (
     SHAPES_NAME,
-    FrameScore,
     ModelShapes,
-    RecordingScore,
     TrueShape,
-    frame_score,
     load_shapes,
 )
 from crisp_ros.reports.html_report import Report, html_report

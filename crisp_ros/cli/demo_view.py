@@ -12,14 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from crisp_ros.evaluation.recording_score import (
-    FrameScore,
-    ObjectScore,
-    RecordingScore,
-    median,
-    number,
-    percent,
-)
+from crisp_ros.evaluation.recording_score import FrameScore, ObjectScore, RecordingScore
+from crisp_ros.evaluation.summary_statistics import known_median
+from crisp_ros.reports.number_text import number, percent
 
 _BAR_WIDTH = 40
 _GOOD_M, _FAIR_M = 0.01, 0.02
@@ -42,7 +37,7 @@ def frame_line(score: FrameScore, total: int) -> str:
     if not score.answered:
         return f"{start}no answer"
     certified = sum(o.certified for o in score.objects)
-    error = median(o.add_s_m for o in score.objects)
+    error = known_median(o.add_s_m for o in score.objects)
     errors = "" if math.isnan(error) else f"median ADD-S {number(1e3 * error)} mm, "
     return (
         f"{start}{len(score.objects)} objects, {errors}{certified} certified,"
@@ -63,8 +58,8 @@ def _object_table(score: RecordingScore) -> Table:
     for name in score.names:
         found = score.of_object(name)
         errors = (
-            number(1e3 * median(o.add_s_m for o in found)),
-            number(math.degrees(median(o.rotation_error_rad for o in found))),
+            number(1e3 * known_median(o.add_s_m for o in found)),
+            number(math.degrees(known_median(o.rotation_error_rad for o in found))),
         )
         certified = percent(float(np.mean([o.certified for o in found])))
         shown = errors if score.has_truth else ()

@@ -28,7 +28,7 @@ from crisp_ros.data.spe3r import MAX_DEPTH_M, Spe3rDataset, Split
 from crisp_ros.evaluation.bop_csv import read_bop_csv, write_bop_csv
 from crisp_ros.evaluation.bop_evaluation import BopEvaluation, BopEvaluationSettings, evaluate_bop
 from crisp_ros.evaluation.bop_results import BopResults
-from crisp_ros.evaluation.frame_estimates import SampledEvaluationSettings
+from crisp_ros.evaluation.dataset_loop import DatasetLoop, SampledEvaluationSettings
 from crisp_ros.evaluation.nocs_evaluation import NocsEvaluation, evaluate_nocs
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.evaluation.spe3r_evaluation import Spe3rEvaluation, evaluate_spe3r
@@ -161,9 +161,11 @@ def _evaluate_bop(args: argparse.Namespace, pictures: PictureSample) -> _Evaluat
             estimator,
             dataset,
             BopEvaluationSettings(seed=args.seed, vsd=args.vsd),
-            on_frame,
-            lambda estimated, errors: pictures.add(estimated, bop_caption(errors, names)),
-            mapped,
+            DatasetLoop(
+                on_frame,
+                lambda estimated, errors: pictures.add(estimated, bop_caption(errors, names)),
+                mapped,
+            ),
         )
     evaluation = replace(evaluation, config={**evaluation.config, **config})
     if args.csv:
@@ -180,9 +182,11 @@ def _evaluate_spe3r(args: argparse.Namespace, pictures: PictureSample) -> _Evalu
             estimator,
             dataset,
             SampledEvaluationSettings(every=args.every, seed=args.seed),
-            on_frame,
-            lambda estimated, errors: pictures.add(estimated, spe3r_caption(errors)),
-            mapped,
+            DatasetLoop(
+                on_frame,
+                lambda estimated, errors: pictures.add(estimated, spe3r_caption(errors)),
+                mapped,
+            ),
         )
     evaluation = replace(evaluation, config={**evaluation.config, **config})
     report = spe3r_report(evaluation, pictures.pictures)
@@ -200,9 +204,11 @@ def _evaluate_nocs(args: argparse.Namespace, pictures: PictureSample) -> _Evalua
             dataset,
             SampledEvaluationSettings(every=args.every, seed=args.seed),
             args.detections,
-            on_frame,
-            lambda estimated, errors: pictures.add(estimated, nocs_caption(errors)),
-            mapped,
+            DatasetLoop(
+                on_frame,
+                lambda estimated, errors: pictures.add(estimated, nocs_caption(errors)),
+                mapped,
+            ),
         )
     evaluation = replace(evaluation, config={**evaluation.config, **config})
     report = nocs_report(evaluation, pictures.pictures)

@@ -16,7 +16,7 @@ from crisp_ros.data.bop import BopModel, read_models
 from crisp_ros.data.bop_writer import write_frames
 from crisp_ros.data.recording_writer import write_recording
 from crisp_ros.evaluation.metrics import ADD_S_POINTS
-from crisp_ros.evaluation.recording_score import SHAPES_NAME, ModelShapes, save_shapes
+from crisp_ros.evaluation.true_shapes import SHAPES_NAME, ModelShapes, save_shapes
 from crisp_ros.progress import progress
 from crisp_ros.synthesis.cycles import CyclesSettings
 from crisp_ros.synthesis.recording import RecordingSettings, table_recording

@@ -28,13 +28,18 @@ from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.recorded_frame import RecordedFrame, bop_frames
 from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.provenance import provenance
-from crisp_ros.evaluation.recording_score import SHAPES_NAME, ModelShapes, TrueShape, load_shapes
 from crisp_ros.evaluation.self_training_comparison import (
     Comparison,
     Results,
     load_results,
     measure,
     save_results,
+)
+from crisp_ros.evaluation.true_shapes import (
+    SHAPES_NAME,
+    ModelShapes,
+    TrueShape,
+    load_shapes,
 )
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.observation.frame import Frame
@@ -193,15 +198,13 @@ def _measured(
     if path.is_file():
         return load_results(path)
     estimator = Estimator(model, settings, model.library.codes.device)
-    done = 0
     with progress(f"measuring {when}, {source.name}") as on_frame:
-
-        def on_one() -> None:
-            nonlocal done
-            done += 1
-            on_frame(done, source.count)
-
-        results = measure(estimator, source.frames(), source.shapes, on_one)
+        results = measure(
+            estimator,
+            source.frames(),
+            source.shapes,
+            lambda done: on_frame(done, source.count),
+        )
     save_results(path, results)
     return results
 
@@ -215,13 +218,13 @@ def _report(
 ) -> None:
     broken = ", ".join(f"{name} {n}" for name, n in learned["broken"].items())
     told = (
-        f"{compared.told}; {learned['steps']} steps, {learned['swaps']} swaps, "
+        f"{compared.summary}; {learned['steps']} steps, {learned['swaps']} swaps, "
         f"{learned['refused']} refused ({broken}); {_choice(kept)}"
     )
     console = Console()
     console.print(told, highlight=False, soft_wrap=True)
     for name, one in held_out.items():
-        console.print(f"not learned from, {name}: {one.told}", highlight=False, soft_wrap=True)
+        console.print(f"not learned from, {name}: {one.summary}", highlight=False, soft_wrap=True)
     origin = provenance(args.command_line, args.device)
     if args.html:
         lead = f"Algorithm {args.algorithm}, {args.passes} passes: {told}."

@@ -1,6 +1,8 @@
-"""Pose results in the form of the BOP benchmark: one line an estimate, millimetres in the file.
+"""Reader and writer of the result files of the BOP benchmark: one line per estimate.
 
-scene_id,im_id,obj_id,score,R,t,time    R: nine numbers row by row; time: seconds an image or -1
+    scene_id,im_id,obj_id,score,R,t,time
+
+R: nine numbers row by row; t: millimetres; time: seconds per image, or -1.
 """
 
 from __future__ import annotations
@@ -21,7 +23,16 @@ _COLUMNS = ("scene_id", "im_id", "obj_id", "score", "R", "t", "time")
 
 
 class BopResult(NamedTuple):
-    """One estimate. T_camera_object: (4, 4) metres. time_s: of its whole image, -1 if unknown."""
+    """One estimate.
+
+    Attributes:
+        scene_id: of the data set.
+        image_id: of the scene.
+        obj_id: of the model.
+        score: higher is better.
+        T_camera_object: (4, 4) metres.
+        time_s: of the whole image, -1 if unknown.
+    """
 
     scene_id: int
     image_id: int
@@ -32,7 +43,7 @@ class BopResult(NamedTuple):
 
 
 def write_bop_csv(path: Path, results: Iterable[BopResult]) -> None:
-    """Writes results; numbers are written so that they are read again as they were."""
+    """Write results; every number is read back exactly."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
@@ -44,7 +55,7 @@ def write_bop_csv(path: Path, results: Iterable[BopResult]) -> None:
 
 
 def read_bop_csv(path: Path) -> list[BopResult]:
-    """Reads results.
+    """Read results.
 
     Raises:
         DatasetError: missing or malformed; names the line.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +11,6 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from crisp_ros.cluster import MapFunction
 from crisp_ros.data.bop import BopDataset, BopFrame, BopImage, BopInstance, DatasetError
 from crisp_ros.data.meshes import surface_samples
 from crisp_ros.evaluation.bop_csv import BopResult
@@ -23,9 +22,8 @@ from crisp_ros.evaluation.bop_metrics import (
     mssd,
 )
 from crisp_ros.evaluation.bop_results import BopResults
-from crisp_ros.evaluation.chamfers import one_sided_normalised_chamfer
+from crisp_ros.evaluation.dataset_loop import DatasetLoop, MeasuredImage
 from crisp_ros.evaluation.frame_estimates import (
-    Estimated,
     FrameEstimates,
     FrameEstimator,
     estimate_frame,
@@ -35,30 +33,35 @@ from crisp_ros.evaluation.metrics import (
     CHAMFER_SAMPLES,
     add,
     add_s,
-    auc,
     chamfer,
+    one_sided_normalised_chamfer,
+    reconstructed_points,
     rotation_error,
     translation_error,
+)
+from crisp_ros.evaluation.summary_statistics import (
+    ADD_S_THRESHOLDS_M,
+    SHAPE_THRESHOLDS_M,
+    areas,
+    finite_or_none,
+    share,
 )
 from crisp_ros.evaluation.visible_surface_discrepancy import VisibleSurfaces
 
 if TYPE_CHECKING:
     from crisp_ros.geometry.isosurface import TriangleMesh
 
-ADD_S_THRESHOLDS_M = {"1cm": 0.01, "2cm": 0.02, "3cm": 0.03}
-SHAPE_THRESHOLDS_M = {"3cm": 0.03, "5cm": 0.05, "10cm": 0.10}
-
 
 @dataclass(frozen=True)
 class BopEvaluationSettings:
-    """How errors are measured.
+    """Settings of the error metrics.
 
     Attributes:
-        model_points: points drawn on each true model for ADD and ADD-S.
-        chamfer_samples: points drawn on each of two surfaces for the shape error.
+        model_points: points sampled on each true model for ADD and ADD-S.
+        chamfer_samples: points sampled on each of two surfaces for the shape error.
         min_visible_share: instances that the data set states to be less visible are left out.
-        seed: of the drawn points.
-        vsd: the visible surface discrepancy is measured, too, which takes renders of each instance.
+        seed: of the samples.
+        vsd: also measure the visible surface discrepancy, which renders each instance.
     """
 
     model_points: int = ADD_S_POINTS
@@ -70,19 +73,23 @@ class BopEvaluationSettings:
 
 @dataclass(frozen=True)
 class InstanceErrors:
-    """Errors of one annotated instance; infinite where nothing was estimated.
+    """Errors of one annotated instance; infinite where it was missed.
 
     Attributes:
-        add_s_m, add_m: metres.
+        scene: of the data set.
+        image: of the scene.
+        obj_id: of the model.
+        baseline_add_s_m: ADD-S of the object at its depth centroid with the identity rotation.
+        add_s_m: metres.
+        add_m: metres.
         rotation_error_rad: smallest over the symmetries that the data set states.
         translation_error_m: metres.
         chamfer_m: between reconstructed and true surface in the object frame, metres.
-        certified: the estimator vouches for its estimate.
-        baseline_add_s_m: ADD-S of the object at the centroid of its depth, not rotated.
+        certified: the estimate has a certificate.
         one_sided_chamfer: see `one_sided_normalised_chamfer`, in diameters.
         bop: the errors of the BOP benchmark.
         result: the estimate, None where there is none.
-        missed: why nothing was estimated, "" where something was.
+        missed: the reason why there is no estimate, "" where there is one.
     """
 
     scene: int
@@ -106,18 +113,23 @@ class InstanceErrors:
             "scene": self.scene,
             "image": self.image,
             "obj_id": self.obj_id,
-            "add_s_m": _finite(self.add_s_m),
-            "add_m": _finite(self.add_m),
-            "rotation_error_deg": _finite(math.degrees(self.rotation_error_rad)),
-            "translation_error_m": _finite(self.translation_error_m),
-            "chamfer_m": _finite(self.chamfer_m),
+            "add_s_m": finite_or_none(self.add_s_m),
+            "add_m": finite_or_none(self.add_m),
+            "rotation_error_deg": finite_or_none(math.degrees(self.rotation_error_rad)),
+            "translation_error_m": finite_or_none(self.translation_error_m),
+            "chamfer_m": finite_or_none(self.chamfer_m),
             "certified": self.certified,
         }
 
 
 @dataclass(frozen=True)
 class BopEvaluation:
-    """Errors on a whole data set; `config` states what was run on what."""
+    """Errors on a whole data set.
+
+    Attributes:
+        instances: errors of each.
+        config: model, data set and settings.
+    """
 
     instances: tuple[InstanceErrors, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -125,33 +137,33 @@ class BopEvaluation:
     @property
     def auc_add_s(self) -> dict[str, float]:
         """Area under the ADD-S accuracy curve, 0 to 1, by threshold."""
-        return _areas([i.add_s_m for i in self.instances], ADD_S_THRESHOLDS_M)
+        return areas([i.add_s_m for i in self.instances], ADD_S_THRESHOLDS_M)
 
     @property
     def auc_e_shape(self) -> dict[str, float]:
         """Area under the Chamfer accuracy curve, 0 to 1, by threshold."""
-        return _areas([i.chamfer_m for i in self.instances], SHAPE_THRESHOLDS_M)
+        return areas([i.chamfer_m for i in self.instances], SHAPE_THRESHOLDS_M)
 
     @property
     def baseline_auc_add_s(self) -> dict[str, float]:
         """`auc_add_s` of the depth centroid with the identity rotation."""
-        return _areas([i.baseline_add_s_m for i in self.instances], ADD_S_THRESHOLDS_M)
+        return areas([i.baseline_add_s_m for i in self.instances], ADD_S_THRESHOLDS_M)
 
     @property
     def auc_one_sided(self) -> dict[str, float]:
         """As `auc_e_shape`, of the one-sided Chamfer distance; "cm" are hundredths of a diameter,
         as in the authors' code."""
-        return _areas([i.one_sided_chamfer for i in self.instances], SHAPE_THRESHOLDS_M)
+        return areas([i.one_sided_chamfer for i in self.instances], SHAPE_THRESHOLDS_M)
 
     @property
     def average_recall(self) -> dict[str, float]:
-        """Of the BOP benchmark, 0 to 1: mssd, mspd, and vsd where it was asked for."""
+        """Average recall of the BOP benchmark, 0 to 1: mssd, mspd, and vsd if it was measured."""
         return average_recall([i.bop for i in self.instances if i.bop is not None])
 
     @property
     def certified_share(self) -> float:
         """Certified estimates over all instances."""
-        return float(np.mean([i.certified for i in self.instances]))
+        return share([i.certified for i in self.instances])
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -165,9 +177,49 @@ class BopEvaluation:
         }
 
 
+def evaluate_bop(
+    estimator: FrameEstimator | BopResults,
+    dataset: BopDataset,
+    settings: BopEvaluationSettings | None = None,
+    loop: DatasetLoop | None = None,
+) -> BopEvaluation:
+    """Run an estimator over a data set and measure every annotated instance.
+
+    Estimates belong to the instance with their label; the estimator gets neither object ids nor
+    poses. True and reconstructed shapes are compared in the frame of the true model. If the data
+    set lists targets, only their objects are measured.
+
+    Args:
+        estimator: or the results of another method, which have poses only.
+        dataset: with annotations.
+        settings: see `BopEvaluationSettings`.
+        loop: progress and distribution of the images.
+
+    Raises:
+        DatasetError: no instance to measure, or a model or an image is missing.
+    """
+    settings, loop = settings or BopEvaluationSettings(), loop or DatasetLoop()
+    measure = _Measure(estimator, dataset, settings)
+    images = loop.run(measure, dataset.images)
+    instances = tuple(errors for image in images for errors, _ in image.instances)
+    if not instances:
+        raise DatasetError(f"{dataset.folder}: no annotated instance to measure in its images")
+    return BopEvaluation(
+        instances,
+        {"dataset": str(dataset.folder), "split": dataset.split, "evaluation": asdict(settings)},
+    )
+
+
 class _TrueModel(NamedTuple):
-    """points: (N, 3) drawn on its mesh, metres. rotations: (S, 3, 3) of its symmetries, by whole
-    degrees. symmetries: (S, 4, 4), in the steps of the BOP benchmark."""
+    """What the errors of an object are measured on.
+
+    Attributes:
+        mesh: metres.
+        points: (N, 3) samples of the mesh, metres.
+        rotations: (S, 3, 3) of its symmetries, in steps of one degree.
+        symmetries: (S, 4, 4), in the steps of the BOP benchmark.
+        diameter_m: of the model.
+    """
 
     mesh: trimesh.Trimesh
     points: NDArray[np.float64]
@@ -177,7 +229,7 @@ class _TrueModel(NamedTuple):
 
 
 class _Measure:
-    """What is found in an image, and its errors."""
+    """Estimates an image and measures its instances."""
 
     def __init__(
         self,
@@ -189,91 +241,57 @@ class _Measure:
         self._models: dict[int, _TrueModel] = {}
         self._surfaces = VisibleSurfaces()
 
-    def __call__(self, image: BopImage) -> list[tuple[InstanceErrors, Estimated | None]]:
-        dataset, settings = self._dataset, self._settings
-        frame = dataset.frame(image)
+    def __call__(self, image: BopImage) -> MeasuredImage[InstanceErrors]:
+        frame = self._dataset.frame(image)
         if isinstance(self._estimator, BopResults):
-            answer = self._estimator.estimates(frame)
+            estimates = self._estimator.estimates(frame)
         else:
-            answer = estimate_frame(
-                self._estimator, frame.rgb, frame.depth, frame.labels, frame.intrinsics
+            estimates = estimate_frame(self._estimator, frame)
+        return MeasuredImage(
+            [
+                (self._errors(frame, instance, estimates), estimates.found.get(instance.label))
+                for instance in frame.instances
+                if self._counts(image, instance)
+            ]
+        )
+
+    def _counts(self, image: BopImage, instance: BopInstance) -> bool:
+        visible = instance.visible_share
+        if visible is not None and visible < self._settings.min_visible_share:
+            return False
+        return self._dataset.is_target(image, instance.obj_id)
+
+    def _errors(
+        self, frame: BopFrame, instance: BopInstance, estimates: FrameEstimates
+    ) -> InstanceErrors:
+        if instance.obj_id not in self._models:
+            model = _true_model(self._dataset, instance.obj_id, self._settings)
+            self._models[instance.obj_id] = model
+        truth = self._models[instance.obj_id]
+        errors = _errors(frame, instance, truth, estimates, self._settings)
+        if self._settings.vsd:
+            visible = self._surfaces.vsd(
+                frame, instance, truth.mesh, truth.diameter_m, estimates.found.get(instance.label)
             )
-        measured = []
-        for instance in frame.instances:
-            share = instance.visible_share
-            if share is not None and share < settings.min_visible_share:
-                continue
-            if not dataset.is_target(image, instance.obj_id):
-                continue
-            if instance.obj_id not in self._models:
-                self._models[instance.obj_id] = _true_model(dataset, instance.obj_id, settings)
-            truth = self._models[instance.obj_id]
-            estimated = answer.found.get(instance.label)
-            errors = _errors(frame, instance, truth, answer, settings)
-            if settings.vsd:
-                visible = self._surfaces.vsd(
-                    frame, instance, truth.mesh, truth.diameter_m, estimated
-                )
-                errors = replace(errors, bop=errors.bop._replace(vsd=visible))
-            measured.append((errors, estimated))
-        return measured
-
-
-def evaluate_bop(
-    estimator: FrameEstimator | BopResults,
-    dataset: BopDataset,
-    settings: BopEvaluationSettings | None = None,
-    on_frame: Callable[[int, int], None] = lambda done, total: None,
-    on_instance: Callable[[Estimated, InstanceErrors], None] = lambda estimated, errors: None,
-    mapped: MapFunction = map,
-) -> BopEvaluation:
-    """Runs an estimator over a data set and measures every annotated instance.
-
-    Estimates belong to the instance whose label they carry; the estimator learns neither object
-    ids nor poses. True and reconstructed shapes are compared in the frame of the true model.
-    Results that are there already are measured in an estimator's stead, without shapes.
-    Where the data set lists targets, only their objects are measured.
-
-    Args:
-        on_frame: called after each image with the number done and the total.
-        on_instance: called with each estimate and its errors.
-        mapped: does the images; see `crisp_ros.cluster.mapping`.
-
-    Raises:
-        DatasetError: no instance to measure, or a model or an image is missing.
-    """
-    settings = settings or BopEvaluationSettings()
-    measured: list[InstanceErrors] = []
-    images = mapped(_Measure(estimator, dataset, settings), dataset.images)
-    for done, image in enumerate(images, start=1):
-        for errors, estimated in image:
-            measured.append(errors)
-            if estimated is not None:
-                on_instance(estimated, errors)
-        on_frame(done, len(dataset.images))
-    if not measured:
-        raise DatasetError(f"{dataset.folder}: no annotated instance to measure in its images")
-    return BopEvaluation(
-        tuple(measured),
-        {"dataset": str(dataset.folder), "split": dataset.split, "evaluation": asdict(settings)},
-    )
+            errors = replace(errors, bop=errors.bop._replace(vsd=visible))
+        return errors
 
 
 def _errors(
     frame: BopFrame,
     instance: BopInstance,
     truth: _TrueModel,
-    answer: FrameEstimates,
+    estimates: FrameEstimates,
     settings: BopEvaluationSettings,
 ) -> InstanceErrors:
-    estimated = answer.found.get(instance.label)
+    estimated = estimates.found.get(instance.label)
     missed = InstanceErrors(
         frame.scene_id,
         frame.image_id,
         instance.obj_id,
         _baseline_add_s(frame, instance, truth),
         bop=PoseError(math.inf, math.inf, truth.diameter_m, frame.rgb.shape[1]),
-        missed=answer.missed(instance.label),
+        missed=estimates.missed(instance.label),
     )
     if estimated is None:
         return missed
@@ -300,7 +318,7 @@ def _errors(
             instance.obj_id,
             estimated.score,
             T_estimate,
-            answer.seconds,
+            estimates.seconds,
         ),
         **_shape_errors(estimated.mesh, truth.mesh, settings),
     )
@@ -309,12 +327,11 @@ def _errors(
 def _shape_errors(
     mesh: TriangleMesh, true_mesh: trimesh.Trimesh, settings: BopEvaluationSettings
 ) -> dict[str, float]:
-    """Of a reconstruction; nothing where it has no surface."""
-    if len(mesh.faces) == 0:
-        return {}
-    surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    """Errors of a reconstruction; none where it has no surface."""
     rng = np.random.default_rng(settings.seed)
-    estimate = surface_samples(surface, settings.chamfer_samples, rng).points
+    estimate = reconstructed_points(mesh, settings.chamfer_samples, rng)
+    if len(estimate) == 0:
+        return {}
     truth = surface_samples(true_mesh, settings.chamfer_samples, rng).points
     return {
         "chamfer_m": chamfer(estimate, truth),
@@ -345,11 +362,3 @@ def _baseline_add_s(frame: BopFrame, instance: BopInstance, truth: _TrueModel) -
     T_baseline = np.eye(4)
     T_baseline[:3, 3] = (frame.depth[v, u, None] * rays).mean(axis=0)
     return add_s(truth.points, T_baseline, instance.T_camera_object)
-
-
-def _areas(errors: Sequence[float], thresholds: Mapping[str, float]) -> dict[str, float]:
-    return {name: auc(errors, threshold) for name, threshold in thresholds.items()}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

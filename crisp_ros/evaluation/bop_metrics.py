@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-SYMMETRY_STEPS = 315  # of a full turn: none moves a point by more than 1 % of the diameter
+SYMMETRY_STEPS = 315  # per revolution: none moves a point by more than 1 % of the diameter
 MSSD_THRESHOLDS = np.arange(0.05, 0.51, 0.05)  # shares of the object's diameter
 MSPD_THRESHOLDS_PX = np.arange(5.0, 51.0, 5.0)  # in an image of 640 pixels width
 
@@ -23,10 +23,14 @@ _CHUNK = 2_000_000  # numbers in memory at a time
 
 
 class PoseError(NamedTuple):
-    """Errors of one instance, infinite where nothing was estimated.
+    """Errors of one instance, infinite where it was missed.
 
-    mssd_m: metres. mspd_px: pixels. diameter_m: of the object. width_px: of the image.
-    vsd: one for each of VSD_TOLERANCES, 0 to 1; None where it was not asked for.
+    Attributes:
+        mssd_m: metres.
+        mspd_px: pixels.
+        diameter_m: of the object.
+        width_px: of the image.
+        vsd: one per tolerance of VSD_TOLERANCES, 0 to 1; None if it was not measured.
     """
 
     mssd_m: float
@@ -39,10 +43,10 @@ class PoseError(NamedTuple):
 def mssd(
     points: ArrayLike, T_estimate: ArrayLike, T_truth: ArrayLike, symmetries: ArrayLike
 ) -> float:
-    """Maximum symmetry-aware surface distance, metres.
+    """Compute the maximum symmetry-aware surface distance, metres.
 
-    The least over the symmetries of the largest distance between a point at the estimated pose
-    and the same point of the turned object at the true pose.
+    The smallest over the symmetries of the largest distance between a point at the estimated pose
+    and the same point of the object, moved by the symmetry, at the true pose.
 
     Args:
         points: (N, 3) model points, metres; the corners of the convex hull give the same.
@@ -67,9 +71,9 @@ def mspd(
     symmetries: ArrayLike,
     intrinsics: ArrayLike,
 ) -> float:
-    """Maximum symmetry-aware projection distance, pixels: as `mssd`, but in the image.
+    """Compute the maximum symmetry-aware projection distance, pixels: as `mssd`, in the image.
 
-    Infinite where a point lies behind the camera.
+    Infinite where a point is behind the camera.
 
     Args:
         intrinsics: (3, 3) pixels.
@@ -93,16 +97,16 @@ def vsd(
     intrinsics: ArrayLike,
     diameter_m: float,
 ) -> tuple[float, ...]:
-    """Visible surface discrepancy, 0 to 1, for each of VSD_TOLERANCES.
+    """Compute the visible surface discrepancy, 0 to 1, for each of VSD_TOLERANCES.
 
     Of the pixels where the object is visible at either pose, the share where it is not visible at
-    both or where the two surfaces are apart by the tolerance or more. A surface is visible where
-    it is at most VSD_DELTA_M farther from the camera than what was measured, or nothing was; the
-    estimated one also where the true one is visible.
+    both or where the distance of the two surfaces is the tolerance or more. A surface is visible
+    where it is at most VSD_DELTA_M farther from the camera than the measured depth, or where there
+    is no measured depth; the estimated one also where the true one is visible.
 
     Args:
-        depth_estimate, depth_truth: (H, W) of the model rendered at both poses, metres, 0 where it
-            is not.
+        depth_estimate, depth_truth: (H, W) of the model rendered at both poses, metres, 0 off the
+            object.
         depth_measured: (H, W) metres, 0 where unknown.
         intrinsics: (3, 3) pixels.
     """
@@ -128,10 +132,11 @@ def _visible(model: NDArray[np.float64], measured: NDArray[np.float64]) -> NDArr
 
 
 def average_recall(errors: Sequence[PoseError]) -> dict[str, float]:
-    """Of each error the share of instances below a threshold, mean over its ten thresholds.
+    """Compute the average recall of each error: the mean over ten thresholds of the share of
+    instances below the threshold.
 
-    MSSD: 5 % to 50 % of the diameter; MSPD: 5 to 50 pixels where the image is 640 wide; VSD, where
-    all instances have it: 5 % to 50 % of the pixels, and mean over its tolerances, too.
+    MSSD: 5 % to 50 % of the diameter; MSPD: 5 to 50 pixels in an image of 640 pixels width; VSD, if
+    all instances have it: 5 % to 50 % of the pixels, and also the mean over its tolerances.
 
     Raises:
         ValueError: no instance.

@@ -14,14 +14,14 @@ from crisp_ros.evaluation.frame_estimates import Estimated, FrameEstimates
 
 
 class _NoSurface(NamedTuple):
-    """In place of a reconstruction."""
+    """An empty reconstruction."""
 
     vertices: NDArray[np.float64] = np.zeros((0, 3))
     faces: NDArray[np.int64] = np.zeros((0, 3), np.int64)
 
 
 class BopResults:
-    """Poses by image, of any method that writes the form of the benchmark."""
+    """Poses of another method, read from its results file, in place of an estimator."""
 
     def __init__(self, results: Iterable[BopResult]) -> None:
         self._by_image: dict[BopImage, list[BopResult]] = {}
@@ -30,10 +30,10 @@ class BopResults:
             self._by_image.setdefault(image, []).append(result)
 
     def estimates(self, frame: BopFrame) -> FrameEstimates:
-        """Those of an image.
+        """Assign the results of an image to its instances.
 
-        Of each object the results of the highest scores count, as many as there are instances;
-        they go to the instances in the order of their distances, the nearest pair first.
+        For each object the results with the highest scores count, as many as there are instances;
+        they are assigned greedily by distance, the nearest pair first.
         """
         results = self._by_image.get(BopImage(frame.scene_id, frame.image_id), [])
         found: dict[int, Estimated] = {}

@@ -1,53 +1,43 @@
-"""Running what is evaluated on the images of a data set."""
+"""Estimates of one image of a data set, with reconstructed surfaces and the time they took."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crisp_ros.observation.frame import Camera, Frame
+from crisp_ros.observation.frame import Frame, RecordedImages
 
 if TYPE_CHECKING:
     from crisp_ros.geometry.isosurface import TriangleMesh
     from crisp_ros.pipeline import FrameEstimate, ObjectEstimate
 
 
-@dataclass(frozen=True)
-class SampledEvaluationSettings:
-    """How errors are measured on a data set's images.
-
-    Attributes:
-        samples: points drawn on the true and on the reconstructed surface.
-        every: of the images only each so-manieth is taken; 1 takes all.
-        seed: of the drawn points.
-    """
-
-    samples: int = 2_500
-    every: int = 1
-    seed: int = 0
-
-
 class FrameEstimator(Protocol):
-    """What is evaluated: anything that answers a frame as `crisp_ros.pipeline.Estimator` does."""
+    """Anything that estimates a frame as `crisp_ros.pipeline.Estimator` does."""
 
     def estimate(self, frame: Frame) -> FrameEstimate:
-        """Estimates the objects of one frame, each under its label."""
+        """Estimate the objects of one frame, each under its label."""
 
     def meshes(self, estimates: Sequence[ObjectEstimate]) -> list[TriangleMesh]:
-        """Surfaces of estimates in their object frames, metres."""
+        """Reconstruct the surfaces of estimates in their object frames, metres."""
 
 
 class Estimated(NamedTuple):
-    """One object of one frame.
+    """One estimated object of one image.
 
-    rgb, labels, intrinsics: of the frame. label: of the object. T_camera_object: (4, 4) metres.
-    mesh: the reconstructed surface, object frame, metres; without faces where there is none.
-    score: in [0, 1].
+    Attributes:
+        rgb: (H, W, 3) uint8, the image.
+        labels: (H, W) of the image.
+        intrinsics: (3, 3) px.
+        label: of the object.
+        T_camera_object: (4, 4) metres.
+        mesh: the reconstructed surface, object frame, metres; no faces where there is none.
+        certified: the estimate has a certificate.
+        score: in [0, 1].
     """
 
     rgb: NDArray[np.uint8]
@@ -61,10 +51,12 @@ class Estimated(NamedTuple):
 
 
 class FrameEstimates(NamedTuple):
-    """What was found in a frame.
+    """The estimates of one image.
 
-    found: the estimates by label. rejected: why there is none, by label. seconds: that the
-    estimates took without their meshes.
+    Attributes:
+        found: by label.
+        rejected: the reason by label, where there is no estimate.
+        seconds: time of the estimation without the surfaces.
     """
 
     found: dict[int, Estimated]
@@ -72,26 +64,26 @@ class FrameEstimates(NamedTuple):
     seconds: float
 
     def missed(self, label: int) -> str:
-        """Why there is no estimate of this label; "" where there is one."""
+        """The reason why a label has no estimate; "" where it has one."""
         return "" if label in self.found else self.rejected.get(label, "no pixel of its mask")
 
 
-def estimate_frame(
-    estimator: FrameEstimator,
-    rgb: NDArray[np.uint8],
-    depth: NDArray[np.float32],
-    labels: NDArray[np.int32],
-    intrinsics: NDArray[np.float64],
-) -> FrameEstimates:
-    """The estimates of a frame's labels."""
-    height, width = depth.shape
-    frame = Frame(rgb, depth, labels, Camera.from_matrix(intrinsics, width, height))
+def estimate_frame(estimator: FrameEstimator, images: RecordedImages) -> FrameEstimates:
+    """Estimate all labelled objects of an image and reconstruct their surfaces."""
+    frame = Frame.from_recorded(images)
     start = time.perf_counter()
     estimate = estimator.estimate(frame)
     seconds = time.perf_counter() - start
     found = {
         e.label: Estimated(
-            rgb, labels, intrinsics, e.label, e.T_camera_object, mesh, bool(e.certified), e.score
+            images.rgb,
+            images.labels,
+            images.intrinsics,
+            e.label,
+            e.T_camera_object,
+            mesh,
+            bool(e.certified),
+            e.score,
         )
         for e, mesh in zip(estimate.objects, estimator.meshes(estimate.objects), strict=True)
     }

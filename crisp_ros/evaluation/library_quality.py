@@ -1,4 +1,4 @@
-"""Is a shape library sound, and how well does a decoded shape match its mesh?"""
+"""Checks of a shape library, and errors of decoded shapes against their meshes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ _ERROR_SAMPLES = 10_000
 
 @dataclass(frozen=True)
 class LibraryQualitySettings:
-    """What counts as wrong in `check_library`.
+    """Limits of `check_library`.
 
     Attributes:
         voxels: of the meshes, along the longest edge of a box.
-        duplicate_code: code distance, as a share of the codes' mean norm, and
-        duplicate_m: Chamfer distance of the surfaces, metres, at or below which two shapes are one.
+        duplicate_code: code distance at or below which two shapes are duplicates, as a share of
+            the codes' mean norm.
+        duplicate_m: Chamfer distance at or below which two shapes are duplicates, metres.
         largest_condition: of the matrix of codes.
-        box_tolerance: how far the stored box may be from the mesh's, as a share of its diagonal.
+        box_tolerance: largest difference of the stored box to the mesh's, as a share of its
+            diagonal.
     """
 
     voxels: int = 64
@@ -44,9 +46,16 @@ class LibraryQualitySettings:
 
 
 class CheckedShape(NamedTuple):
-    """One shape of a library: diagonal of its box in metres, volume of its mesh in cubic metres
-    (NaN without a surface), whether the mesh is watertight, the largest difference of a corner of
-    the stored box to the mesh's in metres, and the number of its symmetries."""
+    """The check of one shape of a library.
+
+    Attributes:
+        name: of the shape.
+        diameter_m: diagonal of its box.
+        volume_m3: of its mesh; NaN without a surface.
+        watertight: the mesh has no hole.
+        box_error_m: largest difference of a corner of the stored box to the mesh's.
+        symmetries: their number.
+    """
 
     name: str
     diameter_m: float
@@ -57,8 +66,13 @@ class CheckedShape(NamedTuple):
 
 
 class ShapePair(NamedTuple):
-    """Two shapes and how far apart they are: distance of the codes over their mean norm, and
-    Chamfer distance of the surfaces in metres, each at its own place in the object frame."""
+    """The distance of two shapes.
+
+    Attributes:
+        names: of both.
+        code_distance: of the codes, over their mean norm.
+        chamfer_m: of the surfaces in their object frames, metres.
+    """
 
     names: tuple[str, str]
     code_distance: float
@@ -67,15 +81,15 @@ class ShapePair(NamedTuple):
 
 @dataclass(frozen=True)
 class LibraryCheck:
-    """What `check_library` found.
+    """The result of `check_library`.
 
     Attributes:
         code_dim: length of a code, C.
-        rank, condition: of the matrix of codes (K, C); a smaller rank than K means that a mixture
-            of shapes is another mixture of them.
+        rank: of the matrix of codes (K, C); below K the coefficients of a mixture are ambiguous.
+        condition: of the matrix of codes.
         shapes: in the order of the library.
         pairs: all pairs, the nearest surfaces first.
-        problems: a line for everything that is wrong.
+        problems: one line each.
     """
 
     code_dim: int
@@ -100,7 +114,7 @@ class LibraryCheck:
 def check_library(
     decoder: ShapeDecoder, library: ShapeLibrary, settings: LibraryQualitySettings | None = None
 ) -> LibraryCheck:
-    """Looks for shapes without a proper surface, wrong boxes, and shapes that are there twice."""
+    """Look for shapes without a closed surface, wrong boxes and duplicates."""
     settings = settings or LibraryQualitySettings()
     values = torch.linalg.svdvals(library.codes.double())
     rank = int(torch.linalg.matrix_rank(library.codes.double()))
@@ -116,18 +130,18 @@ def check_library(
         if pair.code_distance <= settings.duplicate_code or pair.chamfer_m <= settings.duplicate_m
     ]
     if rank < len(library):
-        problems.append(f"the {len(library)} codes have rank {rank} only")
+        problems.append(f"the {len(library)} codes have only rank {rank}")
     elif condition > settings.largest_condition:
         problems.append(f"the codes' condition number is {condition:.2g}")
     return LibraryCheck(library.codes.shape[1], rank, condition, shapes, pairs, tuple(problems))
 
 
 def library_pairs(decoder: ShapeDecoder, library: ShapeLibrary) -> tuple[ShapePair, ...]:
-    """All pairs of shapes, the nearest surfaces first.
+    """Compute the distances of all pairs of shapes, the nearest surfaces first.
 
     The Chamfer distance is the mean of both directions of |f_d(x | h_b)| over points x on surface
-    a: no samples of b are needed, so that equal surfaces are zero apart. Infinite where a shape has
-    no surface.
+    a: no samples of b are needed, so the distance of equal surfaces is zero. Infinite where a shape
+    has no surface.
     """
     prepared = PreparedLibrary(DecoderField(decoder), library)
     surfaces = prepared.surfaces
@@ -143,8 +157,14 @@ def library_pairs(decoder: ShapeDecoder, library: ShapeLibrary) -> tuple[ShapePa
 
 
 class FitError(NamedTuple):
-    """How well a decoded shape matches a mesh, metres: mean, 95 % and `quantile` quantile of |f_d|
-    over the mesh's surface, and the Chamfer distance of both surfaces, see `shape_error`."""
+    """Errors of a decoded shape against a mesh, metres.
+
+    Attributes:
+        mean_m: of |f_d| over the mesh's surface.
+        p95_m: 95 % quantile of it.
+        quantile_m: the requested quantile of it.
+        chamfer_m: of both surfaces, see `shape_error`.
+    """
 
     mean_m: float
     p95_m: float
@@ -161,7 +181,7 @@ def fit_error(
     quantile: float,
     seed: int = 0,
 ) -> FitError:
-    """Compares the shape of a code (C,), in its box (3,) and (3,), with a mesh in metres."""
+    """Compare the shape of a code (C,), in its box (3,) and (3,), with a mesh in metres."""
     rng = np.random.default_rng(seed)
     points = torch.from_numpy(surface_samples(mesh, _ERROR_SAMPLES, rng).points)
     distance = decoder.sdf(points.to(code), code).abs()
@@ -174,7 +194,10 @@ def fit_error(
 def decoded_mesh(
     decoder: ShapeDecoder, code: Tensor, lower: Tensor, upper: Tensor, settings: IsosurfaceSettings
 ) -> trimesh.Trimesh:
-    """The surface of a code (C,) in its box (3,) and (3,), object frame, metres; perhaps empty."""
+    """Extract the surface of a code (C,) in its box (3,) and (3,), object frame, metres.
+
+    It is empty where the shape has no surface in the box.
+    """
     (mesh,) = extract_meshes(
         lambda points, _: decoder.sdf(points, code), lower[None], upper[None], settings
     )

@@ -1,11 +1,13 @@
-"""Error measures of poses and shapes, and the area under their accuracy curve."""
+"""Error metrics of poses and shapes, and the area under their accuracy curve."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import numpy as np
 import trimesh
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 from crisp_ros.data.meshes import surface_samples
 
@@ -16,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 def add(points: ArrayLike, T_estimate: ArrayLike, T_truth: ArrayLike) -> Array:
-    """ADD: mean distance between corresponding model points at both poses.
+    """Compute ADD, the mean distance between corresponding model points at both poses.
 
     Args:
         points: (N, 3) model points, object frame, metres.
@@ -33,15 +35,15 @@ def add(points: ArrayLike, T_estimate: ArrayLike, T_truth: ArrayLike) -> Array:
 
 
 def add_s(points: ArrayLike, T_estimate: ArrayLike, T_truth: ArrayLike) -> float:
-    """ADD-S: mean distance from each model point at the true pose to the nearest at the estimate.
+    """Compute ADD-S, the mean distance from true model points to the nearest estimated ones.
 
     Args:
         points: (N, 3) model points, object frame, metres.
         T_estimate, T_truth: (4, 4) object to camera.
 
     Returns:
-        Metres; 0 at the true pose. A surface that slid along itself, as a can that turns, is about
-        0.5 sqrt(area / N) from itself where its points are random.
+        Metres; 0 at the true pose. For a surface that slides along itself, such as a can that
+        rotates about its axis, it is about 0.5 sqrt(area / N) with random points.
     """
     estimated = trimesh.transform_points(points, T_estimate)
     true = trimesh.transform_points(points, T_truth)
@@ -51,7 +53,7 @@ def add_s(points: ArrayLike, T_estimate: ArrayLike, T_truth: ArrayLike) -> float
 def rotation_error(
     R_estimate: ArrayLike, R_truth: ArrayLike, symmetries: ArrayLike | None = None
 ) -> Array:
-    """Smallest angle between the estimated rotation and one that looks like the true rotation.
+    """Compute the geodesic distance of two rotations, the smallest over the symmetries.
 
     Args:
         R_estimate, R_truth: (..., 3, 3) object to camera; leading dimensions broadcast.
@@ -69,17 +71,79 @@ def rotation_error(
 
 
 def translation_error(t_estimate: ArrayLike, t_truth: ArrayLike) -> Array:
-    """Distance (...) between estimated and true object origins (..., 3), metres."""
+    """Compute the distance (...) between estimated and true object origins (..., 3), metres."""
     return np.linalg.norm(
         np.asarray(t_estimate, np.float64) - np.asarray(t_truth, np.float64), axis=-1
     )
 
 
 def chamfer(points_a: ArrayLike, points_b: ArrayLike) -> float:
-    """Chamfer distance: nearest Euclidean distances (N, 3) to (M, 3), mean of both directions."""
+    """Compute the Chamfer distance between point sets (N, 3) and (M, 3).
+
+    Returns:
+        Mean of both directions' mean nearest Euclidean distance, in the unit of the points.
+    """
     a_to_b = cKDTree(points_b).query(points_a)[0].mean()
     b_to_a = cKDTree(points_a).query(points_b)[0].mean()
     return float((a_to_b + b_to_a) / 2.0)
+
+
+def l1_chamfer(points_a: ArrayLike, points_b: ArrayLike) -> float:
+    """Compute the Chamfer distance of SPE3R: nearest |dx| + |dy| + |dz|, both directions added.
+
+    Args:
+        points_a, points_b: (N, 3), (M, 3).
+
+    Returns:
+        In the unit of the points; for two sets a shift apart up to twice the shift.
+    """
+    a_to_b = cKDTree(points_b).query(points_a, p=1)[0].mean()
+    b_to_a = cKDTree(points_a).query(points_b, p=1)[0].mean()
+    return float(a_to_b + b_to_a)
+
+
+def squared_chamfer(points_a: ArrayLike, points_b: ArrayLike) -> float:
+    """Compute the Chamfer distance of NOCS: nearest squared distances, both directions added.
+
+    Args:
+        points_a, points_b: (N, 3), (M, 3).
+
+    Returns:
+        In the squared unit of the points.
+    """
+    a_to_b = np.square(cKDTree(points_b).query(points_a)[0]).mean()
+    b_to_a = np.square(cKDTree(points_a).query(points_b)[0]).mean()
+    return float(a_to_b + b_to_a)
+
+
+def one_sided_normalised_chamfer(estimate: ArrayLike, truth: ArrayLike) -> float:
+    """Compute the Chamfer distance of the authors' code on YCB-Video, from truth to estimate.
+
+    Each shape is divided by its own diameter, so a wrong size is not seen, nor are surplus parts
+    of the estimate. Their diameter is that of a few random points; here it is exact.
+
+    Args:
+        estimate, truth: (N, 3), (M, 3) samples, object frame.
+
+    Returns:
+        Mean Euclidean distance from true points to the nearest of the estimate, in diameters.
+    """
+    estimate, truth = np.asarray(estimate, np.float64), np.asarray(truth, np.float64)
+    sizes = diameter(estimate), diameter(truth)
+    if min(sizes) == 0.0:
+        return float("inf")
+    return float(cKDTree(estimate / sizes[0]).query(truth / sizes[1])[0].mean())
+
+
+def diameter(points: ArrayLike) -> float:
+    """Compute the largest distance between two of the points (N, 3)."""
+    points = np.asarray(points, np.float64)
+    if len(points) > 4:
+        try:
+            points = points[ConvexHull(points).vertices]
+        except QhullError:  # flat: any of them may be a corner
+            pass
+    return float(max((np.linalg.norm(points - p, axis=1).max() for p in points), default=0.0))
 
 
 def shape_error(
@@ -88,23 +152,53 @@ def shape_error(
     rng: np.random.Generator,
     samples: int = CHAMFER_SAMPLES,
 ) -> float:
-    """Chamfer distance in metres between uniform samples of two surfaces in the object frame.
+    """Compute the Chamfer distance between uniform samples of two surfaces, object frame, metres.
 
     Two drawings of one surface of area A stay about 0.5 sqrt(A / samples) apart: 0.7 mm for a
-    soup can. Raises MeshError for a surface without area.
+    soup can.
+
+    Raises:
+        MeshError: a surface has no area.
     """
     return chamfer(
         surface_samples(estimate, samples, rng).points, surface_samples(truth, samples, rng).points
     )
 
 
+class Surface(Protocol):
+    """A triangulated surface, perhaps empty.
+
+    Attributes:
+        vertices: (V, 3) metres, object frame.
+        faces: (F, 3) vertex indices.
+    """
+
+    @property
+    def vertices(self) -> NDArray[np.floating]: ...
+
+    @property
+    def faces(self) -> NDArray[np.integer]: ...
+
+
+def reconstructed_points(surface: Surface, samples: int, rng: np.random.Generator) -> Array:
+    """Sample a reconstructed surface uniformly by area.
+
+    Returns:
+        (N, 3) metres, object frame; N is 0 for a surface without area.
+    """
+    mesh = trimesh.Trimesh(surface.vertices, surface.faces, process=False)
+    if len(mesh.faces) == 0 or not mesh.area > 0.0:
+        return np.zeros((0, 3))
+    return surface_samples(mesh, samples, rng).points
+
+
 def auc(errors: ArrayLike, threshold: float) -> float:
-    """Exact area under the accuracy-threshold curve from 0 to `threshold`, over `threshold`.
+    """Compute the exact area under the accuracy-threshold curve, as a share of the threshold.
 
     The accuracy at t is the share of errors up to t; one error e adds max(0, 1 - e / threshold).
 
     Args:
-        errors: one an instance, in the unit of the threshold; infinite where it was missed.
+        errors: one per instance, in the unit of the threshold; infinite for a missed one.
         threshold: positive.
 
     Returns:

@@ -1,29 +1,32 @@
-"""Pose, size and shape errors of an estimator on NOCS, in the measures of its tables."""
+"""Pose, size and shape errors of an estimator on NOCS, in the metrics of its tables."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import trimesh
 from numpy.typing import NDArray
 
-from crisp_ros.cluster import MapFunction
 from crisp_ros.data.files import DatasetError
 from crisp_ros.data.meshes import surface_samples
 from crisp_ros.data.nocs import CLASSES, NocsDataset, NocsFrame, NocsImage, NocsInstance
 from crisp_ros.data.nocs_truth import read_detections
-from crisp_ros.evaluation.chamfers import squared_chamfer
+from crisp_ros.evaluation.dataset_loop import (
+    DatasetLoop,
+    MeasuredImage,
+    SampledEvaluationSettings,
+)
 from crisp_ros.evaluation.frame_estimates import (
     Estimated,
+    FrameEstimates,
     FrameEstimator,
-    SampledEvaluationSettings,
     estimate_frame,
 )
+from crisp_ros.evaluation.metrics import Surface, reconstructed_points, squared_chamfer
 from crisp_ros.evaluation.nocs_metrics import (
     Box,
     ImageBoxes,
@@ -33,18 +36,24 @@ from crisp_ros.evaluation.nocs_metrics import (
     pose_difference,
     published_box_iou,
 )
+from crisp_ros.evaluation.summary_statistics import finite_or_none, share
 
 
 @dataclass(frozen=True)
 class NocsErrors:
-    """Errors of one annotated instance, infinite where nothing was estimated.
+    """Errors of one annotated instance, infinite where it was missed.
 
     Attributes:
+        image: of the data set.
+        label: in the image.
+        category: one of `CLASSES`.
         e_shape: squared two-sided Chamfer distance, both surfaces divided by the true diagonal.
-        e_shape_floor: the same of the true surface, drawn once more, in place of an estimate.
-        iou: overlap of the boxes. degrees, centimetres: see `pose_difference`.
-        certified: the estimator vouches for its estimate.
-        missed: why there is no estimate or no surface of it, "" where there is.
+        e_shape_floor: the same for other samples of the true surface in place of an estimate.
+        iou: overlap of the boxes.
+        degrees: see `pose_difference`.
+        centimetres: see `pose_difference`.
+        certified: the estimate has a certificate.
+        missed: the reason why there is no estimate or no surface, "" where there is one.
     """
 
     image: NocsImage
@@ -60,14 +69,14 @@ class NocsErrors:
 
     def to_json(self) -> dict[str, Any]:
         """JSON fields; a missed instance has null errors."""
-        values = {"e_shape": self.e_shape, "degrees": self.degrees, "cm": self.centimetres}
-        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
         return {
             "scene": self.image.scene,
             "image": self.image.index,
             "label": self.label,
             "category": self.category,
-            **finite,
+            "e_shape": finite_or_none(self.e_shape),
+            "degrees": finite_or_none(self.degrees),
+            "cm": finite_or_none(self.centimetres),
             "iou": self.iou,
             "certified": self.certified,
             "missed": self.missed,
@@ -76,9 +85,13 @@ class NocsErrors:
 
 @dataclass(frozen=True)
 class NocsEvaluation:
-    """Errors on a subset; `config` states what was run on what.
+    """Errors on a subset.
 
-    precision: with boxes as they stand. published: as the published script has them.
+    Attributes:
+        instances: errors of each.
+        precision: with exact overlaps of boxes.
+        published: with the overlaps that the published script computes.
+        config: model, data set and settings.
     """
 
     instances: tuple[NocsErrors, ...]
@@ -88,18 +101,18 @@ class NocsEvaluation:
 
     @property
     def e_shape(self) -> dict[str, float]:
-        """Thousand times the mean of the instances with a surface, by category; their average."""
+        """Mean over the instances with a surface, times 1000, by category; and their average."""
         return _thousandths((i.category, i.e_shape) for i in self.instances)
 
     @property
     def e_shape_floor(self) -> dict[str, float]:
-        """The same of the true surfaces, drawn once more, of the same instances."""
+        """As `e_shape`, for other samples of the true surfaces of the same instances."""
         return _thousandths((i.category, i.e_shape_floor) for i in self.instances)
 
     @property
     def certified_share(self) -> float:
         """Certified estimates over all instances."""
-        return float(np.mean([errors.certified for errors in self.instances]))
+        return share([errors.certified for errors in self.instances])
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values."""
@@ -116,22 +129,87 @@ class NocsEvaluation:
         }
 
 
+def evaluate_nocs(
+    estimator: FrameEstimator,
+    dataset: NocsDataset,
+    settings: SampledEvaluationSettings | None = None,
+    detections: Path | None = None,
+    loop: DatasetLoop | None = None,
+) -> NocsEvaluation:
+    """Run an estimator over the images of a subset.
+
+    Args:
+        estimator: of the objects.
+        dataset: with annotations.
+        settings: see `SampledEvaluationSettings`.
+        detections: a folder of published detections, results_..._SCENE_IIII.pkl, whose masks,
+            classes and scores are used; None uses the true masks and classes, with score 1.
+        loop: progress and distribution of the images.
+
+    Raises:
+        DatasetError: no instance to measure, or a file is missing or malformed.
+        crisp_ros.data.meshes.MeshError: a mesh cannot be read.
+    """
+    settings, loop = settings or SampledEvaluationSettings(), loop or DatasetLoop()
+    measure = _Measure(estimator, dataset, settings, detections)
+    images = list(loop.run(measure, dataset.images[:: settings.every]))
+    instances = tuple(errors for image in images for errors, _ in image.instances)
+    if not instances:
+        raise DatasetError(f"{dataset.images_folder}: no annotated instance to measure")
+    boxes = [image.boxes for image in images]
+    return NocsEvaluation(
+        instances,
+        nocs_precision(boxes),
+        nocs_precision(boxes, published_box_iou),
+        {
+            "dataset": str(dataset.folder),
+            "subset": dataset.subset,
+            "detections": str(detections) if detections else None,
+            "evaluation": asdict(settings),
+        },
+    )
+
+
 class _Truth(NamedTuple):
-    """points: (N, 3) drawn on the surface, in diagonals. floor: see `NocsErrors`."""
+    """The surface of a true object, in units of its diagonal.
+
+    Attributes:
+        points: (N, 3) samples.
+        floor: see `NocsErrors.e_shape_floor`.
+    """
 
     points: NDArray[np.float64]
     floor: float
 
 
-class _Measured(NamedTuple):
-    """boxes: of the image. instances: errors of each, with its estimate."""
+class _Segmentation(NamedTuple):
+    """The masks that the estimator gets.
 
-    boxes: ImageBoxes
-    instances: list[tuple[NocsErrors, Estimated | None]]
+    Attributes:
+        labels: (H, W) int32.
+        classes: category and score by label.
+    """
+
+    labels: NDArray[np.int32]
+    classes: Mapping[int, tuple[str, float]]
+
+    def label_of(
+        self, instance: NocsInstance, frame: NocsFrame, among: Iterable[int]
+    ) -> int | None:
+        """The label, of some, of the instance's category that covers most of its pixels."""
+        votes = np.bincount(self.labels[frame.labels == instance.label])
+        possible = [
+            label
+            for label in among
+            if self.classes[label][0] == instance.category
+            and label < len(votes)
+            and votes[label] > 0
+        ]
+        return max(possible, key=lambda label: votes[label], default=None)
 
 
 class _Measure:
-    """What is found in an image, and its errors."""
+    """Estimates an image and measures its instances."""
 
     def __init__(
         self,
@@ -144,93 +222,48 @@ class _Measure:
         self._settings, self._detections = settings, detections
         self._truths: dict[tuple[str, float], _Truth] = {}
 
-    def __call__(self, image: NocsImage) -> _Measured:
-        settings = self._settings
+    def __call__(self, image: NocsImage) -> MeasuredImage[NocsErrors]:
         frame = self._dataset.frame(image)
-        labels, given = _segmentation(self._dataset, frame, self._detections)
-        answer = estimate_frame(self._estimator, frame.rgb, frame.depth, labels, frame.intrinsics)
+        given = _segmentation(self._dataset, frame, self._detections)
+        estimates = estimate_frame(self._estimator, replace(frame, labels=given.labels))
         boxes = {
-            label: _box(estimated, *given[label])
-            for label, estimated in answer.found.items()
+            label: _box(estimated, *given.classes[label])
+            for label, estimated in estimates.found.items()
             if len(estimated.mesh.faces) > 0
         }
-        measured = _Measured(
-            ImageBoxes([_true_box(i) for i in frame.instances], list(boxes.values())), []
+        return MeasuredImage(
+            [self._measured(image, i, frame, given, estimates, boxes) for i in frame.instances],
+            ImageBoxes([_true_box(i) for i in frame.instances], list(boxes.values())),
         )
-        for instance in frame.instances:
-            estimated = None
-            label = _answering(instance, frame, labels, given, answer.found)
-            if label is None:
-                label = _answering(instance, frame, labels, given, answer.rejected)
-                reason = answer.rejected.get(label, "no mask of its category on it")
-                errors = NocsErrors(image, instance.label, instance.category, missed=reason)
-            elif label not in boxes:
-                errors = NocsErrors(image, instance.label, instance.category, missed="no surface")
-            else:
-                key = (instance.model.name, instance.diagonal_m)
-                if key not in self._truths:
-                    self._truths[key] = _truth(instance, settings)
-                estimated, truth = answer.found[label], self._truths[key]
-                errors = _errors(image, instance, estimated, boxes[label], truth, settings)
-            measured.instances.append((errors, estimated))
-        return measured
+
+    def _measured(
+        self,
+        image: NocsImage,
+        instance: NocsInstance,
+        frame: NocsFrame,
+        given: _Segmentation,
+        estimates: FrameEstimates,
+        boxes: Mapping[int, Box],
+    ) -> tuple[NocsErrors, Estimated | None]:
+        missed = NocsErrors(image, instance.label, instance.category)
+        label = given.label_of(instance, frame, estimates.found)
+        if label is None:
+            label = given.label_of(instance, frame, estimates.rejected)
+            reason = estimates.rejected.get(label, "no mask of its category on it")
+            return replace(missed, missed=reason), None
+        if label not in boxes:
+            return replace(missed, missed="no surface"), None
+        key = (instance.model.name, instance.diagonal_m)
+        if key not in self._truths:
+            self._truths[key] = _truth(instance, self._settings)
+        estimated, truth = estimates.found[label], self._truths[key]
+        return _errors(missed, instance, estimated, boxes[label], truth, self._settings), estimated
 
 
-def evaluate_nocs(
-    estimator: FrameEstimator,
-    dataset: NocsDataset,
-    settings: SampledEvaluationSettings | None = None,
-    detections: Path | None = None,
-    on_frame: Callable[[int, int], None] = lambda done, total: None,
-    on_instance: Callable[[Estimated, NocsErrors], None] = lambda estimated, errors: None,
-    mapped: MapFunction = map,
-) -> NocsEvaluation:
-    """Runs an estimator over the images of a subset.
-
-    Args:
-        detections: a folder of published detections, results_..._SCENE_IIII.pkl, whose masks,
-            classes and scores are used; None takes the true masks and classes, with score 1.
-        on_frame: called after each image with the number done and the total.
-        on_instance: called with each estimate of a true instance and its errors.
-        mapped: does the images; see `crisp_ros.cluster.mapping`.
-
-    Raises:
-        DatasetError: no instance to measure, or a file is missing or malformed.
-        crisp_ros.data.meshes.MeshError: a mesh cannot be read.
-    """
-    settings = settings or SampledEvaluationSettings()
-    chosen = dataset.images[:: settings.every]
-    images: list[ImageBoxes] = []
-    measured: list[NocsErrors] = []
-    found = mapped(_Measure(estimator, dataset, settings, detections), chosen)
-    for done, (boxes, instances) in enumerate(found, start=1):
-        images.append(boxes)
-        for errors, estimated in instances:
-            measured.append(errors)
-            if estimated is not None:
-                on_instance(estimated, errors)
-        on_frame(done, len(chosen))
-    if not measured:
-        raise DatasetError(f"{dataset.images_folder}: no annotated instance to measure")
-    return NocsEvaluation(
-        tuple(measured),
-        nocs_precision(images),
-        nocs_precision(images, published_box_iou),
-        {
-            "dataset": str(dataset.folder),
-            "subset": dataset.subset,
-            "detections": str(detections) if detections else None,
-            "evaluation": asdict(settings),
-        },
-    )
-
-
-def _segmentation(
-    dataset: NocsDataset, frame: NocsFrame, folder: Path | None
-) -> tuple[NDArray[np.int32], dict[int, tuple[str, float]]]:
-    """Labels (H, W), and category and score by label."""
+def _segmentation(dataset: NocsDataset, frame: NocsFrame, folder: Path | None) -> _Segmentation:
+    """The true masks, or those of a folder of detections."""
     if folder is None:
-        return frame.labels, {i.label: (i.category, 1.0) for i in frame.instances}
+        return _Segmentation(frame.labels, {i.label: (i.category, 1.0) for i in frame.instances})
     scene, index = frame.image
     part = dataset.subset.removeprefix("camera_")
     names = [f"results_{p}_{scene}_{index}.pkl" for p in (part, part.removeprefix("real_"))]
@@ -239,30 +272,13 @@ def _segmentation(
         raise DatasetError(f"{folder / names[0]}: no such file; expected the image's detections")
     detections = read_detections(path, frame.depth.shape)
     labels = np.zeros(frame.depth.shape, np.int32)
-    given = {}
-    for position in np.argsort(detections.scores):  # the surest is drawn last, over all others
+    classes = {}
+    for position in np.argsort(detections.scores):  # the highest score is drawn last, on top
         label = int(position) + 1
         labels[detections.masks[position]] = label
         category = CLASSES[detections.class_ids[position] - 1]
-        given[label] = (category, float(detections.scores[position]))
-    return labels, given
-
-
-def _answering(
-    instance: NocsInstance,
-    frame: NocsFrame,
-    labels: NDArray[np.int32],
-    given: Mapping[int, tuple[str, float]],
-    among: Iterable[int],
-) -> int | None:
-    """Of some labels, that of its category which most of its pixels have."""
-    votes = np.bincount(labels[frame.labels == instance.label])
-    possible = [
-        label
-        for label in among
-        if given[label][0] == instance.category and label < len(votes) and votes[label] > 0
-    ]
-    return max(possible, key=lambda label: votes[label], default=None)
+        classes[label] = (category, float(detections.scores[position]))
+    return _Segmentation(labels, classes)
 
 
 def _true_box(instance: NocsInstance) -> Box:
@@ -286,33 +302,30 @@ def _box(estimated: Estimated, category: str, score: float) -> Box:
 def _truth(instance: NocsInstance, settings: SampledEvaluationSettings) -> _Truth:
     rng = np.random.default_rng(settings.seed)
     points = surface_samples(instance.mesh, settings.samples, rng).points / instance.diagonal_m
-    again = _drawn(instance.mesh, settings) / instance.diagonal_m
+    again = _other_samples(instance.mesh, settings) / instance.diagonal_m
     return _Truth(points, squared_chamfer(again, points))
 
 
-def _drawn(surface: trimesh.Trimesh, settings: SampledEvaluationSettings) -> NDArray[np.float64]:
-    """Points of a surface, drawn apart from those of the truth."""
+def _other_samples(surface: Surface, settings: SampledEvaluationSettings) -> NDArray[np.float64]:
+    """Samples of a surface that are independent of those of the truth."""
     rng = np.random.default_rng([settings.seed, 1])
-    return surface_samples(surface, settings.samples, rng).points
+    return reconstructed_points(surface, settings.samples, rng)
 
 
 def _errors(
-    image: NocsImage,
+    missed: NocsErrors,
     instance: NocsInstance,
     estimated: Estimated,
     box: Box,
     truth: _Truth,
     settings: SampledEvaluationSettings,
 ) -> NocsErrors:
-    surface = trimesh.Trimesh(estimated.mesh.vertices, estimated.mesh.faces, process=False)
-    points = _drawn(surface, settings) / instance.diagonal_m
+    points = _other_samples(estimated.mesh, settings) / instance.diagonal_m
     true_box = _true_box(instance)
     degrees, centimetres = pose_difference(true_box, box)
-    return NocsErrors(
-        image=image,
-        label=instance.label,
-        category=instance.category,
-        e_shape=squared_chamfer(points, truth.points),
+    return replace(
+        missed,
+        e_shape=squared_chamfer(points, truth.points) if len(points) else math.inf,
         e_shape_floor=truth.floor,
         iou=overlap(true_box, box),
         degrees=degrees,
@@ -322,7 +335,7 @@ def _errors(
 
 
 def _thousandths(values: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Thousand times the mean of the finite values by category, and their average."""
+    """The mean of the finite values by category, times 1000, and the average of the means."""
     by_category: dict[str, list[float]] = {category: [] for category in CLASSES}
     for category, value in values:
         if math.isfinite(value):

@@ -1,13 +1,12 @@
 """Mean average precision of NOCS: of 3D boxes by their overlap, of poses by angle and distance.
 
     Wang et al., Normalized Object Coordinate Space, CVPR 2019, section 6, and the evaluation script
-    that its authors published and all tables since are made with.
+    of its authors, which all later tables use.
 
-Bottle, bowl and can turn freely about their y axis, and so does a mug whose handle is out of sight.
-Boxes are compared as they stand, by the exact volume that they share. The published script compares
-the boxes around them along the camera's axes, and takes their extents over the coordinates of each
-corner in place of over the corners, so that a box far from the camera overlaps with anything beside
-it; `published_box_iou` does as it does, for comparison.
+Bottle, bowl, can, and a mug whose handle is hidden, are symmetric about their y axis. The overlap
+of two oriented boxes is exact. The published script compares axis-aligned boxes, and takes their
+extents over the coordinates of each corner instead of over the corners, so a box far from the
+camera overlaps with any box next to it; `published_box_iou` does the same, for comparison.
 """
 
 from __future__ import annotations
@@ -26,23 +25,28 @@ from crisp_ros.geometry.se3 import transform
 
 IOU_THRESHOLDS = (0.25, 0.5, 0.75)
 POSE_THRESHOLDS = ((5.0, 5.0), (5.0, 10.0), (10.0, 5.0), (10.0, 10.0))  # degrees, centimetres
-TURNS = 20  # of a free axis, when boxes are compared
-POSE_IOU = 0.1  # boxes that overlap less are not compared in pose
+FREE_AXIS_STEPS = 20  # rotations about a free axis for the overlap of boxes
+POSE_IOU = 0.1  # least overlap of boxes whose poses are compared
 _CORNERS = np.array(list(product((0.0, 1.0), repeat=3)))
-_FLUSH = 1e-9  # of an edge: faces this near to one another lie in one plane
-_NEXT = (4, 2, 1)  # the corners beside the first one, along x, y and z
+_FLUSH = 1e-9  # share of an edge: distance of faces that count as coplanar
+_NEXT = (4, 2, 1)  # the neighbours of the first corner along x, y and z
 _EDGES = tuple((i, i | bit) for i in range(8) for bit in (4, 2, 1) if not i & bit)
-_TURNING = ("bottle", "bowl", "can")
+_ROUND = ("bottle", "bowl", "can")
 
 Array = NDArray[np.float64]
 BoxIou = Callable[[Array, Array], float]
 
 
 class Box(NamedTuple):
-    """An object with the box around it.
+    """The oriented bounding box of an object.
 
-    category: one of `CLASSES`. T_camera_object: (4, 4) metres. lower, upper: (3,) corners of the
-    box, object frame, metres. score: of an estimate. handle_visible: of a true mug.
+    Attributes:
+        category: one of `CLASSES`.
+        T_camera_object: (4, 4) metres.
+        lower: (3,) corner of the box, object frame, metres.
+        upper: (3,) opposite corner.
+        score: of an estimate.
+        handle_visible: of a true mug.
     """
 
     category: str
@@ -53,20 +57,29 @@ class Box(NamedTuple):
     handle_visible: bool = True
 
     @property
-    def turns_freely(self) -> bool:
-        """Whether it looks the same however it is turned about its y axis."""
-        return self.category in _TURNING or (self.category == "mug" and not self.handle_visible)
+    def has_free_axis(self) -> bool:
+        """Whether it is symmetric about its y axis."""
+        return self.category in _ROUND or (self.category == "mug" and not self.handle_visible)
 
-    def corners(self, turn: float = 0.0) -> Array:
-        """(8, 3) in the camera frame, metres; the object turned by so much about its y axis."""
+    def corners(self, angle: float = 0.0) -> Array:
+        """Compute the corners (8, 3), camera frame, metres.
+
+        Args:
+            angle: of a rotation of the object about its y axis, radians.
+        """
         points = self.lower + _CORNERS * (self.upper - self.lower)
-        c, s = np.cos(turn), np.sin(turn)
+        c, s = np.cos(angle), np.sin(angle)
         points = points @ np.array([[c, 0.0, -s], [0.0, 1.0, 0.0], [s, 0.0, c]])
         return transform(self.T_camera_object, points)
 
 
 class ImageBoxes(NamedTuple):
-    """What is in an image and what was estimated there."""
+    """The boxes of an image.
+
+    Attributes:
+        truths: of the annotated objects.
+        estimates: of the estimated ones.
+    """
 
     truths: Sequence[Box]
     estimates: Sequence[Box]
@@ -74,9 +87,11 @@ class ImageBoxes(NamedTuple):
 
 @dataclass(frozen=True)
 class NocsPrecision:
-    """Average precisions, 0 to 1, by category; NaN for one that is in no image.
+    """Average precisions, 0 to 1, by category; NaN for a category that is in no image.
 
-    iou: by category and threshold ("25", "50", "75"). pose: by category and thresholds ("5deg5cm").
+    Attributes:
+        iou: by category and threshold ("25", "50", "75").
+        pose: by category and thresholds ("5deg5cm").
     """
 
     iou: dict[str, dict[str, float]]
@@ -94,7 +109,7 @@ class NocsPrecision:
 
 
 def box_iou(corners_a: Array, corners_b: Array) -> float:
-    """Intersection over union of two boxes, however they stand to one another.
+    """Compute the intersection over union of two oriented boxes.
 
     Args:
         corners_a, corners_b: (8, 3), in the order of `Box.corners`.
@@ -105,23 +120,27 @@ def box_iou(corners_a: Array, corners_b: Array) -> float:
 
 
 def published_box_iou(corners_a: Array, corners_b: Array) -> float:
-    """What the published script computes instead: extents over each corner's three coordinates."""
+    """Compute the overlap as the published script does, over each corner's three coordinates."""
     return _interval_iou(
         corners_a.min(axis=1), corners_a.max(axis=1), corners_b.min(axis=1), corners_b.max(axis=1)
     )
 
 
 def overlap(truth: Box, estimate: Box, iou: BoxIou = box_iou) -> float:
-    """Of two boxes of one category; the largest over the turns of an object that turns freely."""
-    turns = np.arange(TURNS) * (2.0 * np.pi / TURNS) if truth.turns_freely else (0.0,)
+    """Compute the overlap of two boxes of one category, the largest over a free axis."""
+    steps = FREE_AXIS_STEPS if truth.has_free_axis else 1
+    angles = np.arange(steps) * (2.0 * np.pi / steps)
     corners = truth.corners()
-    return max(iou(estimate.corners(turn), corners) for turn in turns)
+    return max(iou(estimate.corners(angle), corners) for angle in angles)
 
 
 def pose_difference(truth: Box, estimate: Box) -> tuple[float, float]:
-    """Degrees and centimetres; of what turns freely the angle between the y axes."""
+    """Compute rotation (degrees) and translation (centimetres) of one pose from the other.
+
+    For an object with a free axis the rotation is the angle between the y axes.
+    """
     R_truth, R_estimate = truth.T_camera_object[:3, :3], estimate.T_camera_object[:3, :3]
-    if truth.turns_freely:
+    if truth.has_free_axis:
         # The chord keeps small angles, which a cosine loses.
         chord = np.linalg.norm(R_truth[:, 1] - R_estimate[:, 1]) / 2.0
     else:
@@ -131,10 +150,10 @@ def pose_difference(truth: Box, estimate: Box) -> tuple[float, float]:
 
 
 def average_precision(hits: ArrayLike, scores: ArrayLike, truths: int) -> float:
-    """Area under the precision-recall curve, precision made to fall with recall (PASCAL VOC).
+    """Compute the area under the precision-recall curve, made monotonic as in PASCAL VOC.
 
     Args:
-        hits: (N,) bool, whether an estimate is of a true object.
+        hits: (N,) bool, whether an estimate matches a true object.
         scores: (N,) of the estimates.
         truths: number of true objects.
 
@@ -152,14 +171,14 @@ def average_precision(hits: ArrayLike, scores: ArrayLike, truths: int) -> float:
 
 
 def nocs_precision(images: Sequence[ImageBoxes], iou: BoxIou = box_iou) -> NocsPrecision:
-    """Average precisions over a data set.
+    """Compute the average precisions over a data set.
 
-    Estimates of an image choose in the order of their scores. By overlap each takes the true object
-    of its category that is free and overlaps most, if by more than the threshold. By pose, among
-    those that found each other at an overlap of `POSE_IOU`, each takes the free one with the least
-    sum of degrees and centimetres within both thresholds; true objects that none found at that
-    overlap do not count there, as in the published script. A category of which none was found at
-    that overlap has 0 there.
+    Estimates of an image are matched in the order of their scores. By overlap, each is matched to
+    the unmatched true object of its category with the largest overlap, if above the threshold. By
+    pose, among the pairs that match at an overlap of `POSE_IOU`, each is matched to the unmatched
+    object with the smallest sum of degrees and centimetres within both thresholds; as in the
+    published script, true objects without a match at that overlap do not count. A category without
+    any match at that overlap has precision 0.
     """
     by_iou: dict[str, dict[str, float]] = {}
     by_pose: dict[str, dict[str, float]] = {}
@@ -177,7 +196,7 @@ def nocs_precision(images: Sequence[ImageBoxes], iou: BoxIou = box_iou) -> NocsP
 
 
 class _Tally:
-    """Estimates and true objects of a category so far: those there are, and those that count."""
+    """Matches of a category so far, and numbers of true objects: present, and counted."""
 
     def __init__(self) -> None:
         self.hits: list[bool] = []
@@ -206,7 +225,7 @@ def _count(
     estimates: list[Box],
     iou: BoxIou,
 ) -> None:
-    """Adds one image of one category."""
+    """Add one image of one category."""
     estimates = sorted(estimates, key=lambda box: -box.score)
     overlaps = np.array([[overlap(t, e, iou) for t in truths] for e in estimates])
     present = len(truths)
@@ -226,7 +245,7 @@ def _count(
 
 
 def _matches(cost: Array, allowed: NDArray[np.bool_]) -> list[int]:
-    """For each row in turn the free column of least cost that is allowed; -1 where none is."""
+    """Match each row, in order, to the free allowed column of least cost; -1 where none is."""
     free = np.ones(cost.shape[1], bool)
     matched = []
     for row, possible in zip(cost, allowed, strict=True):
@@ -243,9 +262,9 @@ def _volume(corners: Array) -> float:
 
 
 def _common_volume(corners_a: Array, corners_b: Array) -> float:
-    """Of two boxes: the hull of the parts of the edges of each that lie in the other.
+    """The volume of the hull of the parts of each box's edges that are inside the other.
 
-    Every corner of the common body is an end of such a part.
+    Every corner of the intersection is an end of such a part.
     """
     if (corners_a.min(0) >= corners_b.max(0)).any() or (corners_b.min(0) >= corners_a.max(0)).any():
         return 0.0
@@ -263,19 +282,19 @@ def _common_volume(corners_a: Array, corners_b: Array) -> float:
 
 
 def _edges_within(corners: Array, others: Array) -> Array:
-    """(N, 3) ends of the parts of a box's edges that lie in another box."""
+    """(N, 3) ends of the parts of a box's edges that are inside another box."""
     to_unit = np.linalg.inv((others[list(_NEXT)] - others[0]).T)
     start, end = (
         (corners[list(side)] - others[0]) @ to_unit.T for side in zip(*_EDGES, strict=True)
     )
     along, low, high = end - start, -_FLUSH, 1.0 + _FLUSH
-    # Where each edge passes the two planes of each axis, as a share of the edge.
+    # The intersections of each edge with the two planes of each axis, as shares of the edge.
     with np.errstate(divide="ignore", invalid="ignore"):
         at = np.sort(np.stack([(low - start) / along, (high - start) / along]), axis=0)
-    beside = np.abs(along) < 1e-12
-    within = beside & (start >= low) & (start <= high)
-    enter = np.where(beside, np.where(within, -np.inf, np.inf), at[0]).max(axis=1).clip(0.0)
-    leave = np.where(beside, np.inf, at[1]).min(axis=1).clip(max=1.0)
+    parallel = np.abs(along) < 1e-12
+    within = parallel & (start >= low) & (start <= high)
+    enter = np.where(parallel, np.where(within, -np.inf, np.inf), at[0]).max(axis=1).clip(0.0)
+    leave = np.where(parallel, np.inf, at[1]).min(axis=1).clip(max=1.0)
     some = enter <= leave
     shares = np.concatenate([enter[some], leave[some]])[:, None]
     first, last = (corners[list(side)][some] for side in zip(*_EDGES, strict=True))

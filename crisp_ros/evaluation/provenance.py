@@ -13,7 +13,7 @@ from crisp_ros import __version__
 
 
 def provenance(command: str, device: str = "cpu") -> dict[str, Any]:
-    """What makes a figure repeatable: the command, the version and the machine."""
+    """The command, version and machine of a measured figure, as JSON values."""
     on_gpu = torch.device(device).type == "cuda"
     return {
         "command": command,

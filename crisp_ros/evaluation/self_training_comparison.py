@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import trimesh
 
 from crisp_ros.data.atomic_file import write_json
-from crisp_ros.data.meshes import surface_samples
 from crisp_ros.data.recorded_frame import RecordedFrame
-from crisp_ros.evaluation.metrics import add_s, auc, chamfer
-from crisp_ros.evaluation.recording_score import TrueShape
+from crisp_ros.evaluation.metrics import Surface, add_s, auc, chamfer, reconstructed_points
+from crisp_ros.evaluation.summary_statistics import finite_or_none, share
+from crisp_ros.evaluation.true_shapes import TrueShape
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator
 
@@ -26,8 +25,13 @@ _CHAMFER_POINTS = 2000
 
 @dataclass(frozen=True)
 class ObjectResult:
-    """One object in one frame: its true name, or the found one where no truth is known; ADD-S and
-    Chamfer distance in metres, infinite where nothing was estimated, NaN where no truth is known.
+    """The result for one object in one frame.
+
+    Attributes:
+        name: of the true object; without ground truth the label's.
+        certified: the estimate has a certificate.
+        add_s_m: metres, infinite where it was missed, NaN without ground truth.
+        chamfer_m: between the surfaces, as `add_s_m`.
     """
 
     name: str
@@ -38,39 +42,43 @@ class ObjectResult:
 
 @dataclass(frozen=True)
 class Results:
-    """All objects of all frames; figures over those whose truth is known."""
+    """The results for all objects of all frames; errors are of those with ground truth.
+
+    Attributes:
+        objects: frame by frame.
+    """
 
     objects: tuple[ObjectResult, ...]
 
     @property
     def certified_share(self) -> float:
-        """Over all objects."""
-        return _mean([o.certified for o in self.objects])
+        """Certified estimates over all objects."""
+        return share([o.certified for o in self.objects])
 
     @property
     def auc_add_s(self) -> float:
-        """Area under the ADD-S accuracy curve to 2 cm, 0 to 1; NaN without truth."""
+        """Area under the ADD-S accuracy curve to 2 cm, 0 to 1; NaN without ground truth."""
         return _auc([o.add_s_m for o in self.objects], ADD_S_M)
 
     @property
     def auc_chamfer(self) -> float:
-        """Area under the Chamfer accuracy curve to 5 cm, 0 to 1; NaN without truth."""
+        """Area under the Chamfer accuracy curve to 5 cm, 0 to 1; NaN without ground truth."""
         return _auc([o.chamfer_m for o in self.objects], CHAMFER_M)
 
     @property
     def certified_within_2cm(self) -> float:
-        """Of the certified objects the share whose ADD-S is below 2 cm; NaN without any."""
-        return _mean(
+        """Share below 2 cm ADD-S of the certified objects; NaN without any."""
+        return share(
             [o.add_s_m < ADD_S_M for o in self.objects if o.certified and not math.isnan(o.add_s_m)]
         )
 
     @property
     def names(self) -> list[str]:
-        """Of all objects, in alphabetical order."""
+        """Names of all objects, in alphabetical order."""
         return sorted({o.name for o in self.objects})
 
     def of(self, name: str) -> Results:
-        """The results of one object."""
+        """The results for one object."""
         return Results(tuple(o for o in self.objects if o.name == name))
 
     def to_json(self) -> dict[str, Any]:
@@ -82,23 +90,28 @@ class Results:
             "certified_share": self.certified_share,
             "certified_within_2cm": self.certified_within_2cm,
         }
-        return {k: v if math.isfinite(v) else None for k, v in figures.items()}
+        return {k: finite_or_none(v) for k, v in figures.items()}
 
 
 class Comparison(NamedTuple):
-    """The same objects of the same frames before and after."""
+    """Results for the same objects of the same frames before and after.
+
+    Attributes:
+        before: of the original model.
+        after: of the self-trained one.
+    """
 
     before: Results
     after: Results
 
     @property
     def won(self) -> int:
-        """Objects that are certified after and were not before."""
+        """Number of objects that are certified only after the self-training."""
         return self._only(self.after, self.before)
 
     @property
     def lost(self) -> int:
-        """Objects that were certified before and are not after."""
+        """Number of objects that were certified only before the self-training."""
         return self._only(self.before, self.after)
 
     @staticmethod
@@ -107,7 +120,7 @@ class Comparison(NamedTuple):
         return sum(a.certified and not b.certified for a, b in pairs)
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """Certified share and ADD-S AUC in words."""
         then, now = self
         words = f"certified {100 * then.certified_share:.1f} % -> {100 * now.certified_share:.1f} %"
@@ -117,12 +130,12 @@ class Comparison(NamedTuple):
         return words
 
     def of(self, name: str) -> Comparison:
-        """Of one object."""
+        """The comparison for one object."""
         return Comparison(self.before.of(name), self.after.of(name))
 
     def to_json(self) -> dict[str, Any]:
-        """Both sides' figures, and how many certificates were won and lost: many of either and
-        little between them is chance."""
+        """The figures of both, and the numbers of certificates won and lost: if both are large and
+        nearly equal, the difference is chance."""
         return {
             "before": self.before.to_json(),
             "after": self.after.to_json(),
@@ -131,13 +144,13 @@ class Comparison(NamedTuple):
 
 
 def save_results(path: Path, results: Results) -> None:
-    """Writes results as JSON; distances as text, as JSON knows no infinity."""
+    """Write results as JSON; distances as text, because JSON has no infinity."""
     rows = [[o.name, o.certified, str(o.add_s_m), str(o.chamfer_m)] for o in results.objects]
     write_json(path, {"objects": rows})
 
 
 def load_results(path: Path) -> Results:
-    """Reads what `save_results` wrote."""
+    """Read the results that `save_results` wrote."""
     rows = json.loads(path.read_text())["objects"]
     return Results(tuple(ObjectResult(n, c, float(a), float(d)) for n, c, a, d in rows))
 
@@ -146,48 +159,43 @@ def measure(
     estimator: Estimator,
     frames: Iterable[RecordedFrame],
     shapes: Mapping[str, TrueShape],
-    on_frame: Callable[[], None] = lambda: None,
+    on_frame: Callable[[int], None] = lambda done: None,
 ) -> Results:
-    """Estimates all frames and compares with the truth, where it is known.
+    """Estimate all frames and compare with the ground truth where there is one.
 
     Args:
+        estimator: that is measured.
+        frames: of a recording or data set.
         shapes: true shapes by name.
-        on_frame: called after each frame.
+        on_frame: called after each frame with the number done.
     """
-    found: list[ObjectResult] = []
+    results: list[ObjectResult] = []
     distances: dict[tuple[bytes, str], float] = {}  # many objects have one library shape's code
-    for recorded in frames:
-        result = estimator.estimate(Frame.from_recorded(recorded))
-        estimates = {e.label: e for e in result.objects}
+    for done, recorded in enumerate(frames, start=1):
+        estimate = estimator.estimate(Frame.from_recorded(recorded))
+        estimates = {e.label: e for e in estimate.objects}
         truths = {t.label: t for t in recorded.truth}
-        for label in sorted({*estimates, *truths, *(r.label for r in result.rejected)}):
-            estimate, truth = estimates.get(label), truths.get(label)
+        for label in sorted({*estimates, *truths, *(r.label for r in estimate.rejected)}):
+            found, truth = estimates.get(label), truths.get(label)
             name = truth.name if truth else recorded.label_names.get(label, f"label {label}")
-            certified = estimate is not None and estimate.certified
+            certified = found is not None and found.certified
             if truth is None or name not in shapes:
-                found.append(ObjectResult(name, certified))
-            elif estimate is None:
-                found.append(ObjectResult(name, False, math.inf, math.inf))
+                results.append(ObjectResult(name, certified))
+            elif found is None:
+                results.append(ObjectResult(name, False, math.inf, math.inf))
             else:
-                key = (estimate.code.tobytes(), name)
+                key = (found.code.tobytes(), name)
                 if key not in distances:
-                    distances[key] = _chamfer(estimator.mesh(estimate), shapes[name])
-                error = add_s(shapes[name].points, estimate.T_camera_object, truth.T_camera_object)
-                found.append(ObjectResult(name, certified, error, distances[key]))
-        on_frame()
-    return Results(tuple(found))
+                    distances[key] = _chamfer(estimator.mesh(found), shapes[name])
+                error = add_s(shapes[name].points, found.T_camera_object, truth.T_camera_object)
+                results.append(ObjectResult(name, certified, error, distances[key]))
+        on_frame(done)
+    return Results(tuple(results))
 
 
-def _chamfer(mesh: Any, shape: TrueShape) -> float:
-    if len(mesh.faces) == 0:
-        return math.inf
-    surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-    rng = np.random.default_rng(0)
-    return chamfer(surface_samples(surface, _CHAMFER_POINTS, rng).points, shape.points)
-
-
-def _mean(values: Sequence[bool]) -> float:
-    return float(np.mean(values)) if values else math.nan
+def _chamfer(surface: Surface, shape: TrueShape) -> float:
+    points = reconstructed_points(surface, _CHAMFER_POINTS, np.random.default_rng(0))
+    return chamfer(points, shape.points) if len(points) else math.inf
 
 
 def _auc(errors: Sequence[float], limit: float) -> float:

@@ -1,40 +1,49 @@
-"""Pose and shape errors of an estimator on SPE3R, in the measures of its table."""
+"""Pose and shape errors of an estimator on SPE3R, in the metrics of its table."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import trimesh
 
-from crisp_ros.cluster import MapFunction
 from crisp_ros.data.files import DatasetError
 from crisp_ros.data.meshes import surface_samples
 from crisp_ros.data.spe3r import Spe3rDataset, Spe3rImage
-from crisp_ros.evaluation.chamfers import l1_chamfer
-from crisp_ros.evaluation.frame_estimates import (
-    Estimated,
-    FrameEstimator,
+from crisp_ros.evaluation.dataset_loop import (
+    DatasetLoop,
+    MeasuredImage,
     SampledEvaluationSettings,
-    estimate_frame,
 )
-from crisp_ros.evaluation.metrics import add_s, rotation_error, translation_error
+from crisp_ros.evaluation.frame_estimates import Estimated, FrameEstimator, estimate_frame
+from crisp_ros.evaluation.metrics import (
+    add_s,
+    l1_chamfer,
+    reconstructed_points,
+    rotation_error,
+    translation_error,
+)
+from crisp_ros.evaluation.summary_statistics import finite_or_none, share
+
+_LABEL = 1  # of the only satellite of an image
 
 
 @dataclass(frozen=True)
 class SatelliteErrors:
-    """Errors of one image, infinite where nothing was estimated.
+    """Errors of one image, infinite where the satellite was missed.
 
     Attributes:
+        image: of the data set.
         e_shape_l1: L1 Chamfer distance between reconstructed and true surface, object frame.
         e_pose_l1: L1 Chamfer distance between the true surface at both poses.
-        add_s_m, translation_error_m: in the unit of the data set.
+        add_s_m: in the unit of the data set.
         rotation_error_rad: without symmetries.
-        certified: the estimator vouches for its estimate.
-        missed: why nothing was estimated, "" where something was.
+        translation_error_m: in the unit of the data set.
+        certified: the estimate has a certificate.
+        missed: the reason why there is no estimate, "" where there is one.
     """
 
     image: Spe3rImage
@@ -48,17 +57,13 @@ class SatelliteErrors:
 
     def to_json(self) -> dict[str, Any]:
         """JSON fields; a missed satellite has null errors."""
-        values = {
-            "e_shape_l1": self.e_shape_l1,
-            "e_pose_l1": self.e_pose_l1,
-            "add_s_m": self.add_s_m,
-            "rotation_error_deg": math.degrees(self.rotation_error_rad),
-            "translation_error_m": self.translation_error_m,
-        }
-        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
         return {
             **self.image._asdict(),
-            **finite,
+            "e_shape_l1": finite_or_none(self.e_shape_l1),
+            "e_pose_l1": finite_or_none(self.e_pose_l1),
+            "add_s_m": finite_or_none(self.add_s_m),
+            "rotation_error_deg": finite_or_none(math.degrees(self.rotation_error_rad)),
+            "translation_error_m": finite_or_none(self.translation_error_m),
             "certified": self.certified,
             "missed": self.missed,
         }
@@ -66,7 +71,12 @@ class SatelliteErrors:
 
 @dataclass(frozen=True)
 class Spe3rEvaluation:
-    """Errors on a split; `config` states what was run on what."""
+    """Errors on a split.
+
+    Attributes:
+        images: errors of each.
+        config: model, data set and settings.
+    """
 
     images: tuple[SatelliteErrors, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -74,34 +84,60 @@ class Spe3rEvaluation:
     @property
     def e_shape_l1(self) -> dict[str, float]:
         """Mean and median; one missed image makes the mean infinite."""
-        return _spread([errors.e_shape_l1 for errors in self.images])
+        return _mean_and_median([errors.e_shape_l1 for errors in self.images])
 
     @property
     def e_pose_l1(self) -> dict[str, float]:
         """Mean and median; one missed image makes the mean infinite."""
-        return _spread([errors.e_pose_l1 for errors in self.images])
+        return _mean_and_median([errors.e_pose_l1 for errors in self.images])
 
     @property
     def certified_share(self) -> float:
         """Certified estimates over all images."""
-        return float(np.mean([errors.certified for errors in self.images]))
+        return share([errors.certified for errors in self.images])
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values."""
-        spreads = {"e_shape_l1": self.e_shape_l1, "e_pose_l1": self.e_pose_l1}
         return {
             "images": [errors.to_json() for errors in self.images],
-            **{
-                name: {k: v if math.isfinite(v) else None for k, v in spread.items()}
-                for name, spread in spreads.items()
-            },
+            "e_shape_l1": {k: finite_or_none(v) for k, v in self.e_shape_l1.items()},
+            "e_pose_l1": {k: finite_or_none(v) for k, v in self.e_pose_l1.items()},
             "certified_share": self.certified_share,
             "config": dict(self.config),
         }
 
 
+def evaluate_spe3r(
+    estimator: FrameEstimator,
+    dataset: Spe3rDataset,
+    settings: SampledEvaluationSettings | None = None,
+    loop: DatasetLoop | None = None,
+) -> Spe3rEvaluation:
+    """Run an estimator over the images of a split, each with its mask and its derived depth.
+
+    Args:
+        estimator: of the satellites.
+        dataset: with derived depth maps.
+        settings: see `SampledEvaluationSettings`.
+        loop: progress and distribution of the images.
+
+    Raises:
+        DatasetError: no image, or a file is missing or malformed.
+        crisp_ros.data.meshes.MeshError: a mesh cannot be read.
+    """
+    settings, loop = settings or SampledEvaluationSettings(), loop or DatasetLoop()
+    chosen = dataset.images[:: settings.every]
+    if not chosen:
+        raise DatasetError(f"{dataset.folder}: no image in split {dataset.split}")
+    images = loop.run(_Measure(estimator, dataset, settings), chosen)
+    return Spe3rEvaluation(
+        tuple(errors for image in images for errors, _ in image.instances),
+        {"dataset": str(dataset.folder), "split": dataset.split, "evaluation": asdict(settings)},
+    )
+
+
 class _Measure:
-    """What is found in an image, and its errors."""
+    """Estimates an image and measures its satellite."""
 
     def __init__(
         self, estimator: FrameEstimator, dataset: Spe3rDataset, settings: SampledEvaluationSettings
@@ -109,53 +145,19 @@ class _Measure:
         self._estimator, self._dataset, self._settings = estimator, dataset, settings
         self._truths: dict[str, np.ndarray] = {}
 
-    def __call__(self, image: Spe3rImage) -> tuple[SatelliteErrors, Estimated | None]:
+    def __call__(self, image: Spe3rImage) -> MeasuredImage[SatelliteErrors]:
         frame, settings = self._dataset.frame(image), self._settings
         if image.satellite not in self._truths:
             mesh = self._dataset.satellites[image.satellite].mesh
             rng = np.random.default_rng(settings.seed)
             self._truths[image.satellite] = surface_samples(mesh, settings.samples, rng).points
-        answer = estimate_frame(
-            self._estimator, frame.rgb, frame.depth, frame.labels, frame.intrinsics
-        )
-        if 1 not in answer.found:
-            return SatelliteErrors(image, missed=answer.missed(1)), None
-        points, found = self._truths[image.satellite], answer.found[1]
-        return _errors(image, found, points, frame.T_camera_object, settings), found
-
-
-def evaluate_spe3r(
-    estimator: FrameEstimator,
-    dataset: Spe3rDataset,
-    settings: SampledEvaluationSettings | None = None,
-    on_frame: Callable[[int, int], None] = lambda done, total: None,
-    on_image: Callable[[Estimated, SatelliteErrors], None] = lambda estimated, errors: None,
-    mapped: MapFunction = map,
-) -> Spe3rEvaluation:
-    """Runs an estimator over the images of a split, each with its mask and its derived depth.
-
-    Args:
-        on_frame: called after each image with the number done and the total.
-        on_image: called with each estimate and its errors.
-        mapped: does the images; see `crisp_ros.cluster.mapping`.
-
-    Raises:
-        DatasetError: no image, or a file is missing or malformed.
-        crisp_ros.data.meshes.MeshError: a mesh cannot be read.
-    """
-    settings = settings or SampledEvaluationSettings()
-    chosen = dataset.images[:: settings.every]
-    if not chosen:
-        raise DatasetError(f"{dataset.folder}: no image in split {dataset.split}")
-    measured = []
-    images = mapped(_Measure(estimator, dataset, settings), chosen)
-    for done, (errors, estimated) in enumerate(images, start=1):
-        measured.append(errors)
-        if estimated is not None:
-            on_image(estimated, errors)
-        on_frame(done, len(chosen))
-    config = {"dataset": str(dataset.folder), "split": dataset.split}
-    return Spe3rEvaluation(tuple(measured), {**config, "evaluation": asdict(settings)})
+        estimates = estimate_frame(self._estimator, frame)
+        estimated = estimates.found.get(_LABEL)
+        if estimated is None:
+            return MeasuredImage([(SatelliteErrors(image, missed=estimates.missed(_LABEL)), None)])
+        points = self._truths[image.satellite]
+        errors = _errors(image, estimated, points, frame.T_camera_object, settings)
+        return MeasuredImage([(errors, estimated)])
 
 
 def _errors(
@@ -165,15 +167,12 @@ def _errors(
     T_truth: np.ndarray,
     settings: SampledEvaluationSettings,
 ) -> SatelliteErrors:
-    T, mesh = estimated.T_camera_object, estimated.mesh
-    e_shape = math.inf
-    if len(mesh.faces) > 0:
-        surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-        rng = np.random.default_rng([settings.seed, 1])  # drawn apart from the truth
-        e_shape = l1_chamfer(surface_samples(surface, settings.samples, rng).points, points)
+    T = estimated.T_camera_object
+    rng = np.random.default_rng([settings.seed, 1])  # other samples than those of the truth
+    reconstructed = reconstructed_points(estimated.mesh, settings.samples, rng)
     return SatelliteErrors(
         image=image,
-        e_shape_l1=e_shape,
+        e_shape_l1=l1_chamfer(reconstructed, points) if len(reconstructed) else math.inf,
         e_pose_l1=l1_chamfer(
             trimesh.transform_points(points, T), trimesh.transform_points(points, T_truth)
         ),
@@ -184,5 +183,5 @@ def _errors(
     )
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
+def _mean_and_median(values: Sequence[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "median": float(np.median(values))}

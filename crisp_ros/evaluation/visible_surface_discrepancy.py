@@ -14,7 +14,7 @@ from crisp_ros.observation.frame import Camera
 
 
 class VisibleSurfaces:
-    """Renders models as they are asked for; a copy in another process has renderers of its own."""
+    """Renders models on demand; a copy in another process has its own renderers."""
 
     def __init__(self) -> None:
         self._renderers: dict[tuple[int, int, int], Any] = {}
@@ -30,12 +30,15 @@ class VisibleSurfaces:
         diameter_m: float,
         estimated: Estimated | None,
     ) -> tuple[float, ...]:
-        """See `crisp_ros.evaluation.bop_metrics.vsd`; infinite where nothing was estimated.
+        """Compute the discrepancy of an instance; see `crisp_ros.evaluation.bop_metrics.vsd`.
+
+        Returns:
+            One value per tolerance; infinite where the instance was missed.
 
         Raises:
             crisp_ros.synthesis.renderer.RendererError: nothing can be drawn.
         """
-        # Only this measure needs OpenGL, and only where it is asked for.
+        # Only this metric needs OpenGL, and only on request.
         from crisp_ros.synthesis.renderer import Placement, Renderer, Scene
 
         if estimated is None:

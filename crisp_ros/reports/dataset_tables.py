@@ -17,6 +17,7 @@ from crisp_ros.evaluation.nocs_metrics import NocsPrecision
 from crisp_ros.evaluation.spe3r_evaluation import SatelliteErrors, Spe3rEvaluation
 from crisp_ros.reports import published_figures
 from crisp_ros.reports.estimate_pictures import Picture
+from crisp_ros.reports.number_text import number
 from crisp_ros.reports.published_figures import Published
 from crisp_ros.reports.report_parts import Curves, DataReport, ReportTable
 
@@ -117,10 +118,10 @@ def spe3r_report(evaluation: Spe3rEvaluation, pictures: Sequence[Picture]) -> Da
     for name in sorted({errors.image.satellite for errors in evaluation.images}):
         mine = [errors for errors in evaluation.images if errors.image.satellite == name]
         rows.append((
-            name, str(len(mine)), _number(_median(e.e_shape_l1 for e in mine), 3),
-            _number(_median(e.e_pose_l1 for e in mine), 3),
-            _number(math.degrees(_median(e.rotation_error_rad for e in mine)), 1),
-            _number(_median(e.translation_error_m for e in mine), 3), _certified(mine),
+            name, str(len(mine)), number(_median(e.e_shape_l1 for e in mine), 3),
+            number(_median(e.e_pose_l1 for e in mine), 3),
+            number(math.degrees(_median(e.rotation_error_rad for e in mine)), 1),
+            number(_median(e.translation_error_m for e in mine), 3), _certified(mine),
         ))  # fmt: skip
     head = ("satellite", "images", "e_shape", "e_pose", "rotation deg", "shift", "certified")
     curves = tuple(
@@ -219,11 +220,11 @@ def _object_table(instances: Sequence[InstanceErrors], names: Mapping[int, str])
         mine = [i for i in instances if i.obj_id == obj_id]
         rows.append((
             names.get(obj_id, str(obj_id)), str(len(mine)),
-            _number(auc([i.add_s_m for i in mine], 0.02), 2),
-            _number(1e3 * _median(i.add_s_m for i in mine), 1),
-            _number(1e3 * _median(i.add_m for i in mine), 1),
-            _number(math.degrees(_median(i.rotation_error_rad for i in mine)), 1),
-            _number(1e3 * _median(i.chamfer_m for i in mine), 1), _certified(mine),
+            number(auc([i.add_s_m for i in mine], 0.02), 2),
+            number(1e3 * _median(i.add_s_m for i in mine), 1),
+            number(1e3 * _median(i.add_m for i in mine), 1),
+            number(math.degrees(_median(i.rotation_error_rad for i in mine)), 1),
+            number(1e3 * _median(i.chamfer_m for i in mine), 1), _certified(mine),
         ))  # fmt: skip
     head = ("object", "seen", "AUC 2 cm", "ADD-S mm", "ADD mm", "rotation deg", "Chamfer mm",
             "certified")  # fmt: skip
@@ -241,7 +242,7 @@ def _table(
     """Our rows first, then those that others report."""
     rows: list[list[str]] = []
     for name, values in ours:
-        rows.append([name, *(_number(value, digits) for value in values)])
+        rows.append([name, *(number(value, digits) for value in values)])
     for row in theirs:
         values = [*row.values, *(None,) * (len(columns) - len(row.values))]
         rows.append(
@@ -297,9 +298,5 @@ def _median(values: Iterable[float]) -> float:
 def _as_printed(value: float | None, digits: int) -> str:
     """All the digits that the source gives, and at least so many after the point."""
     if value is None:
-        return _number(None, digits)
+        return number(None, digits)
     return max(f"{value:g}", f"{value:.{digits}f}", key=len)
-
-
-def _number(value: float | None, digits: int) -> str:
-    return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "–"

@@ -13,16 +13,10 @@ from string import Template
 
 import numpy as np
 
-from crisp_ros.evaluation.recording_score import (
-    HALF_VISIBLE,
-    ObjectScore,
-    RecordingScore,
-    TrueShape,
-    median,
-    number,
-    percent,
-    shape_distance,
-)
+from crisp_ros.evaluation.recording_score import HALF_VISIBLE, ObjectScore, RecordingScore
+from crisp_ros.evaluation.summary_statistics import known_median
+from crisp_ros.evaluation.true_shapes import TrueShape, shape_distance
+from crisp_ros.reports.number_text import number, percent
 from crisp_ros.reports.scene_data import SceneFrame, Surfaces, scene_data
 from crisp_ros.reports.scene_points import ScenePoints
 from crisp_ros.reports.svg_charts import (
@@ -192,9 +186,9 @@ def _table(report: Report) -> str:
         if score.has_truth:
             shapes = (shape_errors.get((o.id, o.mesh_version), math.nan) for o in found)
             row += [
-                number(1e3 * median(o.add_s_m for o in found)),
-                number(math.degrees(median(o.rotation_error_rad for o in found))),
-                number(1e3 * median(shapes)),
+                number(1e3 * known_median(o.add_s_m for o in found)),
+                number(math.degrees(known_median(o.rotation_error_rad for o in found))),
+                number(1e3 * known_median(shapes)),
             ]
         row.append(escape(Counter(reasons).most_common(1)[0][0]) if reasons else "")
         rows.append(row)
@@ -212,7 +206,7 @@ def _shape_errors(report: Report) -> dict[tuple[str, int], float]:
         if key in report.surfaces and key not in errors and o.name in report.shapes:
             surface = report.surfaces[key]
             shape = report.shapes[o.name]
-            errors[key] = shape_distance(surface.vertices, surface.faces, shape)
+            errors[key] = shape_distance(surface, shape)
     return errors
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crisp_ros.evaluation.recording_score import RecordingScore, TrueShape
+from crisp_ros.evaluation.recording_score import RecordingScore
+from crisp_ros.evaluation.true_shapes import TrueShape
 from crisp_ros.reports.scene_points import Cloud, ScenePoints
 from crisp_ros.reports.svg_charts import PALETTE
 

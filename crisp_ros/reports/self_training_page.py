@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from crisp_ros.evaluation.self_training_comparison import CHAMFER_M, Comparison, Results
+from crisp_ros.reports.number_text import number
 from crisp_ros.reports.svg_charts import Axis, Mark, legend, line_chart
 
 _PAGE_STYLE = Path(__file__).parent / "page" / "page.css"
@@ -81,10 +82,6 @@ def _row(name: str, before: Results, after: Results) -> str:
         change = now - then
         kind = "better" if change > 0.005 else "worse" if change < -0.005 else ""
         told = f"{100 * change:+.1f}" if math.isfinite(change) else ""
-        cells.append(f'<td>{_percent(then)}<td>{_percent(now)}<td class="{kind}">{told}')
+        cells.append(f'<td>{number(100 * then)}<td>{number(100 * now)}<td class="{kind}">{told}')
     mark = ' class="all"' if name == "all" else ""
     return f"<tr{mark}>{''.join(cells)}</tr>"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}" if math.isfinite(share) else "–"

@@ -13,7 +13,7 @@ import trimesh
 
 from crisp_ros.data.bop import BopDataset, read_models
 from crisp_ros.data.recorded_frame import RecordedFrame, bop_frames
-from crisp_ros.evaluation.recording_score import ModelShapes
+from crisp_ros.evaluation.true_shapes import ModelShapes
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.progress import progress
 from crisp_ros.studies.corrector_study import CorrectorStudy, Instance

@@ -21,7 +21,7 @@ from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.data.recorded_frame import RecordedFrame, TrueObject
 from crisp_ros.evaluation.library_quality import decoded_mesh
 from crisp_ros.evaluation.metrics import chamfer, rotation_error
-from crisp_ros.evaluation.recording_score import TrueShape
+from crisp_ros.evaluation.true_shapes import TrueShape
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.network.checkpoint import Model

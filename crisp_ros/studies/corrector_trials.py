@@ -22,7 +22,7 @@ from crisp_ros.correction.residuals import ANY_FALL
 from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.correction.shape_projected_gradient import projected_gradient
 from crisp_ros.evaluation.metrics import add_s
-from crisp_ros.evaluation.recording_score import TrueShape
+from crisp_ros.evaluation.true_shapes import TrueShape
 from crisp_ros.geometry.registration import register
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.geometry.simplex_qp import minimise

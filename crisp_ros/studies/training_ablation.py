@@ -26,7 +26,8 @@ from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.recorded_frame import bop_frames
-from crisp_ros.evaluation.bop_evaluation import BopEvaluationSettings, evaluate_bop
+from crisp_ros.evaluation.bop_evaluation import evaluate_bop
+from crisp_ros.evaluation.dataset_loop import DatasetLoop
 from crisp_ros.evaluation.library_quality import fit_error
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.decoder import ShapeDecoder
@@ -214,7 +215,7 @@ def measured(
     """Measure the figures of one row on a data set, as JSON values."""
     kind = NormalisedEstimator if row.training == "normalised" else Estimator
     estimator = kind(model, EstimatorSettings(corrector=row.corrector))
-    evaluation = evaluate_bop(estimator, dataset, BopEvaluationSettings(), on_frame)
+    evaluation = evaluate_bop(estimator, dataset, loop=DatasetLoop(on_frame))
     errors = [i.add_s_m for i in evaluation.instances]
     rotations = [i.rotation_error_rad for i in evaluation.instances]
     found = bool(np.isfinite(rotations).all())

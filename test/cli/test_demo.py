@@ -28,13 +28,8 @@ from crisp_ros.cli.main import main
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.recorded_frame import bop_frames
 from crisp_ros.data.recording import Recording
-from crisp_ros.evaluation.recording_score import (
-    SHAPES_NAME,
-    FrameScore,
-    ObjectScore,
-    RecordingScore,
-    load_shapes,
-)
+from crisp_ros.evaluation.recording_score import FrameScore, ObjectScore, RecordingScore
+from crisp_ros.evaluation.true_shapes import SHAPES_NAME, load_shapes
 from crisp_ros.share import share_directory
 
 PATIENCE_S = 120.0

@@ -12,7 +12,7 @@ from tiny_bop import primitives, write_tiny_bop
 
 from crisp_ros.cli.main import main
 from crisp_ros.data.recording import Recording
-from crisp_ros.evaluation.recording_score import SHAPES_NAME, load_shapes
+from crisp_ros.evaluation.true_shapes import SHAPES_NAME, load_shapes
 from crisp_ros.synthesis.renderer import Renderer
 
 

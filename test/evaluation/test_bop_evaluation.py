@@ -16,6 +16,7 @@ from tiny_bop import INTRINSICS, pose, primitives, tiny_frames, write_tiny_bop
 from crisp_ros.data.bop import BopDataset, DatasetError
 from crisp_ros.data.bop_writer import write_frames, write_models
 from crisp_ros.evaluation.bop_evaluation import BopEvaluationSettings, evaluate_bop
+from crisp_ros.evaluation.dataset_loop import DatasetLoop
 
 YCBV = Path(__file__).resolve().parents[3] / "shared/data/bop/ycbv"
 needs_ycbv = pytest.mark.skipif(not YCBV.is_dir(), reason="YCB-Video is not on this machine")
@@ -171,7 +172,7 @@ def test_barely_visible_instances_are_left_out(tmp_path: Path) -> None:
 def test_the_report_has_the_fixed_names(tiny: BopDataset) -> None:
     calls: list[tuple[int, int]] = []
     report = evaluate_bop(
-        Oracle(tiny), tiny, FEW_SAMPLES, lambda *call: calls.append(call)
+        Oracle(tiny), tiny, FEW_SAMPLES, DatasetLoop(lambda *call: calls.append(call))
     ).to_json()
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert list(report) == [

@@ -1,4 +1,4 @@
-"""Error measures against naive loops, SciPy and values computed by hand."""
+"""Error metrics against naive loops, SciPy and values computed by hand."""
 
 import numpy as np
 import pytest
@@ -14,13 +14,19 @@ from crisp_ros.evaluation.metrics import (
     add_s,
     auc,
     chamfer,
+    diameter,
+    l1_chamfer,
+    one_sided_normalised_chamfer,
+    reconstructed_points,
     rotation_error,
     shape_error,
+    squared_chamfer,
     translation_error,
 )
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.normal(0, 0.05, (300, 3))
+A, B = RNG.normal(0, 0.05, (300, 3)), RNG.normal(0.02, 0.08, (200, 3))
 
 
 def random_pose(seed: int) -> np.ndarray:
@@ -162,3 +168,41 @@ def test_auc_refuses_what_is_no_error(errors: list[float]) -> None:
 def test_auc_refuses_a_threshold_of_zero() -> None:
     with pytest.raises(ValueError, match="positive threshold"):
         auc([0.1], 0.0)
+
+
+def test_l1_takes_the_nearest_by_city_blocks_and_adds_both_directions() -> None:
+    blocks = cdist(A, B, "cityblock")
+    assert l1_chamfer(A, B) == pytest.approx(blocks.min(1).mean() + blocks.min(0).mean())
+    # (3, 3, 0) is nearer than (5, 0, 0) to the origin by straight lines, not by blocks.
+    assert l1_chamfer([[0, 0, 0]], [[3, 3, 0], [5, 0, 0]]) == pytest.approx(5 + (6 + 5) / 2)
+
+
+def test_squared_adds_both_directions() -> None:
+    squares = cdist(A, B, "sqeuclidean")
+    assert squared_chamfer(A, B) == pytest.approx(squares.min(1).mean() + squares.min(0).mean())
+    assert squared_chamfer([[0, 0, 0]], [[3, 4, 0], [0, 0, 1]]) == pytest.approx(1 + (25 + 1) / 2)
+
+
+def test_one_sided_goes_from_truth_to_estimate_in_diameters() -> None:
+    a, b = A / cdist(A, A).max(), B / cdist(B, B).max()
+    assert one_sided_normalised_chamfer(A, B) == pytest.approx(cdist(b, a).min(1).mean())
+    assert one_sided_normalised_chamfer(3 * A, A) == pytest.approx(0, abs=1e-9)  # blind to size
+    more = np.vstack([A, A[:50] * 0.3])
+    assert one_sided_normalised_chamfer(more, A) == pytest.approx(0, abs=1e-9)  # and to more
+    assert one_sided_normalised_chamfer(np.zeros((3, 3)), A) == np.inf
+
+
+@pytest.mark.parametrize("points", [A, A[:3], A * (1, 1, 0), A * (1, 0, 0), A[:1], A[:0]])
+def test_the_diameter_is_the_largest_distance(points: np.ndarray) -> None:
+    assert diameter(points) == pytest.approx(cdist(points, points).max(initial=0.0))
+
+
+def test_a_reconstruction_without_area_has_no_points() -> None:
+    rng = np.random.default_rng(0)
+    assert reconstructed_points(trimesh.Trimesh(), 10, rng).shape == (0, 3)
+    line = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [2, 0, 0]], [[0, 1, 2]], process=False)
+    assert reconstructed_points(line, 10, rng).shape == (0, 3)
+    box = trimesh.creation.box((0.1, 0.2, 0.3))
+    points = reconstructed_points(box, 500, rng)
+    on_a_side = np.abs(np.abs(points) - [0.05, 0.1, 0.15]).min(axis=1)
+    assert points.shape == (500, 3) and on_a_side.max() < 1e-9

@@ -17,7 +17,7 @@ from truthful import Truthful, shifted
 from crisp_ros.data.files import DatasetError
 from crisp_ros.data.meshes import surface_samples
 from crisp_ros.data.nocs import NocsDataset
-from crisp_ros.evaluation.frame_estimates import SampledEvaluationSettings
+from crisp_ros.evaluation.dataset_loop import DatasetLoop, SampledEvaluationSettings
 from crisp_ros.evaluation.nocs_evaluation import evaluate_nocs
 from crisp_ros.reports.dataset_tables import nocs_caption, nocs_report
 
@@ -174,7 +174,10 @@ def test_missing_detections_are_named(dataset: NocsDataset, tmp_path: Path) -> N
 def test_the_tables_hold_the_papers_numbers_and_ours(dataset: NocsDataset) -> None:
     captions: list[str] = []
     evaluation = evaluate_nocs(
-        truthful(dataset), dataset, FEW, on_instance=lambda e, r: captions.append(nocs_caption(r))
+        truthful(dataset),
+        dataset,
+        FEW,
+        loop=DatasetLoop(on_instance=lambda e, r: captions.append(nocs_caption(r))),
     )
     assert captions[1] == "mug\n0.0 deg, 0.0 cm"
     shapes, precision = nocs_report(evaluation, []).tables

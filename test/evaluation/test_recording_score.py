@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import trimesh
 from scipy.spatial.transform import Rotation
-from tiny_bop import write_tiny_bop
 
-from crisp_ros.data.bop import read_models
-from crisp_ros.data.files import MeshError
-from crisp_ros.evaluation.recording_score import (
-    ModelShapes,
-    RecordingScore,
+from crisp_ros.evaluation.recording_score import RecordingScore, frame_score
+from crisp_ros.evaluation.true_shapes import (
     TrueShape,
-    frame_score,
-    load_shapes,
-    median,
-    number,
-    percent,
-    save_shapes,
-    shape_distance,
 )
 
 # Points far apart, so that the nearest neighbour of a slightly moved one is itself.
@@ -83,7 +70,7 @@ def test_errors_of_one_object() -> None:
     assert shifted.add_s_m == pytest.approx(0.004)
 
 
-def test_a_missed_object_is_infinitely_wrong_and_an_unknown_one_is_not_measured() -> None:
+def test_missed_is_infinite_and_unknown_is_not_measured() -> None:
     entry = note(0, [estimate(2, moved(), name="mug"), estimate(4, moved())], [truth(1, moved())])
     frame = frame_score(entry, SHAPES)
     missed, named, unnamed = frame.objects
@@ -121,7 +108,7 @@ def test_figures_of_a_recording() -> None:
     assert report["instances"][1]["visible_share"] is None
 
 
-def test_latency_leaves_out_the_first_answer_and_frames_without_one() -> None:
+def test_latency_leaves_out_first_and_unanswered_frames() -> None:
     entries = [note(0, [], [], 900.0, 800.0), note(1, [], [], None)]
     entries += [note(i, [], [], 10.0 * i, 5.0 * i) for i in (2, 3, 4)]
     score = RecordingScore(tuple(frame_score(entry, {}) for entry in entries))
@@ -134,46 +121,7 @@ def test_latency_leaves_out_the_first_answer_and_frames_without_one() -> None:
     assert nothing.to_json()["round_trip_ms"] == {"median": None, "p95": None}
 
 
-def test_shapes_are_written_and_read(tmp_path: Path) -> None:
-    models = read_models(write_tiny_bop(tmp_path) / "models")
-    shapes = ModelShapes(models.values(), 400)
-    assert "mug" not in shapes and len(shapes) == 3
-    assert [len(shapes[name].symmetries) for name in ("box", "ball")] == [2, 1]
-    save_shapes(tmp_path / "shapes.npz", shapes)
-    again = load_shapes(tmp_path / "shapes.npz")
-    assert list(again) == list(shapes) == ["box", "can", "ball"]
-    for name, shape in shapes.items():
-        np.testing.assert_allclose(again[name].points, shape.points, atol=6e-6)
-        np.testing.assert_allclose(again[name].symmetries, shape.symmetries, atol=1e-6)
-    radii = np.linalg.norm(again["ball"].points, axis=1)
-    assert radii.max() == pytest.approx(0.04, abs=1e-3) and radii.min() > 0.038
-
-
-def test_a_model_is_read_when_its_shape_is_asked_for(tmp_path: Path) -> None:
-    models = read_models(write_tiny_bop(tmp_path) / "models")
-    models[2].path.unlink()
-    shapes = ModelShapes(models.values(), 50)
-    assert len(shapes["ball"].points) == 50 and shapes["ball"] is shapes["ball"]
-    with pytest.raises(MeshError):
-        shapes["can"]
-
-
-def test_shape_distance_between_two_spheres() -> None:
-    inner, outer = (trimesh.creation.icosphere(4, radius) for radius in (0.050, 0.053))
-    shape = TrueShape(inner.sample(2000, seed=0), np.eye(3)[None])
-    assert shape_distance(outer.vertices, outer.faces, shape) == pytest.approx(0.003, rel=0.05)
-    flat = np.zeros((3, 3))
-    assert math.isinf(shape_distance(flat, np.array([[0, 1, 2]]), shape))
-
-
-def test_figures_in_words() -> None:
-    assert (number(1.26), number(math.inf), percent(0.9967), percent(math.nan)) == (
-        "1.3", "–", "99.7", "–",
-    )  # fmt: skip
-    assert median([1.0, math.nan, 3.0, 4.0]) == 3.0 and math.isnan(median([math.nan]))
-
-
-def test_an_object_at_rest_trembles_by_the_errors_of_its_poses_not_by_the_cameras_motion() -> None:
+def test_jitter_of_an_object_at_rest_ignores_camera_motion() -> None:
     frames = []
     for i in range(6):
         camera = moved(5.0 * i, x=0.3 * i)

@@ -38,7 +38,7 @@ def test_certificates_that_are_won_and_lost_are_counted_object_by_object():
     compared = Comparison(*(Results(tuple(ObjectResult("a", f) for f in side)) for side in sides))
     assert compared.won == 2 and compared.lost == 1
     assert compared.to_json()["certificates"] == {"won": 2, "lost": 1}
-    assert "40.0 % -> 60.0 % (2 won, 1 lost)" in compared.told
+    assert "40.0 % -> 60.0 % (2 won, 1 lost)" in compared.summary
 
 
 def test_results_come_back_from_their_file_whatever_is_unknown_or_infinite(tmp_path):

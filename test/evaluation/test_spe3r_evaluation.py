@@ -14,7 +14,7 @@ from small_spe3r import satellite_mesh, write_small_spe3r
 from truthful import Truthful, shifted
 
 from crisp_ros.data.spe3r import Spe3rDataset
-from crisp_ros.evaluation.frame_estimates import SampledEvaluationSettings
+from crisp_ros.evaluation.dataset_loop import DatasetLoop, SampledEvaluationSettings
 from crisp_ros.evaluation.spe3r_evaluation import evaluate_spe3r
 from crisp_ros.reports.dataset_tables import spe3r_caption, spe3r_report
 from crisp_ros.synthesis.spe3r_maps import write_maps
@@ -93,7 +93,7 @@ def test_every_second_image_and_an_empty_mesh(dataset: Spe3rDataset) -> None:
         truthful(dataset, meshless),
         dataset,
         SampledEvaluationSettings(samples=100, every=2),
-        lambda *call: calls.append(call),
+        DatasetLoop(lambda *call: calls.append(call)),
     )
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert all(math.isinf(e.e_shape_l1) and e.e_pose_l1 == 0.0 for e in evaluation.images)
@@ -102,7 +102,10 @@ def test_every_second_image_and_an_empty_mesh(dataset: Spe3rDataset) -> None:
 def test_the_table_holds_the_papers_numbers_and_ours(dataset: Spe3rDataset, tmp_path: Path) -> None:
     captions: list[str] = []
     evaluation = evaluate_spe3r(
-        truthful(dataset), dataset, FEW, on_image=lambda e, r: captions.append(spe3r_caption(r))
+        truthful(dataset),
+        dataset,
+        FEW,
+        loop=DatasetLoop(on_instance=lambda e, r: captions.append(spe3r_caption(r))),
     )
     assert captions[0].startswith("cubesat\ne_pose 0.000, e_shape 0.0")
     table, satellites = spe3r_report(evaluation, []).tables

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crisp_ros.evaluation.recording_score import FrameScore, ObjectScore, RecordingScore, TrueShape
+from crisp_ros.evaluation.recording_score import FrameScore, ObjectScore, RecordingScore
+from crisp_ros.evaluation.true_shapes import TrueShape
 from crisp_ros.reports.html_report import Report, html_report
 from crisp_ros.reports.scene_data import SceneFrame, Surface, shown_frames
 from crisp_ros.reports.scene_points import Cloud, ScenePoints

@@ -18,5 +18,5 @@ def test_the_page_shows_what_got_better_and_worse_and_escapes_names():
 def test_without_truth_there_are_no_curves():
     unknown = Results((ObjectResult("a", True),))
     text = self_training_page("t", "l", "f", Comparison(unknown, unknown), {})
-    assert "Other frames" not in text and "AUC" not in Comparison(unknown, unknown).told
+    assert "Other frames" not in text and "AUC" not in Comparison(unknown, unknown).summary
     assert "<svg" not in text and "100" in text

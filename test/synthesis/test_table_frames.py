@@ -28,9 +28,7 @@ def recording(refused: int, most: int = 9):
             raise RecordingError("objects do not fit on a table of radius 0.3 m")
         image = np.zeros((8, 8), np.uint16)
         labels = np.repeat(np.arange(8, dtype=np.uint8)[:, None], 8, axis=1)
-        truth = tuple(
-            TrueObject(i, name, np.eye(4), 1.0) for i, name in enumerate(models, start=1)
-        )
+        truth = tuple(TrueObject(i, name, np.eye(4), 1.0) for i, name in enumerate(models, start=1))
         yield RecordedFrame(
             stamp_ns=0, frame_id="c", rgb=np.zeros((8, 8, 3), np.uint8), depth=image,
             labels=labels, intrinsics=np.eye(3), label_names={}, truth=truth,
