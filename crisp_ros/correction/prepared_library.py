@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from crisp_ros.correction.appearance import PrintedSurface, printed_surface
 from crisp_ros.correction.batch import replace_rows, select_rows, take_rows
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.shape_field import ShapeField
@@ -45,6 +46,7 @@ class PreparedLibrary:
         self.diameters = library.diameters
         self._surfaces: SurfacePoints | None = None
         self._motions: dict[int, SymmetryMotions] = {}
+        self._printed: dict[int, PrintedSurface | None] = {}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -81,6 +83,16 @@ class PreparedLibrary:
                 self.library.symmetries[index],
             )
         return self._motions[index]
+
+    def printed_surface(self, index: int) -> PrintedSurface | None:
+        """The print of a library shape; None where its colours are not known."""
+        if index not in self._printed:
+            colors = self.library.colors[index]
+            shape = take_rows(self.all_shapes, torch.tensor(index))
+            self._printed[index] = (
+                None if colors is None else printed_surface(self._field, shape, colors)
+            )
+        return self._printed[index]
 
     def has_motions(self, index: int) -> bool:
         """Whether the symmetries of a shape were found already."""

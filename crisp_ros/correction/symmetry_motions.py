@@ -37,14 +37,15 @@ _FIT = PoseLmSettings(
     evaluations=13, points=96, robust_scale_m=3e-3, ray_offsets_m=(), move=ANY_FALL
 )
 _SAME_SHAPE_M = 2.5e-3  # mean distance of the moved surface; decoded surfaces are little better
+_CERTIFIED_M, _CERTIFIED_SHARE = 0.01, 0.98  # p and eps of a certificate that sees no difference
 _EQUAL_RAD = math.radians(4.0)  # rotations by less from one another are the same symmetry
 
 
 class SymmetryKind(enum.IntEnum):
     """What a motion leaves as it is.
 
-    EXACT: shape and print. SAME_SHAPE: the shape, not the print. NEAR: most of the shape, but for
-    a part such as a handle.
+    EXACT: shape and print. SAME_SHAPE: the shape, as far as a certificate can tell, but not the
+    print. NEAR: most of the shape, but for a part such as a handle.
     """
 
     EXACT = 0
@@ -85,13 +86,23 @@ def symmetry_motions(
         exact: (S, 4, 4) the symmetries of shape and print, the identity first.
     """
     exact = exact.to(surface)
-    near = near_symmetries(field, shape, surface)
-    same = _same_shape(field, shape, surface)
-    apart = roma.rotmat_geodesic_distance(same[:, None, :3, :3], exact[:, :3, :3])
-    same = same[(apart > _EQUAL_RAD).all(-1)]
+    fitted = _fit_rotations(field, shape, surface)
+    near = fitted.distinct(fitted.near)
+    same = torch.cat((_same_shape(field, shape, surface), fitted.distinct(fitted.same)))
+    same = _unlike(same, exact, _EQUAL_RAD)
     counts = torch.tensor([len(exact), len(same), len(near)], device=surface.device)
     kinds = torch.arange(3, device=surface.device).repeat_interleave(counts)
     return SymmetryMotions(torch.cat((exact, same, near)), kinds)
+
+
+def _unlike(motions: Tensor, others: Tensor, angle_rad: float) -> Tensor:
+    """Those motions (M', 4, 4) whose rotations are no less than this from all others and before."""
+    kept = others
+    for motion in motions:
+        apart = roma.rotmat_geodesic_distance(motion[None, :3, :3], kept[:, :3, :3])
+        if (apart > angle_rad).all():
+            kept = torch.cat((kept, motion[None]))
+    return kept[len(others) :]
 
 
 def _same_shape(field: ShapeField, shape: Shapes, surface: Tensor) -> Tensor:
@@ -103,46 +114,78 @@ def _same_shape(field: ShapeField, shape: Shapes, surface: Tensor) -> Tensor:
         return field.sdf(torch.from_numpy(points).to(surface), shape).abs().double().cpu().numpy()
 
     points = surface.double().cpu().numpy()
-    return torch.from_numpy(rotational_symmetries(points, distance, _SAME_SHAPE_M)).to(surface)
+    group = torch.from_numpy(rotational_symmetries(points, distance, _SAME_SHAPE_M)).to(surface)
+    # Small distances on average may hide a part that is far off, such as the bottom of a cup.
+    off = field.sdf(transform(group, surface), shape.unsqueeze(0)).abs()
+    return group[off.quantile(_CERTIFIED_SHARE, dim=-1) <= _CERTIFIED_M]
+
+
+class _Fits(NamedTuple):
+    """A shape fitted to itself from rotations.
+
+    Attributes:
+        motions: (M, 4, 4).
+        cost: (M,) square metres, how far they leave the surface.
+        near: (M,) bool, most of the surface stays in place, and some of it comes far off.
+        same: (M,) bool, the others after which the certificate could not tell the difference.
+    """
+
+    motions: Tensor
+    cost: Tensor
+    near: Tensor
+    same: Tensor
+
+    def distinct(self, wanted: Tensor) -> Tensor:
+        """The wanted motions (K, 4, 4), the best first, without those that are nearly equal."""
+        kept: list[int] = []
+        rotations = self.motions[:, :3, :3]
+        for i in self.cost.argsort().tolist():
+            apart = roma.rotmat_geodesic_distance(rotations[i][None], rotations[kept])
+            if wanted[i] and (apart > _APART_RAD).all():
+                kept.append(i)
+        return self.motions[kept]
 
 
 @torch.no_grad()
 def near_symmetries(field: ShapeField, shape: Shapes, surface: Tensor) -> Tensor:
     """Motions (M, 4, 4) that map most of a shape onto itself; M may be zero.
 
-    Rotations about the axes of the object frame are tried, a few at first, and the full circle
-    where most of these fit; the place of the axis is found by fitting the rotated surface to the
-    shape. Motions that leave all of the surface in place are left out, like the identity: depth
-    cannot tell them from none.
+    Motions that leave all of the surface in place are left out, like the identity: depth cannot
+    tell them from none.
 
     Args:
         field: f_d.
         shape: one shape, without leading dimensions.
         surface: (N, 3) points on it, object frame, metres.
     """
+    fitted = _fit_rotations(field, shape, surface)
+    return fitted.distinct(fitted.near)
+
+
+def _fit_rotations(field: ShapeField, shape: Shapes, surface: Tensor) -> _Fits:
+    """A shape fitted to itself from rotations about the axes of the object frame.
+
+    A few are tried at first, and the full circle where most of these are near symmetries; the place
+    of the axis is found by the fit.
+    """
     x = surface[::3]
     if len(x) == 0:
-        return x.new_zeros(0, 4, 4)
+        nothing = x.new_zeros(0)
+        return _Fits(x.new_zeros(0, 4, 4), nothing, nothing.bool(), nothing.bool())
     axes = torch.eye(3).to(x)
-    T, off = _fit_to_itself(field, shape, x, axes, _TRIED_RAD)
-    round_axes = off.isfinite().sum(-1) >= _FULL_CIRCLE
-    T, off = T.flatten(0, 1), off.flatten()
-    if round_axes.any():
-        more = _fit_to_itself(field, shape, x, axes[round_axes], _FULL_CIRCLE_RAD)
-        T, off = (torch.cat((a, b.flatten(0, 1))) for a, b in zip((T, off), more, strict=True))
-    rotations = T[:, :3, :3]
-    apart = roma.rotmat_geodesic_distance(rotations[:, None], rotations)
-    kept: list[int] = []
-    for i in off.argsort().tolist():
-        if off[i].isfinite() and (apart[i, kept] > _APART_RAD).all():
-            kept.append(i)
-    return T[kept]
+    fits = _fit_to_itself(field, shape, x, axes, _TRIED_RAD)
+    near = fits.near.unflatten(0, (len(axes), len(_TRIED_RAD)))
+    around = near.sum(-1) >= _FULL_CIRCLE
+    if around.any():
+        more = _fit_to_itself(field, shape, x, axes[around], _FULL_CIRCLE_RAD)
+        fits = _Fits(*(torch.cat(pair) for pair in zip(fits, more, strict=True)))
+    return fits
 
 
 def _fit_to_itself(
     field: ShapeField, shape: Shapes, x: Tensor, axes: Tensor, angles_rad: Sequence[float]
-) -> tuple[Tensor, Tensor]:
-    """A shape fitted to itself from each rotation.
+) -> _Fits:
+    """A shape fitted to itself from the rotations by K angles about A axes, (A * K, ...).
 
     Args:
         field: f_d.
@@ -150,10 +193,6 @@ def _fit_to_itself(
         x: (N, 3) points on it.
         axes: (A, 3) of the rotations.
         angles_rad: K of them.
-
-    Returns:
-        Motions (A, K, 4, 4), and how far they leave the surface (A, K), square metres, infinite
-        for those that are no near symmetries.
     """
     angles = torch.tensor(angles_rad).to(x)
     rotation = roma.rotvec_to_rotmat(angles[:, None] * axes[:, None]).flatten(0, 1)
@@ -163,10 +202,9 @@ def _fit_to_itself(
     observed = Correspondences.of_points(points, torch.ones_like(points[..., 0], dtype=torch.bool))
     T = refine_pose(field, observed, shapes, start, _FIT).T_object_camera
     sdf = field.sdf(transform(T, points), shapes).abs()
-    near, far = (part.to(x.dtype).mean(-1) for part in (sdf < _NEAR_M, sdf > _OFF_M))
+    still, far = (part.to(x.dtype).mean(-1) for part in (sdf < _NEAR_M, sdf > _OFF_M))
     angle = roma.rotmat_geodesic_distance(T[:, :3, :3], torch.eye(3).to(T).expand(len(T), 3, 3))
-    wanted = (near >= _MOST) & (far >= _LEAST) & (angle > _LEAST_RAD)
+    near = (still >= _MOST) & (far >= _LEAST) & (angle > _LEAST_RAD)
+    same = (sdf.quantile(_CERTIFIED_SHARE, dim=-1) <= _CERTIFIED_M) & ~near & (angle > _LEAST_RAD)
     cost = geman_mcclure(sdf.square(), sdf.new_tensor(_FIT.robust_scale_m)).cost.mean(-1)
-    off = torch.where(wanted, cost, torch.inf)
-    grid = (len(axes), len(angles_rad))
-    return T.unflatten(0, grid), off.unflatten(0, grid)
+    return _Fits(T, cost, near, same)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from math import radians
 from typing import NamedTuple
 
@@ -142,6 +143,50 @@ def resolve_near_symmetries(
     )
 
 
+@torch.no_grad()
+def rival_motions(
+    field: ShapeField,
+    hypotheses: Hypotheses,
+    surfaces: SurfacePoints,
+    motions: Sequence[Tensor],
+    images: Images,
+    settings: SymmetrySearchSettings | None = None,
+) -> list[Tensor]:
+    """The near symmetries that the depth image does not clearly contradict.
+
+    Arguments as those of `resolve_near_symmetries`, after which it is called.
+
+    Returns:
+        (A_i, 4, 4) of each object, those motions whose cost is not clearly above that of the pose.
+    """
+    settings = settings or SymmetrySearchSettings()
+    scene = _Scene(field, images, settings)
+    observed = hypotheses.correspondences.sanitized().subsample(settings.points)
+    few = _Candidates(
+        hypotheses._replace(correspondences=observed), surfaces.subsample(settings.points)
+    )
+    own = _cost(scene, few)
+    costs, tried = _motion_costs(scene, few, motions)
+    counts = [len(part) for part in motions]
+    rivals = []
+    for cost, part, before in zip(costs.split(counts), tried.split(counts), own, strict=True):
+        worse = clearly_better(cost, before, settings.significance, settings.surface_error_m)
+        rivals.append(part[~worse])
+    return rivals
+
+
+def _motion_costs(
+    scene: _Scene, candidates: _Candidates, motions: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Costs (M,) of the objects at their motions (M_i, 4, 4), one after another; and these."""
+    T = candidates.hypotheses.T_object_camera
+    counts = torch.tensor([len(part) for part in motions], device=T.device)
+    tried = torch.cat(list(motions)).to(T)
+    rows = torch.arange(len(motions), device=T.device).repeat_interleave(counts)
+    moved = take_rows(candidates, rows).with_poses(tried @ T[rows])
+    return _cost(scene, moved), tried
+
+
 def _least_cost(
     scene: _Scene, candidates: _Candidates, motions: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
@@ -149,14 +194,16 @@ def _least_cost(
     T = candidates.hypotheses.T_object_camera
     if len(motions) == 0:
         return T, T[:, 0, 0]
-    counts = torch.tensor([len(part) for part in motions], device=T.device)
-    tried = torch.cat(list(motions)).to(T)
-    rows = torch.arange(len(motions), device=T.device).repeat_interleave(counts)
-    moved = take_rows(candidates, rows).with_poses(tried @ T[rows])
-    costs = _cost(scene, moved).split(counts.tolist())
-    best = torch.stack([part.argmin() for part in costs])
-    least = torch.stack([part.min() for part in costs])
-    return tried[counts.cumsum(0) - counts + best], least
+    costs, tried = _motion_costs(scene, candidates, motions)
+    counts = [len(part) for part in motions]
+    split = costs.split(counts)
+    best = [first + int(part.argmin()) for first, part in zip(_starts(counts), split, strict=True)]
+    return tried[best], torch.stack([part.min() for part in split])
+
+
+def _starts(counts: Sequence[int]) -> list[int]:
+    """Where parts of these lengths start in their concatenation."""
+    return [0, *accumulate(counts)][: len(counts)]
 
 
 def _around(motions: Tensor) -> Tensor:

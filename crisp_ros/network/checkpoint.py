@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from crisp_ros.data.atomic_file import write_atomically
-from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.network.library import ShapeLibrary, SurfaceColors
 from crisp_ros.network.model import CrispNetwork, NetworkConfig
 
 _FORMAT = "1"
@@ -145,6 +145,12 @@ def _library_tensors(library: ShapeLibrary | None) -> dict[str, Tensor]:
         "library.lower": library.lower,
         "library.upper": library.upper,
         **{f"library.symmetries.{k}": group for k, group in enumerate(library.symmetries)},
+        **{
+            f"library.colors.{k}.{name}": part
+            for k, colors in enumerate(library.colors)
+            if colors is not None
+            for name, part in colors._asdict().items()
+        },
     }
 
 
@@ -247,6 +253,14 @@ def _network(config: dict[str, Any], tensors: dict[str, Tensor]) -> CrispNetwork
     return network
 
 
+def _colors(k: int, tensors: dict[str, Tensor]) -> SurfaceColors | None:
+    """The colours of library shape k, None where the file has none."""
+    names = [f"library.colors.{k}.{part}" for part in SurfaceColors._fields]
+    if not any(name in tensors for name in names):
+        return None
+    return SurfaceColors(*(tensors.pop(name) for name in names))
+
+
 def _library(
     names: list[str] | None, tensors: dict[str, Tensor], code_dim: int
 ) -> ShapeLibrary | None:
@@ -257,6 +271,7 @@ def _library(
         tuple(names),
         *(tensors.pop(f"library.{part}") for part in ("codes", "lower", "upper")),
         tuple(tensors.pop(f"library.symmetries.{k}") for k in range(len(names))),
+        tuple(_colors(k, tensors) for k in range(len(names))),
     )
     if library.codes.shape[1] != code_dim:
         raise ValueError(

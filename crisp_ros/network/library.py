@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,22 @@ _FINE = 48  # samples per side of the grid whose points are projected onto the s
 _NEWTON_STEPS = 4
 
 
+class SurfaceColors(NamedTuple):
+    """The colours of a shape.
+
+    Attributes:
+        points: (M, 3) spread evenly over its surface, object frame, metres.
+        rgb: (M, 3) uint8 of these points.
+    """
+
+    points: Tensor
+    rgb: Tensor
+
+    def to(self, device: torch.device | str) -> SurfaceColors:
+        """The same on another device."""
+        return SurfaceColors(self.points.to(device), self.rgb.to(device))
+
+
 @dataclasses.dataclass(frozen=True)
 class ShapeLibrary:
     """A library of K known shapes.
@@ -30,6 +46,7 @@ class ShapeLibrary:
         upper: upper corners (K, 3) of the bounding boxes, object frame, metres.
         symmetries: K tensors (S_k, 4, 4), the motions of the object frame that map shape k onto
             itself, including the identity; by default only the identity.
+        colors: K of them, None where the colours of a shape are not known; by default none is.
 
     Raises:
         ValueError: the parts are inconsistent.
@@ -40,6 +57,7 @@ class ShapeLibrary:
     lower: Tensor
     upper: Tensor
     symmetries: tuple[Tensor, ...] = ()
+    colors: tuple[SurfaceColors | None, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -48,6 +66,8 @@ class ShapeLibrary:
         if not self.symmetries:
             identity = torch.eye(4, device=self.codes.device)[None]
             object.__setattr__(self, "symmetries", (identity,) * count)
+        if not self.colors:
+            object.__setattr__(self, "colors", (None,) * count)
         if self.codes.ndim != 2 or len(self.codes) != count:
             raise ValueError(
                 f"codes have shape {tuple(self.codes.shape)}: expected ({count}, C), a row per name"
@@ -65,6 +85,7 @@ class ShapeLibrary:
             raise ValueError(
                 f"symmetries have shapes {shapes}: expected {count} of (S, 4, 4) with S >= 1"
             )
+        _check_colors(self.colors, count)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -81,6 +102,7 @@ class ShapeLibrary:
         lower: Tensor,
         upper: Tensor,
         symmetries: Tensor | None = None,
+        colors: SurfaceColors | None = None,
     ) -> ShapeLibrary:
         """Return a copy of the library with an additional shape.
 
@@ -89,6 +111,7 @@ class ShapeLibrary:
             code: (C,).
             lower, upper: (3,) corners of its bounding box, object frame, metres.
             symmetries: (S, 4, 4); None for the identity only.
+            colors: of its surface, if known.
 
         Raises:
             ValueError: the name already exists, or the parts do not match the library's.
@@ -102,6 +125,7 @@ class ShapeLibrary:
             torch.cat([self.lower, lower[None]]),
             torch.cat([self.upper, upper[None]]),
             (*self.symmetries, group),
+            (*self.colors, colors),
         )
 
     def to(self, device: torch.device | str) -> ShapeLibrary:
@@ -112,7 +136,36 @@ class ShapeLibrary:
             self.lower.to(device),
             self.upper.to(device),
             tuple(group.to(device) for group in self.symmetries),
+            tuple(part and part.to(device) for part in self.colors),
         )
+
+    def with_colors(self, colors: Mapping[str, SurfaceColors]) -> ShapeLibrary:
+        """The library with the colours of some of its shapes, by name.
+
+        Raises:
+            ValueError: a name is not in the library, or colours do not fit.
+        """
+        unknown = sorted(set(colors) - set(self.names))
+        if unknown:
+            raise ValueError(f"the shape library has no {', '.join(unknown)}")
+        merged = (colors.get(n, old) for n, old in zip(self.names, self.colors, strict=True))
+        return dataclasses.replace(self, colors=tuple(merged))
+
+
+def _check_colors(colors: tuple[SurfaceColors | None, ...], count: int) -> None:
+    if len(colors) != count:
+        raise ValueError(f"colours of {len(colors)} shapes: expected {count}, None where unknown")
+    for part in colors:
+        if part is None:
+            continue
+        points, rgb = part
+        if points.ndim != 2 or points.shape[1:] != (3,) or rgb.shape != points.shape:
+            raise ValueError(
+                f"colours have points {tuple(points.shape)} and rgb {tuple(rgb.shape)}: expected "
+                "both (M, 3)"
+            )
+        if rgb.dtype != torch.uint8 or not torch.isfinite(points).all():
+            raise ValueError("colours need finite points and rgb in uint8")
 
 
 class ShapeBoxes(NamedTuple):

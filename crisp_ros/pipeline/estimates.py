@@ -40,6 +40,9 @@ class ObjectEstimate:
             the median; far from 1 for all objects, it tells of a wrong unit of depth. NaN if
             unknown.
         shape_index: row of the shape in the library; -1 where it is not one of the library.
+        orientation_certified: the estimate is certified, and no other orientation that the library
+            knows of agrees with depth and print as well.
+        orientation_reason: why the orientation of a certified estimate is not, "" where it is.
     """
 
     label: int
@@ -61,6 +64,8 @@ class ObjectEstimate:
     degenerate: bool = False
     smallest_eigenvalue: float = math.nan
     shape_index: int = -1
+    orientation_certified: bool = False
+    orientation_reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,6 +45,9 @@ def object_estimates(solution: Solution, quantile: float) -> Iterator[ObjectEsti
         "size_ratio": _size_ratio(solution.correspondences),
         "unknown": solution.verification.unknown,
     }
+    orientation = solution.orientations
+    if orientation is not None:
+        columns["orientation_certified"] = verdict.certified & orientation.clear.held
     if solution.ambiguity is not None:
         columns["degenerate"] = solution.ambiguity.degenerate
         columns["smallest_eigenvalue"] = solution.ambiguity.tangent_eigenvalue
@@ -59,6 +62,7 @@ def object_estimates(solution: Solution, quantile: float) -> Iterator[ObjectEsti
             lower=lower[i].copy(),
             upper=upper[i].copy(),
             covariance=None if covariance is None else covariance[i].copy(),
+            orientation_reason="" if orientation is None else orientation.clear.reasons[i],
             **{name: column[i] for name, column in values.items()},
         )
 

@@ -8,6 +8,7 @@ from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.correction.covariance import CovarianceSettings
 from crisp_ros.correction.library_tests import LibraryTestSettings
+from crisp_ros.correction.orientation import OrientationSettings
 from crisp_ros.correction.symmetry_search import SymmetrySearchSettings
 from crisp_ros.correction.verification import VerificationSettings
 from crisp_ros.correction.visibility import VisibilitySettings
@@ -27,6 +28,8 @@ class EstimatorSettings:
             the corrector keeps the network's shapes.
         symmetry_search: corrected poses are compared with their near symmetries; None leaves that
             out, as the paper does.
+        orientation: the print of a shape decides between orientations that depth cannot tell
+            apart; None leaves that out, as the paper does.
         certificate: eq. (12) and the coverage.
         visibility: the certificate also demands that the shape stays out of space seen to be empty;
             None leaves that out, as the paper does.
@@ -45,6 +48,7 @@ class EstimatorSettings:
     registration: RegistrationSettings = field(default_factory=RegistrationSettings)
     corrector: CorrectorSettings | None = field(default_factory=CorrectorSettings)
     symmetry_search: SymmetrySearchSettings | None = field(default_factory=SymmetrySearchSettings)
+    orientation: OrientationSettings | None = field(default_factory=OrientationSettings)
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
     visibility: VisibilitySettings | None = field(default_factory=VisibilitySettings)
     known_shapes: LibraryTestSettings | None = field(default_factory=LibraryTestSettings)

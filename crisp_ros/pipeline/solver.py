@@ -7,16 +7,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crisp_ros.correction.appearance import CropView
 from crisp_ros.correction.batch import replace_rows
 from crisp_ros.correction.box_search import with_boxes
 from crisp_ros.correction.corrector import Correction, correct
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.library_tests import Ambiguity, find_ambiguity
+from crisp_ros.correction.orientation import Orientations, resolve_orientations
+from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.residuals import ANY_FALL
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.symmetry_motions import SymmetryKind
-from crisp_ros.correction.symmetry_search import resolve_near_symmetries
+from crisp_ros.correction.symmetry_search import (
+    SymmetrySearchSettings,
+    resolve_near_symmetries,
+    rival_motions,
+)
 from crisp_ros.correction.verification import Verification, Verifier
 from crisp_ros.correction.visibility import Images, images_of
 from crisp_ros.geometry.registration import Registration, register
@@ -27,6 +35,8 @@ from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import Observations, Rejected
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.stage_clock import StageClock
+
+_AFTER_ROTATION = PoseLmSettings(ray_offsets_m=(), move=ANY_FALL)
 
 
 class Solution(NamedTuple):
@@ -41,6 +51,8 @@ class Solution(NamedTuple):
         registration: the poses from the coordinates alone, moved likewise.
         correction: corrected poses, shapes with boxes, and coordinates.
         verification: the verdict.
+        orientations: which of the orientations that depth cannot tell apart the objects have; None
+            where not wanted.
         ambiguity: of the certified ones, else not degenerate and NaN; None where not wanted.
         covariance: (B, 6, 6) of the poses; None where not wanted.
     """
@@ -52,6 +64,7 @@ class Solution(NamedTuple):
     registration: Registration
     correction: Correction
     verification: Verification
+    orientations: Orientations | None
     ambiguity: Ambiguity | None
     covariance: Tensor | None
 
@@ -78,6 +91,47 @@ def _hypotheses(
         registration.T_object_camera.to(correspondences.points.dtype),
         torch.where(registration.converged, share, torch.zeros_like(share)),
     )
+
+
+class _Moved(NamedTuple):
+    """Objects of a batch that get a symmetric pose.
+
+    Attributes:
+        rows: (M,) of the batch.
+        motions: (M, 4, 4) of the object frame.
+        T_object_camera: (M, 4, 4) the new poses.
+        objective: (M,) square metres, at these.
+    """
+
+    rows: Tensor
+    motions: Tensor
+    T_object_camera: Tensor
+    objective: Tensor
+
+    def apply(
+        self,
+        correspondences: Correspondences,
+        registration: Registration,
+        correction: Correction,
+    ) -> tuple[Correspondences, Registration, Correction]:
+        """All as if the network had given coordinates after the motions."""
+        rows, T = self.rows, self.T_object_camera
+        z = transform(T, correspondences.points[rows])
+        z = torch.where(correspondences.valid[rows][..., None], z, 0.0)
+        correction = correction._replace(
+            T_object_camera=correction.T_object_camera.index_copy(0, rows, T),
+            pnc=correction.pnc.index_copy(0, rows, z),
+            objective=correction.objective.index_copy(0, rows, self.objective),
+        )
+        first = registration.T_object_camera
+        first = first.index_copy(0, rows, self.motions.to(first) @ first[rows])
+        pnc = transform(self.motions, correspondences.pnc[rows])
+        correspondences = correspondences._replace(pnc=correspondences.pnc.index_copy(0, rows, pnc))
+        return correspondences, registration._replace(T_object_camera=first), correction
+
+
+def _no_motions(images: Images) -> Tensor:
+    return torch.zeros(0, 4, 4, device=images.depth.device)
 
 
 class Solver:
@@ -151,6 +205,9 @@ class Solver:
             correspondences, registration, correction = self._resolve_symmetries(
                 observations, images, correspondences, registration, correction
             )
+            orientations, (correspondences, registration, correction) = self._resolve_orientations(
+                observations, images, correspondences, registration, correction
+            )
         hypotheses = _hypotheses(observations, correspondences, registration, correction)
         verifier = Verifier(self._field, self._library, self.settings.verification)
         with clock.stage("certificate"):
@@ -166,6 +223,7 @@ class Solver:
             registration=registration,
             correction=correction,
             verification=verification,
+            orientations=orientations,
             ambiguity=ambiguity,
             covariance=covariance,
         )
@@ -245,19 +303,68 @@ class Solver:
             images,
             self.settings.symmetry_search,
         )
-        rows, T = rows[found.rows], found.T_object_camera
-        z = transform(T, correspondences.points[rows])
-        z = torch.where(correspondences.valid[rows][..., None], z, 0.0)
-        correction = correction._replace(
-            T_object_camera=correction.T_object_camera.index_copy(0, rows, T),
-            pnc=correction.pnc.index_copy(0, rows, z),
-            objective=correction.objective.index_copy(0, rows, found.objective),
+        moved = _Moved(rows[found.rows], found.motions, found.T_object_camera, found.objective)
+        return moved.apply(correspondences, registration, correction)
+
+    def _resolve_orientations(
+        self,
+        observations: Observations,
+        images: Images,
+        correspondences: Correspondences,
+        registration: Registration,
+        correction: Correction,
+    ) -> tuple[Orientations | None, tuple[Correspondences, Registration, Correction]]:
+        """All as if the network had given the orientations that the print shows.
+
+        See `resolve_orientations`.
+        """
+        unchanged = correspondences, registration, correction
+        settings = self.settings.orientation
+        if self._library is None or settings is None:
+            return None, unchanged
+        hypotheses = _hypotheses(observations, correspondences, registration, correction)
+        views = [
+            CropView(*part)
+            for part in zip(
+                observations.crops[:, :3], observations.boxes, observations.labels, strict=True
+            )
+        ]
+        rivals = self._rivals(hypotheses, images)
+        found = resolve_orientations(self._library, hypotheses, views, images, rivals, settings)
+        identity = torch.eye(4).to(found.motions)
+        rows = (found.motions != identity).flatten(1).any(-1).nonzero().squeeze(-1)
+        if len(rows) == 0:
+            return found, unchanged
+        motions = found.motions[rows]
+        some = correspondences.rows(rows)
+        some = some._replace(pnc=transform(motions, some.pnc))
+        step = refine_pose(
+            self._field,
+            some,
+            correction.shapes.rows(rows),
+            motions @ correction.T_object_camera[rows],
+            _AFTER_ROTATION,
         )
-        first = registration.T_object_camera
-        first = first.index_copy(0, rows, found.motions.to(first) @ first[rows])
-        pnc = transform(found.motions, correspondences.pnc[rows])
-        correspondences = correspondences._replace(pnc=correspondences.pnc.index_copy(0, rows, pnc))
-        return correspondences, registration._replace(T_object_camera=first), correction
+        moved = _Moved(rows, motions, step.T_object_camera, step.objective)
+        return found, moved.apply(correspondences, registration, correction)
+
+    def _rivals(self, hypotheses: Hypotheses, images: Images) -> list[Tensor]:
+        """The near symmetries of each object that the depth image does not contradict."""
+        settings = self.settings.symmetry_search or SymmetrySearchSettings()
+        near = [
+            self._library.motions(i).of_kind(SymmetryKind.NEAR) if i >= 0 else _no_motions(images)
+            for i in hypotheses.shapes.index.tolist()
+        ]
+        tested = [i for i, motions in enumerate(near) if len(motions) > 0]
+        if tested:
+            rows = torch.tensor(tested, device=self._device)
+            some = hypotheses.rows(rows)
+            surfaces = self._library.surfaces_of(some.shapes)
+            motions = [near[i] for i in tested]
+            found = rival_motions(self._field, some, surfaces, motions, images, settings)
+            for i, rivals in zip(tested, found, strict=True):
+                near[i] = rivals
+        return near
 
     def _find_ambiguity(
         self, hypotheses: Hypotheses, verification: Verification

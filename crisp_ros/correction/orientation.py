@@ -1,0 +1,194 @@
+"""Orientations that depth cannot tell apart: which of them an object has, and whether that is sure.
+
+A motion that maps a shape onto itself, but not its print, leaves the certificate of eq. (12) as it
+is. Here the print decides between such orientations; where it cannot, the estimate says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import degrees, radians
+from typing import NamedTuple
+
+import roma
+import torch
+from torch import Tensor
+
+from crisp_ros.correction.appearance import CropView, PrintAgreement, print_agreement
+from crisp_ros.correction.certificate import Condition
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.symmetry_motions import SymmetryKind
+from crisp_ros.correction.visibility import Images
+from crisp_ros.geometry.se3 import from_rotation_translation
+
+_FINE_RAD = tuple(map(radians, (-7.5, -5.0, -2.5, 2.5, 5.0, 7.5)))
+
+
+@dataclass(frozen=True)
+class OrientationSettings:
+    """Settings of `resolve_orientations`.
+
+    Attributes:
+        same_rad: rotations within this angle of one another are the same orientation, radians.
+        margin: by how much the correlation of the best orientation must exceed that of every other.
+        least_correlation: of the best orientation.
+        least_contrast: of the print over the visible points; a plain surface tells nothing.
+        least_visible: points of the print that must be seen.
+    """
+
+    same_rad: float = radians(25.0)
+    margin: float = 0.08
+    least_correlation: float = 0.25
+    least_contrast: float = 0.03
+    least_visible: int = 80
+
+
+class Orientations(NamedTuple):
+    """The orientations of B objects.
+
+    Attributes:
+        motions: (B, 4, 4) of the object frame, to be applied to poses T_object_camera and to the
+            network's coordinates; the identity where the orientation stays.
+        clear: the condition that the print, or the shape alone, tells the orientation.
+        alternatives: B of (A, 4, 4) motions to orientations that look alike; none where clear.
+    """
+
+    motions: Tensor
+    clear: Condition
+    alternatives: tuple[Tensor, ...]
+
+
+@torch.no_grad()
+def resolve_orientations(
+    library: PreparedLibrary,
+    hypotheses: Hypotheses,
+    views: Sequence[CropView],
+    images: Images,
+    rivals: Sequence[Tensor],
+    settings: OrientationSettings | None = None,
+) -> Orientations:
+    """Choose among the orientations that depth cannot tell apart, by the print of the shapes.
+
+    An orientation is chosen where the print agrees with the image clearly better there than at all
+    others. Elsewhere, as with a plain object, it stays as the network has it and is not clear.
+
+    Args:
+        library: the known shapes, with their colours.
+        hypotheses: B of them.
+        views: B crops of the objects.
+        images: that the objects were seen in.
+        rivals: (A_i, 4, 4) of each object, near symmetries that fit the depth as well.
+        settings: see `OrientationSettings`.
+    """
+    settings = settings or OrientationSettings()
+    T = hypotheses.T_object_camera
+    found = []
+    for i, index in enumerate(hypotheses.shapes.index.tolist()):
+        if index < 0:
+            found.append(_unclear(T[i], [], "the symmetries of a shape outside the library"))
+            continue
+        same = library.motions(index).of_kind(SymmetryKind.SAME_SHAPE)
+        alike = torch.cat((same, rivals[i])).to(T)
+        found.append(_choose_by_print(library, index, alike, T[i], views[i], images, settings))
+    held = torch.tensor([choice.reason == "" for choice in found], device=T.device)
+    margin = torch.tensor([choice.margin for choice in found], device=T.device)
+    clear = Condition("orientation", held, margin, tuple(choice.reason for choice in found))
+    motions = torch.stack([choice.motion for choice in found]) if found else T
+    return Orientations(motions, clear, tuple(choice.alternatives for choice in found))
+
+
+class _Choice(NamedTuple):
+    """The motion of one object, its alternatives, how clear it is, and why it is not."""
+
+    motion: Tensor
+    alternatives: Tensor
+    margin: float
+    reason: str
+
+
+def _choose_by_print(
+    library: PreparedLibrary,
+    index: int,
+    alike: Tensor,
+    T_object_camera: Tensor,
+    view: CropView,
+    images: Images,
+    settings: OrientationSettings,
+) -> _Choice:
+    """The choice among the pose of an object and motions of it that look alike to depth."""
+    identity = torch.eye(4).to(T_object_camera)
+    if len(alike) == 0:
+        return _Choice(identity, alike, float("inf"), "")
+    surface = library.printed_surface(index)
+    if surface is None:
+        return _unclear(T_object_camera, alike, "its colours are not known")
+    exact = library.motions(index).of_kind(SymmetryKind.EXACT).to(T_object_camera)
+    candidates = torch.cat((identity[None], alike))
+    agreement = print_agreement(surface, candidates @ T_object_camera, view, images)
+    fine = _fine_motions(alike, candidates[agreement.correlation.argmax()])
+    if len(fine) > 0:
+        more = print_agreement(surface, fine @ T_object_camera, view, images)
+        candidates = torch.cat((candidates, fine))
+        agreement = PrintAgreement(*(torch.cat(pair) for pair in zip(agreement, more, strict=True)))
+    best = int(agreement.correlation.argmax())
+    others = _angles(candidates, candidates[best], exact) > settings.same_rad
+    correlation = agreement.correlation
+    runner_up = torch.where(others, correlation, -1.0).max()
+    margin = float(correlation[best] - runner_up)
+    sure = (
+        margin >= settings.margin
+        and float(correlation[best]) >= settings.least_correlation
+        and float(agreement.contrast[best]) >= settings.least_contrast
+        and int(agreement.visible[best]) >= settings.least_visible
+    )
+    if sure:
+        return _Choice(candidates[best], alike[:0], margin, "")
+    open_ = _angles(candidates, identity, exact) > settings.same_rad
+    open_ &= correlation >= correlation[best] - settings.margin
+    return _unclear(T_object_camera, candidates[open_], "", margin)
+
+
+def _unclear(
+    T_object_camera: Tensor,
+    alternatives: Tensor | Sequence[Tensor],
+    cause: str,
+    margin: float = 0.0,
+) -> _Choice:
+    """The choice of no motion, with the alternatives that the reason names."""
+    identity = torch.eye(4).to(T_object_camera)
+    if len(alternatives) == 0:
+        nothing = identity[None][:0]
+        return _Choice(identity, nothing, margin, f"orientation not known: {cause or 'no print'}")
+    angles = _angles(alternatives, identity, identity[None])
+    widest = degrees(float(angles.max()))
+    if len(alternatives) == 1:
+        reason = f"two orientations {widest:.0f} degrees apart look alike"
+    else:
+        reason = f"{len(alternatives) + 1} orientations up to {widest:.0f} degrees apart look alike"
+    return _Choice(identity, alternatives, margin, reason + (f": {cause}" if cause else ""))
+
+
+def _angles(motions: Tensor, reference: Tensor, exact: Tensor) -> Tensor:
+    """Angles (M,) between motions (M, 4, 4) and a reference (4, 4), up to exact symmetries."""
+    equal = (exact @ reference)[:, :3, :3]
+    return roma.rotmat_geodesic_distance(motions[:, None, :3, :3], equal).amin(-1)
+
+
+def _fine_motions(alike: Tensor, coarse: Tensor) -> Tensor:
+    """Motions (F, 4, 4) between the samples of a continuous symmetry, around a coarse one (4, 4).
+
+    Continuous symmetries are sampled every ten degrees; a shape without one has no such motions.
+    """
+    rotvec = roma.rotmat_to_rotvec(alike[:, :3, :3])
+    angle = rotvec.norm(dim=-1)
+    smallest = int(angle.argmin())
+    if float(angle[smallest]) > radians(15.0):
+        return alike[:0]
+    axis = rotvec[smallest] / angle[smallest]
+    rotation, shift = alike[smallest, :3, :3], alike[smallest, :3, 3]
+    identity = torch.eye(3).to(alike)
+    centre = torch.linalg.pinv(identity - rotation, rtol=1e-3) @ shift
+    turned = roma.rotvec_to_rotmat(torch.tensor(_FINE_RAD).to(alike)[:, None] * axis)
+    return from_rotation_translation(turned, centre - turned @ centre) @ coarse

@@ -1,0 +1,118 @@
+"""Orientations that depth cannot tell apart: resolved by the print, or reported as ambiguous."""
+
+import dataclasses
+
+import pytest
+import torch
+from analytic import box, cylinder, mug
+from correction.painting import halves, painted_library, photograph, plain, sectors
+from correction.rendering import LABEL
+from correction.test_symmetry_search import about_axis, error_deg, looked_at
+
+from crisp_ros.correction.correspondences import Shapes
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.orientation import Orientations, resolve_orientations
+
+CAN, BOX, MUG = cylinder(0.04, 0.05), box((0.04, 0.025, 0.055)), mug(0.04, 0.045, 0.008, 0.03)
+
+
+def resolved(shape, T_true, T_given, known, shown, rivals=None, **settings) -> Orientations:
+    """Orientations of an object with the print `known` to the library and `shown` in the image."""
+    from crisp_ros.correction.orientation import OrientationSettings
+
+    library = painted_library(shape, known)
+    view, images = photograph(shape, T_true, shown)
+    points = torch.zeros(1, 50, 3)
+    hypotheses = Hypotheses.of_points(
+        points, torch.ones(1, 50).bool(), library.shapes(torch.tensor([0]))
+    )._replace(T_object_camera=T_given[None], labels=torch.tensor([LABEL]))
+    nothing = torch.zeros(0, 4, 4)
+    rivals = [nothing if rivals is None else rivals]
+    chosen = dataclasses.replace(OrientationSettings(), **settings)
+    return resolve_orientations(library, hypotheses, [view], images, rivals, chosen)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 33.0, 118.0, -157.0])
+def test_print_tells_the_rotation_of_a_can(degrees: float) -> None:
+    T_true = looked_at(20.0)
+    T_given = about_axis(degrees) @ T_true
+    found = resolved(CAN, T_true, T_given, sectors, sectors)
+    assert found.clear.held.all() and found.clear.reasons == ("",)
+    assert error_deg(found.motions[0] @ T_given, T_true) < 6.0
+    assert len(found.alternatives[0]) == 0
+
+
+def test_print_tells_a_box_from_its_half_rotation() -> None:
+    T_true = looked_at(35.0)
+    T_given = about_axis(180.0) @ T_true
+    found = resolved(BOX, T_true, T_given, sectors, sectors)
+    assert found.clear.held.all()
+    assert error_deg(found.motions[0] @ T_given, T_true) < 3.0
+
+
+def test_plain_objects_are_ambiguous_and_stay() -> None:
+    T_true = looked_at(20.0)
+    found = resolved(CAN, T_true, about_axis(70.0) @ T_true, plain, plain)
+    assert not found.clear.held.any()
+    assert torch.equal(found.motions[0], torch.eye(4))
+    assert found.clear.reasons[0].endswith("look alike")
+    assert len(found.alternatives[0]) > 3
+
+
+def test_symmetric_prints_are_ambiguous() -> None:
+    """Half a rotation leaves this print as it is, and the reason says so."""
+    T_true = looked_at(20.0)
+    found = resolved(BOX, T_true, T_true, halves, halves)
+    assert not found.clear.held.any()
+    assert found.clear.reasons[0] == "two orientations 180 degrees apart look alike"
+    assert torch.equal(found.motions[0], torch.eye(4))
+
+
+def test_another_print_in_the_image_decides_nothing() -> None:
+    T_true = looked_at(20.0)
+    found = resolved(CAN, T_true, T_true, sectors, plain)
+    assert not found.clear.held.any()
+    assert torch.equal(found.motions[0], torch.eye(4))
+
+
+def test_shapes_without_colours_are_not_clear() -> None:
+    T_true = looked_at(20.0)
+    found = resolved(CAN, T_true, T_true, None, sectors)
+    assert not found.clear.held.any()
+    assert found.clear.reasons[0].endswith("look alike: its colours are not known")
+
+
+def test_shapes_without_symmetry_are_clear() -> None:
+    T_true = looked_at(0.0)
+    found = resolved(MUG, T_true, T_true, None, plain)
+    assert found.clear.held.all() and torch.isinf(found.clear.value).all()
+
+
+def test_rivals_of_a_hidden_handle_are_not_clear() -> None:
+    T_true = looked_at(90.0)
+    rivals = torch.stack([about_axis(40.0), about_axis(60.0)])
+    found = resolved(MUG, T_true, T_true, plain, plain, rivals)
+    assert not found.clear.held.any()
+    assert found.clear.reasons[0] == "3 orientations up to 60 degrees apart look alike"
+    torch.testing.assert_close(found.alternatives[0], rivals)
+
+
+def test_shapes_outside_the_library_are_not_clear() -> None:
+    library = painted_library(CAN, sectors)
+    view, images = photograph(CAN, looked_at(0.0), sectors)
+    hypotheses = Hypotheses.of_points(
+        torch.zeros(1, 50, 3), torch.ones(1, 50).bool(), Shapes.of_codes(torch.ones(1, 1))
+    )
+    found = resolve_orientations(library, hypotheses, [view], images, [torch.zeros(0, 4, 4)])
+    assert not found.clear.held.any()
+    assert "outside the library" in found.clear.reasons[0]
+
+
+def test_no_objects_are_survived() -> None:
+    library = painted_library(CAN, sectors)
+    _, images = photograph(CAN, looked_at(0.0), sectors)
+    nobody = Hypotheses.of_points(
+        torch.zeros(0, 50, 3), torch.ones(0, 50).bool(), library.shapes(torch.zeros(0).long())
+    )
+    found = resolve_orientations(library, nobody, [], images, [])
+    assert found.motions.shape == (0, 4, 4) and found.clear.reasons == ()
