@@ -15,8 +15,11 @@ from crisp_ros.benchmark.baselines import (
 )
 from crisp_ros.benchmark.decoded_views import DecodedViews, ViewNoise, decoded_views
 from crisp_ros.correction.active_shape import least_squares
-from crisp_ros.correction.pose_lm import refine
+from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
+from crisp_ros.correction.pose_lm import refine_pose
+from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import surface_objective
+from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.correction.shape_projected_gradient import projected_gradient
 from crisp_ros.geometry.isosurface import IsosurfaceSettings, extract_meshes
 from crisp_ros.geometry.registration import align, register
@@ -57,9 +60,10 @@ def test_pose_descends_and_ours_ends_no_higher(known, views: DecodedViews) -> No
     before = distance(known, transform(start.T_object_camera, views.points), codes)
     after = distance(known, transform(T, views.points), codes)
     assert after.median() < 0.8 * before.median()
-    weights = start.inliers.float()
-    seen = views.points, views.pnc, weights, views.valid
-    ours = refine(known.decoder, *seen, codes, start.T_object_camera).T_object_camera
+    field = DecoderField(known.decoder)
+    seen = Correspondences(views.points, views.pnc, start.inliers.float(), views.valid)
+    shapes = PreparedLibrary(field, known.library).shapes(views.shapes)
+    ours = refine_pose(field, seen, shapes, start.T_object_camera).T_object_camera
     reached = distance(known, transform(ours, views.points), codes)
     assert reached.median() <= after.median()
     again = baseline_z(known.decoder, views.points, views.pnc, codes)
@@ -86,7 +90,10 @@ def test_shape_stays_in_the_hull_and_ours_ends_no_higher(known, views: DecodedVi
     assert c.min() > -1e-3 and torch.allclose(c.sum(0), torch.ones(len(SHAPES)), atol=1e-3)
     # Here it stays where it starts, but for rounding: equal steps in all coefficients cancel.
     assert torch.allclose(distance(known, z, found), distance(known, z, start), atol=1e-6)
-    ours = projected_gradient(known.decoder, z, views.valid, start, library).codes
+    field = DecoderField(known.decoder)
+    prepared = PreparedLibrary(field, known.library)
+    points = ObjectPoints.of(z, views.valid)
+    ours = projected_gradient(field, points, Shapes.of_codes(start), prepared).shapes.codes
     assert distance(known, z, ours).median() <= distance(known, z, found).median() * 1.02
 
 
@@ -108,7 +115,10 @@ def test_least_squares_chooses_as_ours_does(known, views: DecodedViews) -> None:
     found = baseline_lsq(known.decoder, z, known.library.codes)
     torch.testing.assert_close(found.coefficients.sum(-1), torch.ones(len(SHAPES)))
     wrong = known.library.codes[(views.shapes + 3) % 8]
-    ours = least_squares(known.decoder, z, views.valid, wrong, known.library)
+    field = DecoderField(known.decoder)
+    points = ObjectPoints.of(z, views.valid)
+    prepared = PreparedLibrary(field, known.library)
+    ours = least_squares(field, points, Shapes.of_codes(wrong), prepared)
     assert torch.equal(found.chosen, views.shapes)
     assert torch.equal(ours.coefficients.argmax(-1), views.shapes)
 

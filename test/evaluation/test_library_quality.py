@@ -10,14 +10,14 @@ import trimesh
 from known import load_known
 
 from crisp_ros.evaluation.library_quality import (
-    LibraryCheckSettings,
+    LibraryQualitySettings,
     check_library,
     fit_error,
     library_pairs,
 )
 from crisp_ros.network.library import ShapeLibrary
 
-HASTY = LibraryCheckSettings(voxels=32)
+HASTY = LibraryQualitySettings(voxels=32)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,9 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 from crisp_ros.benchmark.decoded_views import decoded_views
-from crisp_ros.correction.surface import library_surfaces
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import DecoderField
+from crisp_ros.correction.surface import surface_points
 from crisp_ros.geometry.registration import register
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.studies.convergence_study import (
@@ -53,7 +55,9 @@ def test_errors_are_those_computed_apart(known, study: ConvergenceStudy) -> None
     views = decoded_views(*args, SETTINGS.seed)
     start = register(views.points, views.pnc, views.valid)
     T = torch.linalg.inv(start.T_object_camera)
-    surfaces = library_surfaces(known.decoder, known.library, SETTINGS.surface_points)
+    field = DecoderField(known.decoder)
+    everything = PreparedLibrary(field, known.library).all_shapes
+    surfaces = surface_points(field, everything, SETTINGS.surface_points)
     for i in range(8):
         points = surfaces.points[i][surfaces.valid[i]]
         true = transform(invert(views.T_object_camera[i]), points)
