@@ -61,7 +61,7 @@ class Model:
 
 
 def save_model(path: Path | str, model: Model, storage: torch.dtype = torch.float16) -> None:
-    """Writes a model file; a reader sees the old file or the whole new one, never a part.
+    """Write a model file; a reader sees the old file or the whole new one, never a part.
 
     Matrices and convolutions are stored as `storage`; vectors, the decoder and the library stay in
     float32.
@@ -86,7 +86,7 @@ def save_model(path: Path | str, model: Model, storage: torch.dtype = torch.floa
 
 
 def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
-    """Reads a model file written by `save_model`.
+    """Read a model file written by `save_model`.
 
     Args:
         path: the file.
@@ -100,8 +100,8 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
     metadata = _read_metadata(path)
     try:
         tensors = safetensors.torch.load_file(path)
-        # They lie as the file's layout has it, and where a tensor begins decides how sums of it are
-        # rounded. In memory of their own equal weights give equal estimates, whatever the file.
+        # A tensor's alignment in the file decides how sums of it are rounded. With memory of their
+        # own, equal weights give equal estimates, whatever the file.
         tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(path, "corrupt", str(error)) from error

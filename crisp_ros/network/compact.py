@@ -94,7 +94,7 @@ class RgbdTrunk(nn.Module):
 
 
 class FusionHead(nn.Module):
-    """Predicts PNC from coarse to fine; the pooled vector tells every pixel of the whole object."""
+    """Predict PNC from coarse to fine; every pixel is informed by the pooled vector."""
 
     def __init__(self, channels: tuple[int, ...], pooled: int, width: int) -> None:
         super().__init__()

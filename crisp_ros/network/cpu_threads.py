@@ -8,7 +8,7 @@ _ONE_A_CORE = torch.get_num_threads()  # PyTorch's own number, before anybody se
 
 
 def set_own_cpu_threads(count: int) -> None:
-    """Sets with how many CPU threads the operations of the calling thread are computed.
+    """Set the number of CPU threads that operations of the calling thread use.
 
     Other threads keep theirs, if they have one already: at its first operation a thread takes over
     the number that any thread set last.

@@ -29,7 +29,7 @@ class ResidualUnit(nn.Module):
 
 
 class FusionBlock(nn.Module):
-    """Adds a finer level to the running map, refines it and doubles its resolution."""
+    """Add a finer level to the running map, refine it and double its resolution."""
 
     def __init__(self, channels: int, has_skip: bool) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class DptHead(nn.Module):
 
 
 class _Reassemble(nn.Module):
-    """Merges a level's class token into its patches and brings them to the level's resolution."""
+    """Merge a level's class token into its patches and resample them to the level's resolution."""
 
     def __init__(
         self, token_channels: int, channels: int, fusion_channels: int, resize: nn.Module

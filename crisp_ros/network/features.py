@@ -10,9 +10,10 @@ from torch import Tensor
 class BackboneFeatures(NamedTuple):
     """Feature maps of one batch of crops.
 
-    levels: feature maps (B, C_i, H_i, W_i), the earliest layer first.
-    class_tokens: the class token (B, C_i) of each level; empty for a convolutional backbone.
-    pooled: (B, P), the shape head's input.
+    Attributes:
+        levels: feature maps (B, C_i, H_i, W_i), the earliest layer first.
+        class_tokens: the class token (B, C_i) of each level; empty for a convolutional backbone.
+        pooled: (B, P), the shape head's input.
     """
 
     levels: tuple[Tensor, ...]

@@ -93,10 +93,11 @@ class NetworkConfig:
 
 
 class NetworkOutput(NamedTuple):
-    """What the network says about a batch of crops.
+    """Output of the network for a batch of crops.
 
-    pnc: pose-normalised coordinates (B, 3, S', S') of every pixel, object frame, metres.
-    code: shape codes (B, C).
+    Attributes:
+        pnc: pose-normalised coordinates (B, 3, S', S') of every pixel, object frame, metres.
+        code: shape codes (B, C).
     """
 
     pnc: Tensor
@@ -183,7 +184,7 @@ _DESIGNS: dict[str, _Design] = {
 
 
 class CrispNetwork(nn.Module):
-    """Maps crops to pose-normalised coordinates and shape codes (paper, appendix B).
+    """Map crops to pose-normalised coordinates and shape codes (paper, appendix B).
 
     A crop (C, S, S) has `input_channels` C: RGB in [0, 1], and for designs that see geometry those
     of `crisp_ros.observation.crop_channels.geometry_channels`.
@@ -201,7 +202,7 @@ class CrispNetwork(nn.Module):
             self.backbone.requires_grad_(False)
 
     def train(self, mode: bool = True) -> CrispNetwork:
-        """Switches to training mode or back; a frozen backbone stays in evaluation mode."""
+        """Switch to training mode or back; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if self.config.frozen_backbone:
             self.backbone.eval()

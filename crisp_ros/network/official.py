@@ -88,7 +88,7 @@ class OfficialCheckpoint:
 
 
 def read_official(path: Path | str) -> OfficialCheckpoint:
-    """Reads a checkpoint of the released code without running any code it may carry.
+    """Read a checkpoint of the released code without running any code it may carry.
 
     Raises:
         CheckpointError: the file is missing, damaged, not a zip-format PyTorch checkpoint, asks for
@@ -157,7 +157,7 @@ def import_official(path: Path | str, on_shape: Callable[[int, int], None] | Non
 
 
 def _check_archive(path: Path) -> None:
-    """Refuses everything that is not a whole zip archive with intact records."""
+    """Refuse everything that is not a whole zip archive with intact records."""
     try:
         with open(path, "rb") as file:
             start = file.read(4)
@@ -167,7 +167,7 @@ def _check_archive(path: Path) -> None:
             raise CheckpointError(
                 path,
                 "wrong format",
-                "not a checkpoint of PyTorch 1.6 or later; an older file can be written anew "
+                "not a checkpoint of PyTorch 1.6 or later; an older file can be written again "
                 "with torch.save",
             )
         with zipfile.ZipFile(path) as archive:

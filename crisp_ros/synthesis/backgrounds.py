@@ -65,7 +65,7 @@ def _texture(width: int, height: int, rng: np.random.Generator) -> Image:
 
 
 def _over_table(wall: Image, top: Image, rng: np.random.Generator) -> Image:
-    """Puts a tilted table top over the lower part of the picture."""
+    """Put a tilted table top over the lower part of the picture."""
     height, width = wall.shape[:2]
     side = top.shape[0]
     source = np.float32([[0, 0], [side, 0], [side, side], [0, side]])

@@ -55,7 +55,7 @@ class Crops(NamedTuple):
 
 
 class CropSet:
-    """The complete shards of a folder, memory mapped: whoever made them, `write_shard` from
+    """The complete shards of a folder, memory mapped, whether `write_shard` made them from
     renders or others from photographs.
 
     Attributes:
@@ -147,7 +147,7 @@ def write_shard(
     seed: int,
     renderer: SceneRenderer,
 ) -> bool:
-    """Renders shard `number` unless it is there already; a killed run leaves no half shard.
+    """Render shard `number` unless it is there already; a killed run leaves no half shard.
 
     Returns:
         Whether anything was rendered. The content depends on (seed, number) alone.
@@ -202,7 +202,7 @@ def _empty_shard(settings: ShardSettings) -> dict[str, NDArray[np.generic]]:
 def save_shard(
     done: Path, arrays: Mapping[str, NDArray[np.generic]], about: Mapping[str, Any]
 ) -> None:
-    """Writes the arrays of a shard and last its JSON file `done`, which makes it complete.
+    """Write the arrays of a shard and last its JSON file `done`, which makes it complete.
 
     Args:
         done: shard_NNNN.json in the folder of the shards.

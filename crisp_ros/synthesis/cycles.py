@@ -18,11 +18,12 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from .cycles_materials import geometry_material, painted_material
 from .renderer import Placement, RendererError, Rendering, Scene, albedo
 
 _GAMMA = 2.2  # as in the fast renderer
-_SHARP_DEG = 40.0  # edges between faces that turn by more are not smoothed
-_STRIDE = 2.0  # places go from 0 to 1; numbers of objects are added in steps of this
+_SHARP_DEG = 40.0  # edges between faces at a larger angle are not smoothed
+PLACE_STRIDE = 2.0  # places go from 0 to 1; numbers of objects are added in steps of this
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,13 @@ class CyclesSettings:
 
 
 class TexturedQuad(NamedTuple):
-    """Something around the objects: corners (4, 3) in order, world frame, metres; reflectance
-    (R, C, 3) linear, its first row from the first corner to the second; casts_shadow: else distant
-    light passes through it, as through a wall that is only there to be seen."""
+    """A surface around the objects.
+
+    Attributes:
+        corners: (4, 3) in order, world frame, metres.
+        reflectance: (R, C, 3) linear, its first row from the first corner to the second.
+        casts_shadow: whether it stops distant light; a wall that is only seen does not.
+    """
 
     corners: NDArray[np.float64]
     reflectance: NDArray[np.float32]
@@ -51,9 +56,14 @@ class TexturedQuad(NamedTuple):
 
 
 class CyclesView(NamedTuple):
-    """light: (H, W, 3) float32 linear, of the objects undimmed where they cover part of a pixel.
-    depth: (H, W) float32 metres at pixel centres, 0 where nothing is. instances, pnc: as in
-    `Rendering`."""
+    """A path-traced frame.
+
+    Attributes:
+        light: (H, W, 3) linear, of the objects undimmed where they cover part of a pixel.
+        depth: (H, W) metres at pixel centres, 0 where nothing is.
+        instances: as in `Rendering`.
+        pnc: as in `Rendering`.
+    """
 
     light: NDArray[np.float32]
     depth: NDArray[np.float32]
@@ -62,7 +72,7 @@ class CyclesView(NamedTuple):
 
 
 class CyclesRenderer:
-    """Path-traces scenes of a fixed set of meshes, to the same geometry as `Renderer`.
+    """Path-trace scenes of a fixed set of meshes, to the same geometry as `Renderer`.
 
     Args:
         meshes: textured or plain, metres, object frame.
@@ -102,13 +112,13 @@ class CyclesRenderer:
         self._quads = [self._quad(f"quad {i}", quad) for i, quad in enumerate(quads)]
 
     def release(self) -> None:
-        """Empties Blender's scene, so that another renderer can be opened."""
+        """Empty Blender's scene, so that another renderer can be opened."""
         with _silent():
             self._bpy.ops.wm.read_factory_settings(use_empty=True)
         CyclesRenderer._open = False
 
     def render(self, scene: Scene) -> Rendering:
-        """Draws a scene as the fast renderer does, with shadows and light from object to object."""
+        """Draw a scene as the fast renderer does, with shadows and light from object to object."""
         view = self.view(scene)
         shown = np.clip(view.light, 0.0, 1.0) ** (1.0 / _GAMMA)
         rgb = np.rint(255.0 * shown).astype(np.uint8)
@@ -116,7 +126,7 @@ class CyclesRenderer:
         return Rendering(rgb, view.depth, view.instances, view.pnc)
 
     def view(self, scene: Scene, T_camera_world: NDArray[np.float64] | None = None) -> CyclesView:
-        """Draws a scene with what stands around it.
+        """Draw a scene with what stands around it.
 
         Args:
             scene: its camera's size must be the renderer's.
@@ -155,7 +165,7 @@ class CyclesRenderer:
         world.use_nodes = True
         scene.world = world
         self._ambient = world.node_tree.nodes["Background"].inputs
-        self._geometry = self._geometry_material()
+        self._geometry = geometry_material(self._bpy, PLACE_STRIDE)
 
     @property
     def _scene(self) -> Any:
@@ -205,50 +215,11 @@ class CyclesRenderer:
         for kind, values in (("paint", paint), ("place", (vertices - vertices.min(0)) / extents)):
             attribute = data.attributes.new(kind, "FLOAT_VECTOR", "POINT")
             attribute.data.foreach_set("vector", np.asarray(values, np.float32).ravel())
-        data.materials.append(self._material(name, pixels))
+        data.materials.append(painted_material(self._bpy, name, pixels))
         return data
 
-    def _material(self, name: str, pixels: NDArray[np.float32]) -> Any:
-        height, width = pixels.shape[:2]
-        image = self._bpy.data.images.new(name, width, height, float_buffer=True)
-        image.colorspace_settings.name = "Non-Color"
-        rgba = np.dstack([pixels, np.ones((height, width), np.float32)]).astype(np.float32)
-        image.pixels.foreach_set(rgba.ravel())
-        image.pack()
-        material = self._bpy.data.materials.new(name)
-        material.use_nodes = True
-        tree = _Nodes(material.node_tree)
-        shader = material.node_tree.nodes["Principled BSDF"]
-        texture = tree.add("ShaderNodeTexImage", image=image, extension="EXTEND")
-        painted = tree.product(texture.outputs["Color"], tree.attribute("paint", "Vector"))
-        tinted = tree.product(painted, tree.add("ShaderNodeObjectInfo").outputs["Color"])
-        tree.link(tinted, shader.inputs["Base Color"])
-        for own, taken in (("roughness", "Roughness"), ("specular", "Specular IOR Level")):
-            tree.link(tree.attribute(own, "Fac", "OBJECT"), shader.inputs[taken])
-        return material
-
-    def _geometry_material(self) -> Any:
-        """Glows with the place in the mesh's box, and the object's number added to its x."""
-        material = self._bpy.data.materials.new("geometry")
-        material.use_nodes = True
-        tree = _Nodes(material.node_tree)
-        number = tree.add("ShaderNodeObjectInfo").outputs["Object Index"]
-        shift = tree.add("ShaderNodeCombineXYZ")
-        scaled = tree.add("ShaderNodeMath", operation="MULTIPLY")
-        scaled.inputs[1].default_value = _STRIDE
-        tree.link(number, scaled.inputs[0])
-        tree.link(scaled.outputs[0], shift.inputs["X"])
-        place = tree.add("ShaderNodeVectorMath", operation="ADD")
-        tree.link(tree.attribute("place", "Vector"), place.inputs[0])
-        tree.link(shift.outputs[0], place.inputs[1])
-        glow = tree.add("ShaderNodeEmission")
-        tree.link(place.outputs[0], glow.inputs["Color"])
-        output = material.node_tree.nodes["Material Output"]
-        tree.link(glow.outputs[0], output.inputs["Surface"])
-        return material
-
     def _place(self, scene: Scene, T_camera_world: NDArray[np.float64] | None) -> None:
-        """Moves everything to where it is seen from the camera, which stays at the origin."""
+        """Move everything to where it is seen from the camera, which stays at the origin."""
         objects = self._bpy.data.objects
         for old in [o for o in objects if o.name.startswith(("placed", "light"))]:
             light = old.data if old.type == "LIGHT" else None
@@ -324,10 +295,10 @@ class CyclesRenderer:
         geometry: NDArray[np.float32],
         T_camera_world: NDArray[np.float64] | None,
     ) -> CyclesView:
-        numbers = np.floor(geometry[..., 0] / _STRIDE).astype(np.int32)
+        numbers = np.floor(geometry[..., 0] / PLACE_STRIDE).astype(np.int32)
         numbers[geometry[..., 3] < 0.5] = 0
         place = geometry[..., :3].astype(np.float64)
-        place[..., 0] -= _STRIDE * numbers
+        place[..., 0] -= PLACE_STRIDE * numbers
         count = len(scene.placements)
         boxes = [self._meshes[p.mesh][1:] for p in scene.placements]
         boxes += [quad[1:] for quad in self._quads]
@@ -364,32 +335,6 @@ class _Quad(NamedTuple):
     placed: Any
     lower: NDArray[np.float64]
     extents: NDArray[np.float64]
-
-
-class _Nodes:
-    """The nodes of a material."""
-
-    def __init__(self, tree: Any) -> None:
-        self._tree = tree
-
-    def add(self, kind: str, **settings: Any) -> Any:
-        node = self._tree.nodes.new(kind)
-        for name, value in settings.items():
-            setattr(node, name, value)
-        return node
-
-    def link(self, output: Any, taken: Any) -> None:
-        self._tree.links.new(output, taken)
-
-    def attribute(self, name: str, output: str, kind: str = "GEOMETRY") -> Any:
-        node = self.add("ShaderNodeAttribute", attribute_name=name, attribute_type=kind)
-        return node.outputs[output]
-
-    def product(self, a: Any, b: Any) -> Any:
-        node = self.add("ShaderNodeVectorMath", operation="MULTIPLY")
-        self.link(a, node.inputs[0])
-        self.link(b, node.inputs[1])
-        return node.outputs[0]
 
 
 @contextlib.contextmanager

@@ -26,21 +26,29 @@ WIDTHS_RAD = tuple(np.deg2rad([2.0 * _WINDOW_DEG, 2.0 * _LAMP_DEG]).tolist())
 
 
 class Lamps(NamedTuple):
-    """Distant lights: direction (L, 3) unit, from the scene to the light, world frame, z up;
-    irradiance (L, 3) that each gives to a surface facing it."""
+    """Distant lights.
+
+    Attributes:
+        direction: (L, 3) unit vectors from the scene to the lights, world frame, z up.
+        irradiance: (L, 3) that each gives to a surface facing it.
+    """
 
     direction: Array
     irradiance: Array
 
     def above(self) -> Array:
-        """(3,) what arrives at a surface that faces up."""
+        """Irradiance (3,) of a surface that faces up."""
         return np.clip(self.direction[:, 2], 0.0, None) @ self.irradiance
 
 
 class IndoorLight(NamedTuple):
-    """all: a window, a lamp and the light of the walls, each split into many lights that together
-    give soft shadows; brightest: window and lamp as one light each, which fill the angles
-    `WIDTHS_RAD`."""
+    """The light of a room.
+
+    Attributes:
+        all: a window, a lamp and the light of the walls, each split into many lights that together
+            give soft shadows.
+        brightest: window and lamp as one light each, which fill the angles `WIDTHS_RAD`.
+    """
 
     all: Lamps
     brightest: Lamps
@@ -75,7 +83,7 @@ class Lighting:
     Args:
         meshes, T_world_object: what casts shadows.
         lamps: the lights.
-        radius_m: all objects lie within this distance of the origin.
+        radius_m: all objects are within this distance of the origin.
     """
 
     def __init__(
@@ -129,9 +137,9 @@ def _disc(
     """Directions spread evenly over a disc of the sky."""
     index = np.arange(count) + 0.5
     radius = np.deg2rad(spread_deg) * np.sqrt(index / count)
-    turn = index * np.pi * (3.0 - np.sqrt(5.0)) + rng.uniform(0.0, 2.0 * np.pi)
-    up = np.deg2rad(elevation_deg) + radius * np.sin(turn)
-    around = azimuth + radius * np.cos(turn) / np.cos(np.deg2rad(elevation_deg))
+    angle = index * np.pi * (3.0 - np.sqrt(5.0)) + rng.uniform(0.0, 2.0 * np.pi)
+    up = np.deg2rad(elevation_deg) + radius * np.sin(angle)
+    around = azimuth + radius * np.cos(angle) / np.cos(np.deg2rad(elevation_deg))
     return np.stack([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)], 1)
 
 
@@ -139,6 +147,6 @@ def _hemisphere(count: int) -> NDArray[np.float64]:
     """Directions spread evenly over the upper half sphere, none of them quite at the zenith."""
     index = np.arange(count) + 0.5
     z = 1.0 - index / count
-    turn = index * np.pi * (3.0 - np.sqrt(5.0))
+    angle = index * np.pi * (3.0 - np.sqrt(5.0))
     radius = np.sqrt(1.0 - z * z)
-    return np.stack([radius * np.cos(turn), radius * np.sin(turn), z], 1)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], 1)

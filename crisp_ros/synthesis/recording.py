@@ -43,7 +43,7 @@ class RecordingSettings:
         width, height, focal_px: of the camera, pixels.
         spread_m: objects stand within this distance of the table's middle.
         distance_m, elevation_deg: range that the camera goes through; sweep_deg is how far it
-            turns around the table.
+            travels around the table.
         renderer: fast, or cycles for path-traced images; the scenes of a seed are the same.
         cycles: settings of the latter.
     """
@@ -69,7 +69,7 @@ def table_recording(
     seed: int,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[RecordedFrame]:
-    """Renders the frames of a recording one after the other.
+    """Render the frames of a recording one after the other.
 
     The world frame is the table's: z up, its top at 0. Labels count the models from 1.
 
@@ -231,7 +231,7 @@ class _Lightmap:
 
 
 class _Painter:
-    """Draws frames at twice the size and brings them down."""
+    """Draw frames at twice the size and bring them down."""
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ class _Painter:
         gloss: NDArray[np.float64],
         camera: Camera,
     ) -> None:
-        # Pixel u of the frame lies at k u of the drawing, so that depth and labels are exact.
+        # Pixel u of the frame is at k u of the drawing, so that depth and labels are exact.
         self._camera = _scaled(camera, _SUPERSAMPLING)
         self._renderer = Renderer([*meshes, *lit], self._camera.width, self._camera.height)
         self._count = len(meshes)
@@ -300,8 +300,8 @@ class _Painter:
         everywhere = self._brightest.irradiance.sum(0)
         # Beyond the table only the tone matters: dimmer below it, walls brighter to the top.
         height = np.clip((view.point[..., 2] + 0.74) / 2.2, 0.0, 1.0)
-        beside = np.abs(view.point[..., :2]) / np.float32(self._room.table_half)
-        under = np.clip((beside.max(-1) - 0.6) / 1.1, 0.35, 1.0)
+        offset = np.abs(view.point[..., :2]) / np.float32(self._room.table_half)
+        under = np.clip((offset.max(-1) - 0.6) / 1.1, 0.35, 1.0)
         ambient = 0.6 * everywhere * np.where(height > 0.02, 0.55 + 0.5 * height, under)[..., None]
         return view.reflectance * np.where(view.on_table[..., None], table, ambient)
 

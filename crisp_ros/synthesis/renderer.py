@@ -82,9 +82,12 @@ class RendererError(RuntimeError):
 
 @dataclass(frozen=True)
 class Light:
-    """A distant light: `direction` points from the scene to the light (camera frame, unit).
+    """A distant light.
 
-    width_rad: angle that it fills, for renderers that draw soft shadows; here it is a point.
+    Attributes:
+        direction: unit vector from the scene to the light, camera frame.
+        colour: irradiance of a surface that faces it.
+        width_rad: angle that it fills, for renderers that draw soft shadows; here it is a point.
     """
 
     direction: tuple[float, float, float]
@@ -94,7 +97,15 @@ class Light:
 
 @dataclass(frozen=True)
 class Placement:
-    """One object of a scene: which mesh, where, and how its surface answers light."""
+    """One object of a scene.
+
+    Attributes:
+        mesh: index of its mesh.
+        T_camera_object: (4, 4) pose.
+        specular: weight of the highlight.
+        shininess: exponent of the highlight.
+        tint: factor on its linear colours.
+    """
 
     mesh: int
     T_camera_object: NDArray[np.float64]
@@ -105,7 +116,14 @@ class Placement:
 
 @dataclass(frozen=True)
 class Scene:
-    """What one frame shows."""
+    """The content of one frame.
+
+    Attributes:
+        camera: that sees it.
+        placements: the objects.
+        ambient: light from all around.
+        lights: distant lights, of which the fast renderer draws the first four.
+    """
 
     camera: Camera
     placements: tuple[Placement, ...]
@@ -117,9 +135,11 @@ class Scene:
 class Rendering:
     """A rendered frame, before any sensor model.
 
-    rgb: (H, W, 3) uint8, black where nothing is. depth: (H, W) float32 metres, 0 where nothing is.
-    instances: (H, W) int32, placement index + 1, 0 where nothing is.
-    pnc: (H, W, 3) float32 object-frame metres, 0 where nothing is.
+    Attributes:
+        rgb: (H, W, 3) uint8, black where nothing is.
+        depth: (H, W) float32 metres, 0 where nothing is.
+        instances: (H, W) int32, placement index + 1, 0 where nothing is.
+        pnc: (H, W, 3) float32 object-frame metres, 0 where nothing is.
     """
 
     rgb: NDArray[np.uint8]
@@ -129,7 +149,7 @@ class Rendering:
 
 
 class Renderer:
-    """Draws scenes of a fixed set of meshes through EGL; runs on a CPU (llvmpipe) or a GPU.
+    """Draw scenes of a fixed set of meshes through EGL, on a CPU (llvmpipe) or a GPU.
 
     One instance belongs to the thread that made it.
 
@@ -158,11 +178,11 @@ class Renderer:
         self._objects = [self._upload(mesh) for mesh in meshes]
 
     def release(self) -> None:
-        """Frees the OpenGL context."""
+        """Free the OpenGL context."""
         self._context.release()
 
     def render(self, scene: Scene) -> Rendering:
-        """Draws a scene. The camera's size must be the renderer's."""
+        """Draw a scene. The camera's size must be the renderer's."""
         camera = scene.camera
         if (camera.width, camera.height) != (self.width, self.height):
             raise ValueError(
@@ -238,8 +258,13 @@ class Renderer:
 
 
 class Albedo(NamedTuple):
-    """Texture pixels (rows, columns, 3), first row at v = 0; texture coordinates uv (V, 2) and
-    paint (V, 3), 0 to 1, of the vertices. What is seen is their product."""
+    """The colours of a mesh, which are the product of texture and paint.
+
+    Attributes:
+        pixels: (rows, columns, 3) of the texture, first row at v = 0.
+        uv: (V, 2) texture coordinates of the vertices.
+        paint: (V, 3) of the vertices, 0 to 1.
+    """
 
     pixels: NDArray[np.uint8]
     uv: NDArray[np.float64]

@@ -21,10 +21,10 @@ class SceneRenderer(Protocol):
     height: int
 
     def render(self, scene: Scene) -> Rendering:
-        """Draws a scene, whose camera has the renderer's size."""
+        """Draw a scene, whose camera has the renderer's size."""
 
     def release(self) -> None:
-        """Frees what drawing needed."""
+        """Free what drawing needed."""
 
 
 def open_renderer(

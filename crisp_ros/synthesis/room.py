@@ -19,8 +19,15 @@ _TABLE_PX_M, _ROOM_PX_M = 1500.0, 300.0  # of the textures of `quads`
 
 
 class RoomView(NamedTuple):
-    """What each pixel sees: depth (H, W) along the optical axis, point and normal (H, W, 3) in the
-    world frame, linear reflectance (H, W, 3), on_table (H, W) for the table's upper side."""
+    """The surface that each pixel sees.
+
+    Attributes:
+        depth: (H, W) along the optical axis, metres.
+        point: (H, W, 3) world frame, metres.
+        normal: (H, W, 3) world frame, unit.
+        reflectance: (H, W, 3) linear.
+        on_table: (H, W) bool, the table's upper side.
+    """
 
     depth: Array
     point: Array

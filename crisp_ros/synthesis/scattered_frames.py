@@ -33,7 +33,7 @@ class DomainSettings:
     Attributes:
         scatter: how objects are drawn; its distances are those to the camera.
         colour, depth: the sensors; the depth of objects is as good in the dark.
-        side_light: share of the light that comes from one low lamp beside the objects.
+        side_light: share of the light that comes from one low lamp next to the objects.
     """
 
     scatter: ScatterSettings = field(default_factory=ScatterSettings)
@@ -42,8 +42,8 @@ class DomainSettings:
     side_light: float = 0.0
 
 
-# A room at dusk, one warm lamp beside the table, and a small, unfocused camera that turns its gain
-# up: what the training's colour jitter, blur and noise do not reach.
+# A room at dusk, one warm lamp next to the table, and a small, unfocused camera that raises its
+# gain: what the training's colour jitter, blur and noise do not reach.
 DOMAINS: Mapping[str, DomainSettings] = {
     "day": DomainSettings(),
     "dusk": DomainSettings(
@@ -68,7 +68,7 @@ def scattered_frames(
     on_frame: Callable[[int, int], None] = lambda done, total: None,
     mapped: MapFunction = map,
 ) -> Iterator[BopFrame]:
-    """Renders frames one after the other; each depends on the seed and its number alone.
+    """Render frames one after the other; each depends on the seed and its number alone.
 
     Args:
         models: textured meshes by object id, metres.

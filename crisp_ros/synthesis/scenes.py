@@ -23,9 +23,11 @@ Rotations = NDArray[np.float64]
 class Viewpoints:
     """Where the orientations of objects come from, as (k, 3, 3) rotations per object.
 
-    resting: object to table frame (z up), from the object's stable poses, with their probability.
-    observed: object to a camera that looks at it along +z (the viewing ray's tilt is removed), as
-    recorded in real scenes; empty where none are known.
+    Attributes:
+        resting: object to table frame (z up), from the object's stable poses.
+        resting_probability: (k,) of the stable poses.
+        observed: object to a camera that looks at it along +z (the viewing ray's tilt is removed),
+            as recorded in real scenes; empty where none are known.
     """
 
     resting: Rotations
@@ -35,13 +37,23 @@ class Viewpoints:
 
 @dataclass(frozen=True)
 class ScatterSettings:
-    """How training scenes are drawn: objects float in view, mostly at likely viewpoints."""
+    """How training scenes are drawn: objects float in view, mostly at likely viewpoints.
+
+    Attributes:
+        objects: least and largest number in a scene.
+        distance_m: range of their distances.
+        focal_px: range of the camera's focal length.
+        observed_share: of orientations that are drawn from observed ones, where there are any.
+        resting_share: of orientations at rest on a table; the others are uniformly random.
+        roll_noise_deg: standard deviation of the rotation about the viewing ray that is added.
+        tilt_noise_deg: standard deviation of the rotation about a random axis that is added.
+    """
 
     objects: tuple[int, int] = (6, 9)
     distance_m: tuple[float, float] = (0.55, 1.2)
     focal_px: tuple[float, float] = (900.0, 1150.0)
     observed_share: float = 0.55
-    resting_share: float = 0.3  # the rest is uniformly random
+    resting_share: float = 0.3
     roll_noise_deg: float = 20.0
     tilt_noise_deg: float = 17.0
 
@@ -129,7 +141,7 @@ def table_layout(
     radius_m: float,
     rng: np.random.Generator,
 ) -> TableLayout:
-    """Rests the chosen meshes on a table, upright poses first, without their footprints touching.
+    """Rest the chosen meshes on a table, upright poses first, without their footprints touching.
 
     Raises:
         ValueError: where they do not fit into the radius.

@@ -30,7 +30,7 @@ class DepthSensor:
         correlation_px: neighbours share their matching window; Gaussian width of that.
         lateral_px: standard deviation of the place in the image that a pixel really measured.
         edge_jump: a change between neighbours of more than this share of the depth is an edge.
-        edge_loss: share of the pixels beside an edge that are lost.
+        edge_loss: share of the pixels next to an edge that are lost.
         grazing_deg: incidence (from the normal) where surfaces begin to be lost, and where all are.
         random_loss: share of all pixels that are lost for no reason.
         range_m: nothing nearer or farther is measured.
@@ -116,7 +116,7 @@ def sensed_depth(
         depth: (H, W) metres, 0 where nothing is.
 
     Returns:
-        (H, W) metres, 0 where nothing was measured: out of range, beside edges, on surfaces seen
+        (H, W) metres, 0 where nothing was measured: out of range, next to edges, on surfaces seen
         at a grazing angle, and where the projector's ray to the point is blocked.
     """
     depth = np.asarray(depth, np.float32)

@@ -26,7 +26,7 @@ _COMFORTABLE_M = 5.0  # far from both ends of what the renderer can see
 def write_maps(
     dataset: Spe3rDataset, on_image: Callable[[int, int], None] = lambda done, total: None
 ) -> int:
-    """Writes depths/ and nocs/ of every image of the split that lacks them; returns how many.
+    """Write depths/ and nocs/ of every image of the split that lacks them; return how many.
 
     Args:
         on_image: called after each image with the number done and the total.

@@ -42,7 +42,7 @@ def table_frames(
     on_frame: Callable[[int, int], None] = lambda done, total: None,
     mapped: MapFunction = map,
 ) -> Iterator[BopFrame]:
-    """Render the images table by table, scenes numbered from 1; objects take turns.
+    """Render the images table by table, scenes numbered from 1, each object in about as many.
 
     A table on which its objects find no room is drawn again, and after some attempts without the
     last of its objects.
@@ -67,7 +67,13 @@ def table_frames(
 
 
 class _Table(NamedTuple):
-    """scene: its number. chosen: ids of the objects on it. seed: of everything else."""
+    """A table to render.
+
+    Attributes:
+        scene: its number.
+        chosen: ids of the objects on it.
+        seed: of everything else.
+    """
 
     scene: int
     chosen: tuple[int, ...]

@@ -17,7 +17,7 @@ from .room import Room
 
 
 class TracedPainter:
-    """Draws the frames of a recording with Cycles: soft shadows, light from surface to surface.
+    """Draw the frames of a recording with Cycles: soft shadows, light from surface to surface.
 
     Args:
         meshes: the objects.
@@ -39,7 +39,7 @@ class TracedPainter:
         self._renderer = CyclesRenderer(meshes, camera.width, camera.height, settings, room.quads())
 
     def release(self) -> None:
-        """Frees the renderer."""
+        """Free the renderer."""
         self._renderer.release()
 
     def frame(

@@ -14,7 +14,7 @@ from .renderer import Placement, Renderer, Scene
 
 
 class VisibleShares:
-    """Counts pixels of objects, together and alone, with the fast renderer.
+    """Count pixels of objects, together and alone, with the fast renderer.
 
     Args:
         meshes: the objects, metres.
@@ -26,7 +26,7 @@ class VisibleShares:
         self._renderer = Renderer(meshes, camera.width, camera.height)
 
     def release(self) -> None:
-        """Frees the renderer."""
+        """Free the renderer."""
         self._renderer.release()
 
     def of(self, poses: Sequence[NDArray[np.float64]]) -> list[float]:

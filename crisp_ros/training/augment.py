@@ -1,4 +1,4 @@
-"""Random views of stored crops: jittered, turned, recoloured, blurred, noisy, partly hidden."""
+"""Random views of stored crops: jittered, rotated, recoloured, blurred, noisy, partly hidden."""
 
 from __future__ import annotations
 
@@ -16,20 +16,36 @@ from .draws import Draws
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Ranges of the random changes; `none()` keeps only the crop's nominal margin."""
+    """Ranges of the random changes; `none()` keeps only the crop's nominal margin.
 
-    margin: float = 1.2  # side of the network's crop over the object's visible box
+    Attributes:
+        margin: side of the network's crop over the object's visible box.
+        scale: range of the factor on the crop's side.
+        shift: of the crop's centre, at most, over half its side.
+        rotation_deg: standard deviation of the rotation in the image.
+        colour: strength of the changes of colour; 0 for none.
+        blur_share: of crops that are blurred.
+        sharpen_share: of crops that are sharpened.
+        noise_share: of crops with noise.
+        hide_share: of crops with a part hidden.
+        mask_share: of crops whose targets end short of the object and have holes.
+        depth_noise_m: standard deviation of the depth that targets are made of.
+        shade_share: of crops with uneven light, as soft shadows and lamps give.
+        geometry: faults of masks and depth, for networks that see them.
+    """
+
+    margin: float = 1.2
     scale: tuple[float, float] = (0.88, 1.18)
     shift: float = 0.06
-    turn_deg: float = 10.0
+    rotation_deg: float = 10.0
     colour: float = 1.0
     blur_share: float = 0.4
     sharpen_share: float = 0.3
     noise_share: float = 0.7
     hide_share: float = 0.25
-    mask_share: float = 0.0  # of crops whose mask ends short of the object and has holes
-    depth_noise_m: float = 0.0  # of the depth that targets are made of, standard deviation
-    shade_share: float = 0.0  # of crops with uneven light, as soft shadows and lamps give
+    mask_share: float = 0.0
+    depth_noise_m: float = 0.0
+    shade_share: float = 0.0
     geometry: GeometryAugmentSettings = field(default_factory=GeometryAugmentSettings)
 
     @staticmethod
@@ -84,7 +100,7 @@ def augmented(
     rgb, pnc = stored.rgb, stored.pnc
     count = rgb.shape[0]
     scale = settings.margin / stored.margin * draws.uniform(*settings.scale)
-    angle = math.radians(settings.turn_deg) * draws.normal()
+    angle = math.radians(settings.rotation_deg) * draws.normal()
     shift = draws.uniform(-1.0, 1.0, 2) * settings.shift
     cosine, sine = scale * torch.cos(angle), scale * torch.sin(angle)
     affine = torch.stack(
@@ -127,7 +143,7 @@ def augmented(
 
 
 def _shaded(crops: Tensor, share: float, draws: Draws) -> Tensor:
-    """Brightens and darkens parts of some crops, as soft shadows and near lamps do."""
+    """Brighten and darken parts of some crops, as soft shadows and near lamps do."""
     if share == 0.0:
         return crops
     field = F.interpolate(
@@ -153,7 +169,7 @@ def _recoloured(crops: Tensor, strength: float, draws: Draws) -> Tensor:
 
 
 def _focused(crops: Tensor, settings: AugmentSettings, draws: Draws) -> Tensor:
-    """Blurs some crops and sharpens others, as lenses and cameras' own processing do."""
+    """Blur some crops and sharpen others, as lenses and cameras' own processing do."""
     if settings.blur_share == 0.0 and settings.sharpen_share == 0.0:
         return crops
     soft = F.avg_pool2d(F.pad(crops, (1, 1, 1, 1), mode="replicate"), 3, 1)
@@ -165,7 +181,7 @@ def _focused(crops: Tensor, settings: AugmentSettings, draws: Draws) -> Tensor:
 
 
 def _worn(mask: Tensor, share: float, draws: Draws) -> Tensor:
-    """Takes the border and random patches off some masks, as segmenters do."""
+    """Take the border and random patches off some masks, as segmenters do."""
     if share == 0.0:
         return mask
     side = mask.shape[-1]

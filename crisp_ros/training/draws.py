@@ -11,7 +11,7 @@ from torch import Tensor
 class Draws:
     """Random numbers for the crops of a batch, each crop's from a stream of its own.
 
-    So a crop's view depends on its seed alone, whichever process makes it and beside which others.
+    A crop's view depends on its seed alone, not on the process or the rest of its batch.
 
     Args:
         seeds: one a crop.

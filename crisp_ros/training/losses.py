@@ -19,7 +19,14 @@ class SdfLossWeights:
     The paper's exp(-100 |f|) pushes |f| up everywhere off the surface and outweighs the SDF term
     where |f| < 19 mm, just where certificate, corrector and mesher work. It therefore acts only
     where the true |sdf| exceeds `off_surface_from_m`. The Eikonal term needs second derivatives,
-    the dearest part of a step, and is taken on every `eikonal_stride`-th point.
+    the most expensive part of a step, and is taken on every `eikonal_stride`-th point.
+
+    Attributes:
+        distance: gamma_1, of the error of the distance.
+        off_surface: gamma_3, of values near zero off the surface.
+        eikonal: gamma_2, of gradients that are not of length one.
+        off_surface_from_m: true distance from which the off-surface term counts.
+        eikonal_stride: see above.
     """
 
     distance: float = 3e3
@@ -47,7 +54,7 @@ def pnc_loss(
     Args:
         predicted: (B, 3, H, W) metres. target: the same, any value outside the mask.
         mask: (B, H, W) bool; objects without a pixel count as zero.
-        zeta_m: where the loss turns linear. With the paper's 0.1 m it never does.
+        zeta_m: where the loss becomes linear. With the paper's 0.1 m it never does.
         symmetries: (B, S, 4, 4) transforms that leave each object's look unchanged, the identity
             repeated to fill up; None for the identity alone.
     """
@@ -59,8 +66,8 @@ def pnc_loss(
         step = max(1, predicted.shape[-1] // 12)
         few = slice(step // 2, None, step)
         points = target[:, :, few, few].flatten(2)
-        turned = symmetries[..., :3, :3] @ points[:, None] + symmetries[..., :3, 3:]
-        error = _huber(predicted[:, None, :, few, few].flatten(3) - turned, zeta_m).sum(2)
+        rotated = symmetries[..., :3, :3] @ points[:, None] + symmetries[..., :3, 3:]
+        error = _huber(predicted[:, None, :, few, few].flatten(3) - rotated, zeta_m).sum(2)
         best = (error * mask[:, None, few, few].flatten(2)).sum(2).argmin(1)
         chosen = symmetries[torch.arange(len(best)), best]
         target = (chosen[:, :3, :3] @ target.flatten(2) + chosen[:, :3, 3:]).view_as(target)

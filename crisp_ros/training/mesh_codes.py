@@ -45,7 +45,12 @@ class MeshCodeSettings:
 
 
 class MeshCode(NamedTuple):
-    """A fitted code (C,), and which start led to it: a row of the codes given, None: their mean."""
+    """A fitted code.
+
+    Attributes:
+        code: (C,).
+        start: row of the given codes that it was fitted from; None for their mean.
+    """
 
     code: Tensor
     start: int | None
@@ -59,7 +64,7 @@ def fit_mesh_code(
     seed: int = 0,
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> MeshCode:
-    """Minimises the SDF loss of eq. (21) over the code alone, from several initial codes.
+    """Minimise the SDF loss of eq. (21) over the code alone, from several initial codes.
 
     Thin walls are only found from a code that has some, so the codes of known shapes are tried:
     those whose distances are nearest to the mesh's, and the mean of all.

@@ -62,7 +62,7 @@ def _objects(data: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
 
 
 def _figures(figures: Mapping[str, Any]) -> str:
-    told = {
+    meanings = {
         "held_out_pnc_mm": "mean error of a network coordinate, mm",
         "held_out_pnc_median_mm": "... its median over crops, mm",
         "held_out_rotation_median_deg": "median rotation error of the pose that they give, degrees",
@@ -70,7 +70,9 @@ def _figures(figures: Mapping[str, Any]) -> str:
         "held_out_shape": "share of crops whose shape code is nearest to its own shape's",
         "held_out_sdf_mm": "mean error of the signed distance on and near the surface, mm",
     }
-    lines = [f"- {meaning}: {figures[key]:.3g}" for key, meaning in told.items() if key in figures]
+    lines = [
+        f"- {meaning}: {figures[key]:.3g}" for key, meaning in meanings.items() if key in figures
+    ]
     return "On crops that it was not trained on, before any correction:\n\n" + "\n".join(lines)
 
 
@@ -111,7 +113,7 @@ def _limits(header: Mapping[str, Any]) -> list[str]:
     symmetric = [mesh["name"] for mesh in data["meshes"] if mesh["symmetries"] > 1]
     if symmetric:
         limits.append(
-            f"{', '.join(symmetric)}: symmetric, so that the turn about the axis is arbitrary."
+            f"{', '.join(symmetric)}: symmetric, so that the rotation about the axis is arbitrary."
         )
     errors = header["figures"].get("held_out_pnc_mm_of", {})
     mean = header["figures"]["held_out_pnc_mm"]

@@ -17,7 +17,13 @@ from .settings import TrainingSettings
 
 
 class Losses(NamedTuple):
-    """total: what is minimised. pnc: eq. (20). shape: eq. (21), or the code loss."""
+    """Losses of a batch.
+
+    Attributes:
+        total: what is minimised.
+        pnc: eq. (20).
+        shape: eq. (21), or the code loss.
+    """
 
     total: Tensor
     pnc: Tensor

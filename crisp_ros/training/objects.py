@@ -33,10 +33,12 @@ class TrainingObject:
 
     Attributes:
         name: distinct.
-        source: name of its file; digest: SHA-256 of it.
-        look: the mesh with its colours, metres, object frame. solid: closed, without colours.
+        source: name of its file.
+        digest: SHA-256 of the file.
+        look: the mesh with its colours, metres, object frame.
+        solid: the closed mesh, without colours.
         views: likely orientations.
-        shift: (3,) where the file's origin lies in the object frame, metres.
+        shift: (3,) the file's origin in the object frame, metres.
         notes: what was found out or repaired, a line each.
     """
 
@@ -57,10 +59,10 @@ def training_objects(
     observed_poses: Path | None = None,
     on_object: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[TrainingObject, ...]:
-    """Reads and repairs the meshes of a folder, one object each.
+    """Read and repair the meshes of a folder, one object each.
 
     Args:
-        folder: PLY, OBJ, GLB, ...; a BOP models_info.json beside them gives names.
+        folder: PLY, OBJ, GLB, ...; a BOP models_info.json next to them gives names.
         units: of the files, see `read_object_mesh`; None: found out, but millimetres where there is
             a models_info.json.
         origin: of the object frames, see `read_object_mesh`; None: box, but that of the mesh where
@@ -149,7 +151,7 @@ def symmetries_of_shape(mesh: trimesh.Trimesh, tolerance_m: float, seed: int) ->
 
     Args:
         mesh: metres, or any unit, which then is that of the tolerance too.
-        tolerance_m: mean distance up to which a turned surface counts as the same.
+        tolerance_m: mean distance up to which a rotated surface counts as the same.
         seed: of the samples.
     """
     points = surface_samples(mesh, _SYMMETRY_SAMPLES, np.random.default_rng(seed)).points
@@ -161,7 +163,7 @@ def symmetries_of_look(mesh: trimesh.Trimesh, tolerance_m: float, seed: int) -> 
 
     Args:
         mesh: with its texture or its vertex colours, if any.
-        tolerance_m: mean distance up to which a turned surface counts as the same.
+        tolerance_m: mean distance up to which a rotated surface counts as the same.
         seed: of the samples.
     """
     group = symmetries_of_shape(mesh, tolerance_m, seed)
@@ -182,7 +184,7 @@ def symmetries_of_look(mesh: trimesh.Trimesh, tolerance_m: float, seed: int) -> 
 def _closed(motions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Those of the motions (S, 4, 4) whose square, and its square, ... are among them.
 
-    A small turn changes a mark's place only a little; by many of them it comes round.
+    A small rotation moves a mark only a little; many of them move it all around.
     """
     while True:
         squares = (motions @ motions)[:, None, :3, :3]
@@ -205,7 +207,7 @@ def symmetries(
         objects: of the training.
         symmetric: names of those whose shape's symmetries count; "auto" looks for symmetries of
             shape and colour in all.
-        tolerance_m: mean distance up to which a turned surface counts as the same.
+        tolerance_m: mean distance up to which a rotated surface counts as the same.
         seed: of the samples.
     """
     if symmetric == "auto":

@@ -30,8 +30,12 @@ _SHARD_IMAGES = 400
 class PhotographedObject(NamedTuple):
     """One object in a photograph.
 
-    rgb: (H, W, 3) uint8, the photograph. mask: (H, W) bool, its visible pixels of known PNC.
-    pnc: (H, W, 3) metres. name: of the object. scale: its size over that of the object's mesh.
+    Attributes:
+        rgb: (H, W, 3) uint8, the photograph.
+        mask: (H, W) bool, its visible pixels of known PNC.
+        pnc: (H, W, 3) metres.
+        name: of the object.
+        scale: its size over that of the object's mesh.
     """
 
     rgb: NDArray[np.uint8]
@@ -149,7 +153,7 @@ def write_photograph_shards(
     crop_px: int = CROP_PX,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Cuts all images of a source into shards of crops; a killed run is continued.
+    """Cut all images of a source into shards of crops; a killed run is continued.
 
     Args:
         folder: of the shards, see `CropSet`.

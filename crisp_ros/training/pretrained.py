@@ -40,7 +40,7 @@ def takes_imagenet(design: str) -> bool:
 
 
 def load_imagenet_trunk(trunk: ResNetTrunk, folder: Path) -> None:
-    """Copies Keras' ResNet-50 weights, batch norms folded, into a trunk.
+    """Copy Keras' ResNet-50 weights, batch norms folded, into a trunk.
 
     Args:
         trunk: changed in place.

@@ -49,14 +49,14 @@ class Processes:
         return batch // self.count
 
     def wait(self) -> None:
-        """Returns once every process has come here."""
+        """Return once every process has come here."""
         if self.count > 1:
             distributed.all_reduce(torch.zeros(1))
 
 
 @contextmanager
 def training_processes(device: str = "cpu") -> Iterator[Processes]:
-    """Joins the processes that torchrun started; a lone process without it.
+    """Join the processes that torchrun started; a lone process without it.
 
     Gradients travel by NCCL between GPUs and by Gloo between CPUs. With `cuda` each process takes
     the GPU of its number on its machine.

@@ -42,7 +42,7 @@ class Recipe:
         shape_head_steps: last, the shape head alone is trained for so many steps.
         symmetric: names of objects whose look is symmetric, for the symmetry-aware PNC loss; "auto"
             looks for symmetries of shape and colour.
-        symmetry_tolerance_m: mean distance up to which a turned surface counts as the same; in the
+        symmetry_tolerance_m: mean distance up to which a rotated surface counts as the same; in the
             layout nocs, whose objects have a diagonal of 1, a part of the diagonal.
 
     Raises:
@@ -93,13 +93,13 @@ class Recipe:
         crops, training = self.shards * self.shard_crops, self.training
         if not self.photographs and crops < training.held_out_crops + training.batch:
             raise ValueError(
-                f"{crops} crops in all shards: expected at least a batch of {training.batch} beside"
+                f"{crops} crops in all shards: expected at least a batch of {training.batch} and"
                 f" the {training.held_out_crops} that are held out (held_out_crops)"
             )
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Reads a YAML recipe whose keys are the fields of `Recipe` and of its parts.
+    """Read a YAML recipe whose keys are the fields of `Recipe` and of its parts.
 
     Raises:
         RecipeError: not YAML, an unknown field, or a value of another type or out of its range.

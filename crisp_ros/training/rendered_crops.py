@@ -25,12 +25,12 @@ def render_crops(
     on_shard: Callable[[int, int], None] = lambda done, total: None,
     mapped: MapFunction = map,
 ) -> None:
-    """Renders those shards of a folder that are not there yet.
+    """Render those shards of a folder that are not there yet.
 
     Args:
         folder: of the shards; all machines that render must see it under this path.
         numbers: of the shards wanted.
-        objects: whom they show.
+        objects: shown by the crops.
         recipe: how.
         on_shard: called with the number of shards that are there and their total, first before any
             is rendered.

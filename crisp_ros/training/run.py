@@ -1,4 +1,4 @@
-"""From objects to a model file: crops, signed distances, codes, network, in one road."""
+"""From objects to a model file: crops, signed distances, codes and network."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from torch import Tensor
 
 from crisp_ros.cluster import MapFunction
 from crisp_ros.data.atomic_file import write_atomically
-from crisp_ros.network.checkpoint import Model, load_model, save_model
+from crisp_ros.network.checkpoint import Model, save_model
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import CrispNetwork, network_config
-from crisp_ros.network.widening import colour_design, widen_to_geometry
 from crisp_ros.synthesis.crop_set import CropSet
 
 from .continued import continued, differences
+from .initial_weights import check_weight_sources, load_for_training
 from .objects import TrainingObject, symmetries
 from .photographs import photograph_source, write_photograph_shards
-from .pretrained import imagenet_network, takes_imagenet
+from .pretrained import imagenet_network
 from .processes import Processes
 from .recipe import Recipe, RecipeError
 from .rendered_crops import render_crops
@@ -52,7 +52,7 @@ OnProgress = Callable[[str, int, int], None]
 
 
 class TrainingRun:
-    """Trains a model in a folder; every stage continues where a killed run left it.
+    """Train a model in a folder; every stage continues where a killed run left it.
 
     Args:
         recipe: what to do.
@@ -109,9 +109,9 @@ class TrainingRun:
             raise RecipeError(
                 f"the recipe's photographs {list(recipe.photographs)} need a data set"
             )
-        self._check_weights(imagenet, backbone, initial)
-        self._backbone = None if backbone is None else self._model_of(backbone)
-        self._initial = None if initial is None else self._model_of(initial)
+        check_weight_sources(recipe.network, imagenet, backbone, initial)
+        self._backbone = backbone and load_for_training(backbone, recipe.network)
+        self._initial = initial and load_for_training(initial, recipe.network)
         folder.mkdir(parents=True, exist_ok=True)
         if self._processes.is_first:
             self._check_folder()
@@ -135,7 +135,7 @@ class TrainingRun:
         return expected
 
     def render_crops(self) -> None:
-        """Renders the missing shards of crops; processes that train together share them."""
+        """Render the missing shards of crops; processes that train together share them."""
         if self.recipe.shards == 0:
             return
         rank, count = self._processes.rank, self._processes.count
@@ -149,7 +149,7 @@ class TrainingRun:
         )
 
     def cut_photographs(self) -> None:
-        """Cuts the recipe's photographs into shards of crops; the first process alone."""
+        """Cut the recipe's photographs into shards of crops; the first process alone."""
         for number, split in enumerate(self.recipe.photographs):
             looks = {o.name: o.look for o in self.objects}
             write_photograph_shards(
@@ -162,7 +162,7 @@ class TrainingRun:
             )
 
     def train(self) -> Model | None:
-        """Runs all stages that are not done and returns the model; None in all other processes."""
+        """Run all stages that are not done and return the model; None in all other processes."""
         recipe, processes = self.recipe, self._processes
         torch.manual_seed(recipe.seed)
         with self._timed("crops"):
@@ -216,7 +216,7 @@ class TrainingRun:
     def save(
         self, path: Path, version: str, about: Mapping[str, Any] | None = None
     ) -> Model | None:
-        """Trains where needed and writes the model file; the first process alone does.
+        """Train where needed and write the model file; the first process alone does.
 
         Args:
             path: the file.
@@ -268,33 +268,6 @@ class TrainingRun:
                 before = ("version", "sha256", "recipe", "data")
                 header[name] = {key: source.header.get(key) for key in before}
         return Model(network, library, json.loads(json.dumps(header)))
-
-    def _check_weights(
-        self, imagenet: Path | None, backbone: Path | None, initial: Path | None
-    ) -> None:
-        sources = {"imagenet": imagenet, "backbone": backbone, "from": initial}
-        given = [f"--{name}" for name, path in sources.items() if path is not None]
-        if len(given) > 1:
-            raise RecipeError(f"{' and '.join(given)}: weights come from one of them")
-        network = self.recipe.network
-        if imagenet is not None and not takes_imagenet(network):
-            raise RecipeError(f"{imagenet}: weights of the network compact, not of {network}")
-        if network_config(network).frozen_backbone and not given:
-            raise RecipeError(
-                f"network {network}: its backbone is not trained, so its weights have to come from"
-                " a model file: name one by --backbone, or by --from"
-            )
-
-    def _model_of(self, path: Path) -> Model:
-        model = load_model(path)
-        design = model.network.config.design
-        if design == colour_design(self.recipe.network):
-            model = dataclasses.replace(model, network=widen_to_geometry(model.network))
-        elif design != self.recipe.network:
-            raise RecipeError(
-                f"{path}: network {design}, but the recipe's is {self.recipe.network}"
-            )
-        return model
 
     def _known(self) -> ShapeLibrary | None:
         """The initial model's library where it has all these objects."""
@@ -365,7 +338,7 @@ class TrainingRun:
         return SdfSamples(*torch.load(path, weights_only=True))
 
     def _check_folder(self) -> None:
-        """Writes what the folder's files depend on, or compares it with what another run wrote."""
+        """Write what the folder's files depend on, or compare it with what another run wrote."""
         own = {
             "recipe": dataclasses.asdict(self.recipe),
             "objects": {o.name: _identity(o) for o in self.objects},
@@ -390,22 +363,22 @@ class TrainingRun:
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
-        """Keeps the time that the first process takes for a stage."""
+        """Keep the time that the first process takes for a stage."""
         if not self._processes.is_first:
             yield
             return
-        tell = self.on_progress
+        on_progress = self.on_progress
         with self._times.timed(stage) as still_at_it:
 
-            def told(stage: str, done: int, total: int) -> None:
-                tell(stage, done, total)
+            def report(stage: str, done: int, total: int) -> None:
+                on_progress(stage, done, total)
                 still_at_it()
 
-            self.on_progress = told
+            self.on_progress = report
             try:
                 yield
             finally:
-                self.on_progress = tell
+                self.on_progress = on_progress
 
 
 def _identity(known: TrainingObject) -> dict[str, Any]:

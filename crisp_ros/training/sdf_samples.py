@@ -17,9 +17,13 @@ _VOLUME_HALF_EDGE_M = 0.25
 
 
 class SdfSamples(NamedTuple):
-    """Points (K, P, 3) in metres, object frame, and signed distances (K, P), negative inside.
+    """Points around shapes with their signed distances.
 
-    The first third lies on the surface, the second near it, the rest in a cube around the shape.
+    The first third is on the surface, the second near it, the rest in a cube around the shape.
+
+    Attributes:
+        points: (K, P, 3) object frame, metres.
+        distances: (K, P) metres, negative inside.
     """
 
     points: Tensor

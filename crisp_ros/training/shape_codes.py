@@ -22,6 +22,16 @@ class ShapeCodeSettings:
 
     Thin walls are lost early: a bowl is first learned as a solid, and few points disagree. So half
     of each batch are the worst of `candidates` times as many points.
+
+    Attributes:
+        steps: of Adam.
+        surface_points: on the surface, of each shape in a step.
+        near_points: near the surface.
+        volume_points: in the cube around the shape.
+        candidates: see above.
+        learning_rate: at the beginning.
+        code_noise: standard deviation of the first codes.
+        weights: of the losses.
     """
 
     steps: int = 5000
@@ -57,7 +67,7 @@ def fit_shape_codes(
     train: Literal["both", "codes", "decoder"] = "both",
     report: Callable[[int, float], None] | None = None,
 ) -> Tensor:
-    """Minimises the SDF loss over codes (K, C), the decoder, or both.
+    """Minimise the SDF loss over codes (K, C), the decoder, or both.
 
     Args:
         decoder: changed in place unless only codes are trained.

@@ -24,7 +24,7 @@ def fit_shape_head(
     seed: int = 0,
     report: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Trains a network's shape head towards codes, with backbone and PNC head as they are.
+    """Train a network's shape head towards codes, with backbone and PNC head as they are.
 
     Args:
         trainer: gives the network, which is changed in place, and its augmented training crops.

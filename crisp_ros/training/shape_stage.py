@@ -33,7 +33,7 @@ def fitted_codes(
     folder: Path,
     on_step: Callable[[int, int], None],
 ) -> Tensor:
-    """Fits a decoder and codes (K, C) to K shapes, or reads back what a stopped run fitted.
+    """Fit a decoder and codes (K, C) to K shapes, or read back what a stopped run fitted.
 
     Args:
         decoder: changed in place.
@@ -105,7 +105,7 @@ def codes_device(decoder: ShapeDecoder) -> torch.device:
 
 
 def save_state(value: Any, path: Path) -> None:
-    """Writes tensors for `torch.load`; a reader sees nothing or all of them."""
+    """Write tensors for `torch.load`; a reader sees nothing or all of them."""
     with atomic_file(path) as file:
         torch.save(value, file)
 

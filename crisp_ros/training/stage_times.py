@@ -18,7 +18,7 @@ class StageTimes:
     """Wall and processor seconds by stage, kept in a JSON file."""
 
     def __init__(self, path: Path) -> None:
-        """Names the file, which need not exist."""
+        """Name the file, which need not exist."""
         self._path = path
 
     def to_json(self) -> dict[str, Any]:
@@ -27,7 +27,7 @@ class StageTimes:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[Callable[[], None]]:
-        """Adds a stage's time to what is kept.
+        """Add a stage's time to what is kept.
 
         Yields a function to call now and then, so that a killed run's work counts as well.
         """

@@ -83,7 +83,7 @@ def crop_split(mesh: NDArray[np.int64], settings: TrainingSettings) -> CropSplit
 
 
 class SupervisedTrainer:
-    """Trains a network on crops; every state it writes can be continued from, see `continued`.
+    """Train a network on crops; every state it writes can be continued from, see `continued`.
 
     What a step does depends on the seed and its number alone, so that a training that was stopped
     ends as it would have without, and several processes end where one would have.
@@ -159,7 +159,7 @@ class SupervisedTrainer:
         report: Callable[[dict[str, float]], None] = lambda figures: None,
         on_step: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        """Trains to the last step, from wherever the folder's state stands.
+        """Train to the last step, from wherever the folder's state stands.
 
         Args:
             report: called with the losses and the held-out figures after every evaluation.
@@ -194,7 +194,7 @@ class SupervisedTrainer:
         self._processes.wait()
 
     def save(self) -> None:
-        """Writes the state so that a kill at any moment leaves the old or the new one."""
+        """Write the state so that a kill at any moment leaves the old or the new one."""
         with atomic_file(self._state_path) as file:
             torch.save(
                 {

@@ -30,7 +30,7 @@ class _Stage:
 
 
 class TimeLeft:
-    """Estimates the rest of a run from how fast its stages went so far.
+    """Estimate the rest of a run from how fast its stages went so far.
 
     The stage under way goes on at its own speed. For stages that have not begun, expected costs
     are scaled by how the expected cost of all that was done compares to the time that it took.

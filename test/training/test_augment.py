@@ -35,7 +35,7 @@ def test_colour_and_pnc_are_moved_alike():
     settings = AugmentSettings(
         scale=(0.8, 1.1),
         shift=0.1,
-        turn_deg=30,
+        rotation_deg=30,
         colour=0,
         blur_share=0,
         sharpen_share=0,
@@ -54,7 +54,7 @@ def test_hidden_pixels_are_not_learned():
     settings = AugmentSettings(
         scale=(1, 1),
         shift=0,
-        turn_deg=0,
+        rotation_deg=0,
         colour=0,
         blur_share=0,
         sharpen_share=0,

@@ -37,14 +37,14 @@ def only(**changes: float) -> GeometryAugmentSettings:
 
 def settings(**changes) -> AugmentSettings:
     plain = {"colour": 0, "blur_share": 0, "sharpen_share": 0, "noise_share": 0, "hide_share": 0}
-    plain |= {"scale": (1.0, 1.0), "shift": 0, "turn_deg": 0, "geometry": only()}
+    plain |= {"scale": (1.0, 1.0), "shift": 0, "rotation_deg": 0, "geometry": only()}
     return AugmentSettings(**{**plain, **changes})
 
 
-@pytest.mark.parametrize("turn_deg", [0.0, 40.0])
-def test_coordinates_stay_with_the_pixels(turn_deg):
+@pytest.mark.parametrize("rotation_deg", [0.0, 40.0])
+def test_coordinates_stay_with_the_pixels(rotation_deg):
     """On a plane that faces the camera x and y are the pixel's own place, whatever the rotation."""
-    batch = augmented(plane(6), 48, 24, settings(turn_deg=turn_deg), Draws(range(6)))
+    batch = augmented(plane(6), 48, 24, settings(rotation_deg=rotation_deg), Draws(range(6)))
     mask, xyz = batch.crops[:, 3] > 0, batch.crops[:, 4:7]
     assert torch.equal(batch.crops[:, 7] > 0, mask)
     metres = 1.2 / 1.5 * SIDE / 48 / FOCAL * DISTANCE

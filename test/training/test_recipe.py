@@ -98,7 +98,7 @@ def test_ycbv_syn_learns_from_4200_renders() -> None:
         ("training: {steps: 1, frozen: backbone.}", "frozen is 'backbone.': expected a list of"),
         ("training: {steps: 1, bfloat16: 1}", "bfloat16 is 1: expected true or false"),
         ("training: {steps: 1, crop_px: 33}", "crop_px is 33: expected a multiple of 2"),
-        ("{shards: 1, shard_crops: 8}", "8 crops in all shards: .* beside the 1024"),
+        ("{shards: 1, shard_crops: 8}", "8 crops in all shards: .* and the 1024"),
     ],
 )
 def test_a_recipe_that_cannot_be_used_is_named(tmp_path: Path, text: str, complaint: str) -> None:
