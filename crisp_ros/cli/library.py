@@ -35,6 +35,7 @@ from crisp_ros.share import checkpoint_path
 from crisp_ros.training.mesh_codes import fit_mesh_code
 from crisp_ros.training.network_codes import mean_network_codes
 from crisp_ros.training.shape_codes import neutral_codes
+from crisp_ros.training.surface_colors import mesh_surface_colors
 
 _SYMMETRY_STEPS = 36  # of a full turn
 
@@ -103,15 +104,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--split", default="test", help="of --codes network (default: test)")
     _add_fit_options(build)
 
+    colors = kinds.add_parser(
+        "colors",
+        help="give the known shapes the colours of their meshes",
+        description="With colours, orientations that depth cannot tell apart are told by the "
+        "print. Meshes belong to the shapes of the same name, in the same object frames.",
+    )
+    source = colors.add_mutually_exclusive_group(required=True)
+    source.add_argument("--bop", type=Path, metavar="DIR", help="data set in the BOP layout")
+    source.add_argument("--models", type=Path, metavar="DIR", help="folder of meshes, one a shape")
+    _add_model_options(colors)
+
 
 def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
+        "--force", action="store_true", help="also take shapes that the decoder cannot express"
+    )
+    _add_model_options(parser)
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--units",
         choices=tuple(UNITS_M),
-        help="of the mesh (default: m, or mm where it were more than 2 m across)",
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="also take shapes that the decoder cannot express"
+        help="of the meshes (default: m, or mm for one that would be more than 2 m across)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
     add_checkpoint_option(parser)
@@ -122,7 +138,7 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    {"check": _check, "add": _add, "build": _build}[args.kind](args)
+    {"check": _check, "add": _add, "build": _build, "colors": _colors}[args.kind](args)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -152,7 +168,12 @@ def _add(args: argparse.Namespace) -> None:
         code, _ = fit_mesh_code(decoder, library.codes, mesh.mesh, seed=args.seed, on_step=on_step)
     fitted = _measured(decoder, code, mesh.mesh, args.seed)
     added = library.with_shape(
-        shape.name, fitted.code, fitted.lower, fitted.upper, shape.symmetries
+        shape.name,
+        fitted.code,
+        fitted.lower,
+        fitted.upper,
+        shape.symmetries,
+        mesh_surface_colors(mesh.look, args.seed),
     )
     entry = _entry(shape, fitted)
     header = {
@@ -189,6 +210,7 @@ def _build(args: argparse.Namespace) -> None:
         torch.stack([f.lower for f in fitted]),
         torch.stack([f.upper for f in fitted]),
         tuple(shape.symmetries for shape in shapes),
+        tuple(mesh_surface_colors(shape.mesh.look, args.seed) for shape in shapes),
     )
     header = {
         **_without(model.header, "self_training", "added_shapes"),
@@ -197,6 +219,38 @@ def _build(args: argparse.Namespace) -> None:
         "library_shapes": [_entry(s, f) for s, f in zip(shapes, fitted, strict=True)],
     }
     _write(args, replace(model, library=library, header=header), shapes, fitted)
+
+
+def _colors(args: argparse.Namespace) -> None:
+    path = checkpoint_path(args.checkpoint)
+    model = load_model(path)
+    library = _library(model, path)
+    found = {
+        shape.name: mesh_surface_colors(shape.mesh.look, args.seed)
+        for shape in _models_of(args)
+        if shape.name in library.names
+    }
+    colors = {name: part for name, part in found.items() if part is not None}
+    missing = [name for name in library.names if name not in colors]
+    if not colors:
+        raise LibraryError(f"no mesh has colours and the name of a shape: {', '.join(missing)}")
+    header = {
+        **model.header,
+        "version": next_version(str(model.header.get("version", "")), "minor"),
+    }
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    colored = replace(model, library=library.with_colors(colors), header=header)
+    save_model(args.output, colored)
+    console = Console()
+    console.print(
+        f"{args.output}: version {header['version']}, colours of {len(colors)} of "
+        f"{len(library)} shapes" + (f"; none of {', '.join(missing)}" if missing else ""),
+        highlight=False,
+        soft_wrap=True,
+    )
+    if args.json:
+        report = {"model_version": header["version"], "colors": list(colors), "missing": missing}
+        write_json(args.json, {**provenance(args.command_line), **report})
 
 
 def _models_of(args: argparse.Namespace) -> list[_Shape]:

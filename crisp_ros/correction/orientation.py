@@ -21,7 +21,7 @@ from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.symmetry_motions import SymmetryKind
 from crisp_ros.correction.visibility import Images
-from crisp_ros.geometry.se3 import from_rotation_translation
+from crisp_ros.geometry.se3 import from_rotation_translation, invert
 
 _FINE_RAD = tuple(map(radians, (-7.5, -5.0, -2.5, 2.5, 5.0, 7.5)))
 
@@ -97,6 +97,29 @@ def resolve_orientations(
     clear = Condition("orientation", held, margin, tuple(choice.reason for choice in found))
     motions = torch.stack([choice.motion for choice in found]) if found else T
     return Orientations(motions, clear, tuple(choice.alternatives for choice in found))
+
+
+def add_ambiguity(
+    covariance: Tensor, T_object_camera: Tensor, alternatives: Sequence[Tensor]
+) -> Tensor:
+    """Covariances of poses, with the spread of the orientations that look alike.
+
+    Args:
+        covariance: (B, 6, 6) of T_camera_object along the camera's axes, see `pose_covariance`.
+        T_object_camera: (B, 4, 4) the poses.
+        alternatives: B of (A, 4, 4) motions to orientations that look alike.
+    """
+    result = covariance.clone()
+    for i, motions in enumerate(alternatives):
+        if len(motions) == 0:
+            continue
+        pose = invert(T_object_camera[i].double())
+        other = pose @ invert(motions.double())
+        shift = other[:, :3, 3] - pose[:3, 3]
+        rotation = roma.rotmat_to_rotvec(other[:, :3, :3] @ pose[:3, :3].T)
+        apart = torch.cat((shift, rotation), dim=-1).to(covariance)
+        result[i] = result[i] + apart.T @ apart / (len(motions) + 1)
+    return result
 
 
 class _Choice(NamedTuple):

@@ -14,7 +14,11 @@ from crisp_ros.correction.corrector import Correction, correct
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.library_tests import Ambiguity, find_ambiguity
-from crisp_ros.correction.orientation import Orientations, resolve_orientations
+from crisp_ros.correction.orientation import (
+    Orientations,
+    add_ambiguity,
+    resolve_orientations,
+)
 from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import ANY_FALL
@@ -215,6 +219,10 @@ class Solver:
             ambiguity = self._find_ambiguity(hypotheses, verification)
         with clock.stage("covariance"):
             covariance = verifier.covariance(hypotheses)
+            if covariance is not None and orientations is not None:
+                covariance = add_ambiguity(
+                    covariance, hypotheses.T_object_camera, orientations.alternatives
+                )
         solution = Solution(
             observations=observations,
             maps=output.pnc,

@@ -36,6 +36,7 @@ from .shape_head_fit import fit_shape_head
 from .shape_stage import fitted_codes, mean_crop_codes, save_state
 from .stage_times import StageTimes
 from .supervised import SupervisedTrainer, crop_split
+from .surface_colors import mesh_surface_colors
 
 _SAMPLES_PER_SHAPE = 150_000
 _SAMPLES = 20_000_000  # of all shapes together, at most
@@ -242,6 +243,7 @@ class TrainingRun:
             boxes.lower,
             boxes.upper,
             tuple(groups[k] for k in codes),
+            tuple(mesh_surface_colors(self.objects[k].look, self.recipe.seed) for k in codes),
         )
         header = {
             "recipe": dataclasses.asdict(self.recipe),

@@ -190,3 +190,39 @@ def test_a_scale_must_be_positive(capsys: pytest.CaptureFixture[str]) -> None:
         crisp("add", "m.ply", "--name", "m", "--scale", "-1", "--output", "o")
     assert end.value.code == 2
     assert "expected a positive number" in capsys.readouterr().err
+
+
+def painted(folder: Path, name: str) -> None:
+    """Write a box mesh whose lower half is red and whose upper half is blue, in metres."""
+    mesh = trimesh.creation.box((0.08, 0.05, 0.11)).subdivide().subdivide()
+    upper = mesh.triangles_center[:, 2] > 0
+    mesh.visual.face_colors = np.where(upper[:, None], [0, 0, 255, 255], [255, 0, 0, 255])
+    mesh.export(folder / f"{name}.ply")
+
+
+def test_shapes_get_the_colours_of_their_meshes(household: Path, tmp_path: Path) -> None:
+    meshes, output = tmp_path / "meshes", tmp_path / "painted.safetensors"
+    meshes.mkdir()
+    painted(meshes, "box")
+    painted(meshes, "unrelated")
+    arguments = ("--checkpoint", household, "--output", output, "--json", tmp_path / "report.json")
+    assert crisp("colors", "--models", meshes, *arguments) == 0
+    model = load_model(output)
+    colors = dict(zip(model.library.names, model.library.colors, strict=True))
+    assert [name for name, part in colors.items() if part is not None] == ["box"]
+    points, rgb = colors["box"]
+    assert points.abs().amax(0).tolist() == pytest.approx([0.04, 0.025, 0.055], abs=1e-3)
+    assert (rgb[points[:, 2] > 0.01] == torch.tensor([0, 0, 255])).all()
+    assert (rgb[points[:, 2] < -0.01] == torch.tensor([255, 0, 0])).all()
+    assert json.loads((tmp_path / "report.json").read_text())["colors"] == ["box"]
+
+
+def test_meshes_without_colours_or_names_are_refused(
+    household: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "painted.safetensors"
+    trimesh.creation.box((0.08, 0.05, 0.11)).export(tmp_path / "box.stl")
+    painted(tmp_path, "unrelated")
+    assert crisp("colors", "--models", tmp_path, "--checkpoint", household, "--output", output) == 1
+    assert "no mesh has colours and the name of a shape" in capsys.readouterr().err
+    assert not output.exists()

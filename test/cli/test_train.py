@@ -32,7 +32,9 @@ training: {steps: 8, batch: 4, crop_px: 32, held_out_crops: 4, evaluate_every: 8
 @pytest.fixture
 def options(tmp_path: Path) -> list[str]:
     (tmp_path / "meshes").mkdir()
-    primitives()[1].export(tmp_path / "meshes" / "box.ply")
+    box = primitives()[1]
+    box.visual.face_colors = [200, 30, 30, 255]
+    box.export(tmp_path / "meshes" / "box.ply")
     primitives()[2].export(tmp_path / "meshes" / "can.obj")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     return ["train", "--models", str(tmp_path / "meshes"), "--recipe",
@@ -58,7 +60,9 @@ def test_a_killed_run_is_continued(options: list[str], tmp_path: Path) -> None:
     kept = (run / "shape_codes.pt").stat().st_mtime_ns
     subprocess.run([sys.executable, "-m", "crisp_ros.cli", *options], check=True)
     assert (run / "shape_codes.pt").stat().st_mtime_ns == kept
-    assert load_model(tmp_path / "model.safetensors").library.names == ("box", "can")
+    library = load_model(tmp_path / "model.safetensors").library
+    assert library.names == ("box", "can")
+    assert library.colors[0].rgb.float().mean(0).tolist() == [200.0, 30.0, 30.0]
     assert "# model.safetensors" in (tmp_path / "model.md").read_text()
 
 

@@ -1,6 +1,7 @@
 """Orientations that depth cannot tell apart: resolved by the print, or reported as ambiguous."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -11,15 +12,19 @@ from correction.test_symmetry_search import about_axis, error_deg, looked_at
 
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
-from crisp_ros.correction.orientation import Orientations, resolve_orientations
+from crisp_ros.correction.orientation import (
+    Orientations,
+    OrientationSettings,
+    add_ambiguity,
+    resolve_orientations,
+)
+from crisp_ros.geometry.se3 import invert
 
 CAN, BOX, MUG = cylinder(0.04, 0.05), box((0.04, 0.025, 0.055)), mug(0.04, 0.045, 0.008, 0.03)
 
 
 def resolved(shape, T_true, T_given, known, shown, rivals=None, **settings) -> Orientations:
     """Orientations of an object with the print `known` to the library and `shown` in the image."""
-    from crisp_ros.correction.orientation import OrientationSettings
-
     library = painted_library(shape, known)
     view, images = photograph(shape, T_true, shown)
     points = torch.zeros(1, 50, 3)
@@ -116,3 +121,18 @@ def test_no_objects_are_survived() -> None:
     )
     found = resolve_orientations(library, nobody, [], images, [])
     assert found.motions.shape == (0, 4, 4) and found.clear.reasons == ()
+
+
+def test_ambiguity_makes_the_free_rotation_uncertain() -> None:
+    """Half a rotation about the object's z axis, which points along the camera's y axis here."""
+    T_camera_object = torch.eye(4)
+    T_camera_object[:3, :3] = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    T_camera_object[:3, 3] = torch.tensor([0.1, 0.2, 0.7])
+    covariance = 1e-6 * torch.eye(6).double().expand(2, 6, 6)
+    T = invert(T_camera_object).expand(2, 4, 4)
+    motions = about_axis(180.0)[None]
+    found = add_ambiguity(covariance, T, [motions, motions[:0]])
+    assert torch.equal(found[1], covariance[1])
+    added = (found[0] - covariance[0]).diagonal()
+    expected = torch.tensor([0, 0, 0, 0, math.pi**2 / 2, 0]).double()
+    torch.testing.assert_close(added, expected, atol=1e-4, rtol=0)

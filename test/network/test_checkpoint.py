@@ -1,5 +1,6 @@
 """Model files: what is written comes back, and an unsound file is refused by name."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -10,7 +11,7 @@ import safetensors.torch
 import torch
 
 from crisp_ros.network.checkpoint import CheckpointError, Model, load_model, save_model
-from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.network.library import ShapeLibrary, SurfaceColors
 from crisp_ros.network.model import CrispNetwork, build_network
 
 
@@ -207,3 +208,12 @@ def test_a_library_of_another_decoder(model: Model, tmp_path) -> None:
     library = ShapeLibrary(("a",), torch.zeros(1, 7), -torch.ones(1, 3), torch.ones(1, 3))
     save_model(path, Model(model.network, library, {}))
     assert _cause(path) == "incompatible"
+
+
+def test_colours_of_shapes_come_back(model: Model, tmp_path) -> None:
+    colors = SurfaceColors(torch.rand(6, 3), torch.randint(0, 256, (6, 3), dtype=torch.uint8))
+    painted = dataclasses.replace(model, library=model.library.with_colors({"mug": colors}))
+    save_model(tmp_path / "painted.safetensors", painted)
+    loaded = load_model(tmp_path / "painted.safetensors").library.colors
+    assert loaded[0] is None
+    assert torch.equal(loaded[1].points, colors.points) and torch.equal(loaded[1].rgb, colors.rgb)

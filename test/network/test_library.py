@@ -8,7 +8,7 @@ from analytic import AnalyticShape, box, capsule, cylinder, mug, sphere
 from torch import Tensor
 
 from crisp_ros.network.decoder import ShapeDecoder, SignedDistance
-from crisp_ros.network.library import ShapeLibrary, shape_boxes
+from crisp_ros.network.library import ShapeLibrary, SurfaceColors, shape_boxes
 
 
 class _ExactDecoder(ShapeDecoder):
@@ -116,3 +116,30 @@ def test_without_symmetries_there_is_the_identity() -> None:
 def test_parts_that_do_not_fit_are_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ShapeLibrary(**{**_parts(), **change})
+
+
+def colors_of(count: int = 5) -> SurfaceColors:
+    return SurfaceColors(torch.rand(count, 3), torch.zeros(count, 3, dtype=torch.uint8))
+
+
+def test_colours_follow_their_shapes() -> None:
+    library = ShapeLibrary(("a", "b"), torch.eye(2), torch.zeros(2, 3), torch.ones(2, 3))
+    assert library.colors == (None, None)
+    painted = library.with_colors({"b": colors_of()})
+    assert painted.colors[0] is None and len(painted.colors[1].points) == 5
+    new = torch.ones(2), torch.zeros(3), torch.ones(3), None, colors_of(7)
+    added = painted.with_shape("c", *new)
+    assert [part and len(part.points) for part in added.colors] == [None, 5, 7]
+    assert [part and len(part.rgb) for part in added.to("cpu").colors] == [None, 5, 7]
+
+
+def test_colours_that_do_not_fit_are_refused() -> None:
+    library = ShapeLibrary(("a", "b"), torch.eye(2), torch.zeros(2, 3), torch.ones(2, 3))
+    with pytest.raises(ValueError, match="has no c"):
+        library.with_colors({"c": colors_of()})
+    points, rgb = colors_of()
+    for wrong in (SurfaceColors(points[:4], rgb), SurfaceColors(points, rgb.float())):
+        with pytest.raises(ValueError, match="colours"):
+            library.with_colors({"a": wrong})
+    with pytest.raises(ValueError, match="finite"):
+        library.with_colors({"a": SurfaceColors(points / 0.0, rgb)})
