@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from crisp_ros.data.image_encodings import COLOUR, DEPTH, LABELS, compressed_format
 from crisp_ros.data.recorded_frame import RecordingError
 
 
@@ -25,7 +26,8 @@ _ROLE_OF_TYPE = {
     "vision_msgs/msg/LabelInfo": "label_info",
 }
 _ROLE_OF_ENCODING = {
-    **dict.fromkeys(("rgb8", "bgr8", "rgba8", "bgra8", "8UC3"), "rgb"),
+    # What may also be depth or labels is not taken for colour.
+    **dict.fromkeys(set(COLOUR) - set(DEPTH) - set(LABELS), "rgb"),
     **dict.fromkeys(("32FC1", "16UC1"), "depth"),
     **dict.fromkeys(("mono8", "8UC1", "mono16", "32SC1"), "segmentation"),
 }
@@ -34,6 +36,12 @@ _EXPECTED = {
     "depth": "an image of 32FC1 or 16UC1",
     "segmentation": "an image of mono8, 8UC1, mono16 or 32SC1",
     "camera_info": "a sensor_msgs/CameraInfo",
+}
+_REMEDIES = {
+    "rgb": "record the colour image too",
+    "depth": "record the depth image that is registered to colour",
+    "segmentation": "record the masks of a segmenter with the images (docs/segmentation.md)",
+    "camera_info": "record the calibration of the colour camera",
 }
 _SUFFIXES = ("", "/compressedDepth", "/compressed")  # the best first
 
@@ -47,12 +55,14 @@ def role_of(message_type: str, encoding: str = "") -> str | None:
     """
     if message_type not in IMAGE_TYPES:
         return _ROLE_OF_TYPE.get(message_type)
-    if "compressedDepth" in encoding:
+    if message_type == IMAGE_TYPES[0]:
+        return _ROLE_OF_ENCODING.get(encoding)
+    format = compressed_format(encoding)
+    if format.is_depth:
         return "depth"
-    before_compression = encoding.split(";")[0].strip()
-    if "jp" in encoding:  # jpeg, jpg: loses too much to be labels or depth
+    if format.codec == "jpeg":  # loses too much to be labels or depth
         return "rgb"
-    return _ROLE_OF_ENCODING.get(before_compression)
+    return _ROLE_OF_ENCODING.get(format.encoding)
 
 
 def found_topics(roles: Mapping[str, str | None], given: Mapping[str, str]) -> dict[str, str]:
@@ -77,7 +87,7 @@ def found_topics(roles: Mapping[str, str | None], given: Mapping[str, str]) -> d
         elif role in _EXPECTED:
             raise RecordingError(
                 f"no topic for {role}, neither {usual} nor {_EXPECTED[role]};"
-                f" there are {_listed(roles)}"
+                f" there are {_listed(roles)}; {_REMEDIES[role]}, or name the topic as {role}=TOPIC"
             )
     return found
 

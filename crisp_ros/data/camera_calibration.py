@@ -159,7 +159,8 @@ def _rectified(message: Any) -> _Intrinsics:
             return _raw(message)
         raise CameraInfoError(
             "camera_info has no projection matrix P, but the camera is distorted: "
-            "rectified images need P; for raw ones set the parameter rectified to false"
+            "rectified images need P; for raw ones set the parameter rectified to false "
+            "(crisp demo: --raw)"
         )
     if abs(p[3]) > 0:
         raise CameraInfoError(

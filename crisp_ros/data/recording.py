@@ -7,156 +7,244 @@ looked for where `recording_writer` puts them.
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.rosbag2 import Reader
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scipy.spatial.transform import Rotation
 
-from crisp_ros.data import image_messages
+from crisp_ros.data import image_encodings
+from crisp_ros.data.bag_reader import LABEL_INFO_TYPE, BagReader, Damage, typestore
 from crisp_ros.data.bag_topics import IMAGE_TYPES, found_topics, role_of
+from crisp_ros.data.camera_calibration import CalibrationBuffer
+from crisp_ros.data.image_encodings import ImageError
 from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError, TrueObject
+from crisp_ros.data.rgbd_messages import (
+    InputError,
+    InputRules,
+    errors_of,
+    read_camera_images,
+    read_labels,
+    require_size,
+)
+
+__all__ = [
+    "LABEL_INFO_TYPE",
+    "TF",
+    "TRUE_OBJECTS",
+    "TRUE_POSES",
+    "LeftOut",
+    "Recording",
+    "left_out_text",
+    "typestore",
+]
 
 TF, TRUE_POSES, TRUE_OBJECTS = "/tf", "/ground_truth/poses", "/ground_truth/objects"
-LABEL_INFO_TYPE = "vision_msgs/msg/LabelInfo"
 _IMAGES = ("rgb", "depth", "segmentation")
+_KINDS = {"rgb": "colour", "depth": "depth", "segmentation": "segmentation"}
 _NANOSECONDS = 1_000_000_000
 _SLOP_NS = 50_000_000
-_PENDING = 30  # images kept while their partners are awaited
-_LABEL_INFO_FIELDS = (
-    "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold"
-)
-_VISION_CLASS_FIELDS = "uint16 class_id\nstring class_name"
-_KINDS = "a rosbag2 folder with metadata.yaml, or an .mcap or .db3 file"
+_PENDING = 30  # images kept while others of their moment are awaited
+_TRIED = 50  # messages of a topic, to find out what it holds
+_HOPELESS = 30  # messages or frames left out, with none to be used before
+_LISTED = 5  # reasons for which something was left out
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A message or a frame of a recording that cannot be used.
+
+    Attributes:
+        topic: at fault, "" where it is not known.
+        reason: why.
+    """
+
+    topic: str
+    reason: str
+
+
+def left_out_text(left_out: Sequence[LeftOut]) -> str:
+    """Summarise what was left out, the most frequent reasons first."""
+    reasons = Counter(f"{one.topic}: {one.reason}" if one.topic else one.reason for one in left_out)
+    listed = [f"{count} x {reason}" for reason, count in reasons.most_common(_LISTED)]
+    more = f"; and {len(reasons) - _LISTED} more reasons" if len(reasons) > _LISTED else ""
+    noun = "message or frame" if len(left_out) == 1 else "messages or frames"
+    return f"{len(left_out)} {noun} left out: {'; '.join(listed)}{more}"
 
 
 class Recording:
-    """A rosbag2 folder or file, opened and checked; its frames are read when asked for.
+    """A bag, opened and checked; its frames are read when asked for.
+
+    What is damaged or cannot be used is left out, see `left_out`; the rest is read. The rules of
+    what is taken are those of the node.
 
     Args:
-        path: folder with metadata.yaml, or an .mcap or .db3 file.
+        path: rosbag2 folder, .mcap or .db3 file, or a ROS 1 .bag.
         topics: base names of topics, by field of `Topics`; one that is not given is that of the
             usual name, or else the only one of its kind.
+        rules: what the messages cannot say of themselves.
+
+    Attributes:
+        count: colour images.
+        left_out: what `frames` has left out, since it was called last.
 
     Raises:
         RecordingError: not a recording, or without one of the images or the camera info, or it is
             not clear which is which.
     """
 
-    def __init__(self, path: str | Path, topics: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        topics: Mapping[str, str] | None = None,
+        rules: InputRules | None = None,
+    ) -> None:
         self.path = Path(path)
-        if not self.path.exists():
-            raise RecordingError(f"{self.path}: no such recording")
-        if self.path.is_dir() and not (self.path / "metadata.yaml").is_file():
-            raise RecordingError(f"{self.path}: not a recording; expected {_KINDS}")
+        self._rules = rules or InputRules()
+        self._bag = BagReader(self.path)
+        self.left_out: list[LeftOut] = []
         try:
-            with Reader(self.path) as reader:
-                counts = {name: topic.msgcount for name, topic in reader.topics.items()}
-                roles = self._roles(reader)
-        except Exception as error:  # the readers of the storages raise whatever they meet
-            raise RecordingError(
-                f"{self.path}: not a readable recording ({error}); expected {_KINDS}"
-            ) from error
-        try:
-            self._topics = found_topics(roles, topics or {})
+            self._topics = found_topics(self._roles(), topics or {})
         except RecordingError as error:
             raise RecordingError(f"{self.path}: {error}") from error
+        counts = self._bag.counts
         self._topics.update({n: n for n in (TF, TRUE_POSES, TRUE_OBJECTS) if counts.get(n)})
-        self.count = int(counts[self._topics["rgb"]])
+        self.count = counts[self._topics["rgb"]]
 
     def frames(self) -> Iterator[RecordedFrame]:
-        """Reads the frames in order; images belong together when within 50 ms of the colour image.
+        """Read the frames in order; images belong together when within 50 ms of the colour image.
+
+        A frame has the calibration of its colour image's stamp, otherwise the latest before it, and
+        at the beginning of a recording the first.
 
         Raises:
-            RecordingError: an image or a calibration of an unknown kind, or no frame is complete.
+            RecordingError: no frame can be used; says what is wrong with the first.
         """
+        self.left_out = []
+        complete = 0
+        for images, calibration, latest in self._sets():
+            try:
+                frame = self._frame(images, calibration, latest)
+            except InputError as error:
+                self._leave_out(self._topics[error.input], str(error))
+                if complete == 0 and len(self.left_out) >= _HOPELESS:
+                    break
+                continue
+            complete += 1
+            yield frame
+        if complete == 0:
+            raise RecordingError(f"{self.path}: {self._why_none()}")
+
+    def _sets(self) -> Iterator[tuple[dict[str, Any], Any, dict[str, Any]]]:
+        """Images that belong together, their calibration, and the latest of all other messages."""
         roles = {name: role for role, name in self._topics.items()}
         pending: dict[str, deque] = {role: deque(maxlen=_PENDING) for role in _IMAGES}
+        calibrations = CalibrationBuffer()
         latest: dict[str, Any] = {}
-        complete = 0
-        with Reader(self.path) as reader:
-            wanted = [c for c in reader.connections if c.topic in roles]
-            for connection, _, raw in reader.messages(connections=wanted):
-                role = roles[connection.topic]
-                message = typestore().deserialize_cdr(raw, connection.msgtype)
-                if role not in _IMAGES:
-                    latest[role] = message
-                    continue
-                pending[role].append(message)
-                images = _matched(pending)
-                if images:
-                    complete += 1
-                    yield self._frame(images, latest)
-        if complete == 0:
-            raise RecordingError(
-                f"{self.path}: no colour, depth and label image within 50 ms of one another"
-            )
+        uncalibrated: list[tuple[dict[str, Any], dict[str, Any]]] = []
 
-    def _roles(self, reader: Reader) -> dict[str, str | None]:
-        """What each topic that holds a message may be good for; for images their first tells."""
-        roles = {}
-        for connection in reader.connections:
-            if connection.msgcount == 0:
+        def damaged(damage: Damage) -> None:
+            self._leave_out(damage.topic, damage.reason)
+
+        self._sets_seen = 0
+        for topic, _, message in self._bag.messages(list(roles), damaged):
+            role = roles[topic]
+            if role == "camera_info":
+                calibrations.add(_stamp(message), message)
+                while uncalibrated:
+                    images, known = uncalibrated.pop(0)
+                    yield images, message, known
                 continue
-            encoding = ""
-            if connection.msgtype in IMAGE_TYPES:
-                _, _, raw = next(reader.messages(connections=[connection]))
-                first = typestore().deserialize_cdr(raw, connection.msgtype)
-                encoding = first.format if hasattr(first, "format") else first.encoding
-            roles[connection.topic] = role_of(connection.msgtype, encoding)
-        return roles
+            if role not in _IMAGES:
+                latest[role] = message
+                continue
+            try:
+                image_encodings.check(message, _KINDS[role])
+            except ImageError as error:
+                # Before it is queued: there it could take the place of a valid one.
+                self._leave_out(topic, str(error))
+                continue
+            pending[role].append(message)
+            images = _matched(pending)
+            if images is None:
+                continue
+            self._sets_seen += 1
+            if calibrations:
+                yield images, calibrations.of(_stamp(images["rgb"])), latest
+            elif len(uncalibrated) < _PENDING:
+                uncalibrated.append((images, dict(latest)))
+            else:
+                self._leave_out(self._topics["camera_info"], "no calibration for a frame")
 
-    def _frame(self, images: Mapping[str, Any], latest: Mapping[str, Any]) -> RecordedFrame:
-        if "camera_info" not in latest:
-            raise RecordingError(f"{self.path}: no camera info before the first complete frame")
-        topics = self._topics
-        label_names = {}
-        if "label_info" in latest:
-            label_names = {int(c.class_id): c.class_name for c in latest["label_info"].class_map}
-        rgb = _read(image_messages.colour, images["rgb"], topics["rgb"])
-        depth = _read(image_messages.depth, images["depth"], topics["depth"])
-        labels = _read(image_messages.labels, images["segmentation"], topics["segmentation"])
-        info = latest["camera_info"]
-        shapes = (rgb.shape[:2], depth.shape, labels.shape, (info.height, info.width))
-        if len(set(shapes)) > 1:
-            sizes = [f"{width} x {height}" for height, width in shapes]
-            raise RecordingError(
-                f"{self.path}: colour is {sizes[0]} pixels, depth {sizes[1]}, labels {sizes[2]},"
-                f" camera info {sizes[3]}: all have to be registered to the colour image"
+    def _leave_out(self, topic: str, reason: str) -> None:
+        self.left_out.append(LeftOut(topic, reason))
+
+    def _why_none(self) -> str:
+        if self.left_out:
+            first = self.left_out[0]
+            return f"no frame can be used; {first.topic}: {first.reason}"
+        if self._sets_seen:
+            return f"no message of {self._topics['camera_info']} can be read"
+        return (
+            "no colour, depth and label image within 50 ms of one another: record all three with"
+            " the stamp of the colour image"
+        )
+
+    def _roles(self) -> dict[str, str | None]:
+        """What each topic that holds a message may be good for; for images the first tells."""
+        encodings: dict[str, str] = {}
+        damages: dict[str, str] = {}
+        images = [topic for topic, kind in self._bag.types.items() if kind in IMAGE_TYPES]
+        for image_topic in images:
+            read = self._bag.messages(
+                [image_topic], lambda damage: damages.setdefault(damage.topic, damage.reason)
             )
+            for topic, _, message in islice(read, _TRIED):
+                encodings[topic] = image_encodings.description(message)[0]
+                if encodings[topic] and len(message.data):
+                    break
+        unreadable = [topic for topic in images if topic not in encodings]
+        if unreadable and len(unreadable) == len(images):
+            reason = damages.get(unreadable[0], next(iter(damages.values()), "nothing"))
+            raise RecordingError(
+                f"no image can be decoded; {unreadable[0]}: {reason}: expected messages serialised"
+                " as CDR by `ros2 bag record` (convert others with `rosbags-convert`)"
+            )
+        return {
+            topic: role_of(kind, encodings.get(topic, ""))
+            for topic, kind in self._bag.types.items()
+        }
+
+    def _frame(
+        self, images: Mapping[str, Any], calibration: Any, latest: Mapping[str, Any]
+    ) -> RecordedFrame:
+        # Older definitions have other fields, and then names stay unknown.
+        classes = getattr(latest.get("label_info"), "class_map", ())
+        label_names = {int(c.class_id): c.class_name for c in classes}
+        read = read_camera_images(images["rgb"], images["depth"], calibration, self._rules)
+        rgb, depth = read.rgb, read.depth
+        with errors_of("segmentation"):
+            labels = read_labels(images["segmentation"])
+            require_size("segmentation", labels, *rgb.shape[:2])
+        if (rectification := read.rectification) is not None:
+            rgb, depth = rectification.colours(rgb), rectification.values(depth)
+            labels = rectification.values(labels)
         return RecordedFrame(
             stamp_ns=_stamp(images["rgb"]),
             frame_id=images["rgb"].header.frame_id,
             rgb=rgb,
             depth=depth,
             labels=labels,
-            intrinsics=_intrinsics(info, topics["camera_info"]),
+            intrinsics=read.camera.matrix,
             label_names=label_names,
             truth=_truth(latest, _stamp(images["rgb"])),
             T_world_camera=_camera_pose(latest.get(TF), images["rgb"].header),
         )
-
-
-@cache
-def typestore() -> Any:
-    """The messages of ROS 2 Jazzy that recordings hold, as rosbags knows them."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    store.register(get_types_from_msg(_VISION_CLASS_FIELDS, "vision_msgs/msg/VisionClass"))
-    store.register(get_types_from_msg(_LABEL_INFO_FIELDS, LABEL_INFO_TYPE))
-    return store
-
-
-def _read(reader: Callable[[Any], NDArray[Any]], message: Any, topic: str) -> NDArray[Any]:
-    try:
-        return reader(message)
-    except image_messages.ImageError as error:
-        raise RecordingError(f"{topic}: {error}") from error
 
 
 def _from_pose(pose: Any) -> NDArray[np.float64]:
@@ -178,25 +266,6 @@ def _truth(latest: Mapping[str, Any], stamp_ns: int) -> tuple[TrueObject, ...]:
         TrueObject(int(o["label"]), o["name"], _from_pose(pose), float(o["visible_share"]))
         for o, pose in zip(content["objects"], poses.poses, strict=True)
     )
-
-
-def _intrinsics(info: Any, topic: str) -> NDArray[np.float64]:
-    """(3, 3) of a rectified image: P where it is set, else K.
-
-    Raises:
-        RecordingError: the camera is not calibrated, its images are not rectified, or they are a
-            part of what it saw.
-    """
-    projection = np.asarray(info.p, np.float64).reshape(3, 4)[:, :3]
-    if not info.k[0] > 0:
-        raise RecordingError(f"{topic}: K is zero, so the camera is not calibrated")
-    if not projection.any() and np.any(info.d):
-        raise RecordingError(
-            f"{topic}: lens distortion, but no projection matrix P; record rectified images"
-        )
-    if max(info.binning_x, info.binning_y) > 1 or info.roi.width or info.roi.height:
-        raise RecordingError(f"{topic}: binning or a region of interest; record whole images")
-    return projection if projection.any() else np.asarray(info.k, np.float64).reshape(3, 3)
 
 
 def _camera_pose(message: Any, header: Any) -> NDArray[np.float64] | None:

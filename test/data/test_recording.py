@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,15 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import CameraInfo
 from tiny_bop import write_tiny_bop
 
 from crisp_ros.data.bop import BopDataset
+from crisp_ros.data.camera_calibration import camera
 from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError, TrueObject, bop_frames
-from crisp_ros.data.recording import Recording
+from crisp_ros.data.recording import Recording, left_out_text
 from crisp_ros.data.recording_writer import write_recording
+from crisp_ros.data.rgbd_messages import InputRules
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 HEIGHT, WIDTH = 30, 40
@@ -263,7 +268,7 @@ def short() -> Any:
 @pytest.mark.parametrize(
     "topic, message, complaint",
     [
-        ("/cam/color", raw(5, RGB[..., :2], "yuv422"), "/cam/color: colour encoding 'yuv422'"),
+        ("/cam/color", raw(5, RGB[..., :2], "fancy8"), "/cam/color: colour encoding 'fancy8'"),
         ("/cam/color", raw(5, DEPTH_MM, "16UC1"), "/cam/color: colour encoding '16UC1'"),
         ("/cam/depth", raw(5, LABELS, "mono8"), "/cam/depth: depth encoding 'mono8'"),
         ("/masks", raw(5, RGB, "rgb8"), "/masks: segmentation encoding 'rgb8'"),
@@ -299,7 +304,7 @@ STRANGE = [
     ("/sam/masks", raw(5, LABELS, "mono8")),
     ("/cam/color/image_raw", raw(5, 255 - RGB, "rgb8")),  # better than its compressed form
     ("/cam/depth/camera_info", info(0, np.array([9.0, 0, 9, 0, 0, 9, 9, 0, 0, 0, 1, 0]))),
-    ("/yuv", raw(5, RGB[..., :2], "yuv422")),
+    ("/other", raw(5, RGB[..., :2], "fancy8")),
 ]
 
 
@@ -334,10 +339,10 @@ def test_what_could_be_two_has_to_be_named(tmp_path: Path, topic, message, role)
 @pytest.mark.parametrize(
     "changes, complaint",
     [
-        ({"k": np.zeros(9)}, "not calibrated"),
-        ({"d": np.full(5, 0.1)}, "lens distortion, but no projection matrix"),
-        ({"binning_x": 2}, "binning or a region"),
-        ({"width": 20}, "colour is 40 x 30 .* camera info 20 x 30"),
+        ({"k": np.zeros(9)}, "/cam/info: camera_info has K.0. = 0, so the camera is uncalibrated"),
+        ({"d": np.full(5, 0.1)}, "no projection matrix P, but .* distorted.*rectified to false"),
+        ({"binning_x": 2}, "describes 20 x 30 pixels .binning applied., colour is 40 x 30"),
+        ({"width": 20}, "describes 20 x 30 pixels, colour is 40 x 30"),
     ],
 )
 def test_calibrations_that_do_not_fit_the_images(tmp_path: Path, changes, complaint):
@@ -348,15 +353,129 @@ def test_calibrations_that_do_not_fit_the_images(tmp_path: Path, changes, compla
 
 def test_depth_of_another_size_is_not_registered(tmp_path: Path):
     bag = write_bag(tmp_path / "bag", broken("/cam/depth", raw(5, DEPTH_MM[::2, ::2], "16UC1")))
-    with pytest.raises(RecordingError, match="depth 20 x 15, labels 40 x 30.*registered"):
+    with pytest.raises(RecordingError, match="/cam/depth: depth is 20 x 15 .*registered"):
         list(Recording(bag, TOPICS).frames())
 
 
-def test_camera_info_must_come_first(tmp_path: Path):
+def test_frames_before_the_first_camera_info_have_the_first(tmp_path: Path):
     messages = broken("/cam/info", info(0))
-    bag = write_bag(tmp_path / "bag", messages[1:] + messages[:1])
-    with pytest.raises(RecordingError, match="no camera info before"):
-        list(Recording(bag, TOPICS).frames())
+    late = info(9, np.array([60.0, 0, 20, 0, 0, 61, 15, 0, 0, 0, 1, 0]))
+    bag = write_bag(tmp_path / "bag", [*messages[1:], *messages[:1], ("/cam/info", late)])
+    (read,) = Recording(bag, TOPICS).frames()
+    np.testing.assert_array_equal(read.intrinsics, K)
+
+
+P = np.array([60.0, 0, 20, 0, 0, 61, 15, 0, 0, 0, 1, 0])
+WHOLE = STORE.types["sensor_msgs/msg/RegionOfInterest"](0, 0, HEIGHT, WIDTH, False)
+PART = STORE.types["sensor_msgs/msg/RegionOfInterest"](4, 2, HEIGHT, WIDTH, False)
+
+
+@pytest.mark.parametrize(
+    "changes, intrinsics",
+    [
+        ({"k": np.zeros(9), "p": P}, [[60, 0, 20], [0, 61, 15], [0, 0, 1]]),
+        ({"roi": WHOLE}, K.tolist()),
+        ({"roi": PART, "width": 80}, [[50, 0, 15.5], [0, 52, 12.5], [0, 0, 1]]),
+        ({"binning_x": 2, "width": 80}, [[25, 0, 9.75], [0, 52, 14.5], [0, 0, 1]]),
+        ({"d": np.full(5, np.nan), "p": P}, [[60, 0, 20], [0, 61, 15], [0, 0, 1]]),
+    ],
+)
+def test_calibrations_as_the_node_reads_them(tmp_path: Path, changes, intrinsics):
+    message = replace(info(0), **changes)
+    (read,) = Recording(write_bag(tmp_path / "bag", broken("/cam/info", message)), TOPICS).frames()
+    assert read.intrinsics.tolist() == intrinsics
+    live = CameraInfo(width=int(message.width), height=int(message.height))
+    live.k, live.p, live.d = list(message.k), list(message.p), list(message.d)
+    live.binning_x, live.binning_y = message.binning_x, message.binning_y
+    live.roi.x_offset, live.roi.y_offset = message.roi.x_offset, message.roi.y_offset
+    live.roi.width, live.roi.height = message.roi.width, message.roi.height
+    assert camera(live, rectified=True).matrix.tolist() == intrinsics
+
+
+def test_raw_images_of_a_bag_are_rectified(tmp_path: Path):
+    distorted = replace(info(0), d=np.array([-0.3, 0.1, 0.0, 0.0, 0.0]))
+    bag = write_bag(tmp_path / "bag", broken("/cam/info", distorted))
+    (read,) = Recording(bag, TOPICS, InputRules(rectified=False)).frames()
+    assert read.rgb.shape == RGB.shape and (read.rgb != RGB).any()
+    assert read.depth.dtype == np.uint16 and read.labels.dtype == np.uint8
+    np.testing.assert_array_equal(read.intrinsics, K)
+    middle = (slice(13, 17), slice(17, 22))
+    np.testing.assert_array_equal(read.depth[middle], DEPTH_MM[middle])
+
+
+def test_depth_of_another_unit(tmp_path: Path):
+    bag = write_bag(tmp_path / "bag", broken("/masks", raw(5, LABELS, "mono8")))
+    (read,) = Recording(bag, TOPICS, InputRules(depth_unit_m=0.00025)).frames()
+    assert read.depth.dtype == np.float32
+    np.testing.assert_allclose(read.depth, DEPTH_MM * 0.00025, rtol=1e-6)
+
+
+def moments(count: int) -> list[list[tuple[str, Any]]]:
+    """Complete sets of messages, a second apart."""
+    return [
+        [
+            ("/cam/info", info(i * 10**9)),
+            ("/cam/color", raw(i * 10**9, RGB, "rgb8")),
+            ("/cam/depth", raw(i * 10**9, DEPTH_MM, "16UC1")),
+            ("/masks", raw(i * 10**9, LABELS, "mono8")),
+        ]
+        for i in range(count)
+    ]
+
+
+def cut_image(message: Any) -> Any:
+    return replace(message, data=message.data[:-3])
+
+
+@pytest.mark.parametrize(
+    "topic, damage, reason",
+    [
+        ("/cam/color", cut_image, "/cam/color: colour image is truncated"),
+        ("/cam/depth", cut_image, "/cam/depth: depth image is truncated"),
+        ("/masks", cut_image, "/masks: segmentation image is truncated"),
+        ("/cam/depth", lambda m: raw(2 * 10**9, DEPTH_MM[::2], "16UC1"), "depth is 40 x 15"),
+        ("/masks", lambda m: replace(m, encoding="32SC1", data=-np.ones(4 * LABELS.size, np.uint8)
+                                     .astype(np.uint8), step=4 * WIDTH), "negative labels"),
+    ],
+)  # fmt: skip
+def test_a_bad_frame_is_left_out_and_reported(tmp_path: Path, topic, damage, reason):
+    sets = moments(5)
+    index = [name for name, _ in sets[2]].index(topic)
+    sets[2][index] = (topic, damage(sets[2][index][1]))
+    recording = Recording(write_bag(tmp_path / "bag", sum(sets, [])), TOPICS)
+    for _ in range(2):  # reading again counts again
+        read = list(recording.frames())
+        assert [f.stamp_ns // 10**9 for f in read] == [0, 1, 3, 4]
+        assert len(recording.left_out) == 1
+        assert reason in left_out_text(recording.left_out)
+
+
+def test_an_empty_jpeg_and_a_short_blob_are_left_out(tmp_path: Path):
+    jpeg = cv2.imencode(".jpg", RGB)[1].ravel()
+    kind = STORE.types["sensor_msgs/msg/CompressedImage"]
+    messages = []
+    for i, data in enumerate([jpeg, jpeg[:0], jpeg, jpeg[: len(jpeg) // 8], jpeg]):
+        for topic, message in moments(i + 1)[i]:
+            if topic == "/cam/color":
+                topic, message = f"{topic}/compressed", kind(message.header, "jpeg", data)
+            messages.append((topic, message))
+    bag = write_bag(tmp_path / "bag", messages, StoragePlugin.SQLITE3)
+    with closing(sqlite3.connect(next(bag.glob("*.db3")))) as base:
+        last = base.execute("SELECT MAX(id) FROM messages").fetchone()[0]
+        base.execute("UPDATE messages SET data = ? WHERE id = ?", (b"\0\1", last))
+        base.commit()
+    recording = Recording(bag, TOPICS)
+    read = list(recording.frames())
+    assert [f.stamp_ns // 10**9 for f in read] in ([0, 2], [0, 2, 3])  # decoders differ
+    text = left_out_text(recording.left_out)
+    assert "empty: no data" in text and "a message of 2 bytes" in text
+
+
+def test_a_recording_of_nothing_but_bad_frames_is_refused(tmp_path: Path):
+    sets = [[(t, cut_image(m) if t == "/masks" else m) for t, m in s] for s in moments(40)]
+    recording = Recording(write_bag(tmp_path / "bag", sum(sets, [])), TOPICS)
+    with pytest.raises(RecordingError, match="no frame can be used; /masks: segmentation image is"):
+        list(recording.frames())
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a bag"])
