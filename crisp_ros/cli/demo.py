@@ -18,12 +18,13 @@ from rich.live import Live
 from crisp_ros.cli import options
 from crisp_ros.cli.demo_graph import Graph, free_domain, running_graph
 from crisp_ros.cli.demo_view import frame_line, live_view, summary
-from crisp_ros.cli.options import OptionError
+from crisp_ros.cli.options import LEFT_OUT, OptionError
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bag_topics import Topics
 from crisp_ros.data.bop import BopDataset
-from crisp_ros.data.recorded_frame import WORLD_FRAME, RecordedFrame, bop_frames
+from crisp_ros.data.recorded_frame import WORLD_FRAME, DatasetFrames, RecordedFrame
 from crisp_ros.data.recording import Recording
+from crisp_ros.data.rgbd_messages import InputRules
 from crisp_ros.evaluation.metrics import ADD_S_POINTS
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.evaluation.recording_score import FrameScore, RecordingScore, frame_score
@@ -66,6 +67,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"topic of the bag, for {', '.join(Topics._fields)}; may be repeated (default: the"
         " usual names, or else the only topic of its kind)",
     )
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="the bag's images are not rectified: rectify them with camera_info's K and D",
+    )
+    parser.add_argument(
+        "--depth-unit",
+        type=_unit,
+        default=0.0,
+        metavar="METRES",
+        help="length of one step of the bag's depth, such as 0.0001 (default: by the encoding)",
+    )
     parser.add_argument("--frames", type=options.count, help="most frames to play (default: all)")
     parser.add_argument(
         "--output",
@@ -95,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_json_option(parser)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int | None:
     source = _source(args)
     checkpoint = checkpoint_path(args.checkpoint)
     if not checkpoint.is_file():
@@ -133,7 +146,13 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         figures = score.to_json()
         figures |= {"recording": source.name, "model_version": outcome.model_version}
+        figures["left_out"] = outcome.left_out
         write_json(args.json, {**figures, "config": origin})
+    if outcome.left_out:
+        warning = Console(stderr=True)
+        warning.print(outcome.left_out, highlight=False, soft_wrap=True, markup=False)
+        return LEFT_OUT
+    return None
 
 
 @dataclass(frozen=True)
@@ -142,15 +161,13 @@ class _Source:
 
     name: str
     parameters: Mapping[str, Any]
-    opened: Recording | BopDataset
+    opened: Recording | DatasetFrames
     shapes: Mapping[str, TrueShape]
 
     @property
     def count(self) -> int:
         """Most frames that there are."""
-        if isinstance(self.opened, Recording):
-            return self.opened.count
-        return len(self.opened.images)
+        return self.opened.count
 
     @property
     def fixed_frame(self) -> str:
@@ -160,9 +177,7 @@ class _Source:
 
     def frames(self) -> Iterator[RecordedFrame]:
         """All of them, in the order in which they are played."""
-        if isinstance(self.opened, Recording):
-            return self.opened.frames()
-        return bop_frames(self.opened)
+        return self.opened.frames()
 
 
 @dataclass
@@ -173,24 +188,27 @@ class _Outcome:
     notes: list[dict[str, Any]] = field(default_factory=list)
     surfaces: dict[tuple[str, int], Surface] = field(default_factory=dict)
     model_version: str = ""
+    left_out: str = ""
 
 
 def _source(args: argparse.Namespace) -> _Source:
     """Opens what is to be played, so that whatever is wrong with it shows at once."""
     if args.bop is not None:
-        if args.topic:
-            raise OptionError("--topic is for bags; --bop has none")
+        if args.topic or args.raw or args.depth_unit:
+            raise OptionError("--topic, --raw and --depth-unit are for bags; --bop needs none")
         dataset = BopDataset(args.bop)
         shapes = ModelShapes(dataset.models.values(), ADD_S_POINTS)
-        return _Source(str(args.bop), {"bop": str(args.bop.resolve())}, dataset, shapes)
+        frames = DatasetFrames(dataset)
+        return _Source(str(args.bop), {"bop": str(args.bop.resolve())}, frames, shapes)
     path = args.bag
     if path is None:
         path = share_directory() / RECORDING
         if not path.is_dir():
             raise OptionError(f"{path} did not come with this installation; name one by --bag")
     topics = dict(args.topic)
-    recording = Recording(path, topics)
-    parameters = {"recording": str(path.resolve())}
+    recording = Recording(path, topics, InputRules(not args.raw, args.depth_unit))
+    parameters: dict[str, Any] = {"recording": str(path.resolve())}
+    parameters |= {"rectified": not args.raw, "depth_unit": args.depth_unit}
     parameters |= {f"{role}_topic": name for role, name in topics.items()}
     known = path / SHAPES_NAME
     shapes = load_shapes(known) if known.is_file() else {}
@@ -223,6 +241,8 @@ def _watched(
         for note in graph.notes():
             if note["kind"] == "state":
                 state = note["text"]
+            elif note["kind"] == "left_out":
+                outcome.left_out = note["text"]
             elif note["kind"] == "mesh":
                 with np.load(results / note["file"]) as arrays:
                     surface = Surface(arrays["vertices"], arrays["faces"])
@@ -281,6 +301,8 @@ def _report(source: _Source, results: Path, outcome: _Outcome, origin: Mapping[s
         f"{machine['cpu']}, {machine['cores']} cores{device}, Python {machine['python']},"
         f" torch {machine['torch']}",
     ]
+    if outcome.left_out:
+        footer.insert(0, outcome.left_out)
     if source.parameters.get("recording") == str((share_directory() / RECORDING).resolve()):
         footer.append(_ATTRIBUTION)
     return Report(
@@ -306,6 +328,16 @@ def _topic(text: str) -> tuple[str, str]:
             f"{text!r}: expected ROLE=NAME with a role of {', '.join(Topics._fields)}"
         )
     return role, name
+
+
+def _unit(text: str) -> float:
+    try:
+        metres = float(text)
+    except ValueError:
+        metres = 0.0
+    if not 0.0 < metres <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected metres, more than 0 and up to 1")
+    return metres
 
 
 def _smoothing(text: str) -> float:

@@ -12,7 +12,10 @@ from crisp_ros import __version__
 
 
 class Command(NamedTuple):
-    """A subcommand: its module offers `add_arguments(parser)` and `run(args)`."""
+    """A subcommand: its module offers `add_arguments(parser)` and `run(args)`.
+
+    `run` returns None, or an exit status other than 0.
+    """
 
     module: str
     summary: str
@@ -50,8 +53,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs `crisp` and returns its exit status: 0, 1 for bad input, 130 when interrupted.
+    """Run `crisp` and return its exit status.
 
+    0; 1 for bad input; 3 where a result was made although a part of the input could not be used;
+    130 when interrupted.
     A command line that cannot be read ends the process with status 2.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -59,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         args = _parser(chosen).parse_args(arguments)
         args.command_line = " ".join(["crisp", *arguments])
-        args.execute(args)
+        return args.execute(args) or 0
     except KeyboardInterrupt:
         print(f"crisp {chosen}: interrupted", file=sys.stderr)
         return 130
@@ -68,7 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"crisp {chosen}: {_told(error)}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _parser(chosen: str) -> argparse.ArgumentParser:

@@ -10,6 +10,8 @@ import torch
 from crisp_ros.network.checkpoint import Model, load_model
 from crisp_ros.share import DEFAULT_CHECKPOINT, checkpoint_path
 
+LEFT_OUT = 3  # exit status of a command that made its result without a part of its input
+
 
 class OptionError(ValueError):
     """Options that do not fit together or name something that is not there."""

@@ -16,6 +16,7 @@ from crisp_ros.adaptation.recorded_self_training import Kept, RecordedSelfTraini
 from crisp_ros.adaptation.reference_set import load_reference, reference_path
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
 from crisp_ros.cli.options import (
+    LEFT_OUT,
     OptionError,
     add_json_option,
     add_model_options,
@@ -25,7 +26,7 @@ from crisp_ros.cli.options import (
 from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset
-from crisp_ros.data.recorded_frame import RecordedFrame, bop_frames
+from crisp_ros.data.recorded_frame import RecordedFrame, bop_frames, left_out_text
 from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.evaluation.self_training_comparison import (
@@ -105,9 +106,10 @@ class _Source:
     frames: Callable[[], Iterator[RecordedFrame]]
     count: int
     shapes: Any
+    left_out: bool = False  # whether a part of the recording cannot be used
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int | None:
     source = _source(args)
     checks = [_bop(folder, "test") for folder in args.check]
     names = [one.name for one in checks]
@@ -150,6 +152,7 @@ def run(args: argparse.Namespace) -> None:
     held_out = dict(zip(names, compared[1:], strict=True))
     learned = training.model().header["self_training"]
     _report(args, compared[0], held_out, kept, learned)
+    return LEFT_OUT if source.left_out else None
 
 
 def _source(args: argparse.Namespace) -> _Source:
@@ -157,14 +160,16 @@ def _source(args: argparse.Namespace) -> _Source:
         return _bop(args.bop, args.split)
     recording = Recording(args.bag)
     total = sum(1 for _ in recording.frames())
-    if total == 0:
-        raise OptionError(f"{args.bag}: no frame with colour, depth, labels and calibration")
+    if recording.left_out:
+        warning = f"{args.bag}: {left_out_text(recording.left_out)}"
+        Console(stderr=True).print(warning, highlight=False, soft_wrap=True, markup=False)
     shapes: dict[str, TrueShape] = {}
     folder = args.bag if args.bag.is_dir() else args.bag.parent
     if (folder / SHAPES_NAME).is_file():
         shapes = load_shapes(folder / SHAPES_NAME)
     key = fingerprint(str(args.bag.resolve()))
-    return _Source(args.bag.name, key, recording.frames, total, shapes)
+    left_out = bool(recording.left_out)
+    return _Source(args.bag.name, key, recording.frames, total, shapes, left_out)
 
 
 def _bop(folder: Path, split: str) -> _Source:

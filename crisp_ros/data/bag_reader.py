@@ -180,6 +180,8 @@ def _bag_files(path: Path) -> list[Path]:
 def _refusal(path: Path, error: Exception) -> str:
     text = f"{type(error).__name__}: {error}" if not str(error) else str(error)
     remedy = next((advice for words, advice in _REMEDIES.items() if words in text), "")
+    if path.is_dir() and not (path / "metadata.yaml").is_file():
+        return f"{path}: not a recording; expected {_KINDS}, and its files cannot be read ({text})"
     return f"{path}: not a readable recording ({text}); {remedy or f'expected {_KINDS}'}"
 
 

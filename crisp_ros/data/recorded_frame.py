@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from crisp_ros.data.files import DatasetError
 
 WORLD_FRAME = "table"
 _NANOSECONDS = 1_000_000_000
+_LISTED = 5  # reasons for which something was left out
 
 
 class RecordingError(ValueError):
@@ -56,6 +58,78 @@ class RecordedFrame:
     label_names: Mapping[int, str] = field(default_factory=dict)
     truth: tuple[TrueObject, ...] = ()
     T_world_camera: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A message or a frame of a recording that cannot be used.
+
+    Attributes:
+        topic: at fault, "" where it is not known.
+        reason: why.
+    """
+
+    topic: str
+    reason: str
+
+
+def left_out_text(left_out: Sequence[LeftOut]) -> str:
+    """Summarise what was left out, the most frequent reasons first."""
+    reasons = Counter(f"{one.topic}: {one.reason}" if one.topic else one.reason for one in left_out)
+    listed = [f"{count} x {reason}" for reason, count in reasons.most_common(_LISTED)]
+    more = f"; and {len(reasons) - _LISTED} more reasons" if len(reasons) > _LISTED else ""
+    noun = "message or frame" if len(left_out) == 1 else "messages or frames"
+    return f"{len(left_out)} {noun} left out: {'; '.join(listed)}{more}"
+
+
+class FrameSource(Protocol):
+    """Frames that can be read again and again.
+
+    Attributes:
+        count: most frames that there are.
+        left_out: what `frames` has left out, since it was called last.
+    """
+
+    count: int
+    left_out: list[LeftOut]
+
+    def frames(self) -> Iterator[RecordedFrame]:
+        """Read them in order."""
+
+
+class DatasetFrames:
+    """The images of a data set as frames, without those that cannot be read.
+
+    Args:
+        dataset: its images.
+        interval_s: between their stamps.
+
+    Attributes:
+        count: images.
+        left_out: what `frames` has left out, since it was called last.
+    """
+
+    def __init__(self, dataset: BopDataset, interval_s: float = 1.0) -> None:
+        self._dataset, self._interval_s = dataset, interval_s
+        self.count = len(dataset.images)
+        self.left_out: list[LeftOut] = []
+
+    def frames(self) -> Iterator[RecordedFrame]:
+        """Read them one after the other.
+
+        Raises:
+            DatasetError: not one can be used; says what is wrong with the first.
+        """
+        self.left_out = []
+        for index, image in enumerate(self._dataset.images, start=1):
+            try:
+                frame = self._dataset.frame(image)
+            except DatasetError as error:
+                self.left_out.append(LeftOut("", str(error)))
+                continue
+            yield _recorded(self._dataset, frame, index, self._interval_s)
+        if len(self.left_out) == self.count:
+            raise DatasetError(f"no image can be used; {self.left_out[0].reason}")
 
 
 def bop_frames(dataset: BopDataset, interval_s: float = 1.0) -> Iterator[RecordedFrame]:

@@ -7,9 +7,8 @@ looked for where `recording_writer` puts them.
 from __future__ import annotations
 
 import json
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from crisp_ros.data.bag_reader import LABEL_INFO_TYPE, BagReader, Damage, typest
 from crisp_ros.data.bag_topics import IMAGE_TYPES, found_topics, role_of
 from crisp_ros.data.camera_calibration import CalibrationBuffer
 from crisp_ros.data.image_encodings import ImageError
-from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError, TrueObject
+from crisp_ros.data.recorded_frame import LeftOut, RecordedFrame, RecordingError, TrueObject
 from crisp_ros.data.rgbd_messages import (
     InputError,
     InputRules,
@@ -38,9 +37,7 @@ __all__ = [
     "TF",
     "TRUE_OBJECTS",
     "TRUE_POSES",
-    "LeftOut",
     "Recording",
-    "left_out_text",
     "typestore",
 ]
 
@@ -52,29 +49,6 @@ _SLOP_NS = 50_000_000
 _PENDING = 30  # images kept while others of their moment are awaited
 _TRIED = 50  # messages of a topic, to find out what it holds
 _HOPELESS = 30  # messages or frames left out, with none to be used before
-_LISTED = 5  # reasons for which something was left out
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A message or a frame of a recording that cannot be used.
-
-    Attributes:
-        topic: at fault, "" where it is not known.
-        reason: why.
-    """
-
-    topic: str
-    reason: str
-
-
-def left_out_text(left_out: Sequence[LeftOut]) -> str:
-    """Summarise what was left out, the most frequent reasons first."""
-    reasons = Counter(f"{one.topic}: {one.reason}" if one.topic else one.reason for one in left_out)
-    listed = [f"{count} x {reason}" for reason, count in reasons.most_common(_LISTED)]
-    more = f"; and {len(reasons) - _LISTED} more reasons" if len(reasons) > _LISTED else ""
-    noun = "message or frame" if len(left_out) == 1 else "messages or frames"
-    return f"{len(left_out)} {noun} left out: {'; '.join(listed)}{more}"
 
 
 class Recording:

@@ -6,10 +6,12 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from crisp_ros.cli.demo import RECORDING
 from crisp_ros.cli.demo_graph import DemoError, Graph, free_domain
 from crisp_ros.cli.demo_view import frame_line, live_view, summary
 from crisp_ros.cli.main import main
+from crisp_ros.cli.options import LEFT_OUT
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.recorded_frame import bop_frames
 from crisp_ros.data.recording import Recording
@@ -140,6 +143,28 @@ def test_a_foreign_bag_needs_no_names_and_no_truth(
     printed = capsys.readouterr().out
     assert "object 1" in printed and "ADD-S" not in printed
     assert "Certificate" in (output / "report.html").read_text()
+
+
+@needs_ros
+def test_bad_images_cost_their_frames_and_the_exit_status_says_so(
+    folder: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_foreign_bag(tmp_path / "bag", folder)
+    with closing(sqlite3.connect(next(bag.glob("*.db3")))) as base:
+        (row,) = base.execute(
+            "SELECT messages.id FROM messages JOIN topics ON topics.id = topic_id"
+            " WHERE name = '/front/color/image_raw' ORDER BY timestamp LIMIT 1 OFFSET 1"
+        ).fetchone()
+        base.execute("UPDATE messages SET data = substr(data, 1, 100) WHERE id = ?", (row,))
+        base.commit()
+    output = tmp_path / "out"
+    options = ["--checkpoint", str(checkpoint), "--device", "cpu", "--json", str(tmp_path / "a")]
+    assert main(["demo", "--bag", str(bag), "--output", str(output), *options]) == LEFT_OUT
+    error = capsys.readouterr().err
+    assert "1 message or frame left out: 1 x /front/color/image_raw: a message that" in error
+    report = json.loads((tmp_path / "a").read_text())
+    assert report["answered"] == report["frames"] == 2 and "left out" in report["left_out"]
+    assert "left out" in (output / "report.html").read_text()
 
 
 @needs_ros

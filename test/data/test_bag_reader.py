@@ -15,8 +15,8 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from small_mcap import Stored, write_mcap
 
 from crisp_ros.data.bag_reader import BagReader, Damage
-from crisp_ros.data.recorded_frame import RecordingError
-from crisp_ros.data.recording import Recording, left_out_text
+from crisp_ros.data.recorded_frame import RecordingError, left_out_text
+from crisp_ros.data.recording import Recording
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 ROS1 = get_typestore(Stores.ROS1_NOETIC)

@@ -20,8 +20,14 @@ from tiny_bop import write_tiny_bop
 
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.camera_calibration import camera
-from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError, TrueObject, bop_frames
-from crisp_ros.data.recording import Recording, left_out_text
+from crisp_ros.data.recorded_frame import (
+    RecordedFrame,
+    RecordingError,
+    TrueObject,
+    bop_frames,
+    left_out_text,
+)
+from crisp_ros.data.recording import Recording
 from crisp_ros.data.recording_writer import write_recording
 from crisp_ros.data.rgbd_messages import InputRules
 

@@ -32,7 +32,13 @@ from tf2_ros import TransformBroadcaster
 from vision_msgs.msg import LabelInfo, VisionClass
 
 from crisp_ros.data.bop import DatasetError
-from crisp_ros.data.recorded_frame import WORLD_FRAME, RecordedFrame, RecordingError
+from crisp_ros.data.recorded_frame import (
+    WORLD_FRAME,
+    FrameSource,
+    RecordedFrame,
+    RecordingError,
+    left_out_text,
+)
 from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
 from crisp_ros.node.inputs.subscriptions import IMAGE_TOPICS, LABEL_INFO_TOPIC, TOPICS
 from crisp_ros.node.inputs.synchronizer import stamp_ns
@@ -86,6 +92,7 @@ class Player(Node):
         self._label_info = self.create_publisher(LabelInfo, LABEL_INFO_TOPIC, latched)
         self._label_names: Mapping[int, str] = {}
         self._slowest_s = 0.0  # of the answers so far
+        self.left_out = 0  # messages or frames that could not be played
         self._truth = self.create_publisher(PoseArray, "ground_truth/poses", 5)
         self._broadcaster = TransformBroadcaster(self)
         estimator = self.parameters.estimator
@@ -105,7 +112,8 @@ class Player(Node):
             RecordingError, DatasetError: what should be played cannot be read.
         """
         parameters = self.parameters
-        first = next(parameters.played(), None)
+        source = parameters.source()
+        first = next(parameters.played(source), None)
         if first is None:
             raise RecordingError("there is no frame to play")
         if parameters.bring_up:
@@ -117,7 +125,7 @@ class Player(Node):
         last_ns = self.get_clock().now().nanoseconds
         while True:
             offset_ns = last_ns + _BETWEEN_LOOPS_NS - first.stamp_ns
-            for frame in parameters.played():
+            for frame in parameters.played(source):
                 began = time.monotonic()
                 if parameters.loop:
                     offset_ns += self._when_due(frame.stamp_ns + offset_ns)
@@ -133,10 +141,20 @@ class Player(Node):
                     self._pause(1.0 / parameters.rate - (time.monotonic() - began))
             if not parameters.loop:
                 break
+        self._report_left_out(source)
         if self.results:
             self._pause(_LAST_MESHES_S)
             self.results.end(answered)
         return answered
+
+    def _report_left_out(self, source: FrameSource) -> None:
+        """Report what of the source could not be played, once per reason."""
+        self.left_out = len(source.left_out)
+        if self.left_out:
+            text = left_out_text(source.left_out)
+            self.get_logger().warning(text)
+            if self.results:
+                self.results.left_out(self.left_out, text)
 
     def _when_due(self, stamp_ns: int) -> int:
         """Waits until the clock has come to a stamp; by how much it is late, nanoseconds."""
@@ -268,13 +286,17 @@ class Player(Node):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Plays until the end or an interruption; 0, or 1 where something was missing."""
+    """Play until the end or an interruption.
+
+    Returns:
+        0; 1 where something was missing; 3 where a part of the recording could not be played.
+    """
     rclpy.init(args=arguments)
     player = Player()
     try:
         with until_interrupted():
             player.play()
-        return 0
+        return 3 if player.left_out else 0
     except (PlayError, RecordingError, DatasetError) as error:
         if player.results:
             player.results.error(str(error))

@@ -12,8 +12,14 @@ from rclpy.node import Node
 
 from crisp_ros.data.bag_topics import Topics
 from crisp_ros.data.bop import BopDataset
-from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError, bop_frames
+from crisp_ros.data.recorded_frame import (
+    DatasetFrames,
+    FrameSource,
+    RecordedFrame,
+    RecordingError,
+)
 from crisp_ros.data.recording import Recording
+from crisp_ros.data.rgbd_messages import InputRules
 
 _BOP_INTERVAL_S = 10.0  # unrelated images: longer than the node holds an object
 
@@ -52,21 +58,33 @@ class PlayerParameters:
     segmentation_topic: str = _topic("segmentation")
     camera_info_topic: str = _topic("camera_info")
     label_info_topic: str = _topic("label_info")
+    rectified: bool = _parameter(
+        True,
+        "false: images of the recording are raw, and are rectified with camera_info's K and D.",
+    )
+    depth_unit: float = _parameter(
+        0.0,
+        "Length of one step of the recording's depth, metres; 0: by the encoding (REP 118).",
+    )
 
-    def played(self) -> Iterator[RecordedFrame]:
-        """The frames to play, once.
+    def source(self) -> FrameSource:
+        """Open what is to be played.
 
         Raises:
-            RecordingError, DatasetError: they cannot be read.
+            RecordingError, DatasetError: it cannot be read.
         """
         if bool(self.recording) == bool(self.bop):
             raise RecordingError("name what to play: the parameter recording, or bop")
         if self.bop:
-            frames = bop_frames(BopDataset(self.bop), _BOP_INTERVAL_S)
-        else:
-            topics = {role: getattr(self, f"{role}_topic") for role in Topics._fields}
-            given = {role: topic for role, topic in topics.items() if topic}
-            frames = Recording(self.recording, given).frames()
+            return DatasetFrames(BopDataset(self.bop), _BOP_INTERVAL_S)
+        topics = {role: getattr(self, f"{role}_topic") for role in Topics._fields}
+        given = {role: topic for role, topic in topics.items() if topic}
+        rules = InputRules(self.rectified, self.depth_unit)
+        return Recording(self.recording, given, rules)
+
+    def played(self, source: FrameSource) -> Iterator[RecordedFrame]:
+        """The frames to play, once."""
+        frames = source.frames()
         return islice(frames, self.frames) if self.frames > 0 else frames
 
 

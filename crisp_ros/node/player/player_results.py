@@ -1,6 +1,6 @@
 """What `crisp_player` leaves in a folder, each as it comes.
 
-    results.jsonl         one JSON object a line, of kind state, mesh, frame, end or error
+    results.jsonl         one JSON object a line, of kind state, mesh, frame, left_out, end or error
     meshes/ID_V.npz       version V of an object's surface: vertices (V, 3), faces (F, 3)
     overlays/IIII.jpg     what the node drew into frame I
 
@@ -41,6 +41,10 @@ class Results:
     def state(self, text: str) -> None:
         """Notes what is being done or awaited."""
         self._note({"kind": "state", "text": text})
+
+    def left_out(self, count: int, text: str) -> None:
+        """Notes what of the recording could not be played."""
+        self._note({"kind": "left_out", "count": count, "text": text})
 
     def end(self, answered: int) -> None:
         """Notes that all was played, and with how many answers."""
