@@ -167,7 +167,7 @@ class _Work:
         return step.T_object_camera
 
     def z_second_order(self, i: int) -> Tensor:
-        T = self.given[i].start.T_object_camera
+        T = self.given[i].registration.T_object_camera
         step = refine_pose(self.field, self._correspondences(i), self._shapes(i), T)
         return step.T_object_camera
 
@@ -219,7 +219,7 @@ class _Work:
         return self._dense(self.field.decoder, i)
 
     def _correspondences(self, i: int) -> Correspondences:
-        views, start = self.given[i].views, self.given[i].start
+        views, start = self.given[i].views, self.given[i].registration
         weights = start.inliers.to(views.points.dtype)
         return Correspondences(views.points, views.pnc, weights, views.valid)
 

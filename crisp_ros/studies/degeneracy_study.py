@@ -211,7 +211,7 @@ def degeneracy_study(
             )
         )
         on_view(len(views), settings.views)
-    (between,) = library_pairs(decoder, pair)
+    (between,) = library_pairs(decoder, pair.library)
     return DegeneracyStudy(
         tuple(views),
         twin_error,

@@ -30,6 +30,7 @@ def study(known) -> DegeneracyStudy:
         lower=library.lower[rows],
         upper=library.upper[rows],
         symmetries=(),
+        colors=(),
     )
     settings = DegeneracyStudySettings(views=3, points=256, noise_m=0.0005)
     cup = SimpleNamespace(code=known.codes("cup")[0])
