@@ -23,6 +23,7 @@ from crisp_ros.correction.symmetry_motions import SymmetryKind
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.se3 import from_rotation_translation, invert
 
+_NO_COLORS = "its colours are not known"
 _FINE_RAD = tuple(map(radians, (-7.5, -5.0, -2.5, 2.5, 5.0, 7.5)))
 
 
@@ -146,7 +147,8 @@ def _choose_by_print(
         return _Choice(identity, alike, float("inf"), "")
     surface = library.printed_surface(index)
     if surface is None:
-        return _unclear(T_object_camera, alike, "its colours are not known")
+        # Nothing is known of the print, so that nothing is said of the spread of orientations.
+        return _unclear(T_object_camera, alike, _NO_COLORS)._replace(alternatives=alike[:0])
     exact = library.motions(index).of_kind(SymmetryKind.EXACT).to(T_object_camera)
     candidates = torch.cat((identity[None], alike))
     agreement = print_agreement(surface, candidates @ T_object_camera, view, images)

@@ -85,6 +85,7 @@ def test_shapes_without_colours_are_not_clear() -> None:
     found = resolved(CAN, T_true, T_true, None, sectors)
     assert not found.clear.held.any()
     assert found.clear.reasons[0].endswith("look alike: its colours are not known")
+    assert len(found.alternatives[0]) == 0
 
 
 def test_shapes_without_symmetry_are_clear() -> None:
