@@ -194,8 +194,9 @@ class _Outcome:
 def _source(args: argparse.Namespace) -> _Source:
     """Opens what is to be played, so that whatever is wrong with it shows at once."""
     if args.bop is not None:
-        if args.topic or args.raw or args.depth_unit:
-            raise OptionError("--topic, --raw and --depth-unit are for bags; --bop needs none")
+        of_bags = {"--topic": args.topic, "--raw": args.raw, "--depth-unit": args.depth_unit}
+        if given := next((option for option, value in of_bags.items() if value), None):
+            raise OptionError(f"{given} is for bags; --bop has none")
         dataset = BopDataset(args.bop)
         shapes = ModelShapes(dataset.models.values(), ADD_S_POINTS)
         frames = DatasetFrames(dataset)
