@@ -18,7 +18,12 @@ from crisp_ros.cli.options import (
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.pipeline import model_version
-from crisp_ros.reports.corrector_report import must_hold, report, row_table, verdict_table
+from crisp_ros.reports.corrector_report import (
+    corrector_json,
+    error_tables,
+    requirement_table,
+    requirements,
+)
 from crisp_ros.studies.corrector_comparison import CorrectorComparison
 
 
@@ -65,9 +70,9 @@ def run(args: argparse.Namespace) -> None:
         args.device,
     ).run(model)
     console = Console()
-    for table in row_table(parts):
+    for table in error_tables(parts):
         console.print(table)
-    console.print(verdict_table(must_hold(parts)))
+    console.print(requirement_table(requirements(parts)))
     if args.json:
-        figures = {"model_version": model_version(model), **report(parts)}
+        figures = {"model_version": model_version(model), **corrector_json(parts)}
         write_json(args.json, {**provenance(args.command_line, args.device), **figures})

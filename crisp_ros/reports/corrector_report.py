@@ -1,4 +1,4 @@
-"""The corrector's study as tables, as JSON, and against what must hold."""
+"""The corrector's study as tables, as JSON, and compared with its requirements."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from crisp_ros.studies.corrector_comparison import CorrectorParts
-from crisp_ros.studies.corrector_study import (
+from crisp_ros.studies.corrector_instances import (
     ALGORITHM_1,
     ALGORITHM_2,
     MULTI_VIEW,
@@ -19,14 +19,14 @@ from crisp_ros.studies.corrector_study import (
     SECOND_ORDER,
     SETTINGS,
     SEVERAL_VIEWS,
-    TURNED,
+    SYMMETRIES,
     CertifiedShares,
     Instance,
     Row,
-    Turns,
+    SymmetryChanges,
     certified_shares,
     rows,
-    turns,
+    symmetry_changes,
 )
 from crisp_ros.studies.corrector_trials import ProgramTrial
 
@@ -36,7 +36,7 @@ _SHORT = {
     ALGORITHM_1: "Alg. 1",
     ALGORITHM_2: "Alg. 2",
     SECOND_ORDER: "second order",
-    TURNED: "turned (the node)",
+    SYMMETRIES: "symmetries (the node)",
     MULTI_VIEW: "all views so far",
 }
 _DEFINITIONS = {
@@ -45,16 +45,23 @@ _DEFINITIONS = {
     "e_shape": "the same distance between the estimated and the true surface in the object frame;"
     " two samplings of one surface are about 1 mm apart",
     "add_s": "mean distance from the true surface at the true pose to that at the estimated pose",
-    "instances": "objects of which at least a tenth is visible; means and medians leave out those"
-    " without an estimate, which `missed` counts",
-    "turned": "instances whose rotation differs by more than a degree where turns are tried; near:"
-    " within 30 degrees",
+    "instances": "objects that are at least 10 % visible; means and medians leave out those"
+    " without an estimate, whose number is `missed`",
+    "turned": "instances whose rotation changes by more than a degree when near-symmetries are"
+    " tested; near: within 30 degrees",
     "right_shape": "share whose code is that of the right library shape",
 }
 
 
 class Verdict(NamedTuple):
-    """Something that must hold: what it is, the value measured, the limit, and whether it does."""
+    """A requirement and whether it is met.
+
+    Attributes:
+        what: the figure.
+        measured: its value.
+        limit: of the value.
+        holds: the requirement is met.
+    """
 
     what: str
     measured: float
@@ -62,32 +69,11 @@ class Verdict(NamedTuple):
     holds: bool
 
 
-def must_hold(parts: CorrectorParts) -> list[Verdict]:
-    """What the corrector and its certificate have to meet."""
-    verdicts = []
+def requirements(parts: CorrectorParts) -> list[Verdict]:
+    """Compare the figures with the requirements on the corrector and its certificate."""
+    verdicts: list[Verdict] = []
     for half in ("clean", "disturbed"):
-        instances = parts.halves()[half]
-        by_method = {row.method: row for row in rows(instances)}
-        before, after = by_method[NO_CORRECTOR], by_method[TURNED]
-        verdicts += [
-            _at_most(f"{half}: mean e_pose after", after.e_pose_mean_m, before.e_pose_mean_m),
-            _at_most(f"{half}: median e_pose after", after.e_pose_median_m, before.e_pose_median_m),
-        ]
-        turned = turns(instances)
-        verdicts.append(
-            _at_least(
-                f"{half}: turned ones within 30 degrees", turned.near_after, turned.near_before
-            )
-        )
-        several = {row.method: row for row in rows(_with_several_views(instances))}
-        if MULTI_VIEW in several:
-            verdicts.append(
-                _at_most(
-                    f"{half}: mean e_shape from {SEVERAL_VIEWS} views on",
-                    several[MULTI_VIEW].e_shape_mean_m,
-                    several[NO_CORRECTOR].e_shape_mean_m,
-                )
-            )
+        verdicts += _error_requirements(half, parts.halves()[half])
     shares = certified_shares(parts.instances)
     clean = certified_shares(parts.halves()["clean"])
     verdicts += [
@@ -98,19 +84,18 @@ def must_hold(parts: CorrectorParts) -> list[Verdict]:
     for z in parts.z_steps:
         what = f"{1e3 * z['pnc_noise_m']:g} mm, {z['pnc_outliers']:.0%} outliers: ADD-S after"
         verdicts.append(_at_most(what, z["second_order_m"], z["before_m"] + _SAME_M))
+    steps = parts.solvers["gradient_steps"]
     verdicts += [
         _at_least("LSQ finds the shape at the true pose", parts.shapes["lsq"], 0.95),
         _at_least("pose and shape together find it", parts.shapes["corrector"], 0.95),
         _at_least(
-            f"second order no worse than {parts.solvers['gradient_steps']} gradient steps",
-            parts.solvers["no_worse"],
-            1.0,
+            f"second order no worse than {steps} gradient steps", parts.solvers["no_worse"], 1.0
         ),
     ]
     return verdicts
 
 
-def report(parts: CorrectorParts) -> dict[str, Any]:
+def corrector_json(parts: CorrectorParts) -> dict[str, Any]:
     """All figures as JSON values."""
     halves = parts.halves()
     return {
@@ -123,18 +108,18 @@ def report(parts: CorrectorParts) -> dict[str, Any]:
             if name != "real"
         },
         "certificate": {name: _json(certified_shares(found)) for name, found in halves.items()},
-        "turned": {name: _json(turns(found)) for name, found in halves.items()},
+        "turned": {name: _json(symmetry_changes(found)) for name, found in halves.items()},
         "refused_because": {name: _reasons(found) for name, found in halves.items()},
         "shape_trial": dict(parts.shapes),
         "z_trials": list(parts.z_steps),
         "solver_trial": dict(parts.solvers),
         "program_trial": None if parts.programs is None else _json(parts.programs),
-        "must_hold": [_json(verdict) for verdict in must_hold(parts)],
+        "must_hold": [_json(verdict) for verdict in requirements(parts)],
     }
 
 
-def row_table(parts: CorrectorParts) -> Iterator[Table]:
-    """One table a half: mean and median errors of each method."""
+def error_tables(parts: CorrectorParts) -> Iterator[Table]:
+    """One table for clean, disturbed and real images: mean and median errors of each method."""
     for name, found in parts.halves().items():
         shares = certified_shares(found)
         table = Table(
@@ -149,7 +134,7 @@ def row_table(parts: CorrectorParts) -> Iterator[Table]:
             "e_shape\nmean",
             "mm\nmedian",
             "ADD-S\nmedian",
-            "turn\ndeg",
+            "rotation\ndeg",
             "right\nshape",
         ):
             table.add_column(column, justify="right", no_wrap=True)
@@ -170,16 +155,34 @@ def row_table(parts: CorrectorParts) -> Iterator[Table]:
         yield table
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> Table:
-    """What must hold, and whether it does."""
-    table = Table(title="Must hold", box=SIMPLE_HEAD)
+def requirement_table(verdicts: Sequence[Verdict]) -> Table:
+    """The requirements, and whether they are met."""
+    table = Table(title="Requirements", box=SIMPLE_HEAD)
     table.add_column("what")
     for column in ("measured", "limit", "holds"):
         table.add_column(column, justify="right")
     for verdict in verdicts:
-        held = "yes" if verdict.holds else "NO"
-        table.add_row(verdict.what, f"{verdict.measured:.4g}", f"{verdict.limit:.4g}", held)
+        holds = "yes" if verdict.holds else "NO"
+        table.add_row(verdict.what, f"{verdict.measured:.4g}", f"{verdict.limit:.4g}", holds)
     return table
+
+
+def _error_requirements(half: str, instances: Sequence[Instance]) -> Iterator[Verdict]:
+    by_method = {row.method: row for row in rows(instances)}
+    before, after = by_method[NO_CORRECTOR], by_method[SYMMETRIES]
+    yield _at_most(f"{half}: mean e_pose after", after.e_pose_mean_m, before.e_pose_mean_m)
+    yield _at_most(f"{half}: median e_pose after", after.e_pose_median_m, before.e_pose_median_m)
+    changes = symmetry_changes(instances)
+    yield _at_least(
+        f"{half}: changed rotations within 30 degrees", changes.near_after, changes.near_before
+    )
+    several = {row.method: row for row in rows(_with_several_views(instances))}
+    if MULTI_VIEW in several:
+        yield _at_most(
+            f"{half}: mean e_shape from {SEVERAL_VIEWS} views on",
+            several[MULTI_VIEW].e_shape_mean_m,
+            several[NO_CORRECTOR].e_shape_mean_m,
+        )
 
 
 def _with_several_views(instances: Sequence[Instance]) -> list[Instance]:
@@ -195,7 +198,7 @@ def _at_least(what: str, measured: float, limit: float) -> Verdict:
 
 
 def _reasons(instances: Sequence[Instance]) -> dict[str, int]:
-    """How often each kind of reason was given, its figures left out."""
+    """Count each kind of reason, whatever its figures."""
     counts: dict[str, int] = {}
     for instance in instances:
         if not instance.certified:
@@ -204,7 +207,9 @@ def _reasons(instances: Sequence[Instance]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def _json(values: Row | CertifiedShares | ProgramTrial | Turns | Verdict) -> dict[str, Any]:
+def _json(
+    values: Row | CertifiedShares | ProgramTrial | SymmetryChanges | Verdict,
+) -> dict[str, Any]:
     """The fields; null where there is no finite number."""
     fields = values._asdict().items()
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields}

@@ -16,7 +16,8 @@ from crisp_ros.data.recorded_frame import RecordedFrame, bop_frames
 from crisp_ros.evaluation.true_shapes import ModelShapes
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.progress import progress
-from crisp_ros.studies.corrector_study import CorrectorStudy, Instance
+from crisp_ros.studies.corrector_instances import Instance
+from crisp_ros.studies.corrector_study import CorrectorStudy
 from crisp_ros.studies.corrector_trials import (
     ProgramTrial,
     program_trial,

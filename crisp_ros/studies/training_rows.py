@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from crisp_ros.correction.active_shape import ActiveShapeSettings
 from crisp_ros.correction.corrector import CorrectorSettings
-from crisp_ros.studies.corrector_study import (
+from crisp_ros.studies.corrector_instances import (
     ALGORITHM_1,
     ALGORITHM_2,
     NO_CORRECTOR,

@@ -10,6 +10,7 @@ import trimesh
 
 from crisp_ros.cluster import MapFunction
 from crisp_ros.data.bop import BopFrame, read_models
+from crisp_ros.data.files import DatasetError
 from crisp_ros.synthesis.scattered_frames import DomainSettings, scattered_frames
 from crisp_ros.synthesis.scenes import Viewpoints, load_observed_poses, viewpoints
 
@@ -40,9 +41,11 @@ class ScatteredModels:
             ids: of the objects to take; none takes all.
 
         Raises:
-            DatasetError: the models cannot be read.
+            DatasetError: the models cannot be read, or an id is not among them.
         """
         models = read_models(folder)
+        if missing := sorted(set(ids) - set(models)):
+            raise DatasetError(f"{folder}: no model {', '.join(map(str, missing))}")
         chosen = {obj_id: models[obj_id] for obj_id in ids} if ids else models
         observed = load_observed_poses(observed_poses) if observed_poses else {}
         meshes = {obj_id: model.mesh for obj_id, model in chosen.items()}

@@ -58,7 +58,7 @@ def test_a_study_is_made_reported_and_resumed(
     assert len(first["z_trials"]) == 9
     assert first["command"].startswith("crisp ablate corrector")
     printed = capsys.readouterr()
-    assert "Must hold" in printed.out and "rendering" in printed.err
+    assert "Requirements" in printed.out and "rendering" in printed.err
     # What is there is neither rendered nor measured again.
     assert main(words) == 0
     assert "measuring" not in capsys.readouterr().err

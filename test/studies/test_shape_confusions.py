@@ -7,17 +7,27 @@ from types import SimpleNamespace as Part
 import numpy as np
 import pytest
 import torch
+import trimesh
 from known import load_known
 from tiny_bop import tiny_frames
 
-from crisp_ros.studies.shape_confusions import Naming, confusion_rows, namings
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import DecoderField
+from crisp_ros.studies.shape_confusions import (
+    Naming,
+    confusion_rows,
+    namings,
+    shape_distances,
+)
 
 
 class _Knowing:
     """Names every object a mug by its network code, and the next shape after correction."""
 
     def __init__(self) -> None:
-        self.library = load_known().library
+        known = load_known()
+        self.prepared_library = PreparedLibrary(DecoderField(known.decoder), known.library)
+        self.library = known.library
 
     def trace(self, frame):
         labels = torch.tensor(sorted(set(np.unique(frame.labels).tolist()) - {0}))
@@ -26,8 +36,8 @@ class _Knowing:
         solution = Part(
             observations=Part(labels=labels),
             codes=self.library.codes[rows] + 1e-4,
-            correction=Part(codes=self.library.codes[labels]),
-            certificate=Part(certified=labels == 1),
+            correction=Part(shapes=Part(index=torch.where(labels == 2, -1, labels))),
+            verification=Part(certificate=Part(certified=labels == 1)),
         )
         return Part(solutions=[solution])
 
@@ -38,7 +48,8 @@ def test_names_are_those_of_the_nearest_codes() -> None:
     found = namings(estimator, tiny_frames()[:1], names)
     assert [naming.true for naming in found] == ["box", "can", "ball"]
     assert {naming.network for naming in found} == {"mug"}
-    assert [naming.corrected for naming in found] == list(estimator.library.names[1:4])
+    box, ball = estimator.library.names[1], estimator.library.names[3]
+    assert [naming.corrected for naming in found] == [box, "no library shape", ball]
     assert [naming.certified for naming in found] == [True, False, False]
 
 
@@ -61,3 +72,11 @@ def test_rows_by_hand() -> None:
         "visible_wrong": pytest.approx(0.4),
     }
     assert second["visible_wrong"] is None and second["wrong_certified"] == 0
+
+
+def test_distances_are_those_of_each_pair() -> None:
+    ball, larger = (trimesh.creation.icosphere(4, radius) for radius in (0.05, 0.053))
+    found = shape_distances({"a": ball, "b": larger, "c": ball})
+    assert list(found) == ["a, b", "a, c", "b, c"]
+    assert found["a, b"] == found["b, c"] == pytest.approx(3.0, abs=0.1)
+    assert found["a, c"] == 0.0, "equal surfaces are sampled equally"
