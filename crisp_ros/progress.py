@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress(description: str) -> Iterator[Callable[[int, int], None]]:
-    """Shows progress on stderr: a bar on a terminal, a line every tenth of the work elsewhere.
+    """Show progress on stderr: a bar on a terminal, a line every tenth of the work elsewhere.
 
     Yields a function to call with the count done and the total.
     """

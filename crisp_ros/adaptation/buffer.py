@@ -49,13 +49,13 @@ class SampleBuffer:
         return sum(getattr(s, name).nbytes for s in self._samples for name in _TENSORS)
 
     def add(self, sample: Sample) -> None:
-        """Takes a sample in as the newest."""
+        """Take a sample in as the newest."""
         self._samples.append(sample)
         if len(self._samples) > self.capacity:
             del self._samples[self._least_needed()]
 
     def clear(self) -> None:
-        """Forgets all samples."""
+        """Forget all samples."""
         self._samples.clear()
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Sample]:
@@ -84,7 +84,7 @@ class SampleBuffer:
 
 
 def save_samples(path: Path | str, samples: SampleBuffer, model: str) -> None:
-    """Writes a buffer; a kill at any moment leaves the old file or the new one.
+    """Write a buffer; a kill at any moment leaves the old file or the new one.
 
     Args:
         model: whose codes they are: the name of the model that self-training began with.
@@ -104,7 +104,7 @@ def save_samples(path: Path | str, samples: SampleBuffer, model: str) -> None:
 
 
 def load_samples(path: Path | str, model: str, capacity: int = 50) -> SampleBuffer:
-    """Reads what `save_samples` wrote.
+    """Read what `save_samples` wrote.
 
     Raises:
         BufferError: the file is missing, damaged, of another format or of another model.

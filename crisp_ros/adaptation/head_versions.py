@@ -22,7 +22,7 @@ class VersionHistory:
     """The heads in use and a few before them; the original ones are never forgotten."""
 
     def __init__(self, original: Version, base: str = "", number: int = 0, kept: int = 3) -> None:
-        """Begins with the original heads.
+        """Begin with the original heads.
 
         Args:
             base: what names begin with; "" for that of the original heads.
@@ -35,12 +35,12 @@ class VersionHistory:
         self.current = original
 
     def swap(self, weights: Weights) -> Version:
-        """Takes new weights into use."""
+        """Take new weights into use."""
         self._earlier.append(self.current)
         return self._renamed(weights)
 
     def roll_back(self) -> Version | None:
-        """Goes back to the weights before the latest swap; None where there was none left."""
+        """Go back to the weights before the latest swap; None where there was none left."""
         if self.current.weights is self._original.weights:
             return None
         earlier = self._earlier.pop() if self._earlier else self._original
@@ -54,7 +54,7 @@ class VersionHistory:
 
 @dataclass(frozen=True)
 class WatchSettings:
-    """When the certified share counts as fallen.
+    """Criteria for a fall of the certified share.
 
     Attributes:
         objects: estimates on either side of a swap that are compared, at most.
@@ -79,21 +79,21 @@ class ShareWatch:
 
     @property
     def share(self) -> float:
-        """Of the latest estimates; NaN before the first."""
+        """Certified share of the latest estimates; NaN before the first."""
         return _share(self._after or self._before)
 
     def estimated(self, certified: bool) -> None:
-        """Notes an estimate of the heads in use."""
+        """Note an estimate of the heads in use."""
         self._after.append(certified)
 
     def swapped(self) -> None:
-        """Begins to compare with what was before now."""
+        """Begin to compare with what was before now."""
         if len(self._after) >= self._settings.least or not self._before:
             self._before = self._after
         self._after = deque(maxlen=self._settings.objects)
 
     def fall(self) -> str:
-        """How the share fell since the latest swap; "" where it did not, or not surely."""
+        """Describe a significant fall of the share since the latest swap; "" if there is none."""
         settings, before, after = self._settings, self._before, self._after
         if min(len(before), len(after)) < settings.least:
             return ""

@@ -87,7 +87,7 @@ class Losses(NamedTuple):
 
 
 def exhausted(parts: Generator[None, None, Result]) -> Result:
-    """What a computation in parts returns, all parts at once."""
+    """Run all parts of a computation and return its result."""
     while True:
         try:
             next(parts)
@@ -99,7 +99,7 @@ class Learner:
     """Trains its own copy of a network's heads; backbone and decoder stay as they are."""
 
     def __init__(self, network: CrispNetwork, settings: LearnerSettings | None = None) -> None:
-        """Copies the heads; the network is never changed."""
+        """Copy the heads; the network is never changed."""
         self.settings = settings or LearnerSettings()
         self._side = network.crop_size // network.config.pnc_stride
         self.heads = nn.ModuleDict({"pnc_head": network.pnc_head, "shape_head": network.shape_head})
@@ -115,7 +115,7 @@ class Learner:
         ]
 
     def answer(self, features: BackboneFeatures) -> NetworkOutput:
-        """What the heads say about backbone features."""
+        """Predict coordinates and codes from backbone features."""
         pnc = self.heads["pnc_head"](features, self._side)
         return NetworkOutput(pnc, self.heads["shape_head"](features.pooled))
 
@@ -161,7 +161,7 @@ class Learner:
 
     @torch.no_grad()
     def load(self, weights: Weights) -> None:
-        """Goes on from other weights."""
+        """Go on from other weights."""
         for name, value in self.heads.named_parameters():
             value.copy_(weights[name])
         self._mean = self._latest()

@@ -96,7 +96,7 @@ class Status(NamedTuple):
 class SelfTrainer:
     """Learns from certified samples and publishes heads that the guard accepted.
 
-    Not for several threads at once. The model's network is never changed: whoever estimates takes
+    Not for several threads at once. The model's network is never changed: an estimator takes
     the published weights when it suits (`Estimator.adopt`).
     """
 
@@ -108,7 +108,7 @@ class SelfTrainer:
         device: torch.device,
         publish: Callable[[Weights, str], None],
     ) -> None:
-        """Copies the heads.
+        """Copy the heads.
 
         Args:
             model: has a shape library; network and library lie on the device.
@@ -147,7 +147,7 @@ class SelfTrainer:
 
     @property
     def status(self) -> Status:
-        """What was done so far."""
+        """The progress so far."""
         count, buffer = self._counts, self._buffer
         return Status(
             self._history.current.name,
@@ -164,11 +164,11 @@ class SelfTrainer:
 
     @property
     def weights(self) -> Weights:
-        """Of the heads in use."""
+        """The weights of the heads in use."""
         return self._history.current.weights
 
     def observe(self, samples: Iterable[Sample], version: str) -> None:
-        """Takes in the objects of a frame.
+        """Take in the objects of a frame.
 
         Args:
             samples: of the frame.
@@ -197,7 +197,7 @@ class SelfTrainer:
             self.roll_back(fall)
 
     def work(self) -> bool:
-        """Does a part of what is next, a step or the guard's check; False where nothing is.
+        """Do a part of what is next, a step or the guard's check; False where nothing is.
 
         A part takes a few hundredths of a second, so that no estimation waits for long.
         """
@@ -215,7 +215,7 @@ class SelfTrainer:
         return True
 
     def finish(self) -> None:
-        """Ends what was begun, then asks the guard about the steps since it was last asked."""
+        """End what was begun, then ask the guard about the steps since it was last asked."""
         if self._job is not None:
             exhausted(self._job)
         if self._since_verdict > 0:
@@ -256,7 +256,7 @@ class SelfTrainer:
         self._start_from_current()
 
     def roll_back(self, reason: str) -> bool:
-        """Goes back to the heads before the latest swap; False where these are the original."""
+        """Go back to the heads before the latest swap; False where these are the original."""
         version = self._history.roll_back()
         if version is None:
             return False
@@ -272,7 +272,7 @@ class SelfTrainer:
         self._publish(version.weights, version.name)
 
     def _start_from_current(self) -> None:
-        """Forgets the steps since the latest swap, and the samples that led to them."""
+        """Forget the steps since the latest swap, and the samples that led to them."""
         self._learner.load(self._current.weights)
         self._buffer.clear()
         self._cache.keep_only(self._held_back)
@@ -306,7 +306,7 @@ class SelfTrainer:
         return Model(network.eval(), library, header)
 
     def save(self, path: Path) -> str:
-        """Writes the heads in use as a model file, the samples beside it; returns the version.
+        """Write the heads in use as a model file, and the samples next to it; return the version.
 
         Each file is the old or the new one whenever the process ends; as the samples belong to the
         original model, either goes with either.
@@ -319,7 +319,7 @@ class SelfTrainer:
         return self._history.current.name
 
     def restore_samples(self, path: Path) -> str:
-        """Takes the samples beside a model file into the buffer; why not, "" where it did."""
+        """Load the samples next to a model file; return why not, "" on success."""
         try:
             kept = load_samples(path, original_of(self._model), self.settings.buffer)
         except BufferError as error:
@@ -330,7 +330,7 @@ class SelfTrainer:
 
 
 def samples_path(checkpoint: Path) -> Path:
-    """Where the samples of a self-trained model file lie: beside it."""
+    """Return the path of the samples of a self-trained model file: next to it."""
     return checkpoint.with_name(
         checkpoint.name.removesuffix(".safetensors") + ".samples.safetensors"
     )

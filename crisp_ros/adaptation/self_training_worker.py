@@ -1,4 +1,4 @@
-"""Self-training beside the estimation: a thread of low priority with a limited share of time."""
+"""Self-training during estimation: a thread of low priority with a limited share of time."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class SelfTrainingWorker:
     def __init__(
         self, estimator: Estimator, reference: ReferenceSet, settings: WorkerSettings | None = None
     ) -> None:
-        """Does not start the thread yet.
+        """Do not start the thread yet.
 
         Raises:
             ValueError: the estimator's model has no shape library.
@@ -101,7 +101,7 @@ class SelfTrainingWorker:
 
     @property
     def status(self) -> Status:
-        """What was done so far; never waits."""
+        """The progress so far; never blocks."""
         return self._status
 
     @property
@@ -110,14 +110,14 @@ class SelfTrainingWorker:
         return self._error
 
     def start(self) -> None:
-        """Starts the thread; nothing where it runs already."""
+        """Start the thread; nothing where it runs already."""
         if self._thread is None:
             self._stopping, self._error = False, ""
             self._thread = threading.Thread(target=self._run, name="self-training", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread after what it works on now; what was learned stays."""
+        """End the thread after what it works on now; what was learned stays."""
         thread, self._stopping = self._thread, True
         if thread is not None:
             self._wake.set()
@@ -135,7 +135,7 @@ class SelfTrainingWorker:
             self._idle.set()
 
     def offer(self, trace: Trace, keys: Mapping[int, str]) -> None:
-        """Shows a frame to the thread; costs nothing here.
+        """Show a frame to the thread; costs nothing here.
 
         Args:
             trace: of the frame, from the estimator.
@@ -145,7 +145,7 @@ class SelfTrainingWorker:
         self._wake.set()
 
     def roll_back(self, reason: str = "asked for") -> tuple[bool, str]:
-        """Goes back to the heads before the latest swap.
+        """Go back to the heads before the latest swap.
 
         Returns:
             Whether there was one, and the version then in use.
@@ -153,7 +153,7 @@ class SelfTrainingWorker:
         return self._locked(lambda: (self._trainer.roll_back(reason), self._trainer.status.version))
 
     def save(self, path_of: Callable[[str], Path]) -> tuple[Path, str]:
-        """Writes the heads in use as a model file, and the samples beside it.
+        """Write the heads in use as a model file, and the samples next to it.
 
         Args:
             path_of: the file, given the version of these heads; may raise, then nothing is written.
@@ -172,7 +172,7 @@ class SelfTrainingWorker:
         return self._locked(save)
 
     def restore_samples(self, path: Path) -> str:
-        """Takes back saved samples; returns why not, "" where it did."""
+        """Load saved samples; return why not, "" on success."""
         return self._locked(lambda: self._trainer.restore_samples(path))
 
     def _locked(self, act: Callable[[], Result]) -> Result:

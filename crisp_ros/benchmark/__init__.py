@@ -1,1 +1,1 @@
-"""The speed of every stage, beside plain baselines: tasks, timing and the page."""
+"""The speed of every stage, next to plain baselines: tasks, timing and the page."""

@@ -4,7 +4,7 @@ Written in our own words from a reading of that code; the structure is theirs, t
 the same decoder, closed-form alignment, quadratic program and triangulation as our solvers use, so
 that what is compared is the way to the answer. Where the released code leaves a choice, the cheaper
 one is taken: parameters of the decoder carry no gradient, nothing is copied to a GPU and back, and
-the quadratic program is not compiled anew for each object.
+the quadratic program is not compiled again for each object.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def baseline_h(
 
 
 class BaselineShape(NamedTuple):
-    """Of B objects: coefficients (B, K) of the convex program, and the column chosen (B,)."""
+    """Shapes of B objects: coefficients (B, K) of the convex program, and chosen columns (B,)."""
 
     coefficients: Tensor
     chosen: Tensor

@@ -1,4 +1,4 @@
-"""Speed of every stage, beside baselines built like the authors' code, in one run."""
+"""Speed of every stage, next to baselines built like the authors' code, in one run."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _RANDOM_SHAPES = 21  # of the library that goes with random weights
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What was measured.
+    """Results of the benchmark.
 
     Attributes:
-        timings: in the order of the road, baselines beside what they are compared with.
+        timings: in the order of the pipeline, baselines next to what they are compared with.
         comparisons: ours against the baselines; none with random weights.
         frame_stages: median milliseconds of each part of a frame.
         device_use: of a frame on a GPU; None on a CPU.

@@ -54,7 +54,7 @@ def comparison_table(report: BenchReport) -> Table:
 
 
 def answer_lines(report: BenchReport) -> list[str]:
-    """What the answers of each comparison are, a line each."""
+    """Return the accuracy of each comparison, one line each."""
     return [f"{c.name} and {c.baseline}: {c.answers.words}" for c in report.comparisons]
 
 

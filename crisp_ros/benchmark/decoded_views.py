@@ -28,7 +28,7 @@ class ViewError(ValueError):
 
 @dataclass(frozen=True)
 class ViewNoise:
-    """What depth camera and network add to the truth.
+    """Noise of the depth camera and the network.
 
     Attributes:
         depth_m: standard deviation of depth along the viewing ray.
@@ -74,7 +74,7 @@ def decoded_views(
     count: int = 1000,
     seed: int = 0,
 ) -> DecodedViews:
-    """Looks at library shapes from random sides, as a camera would, and disturbs what it sees.
+    """Look at library shapes from random sides, as a camera would, and disturb what it sees.
 
     Args:
         decoder: f_d, on the CPU.

@@ -1,4 +1,4 @@
-"""Are our solvers' answers as good as the baselines', and how much sooner are they there?"""
+"""Accuracy and speed-up of our solvers compared with the baselines."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """How many times faster ours is."""
+        """Speed-up over the baseline."""
         return self.baseline_ms / self.ours_ms
 
     @property

@@ -1,4 +1,4 @@
-"""What a camera sees of a decoded shape, found by walking along its rays."""
+"""Sphere tracing of a decoded shape: the visible surface along camera rays."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ShapeView(NamedTuple):
 
 @torch.no_grad()
 def shape_view(decoder: ShapeDecoder, code: Tensor, view: Viewpoint, reach_m: float) -> ShapeView:
-    """Follows a ray a pixel to the surface of a code (C,) by its signed distances.
+    """Follow a ray a pixel to the surface of a code (C,) by its signed distances.
 
     Args:
         decoder: f_d.

@@ -38,7 +38,7 @@ class Task:
 
 @dataclass
 class Timing:
-    """What came of a task.
+    """Times of one task.
 
     Attributes:
         task: the task.
@@ -76,7 +76,7 @@ class Timing:
 def timed(
     tasks: Sequence[Task], on_run: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, Timing]:
-    """Runs every task once to warm up and then round by round, and returns timings by name.
+    """Run every task once to warm up and then round by round, and return timings by name.
 
     Tasks with fewer repetitions drop out of the later rounds.
 
@@ -105,14 +105,14 @@ def timed(
 
 
 def synchronised(device: str) -> None:
-    """Waits until a GPU has done all that it was given; on a CPU there is nothing to wait for."""
+    """Wait until a GPU has done all that it was given; on a CPU there is nothing to wait for."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
 
 @dataclass(frozen=True)
 class DeviceUse:
-    """What one run asks of a GPU.
+    """GPU memory and synchronisations of one run.
 
     Attributes:
         peak_memory_mb: most memory that tensors held at once, 2^20 bytes.
@@ -131,12 +131,12 @@ def device_use(run: Callable[[], Any], device: str) -> DeviceUse | None:
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
             run()
         finally:
             torch.cuda.set_sync_debug_mode(before)
-    waits = sum("synchroniz" in str(warning.message) for warning in told)
+    waits = sum("synchroniz" in str(warning.message) for warning in caught)
     return DeviceUse(torch.cuda.max_memory_allocated(device) / 2**20, waits)

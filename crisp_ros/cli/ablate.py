@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
-# Each kind is a module beside this one that offers `add_arguments(parser)` and `run(args)`.
+# Each kind is a module next to this one that offers `add_arguments(parser)` and `run(args)`.
 KINDS = {
     "coordinates": (
         "crisp_ros.cli.ablate_coordinates",

@@ -31,32 +31,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--crops",
         type=count,
         default=8,
-        help="per shape by day, with ground truth, to train the head (default: 8)",
+        help="crops per shape by day, with ground truth, to train the head (default: 8)",
     )
     parser.add_argument(
         "--dusk-crops",
         type=count,
         default=4,
-        help="per shape at dusk, for the self-training (default: 4)",
+        help="crops per shape at dusk, for self-training (default: 4)",
     )
     parser.add_argument(
         "--head-steps",
         type=count,
         default=defaults.head_steps,
-        help=f"of the head's training (default: {defaults.head_steps})",
+        help=f"steps of the head's training (default: {defaults.head_steps})",
     )
     parser.add_argument(
         "--steps",
         type=count,
         default=defaults.steps,
-        help=f"of the self-training (default: {defaults.steps})",
+        help=f"steps of self-training (default: {defaults.steps})",
     )
     parser.add_argument(
         "--work",
         type=Path,
         default=Path("out/ablate_coordinates"),
         metavar="FOLDER",
-        help="keeps the result of each kind, so that an interrupted run is continued"
+        help="folder for the result of each kind, from which an interrupted run continues"
         " (default: out/ablate_coordinates)",
     )
     parser.add_argument("--png", type=output_file, metavar="FILE", help="draw the figure")

@@ -30,25 +30,28 @@ from crisp_ros.studies.corrector_comparison import CorrectorComparison
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models_option(parser)
     parser.add_argument(
-        "--bop", type=Path, metavar="DIR", help="data set whose real images are also measured"
+        "--bop", type=Path, metavar="DIR", help="data set with real images to evaluate as well"
     )
     parser.add_argument(
-        "--scenes", type=count, default=3, help="clean ones, and as many disturbed (default: 3)"
+        "--scenes",
+        type=count,
+        default=3,
+        help="number of clean scenes, and of degraded ones (default: 3)",
     )
-    parser.add_argument("--frames", type=count, default=8, help="of each scene (default: 8)")
-    parser.add_argument("--objects", type=count, default=7, help="in each scene (default: 7)")
+    parser.add_argument("--frames", type=count, default=8, help="frames per scene (default: 8)")
+    parser.add_argument("--objects", type=count, default=7, help="objects per scene (default: 7)")
     parser.add_argument(
-        "--views", type=count, default=2, help="of each object in the trials (default: 2)"
+        "--views", type=count, default=2, help="views per object in the trials (default: 2)"
     )
     parser.add_argument(
         "--work",
         type=Path,
         default=Path("out/ablate_corrector"),
         metavar="FOLDER",
-        help="keeps scenes and parts of the result, so that an interrupted run is continued"
+        help="folder for scenes and parts of the result, from which an interrupted run continues"
         " (default: out/ablate_corrector)",
     )
-    parser.add_argument("--seed", type=int, default=5000, help="of the scenes (default: 5000)")
+    parser.add_argument("--seed", type=int, default=5000, help="seed of the scenes (default: 5000)")
     parser.add_argument(
         "--device", type=device, default="cpu", help="cpu, cuda or cuda:N (default: cpu)"
     )

@@ -27,7 +27,7 @@ from crisp_ros.training.recipe import load_recipe
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models_option(parser)
     parser.add_argument(
-        "--recipe", type=Path, required=True, metavar="YAML", help="of every training"
+        "--recipe", type=Path, required=True, metavar="YAML", help="recipe of every training"
     )
     parser.add_argument(
         "--only",
@@ -47,30 +47,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bop",
         type=Path,
         metavar="DIR",
-        help="data set to measure on (default: rendered tables with these objects)",
+        help="data set for the evaluation (default: rendered tables with these objects)",
     )
-    parser.add_argument("--split", default="test", help="of --bop (default: test)")
+    parser.add_argument("--split", default="test", help="split of --bop (default: test)")
     parser.add_argument(
-        "--scenes", type=count, default=8, help="rendered tables, two images each (default: 8)"
+        "--scenes",
+        type=count,
+        default=8,
+        help="number of rendered tables with two images each (default: 8)",
     )
     parser.add_argument(
         "--seed",
         type=count,
-        help="of all trainings, to see how much they vary (default: the recipe's)",
+        help="seed of all trainings (default: the recipe's)",
     )
     parser.add_argument(
         "--passes",
         type=count,
         default=3,
-        help="of self-training over the images that are measured on (default: 3)",
+        help="passes of self-training over the test images (default: 3)",
     )
     parser.add_argument(
         "--work",
         type=Path,
         default=Path("out/ablate_training"),
         metavar="FOLDER",
-        help="keeps crops, states and parts of the result, so that an interrupted run is"
-        " continued (default: out/ablate_training)",
+        help="folder for crops, states and parts of the result, from which an interrupted run"
+        " continues (default: out/ablate_training)",
     )
     add_checkpoint_option(parser)
     add_json_option(parser)

@@ -1,4 +1,4 @@
-"""`crisp bench`: speed of every stage, beside baselines built like the authors' code."""
+"""`crisp bench`: speed of every stage, next to baselines built like the authors' code."""
 
 from __future__ import annotations
 
@@ -44,14 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bag",
         type=Path,
         metavar="PATH",
-        help="recording for the row of a whole frame (default: the bundled one)",
+        help="recording for the timing of a whole frame (default: the bundled one)",
     )
     parser.add_argument(
         "--quick", action="store_true", help="fewer repetitions and objects, within a minute"
     )
     add_json_option(parser)
     parser.add_argument(
-        "--markdown", type=output_file, metavar="FILE", help="also write a page about the figures"
+        "--markdown",
+        type=output_file,
+        metavar="FILE",
+        help="also write a Markdown page with the figures",
     )
 
 

@@ -25,24 +25,24 @@ _SHOWN = 20  # problems on a terminal; all are in the JSON file
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
-    check = tasks.add_parser("check", help="find out what is in a folder and what is wrong with it")
+    check = tasks.add_parser("check", help="check the content of a folder and list all problems")
     check.add_argument("folder", type=Path, metavar="DIR", help="BOP, SPE3R or NOCS")
     check.add_argument(
-        "--every", type=count, default=1, metavar="N", help="read each Nth image only"
+        "--every", type=count, default=1, metavar="N", help="read only every N-th image"
     )
     add_json_option(check)
     check.set_defaults(perform=_check)
 
-    bag = tasks.add_parser("to-bag", help="convert a scene in the BOP layout into a rosbag2")
-    bag.add_argument("folder", type=Path, metavar="DIR", help="holds models/ and the split")
+    bag = tasks.add_parser("to-bag", help="convert a scene in BOP layout to a rosbag2")
+    bag.add_argument("folder", type=Path, metavar="DIR", help="folder with models/ and the split")
     bag.add_argument("--split", default="test", help="folder of the scenes (default: test)")
     bag.add_argument("--scene", type=int, required=True, metavar="N", help="number of the scene")
     bag.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="bag to write")
-    bag.add_argument("--rate", type=_rate, default=1.0, metavar="HZ", help="images a second (1)")
+    bag.add_argument("--rate", type=_rate, default=1.0, metavar="HZ", help="images per second (1)")
     bag.set_defaults(perform=_to_bag)
 
-    maps = tasks.add_parser("maps", help="draw the depth and coordinate maps that SPE3R lacks")
-    maps.add_argument("folder", type=Path, metavar="DIR", help="holds splits.csv")
+    maps = tasks.add_parser("maps", help="render the depth and coordinate maps that SPE3R lacks")
+    maps.add_argument("folder", type=Path, metavar="DIR", help="folder with splits.csv")
     maps.set_defaults(perform=_maps)
 
 

@@ -34,7 +34,7 @@ class Graph:
         self._processes = processes
 
     def notes(self) -> Iterator[dict[str, Any]]:
-        """What the player notes, each entry as soon as it is there, up to the last one.
+        """Yield the records of the player as they arrive, up to the last one.
 
         Raises:
             DemoError: the player reports an error, or one of the two has ended early.
@@ -71,7 +71,7 @@ class Graph:
         return f"{text}{said} (log: {self._log('node')})"
 
     def _obituary(self, name: str) -> str:
-        """How a process ended, and the last that it said."""
+        """Describe the exit of a process and its last output."""
         status = self._processes[name].wait()
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
         lines = self._log(name).read_text(errors="replace").split("\n")
@@ -86,7 +86,7 @@ class Graph:
 def running_graph(
     results: Path, parameters: Mapping[str, Mapping[str, Any]], domain: int
 ) -> Iterator[Graph]:
-    """Runs node and player; both end with the block, also where it is interrupted or terminated.
+    """Run node and player; both end with the block, also where it is interrupted or terminated.
 
     Args:
         results: existing folder for parameters.yaml, node.log and player.log.

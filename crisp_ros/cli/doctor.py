@@ -1,4 +1,4 @@
-"""`crisp doctor`: is everything there that the node needs, and what to do where it is not?"""
+"""`crisp doctor`: checks whether everything that the node needs is there, and how to fix it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STYLES = {Verdict.FINE: "green", Verdict.NOTE: "yellow", Verdict.PROBLEM: "bold
 
 
 class DoctorError(Exception):
-    """Something has to be mended; the table above says what."""
+    """Problems that must be fixed, listed in the table."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,15 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topics", action="store_true", help="also listen to the node's input topics"
     )
     parser.add_argument(
-        "--seconds", type=float, default=3.0, metavar="S", help="to listen (default: 3)"
+        "--seconds", type=float, default=3.0, metavar="S", help="time to listen (default: 3)"
     )
-    parser.add_argument("--namespace", default="", metavar="NS", help="of the node")
+    parser.add_argument("--namespace", default="", metavar="NS", help="namespace of the node")
     parser.add_argument(
         "--remap",
         action="append",
         default=[],
         metavar="FROM:=TO",
-        help="a topic's other name, as for the node; may be repeated",
+        help="remapping of a topic, as for the node; can be repeated",
     )
     add_json_option(parser)
 
@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> None:
         write_json(args.json, {**provenance(args.command_line, args.device), "findings": listed})
     if problems:
         named = ", ".join(f"{f.area}: {f.name}" for f in problems)
-        raise DoctorError(f"{len(problems)} to mend: {named}")
-    console.print("\nnothing to mend")
+        raise DoctorError(f"{len(problems)} to fix: {named}")
+    console.print("\nnothing to fix")
 
 
 def _findings(args: argparse.Namespace) -> Iterator[Finding]:

@@ -20,16 +20,22 @@ from crisp_ros.share import checkpoint_path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
-        "--library", action="store_true", help="the mesh of every shape code of the library, PLY"
+        "--library",
+        action="store_true",
+        help="export the mesh of every shape in the library, as PLY",
     )
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="folder to write, in metres"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="output folder; meshes are in metres",
     )
     parser.add_argument(
         "--voxels",
         type=int,
         default=128,
-        help="along the longest edge of a shape's box (default: 128)",
+        help="voxels along the longest edge of a shape's bounding box (default: 128)",
     )
     add_checkpoint_option(parser)
 

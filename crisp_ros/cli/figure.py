@@ -43,12 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         figure.add_argument(
             "--views",
             type=count,
-            help="views of the turning mug (default: 31)"
+            help="views of the rotating mug (default: 31)"
             if name == "degeneracy"
-            else "views of each shape (default: 2)",
+            else "views per shape (default: 2)",
         )
         add_checkpoint_option(figure)
-        figure.add_argument("--seed", type=int, default=0, help="of points and noise (default: 0)")
+        figure.add_argument(
+            "--seed", type=int, default=0, help="seed of points and noise (default: 0)"
+        )
         add_json_option(figure)
 
 

@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the model file to write, .safetensors",
     )
     parser.add_argument(
-        "--half", action="store_true", help="half the file: network weights as 16-bit floats"
+        "--half",
+        action="store_true",
+        help="store network weights as 16-bit floats, for half the file size",
     )
     add_json_option(parser)
 

@@ -1,4 +1,4 @@
-"""`crisp library`: checks a model's shapes, adds a mesh to them, or makes them anew."""
+"""`crisp library`: checks, extends or builds a model's shape library."""
 
 from __future__ import annotations
 
@@ -63,62 +63,66 @@ class _Fitted(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
 
-    check = kinds.add_parser("check", help="look for shapes that are broken or there twice")
+    check = kinds.add_parser("check", help="find broken and duplicate shapes")
     add_checkpoint_option(check)
     add_json_option(check)
 
     add = kinds.add_parser(
         "add",
         help="add a mesh to the known shapes, without training",
-        description="Fits a shape code to a mesh, the decoder as it is. The network has not seen "
-        "the object: its coordinates are a guess, and only the corrector can choose the shape.",
+        description="Fit a shape code to a mesh; the decoder is unchanged. The network has not "
+        "seen it: its coordinates are a guess, and only the corrector can choose the shape.",
     )
     add.add_argument("mesh", type=Path, metavar="MESH", help="PLY, OBJ, STL, GLB or OFF")
-    add.add_argument("--name", required=True, help="of the shape in the library")
-    add.add_argument("--scale", type=_positive, default=1.0, metavar="S", help="resizes the mesh")
+    add.add_argument("--name", required=True, help="name of the shape in the library")
+    add.add_argument("--scale", type=_positive, default=1.0, metavar="S", help="scale of the mesh")
     add.add_argument(
         "--origin",
         choices=("box", "mesh"),
         default="box",
-        help="of the object frame: the middle of the mesh's box, as the shapes of the shipped "
-        "model have it, or the mesh's own (default: box); the axes are always the mesh's",
+        help="origin of the object frame: the centre of the mesh's bounding box, as in the shipped "
+        "model, or the mesh's own (default: box); the axes are always those of the mesh",
     )
     _add_fit_options(add)
 
     build = kinds.add_parser(
         "build",
-        help="make the known shapes anew from a data set's models",
-        description="Replaces the library; network and decoder stay as they are. Object frames "
-        "are those of the meshes, so that the data set's poses hold.",
+        help="build the library from the models of a data set",
+        description="Replace the library; network and decoder are unchanged. Object frames are "
+        "those of the meshes, so the poses of the data set stay valid.",
     )
     source = build.add_mutually_exclusive_group(required=True)
-    source.add_argument("--bop", type=Path, metavar="DIR", help="data set in the BOP layout")
-    source.add_argument("--models", type=Path, metavar="DIR", help="folder of meshes, one a shape")
+    source.add_argument("--bop", type=Path, metavar="DIR", help="data set in BOP layout")
+    source.add_argument(
+        "--models", type=Path, metavar="DIR", help="folder of meshes, one per shape"
+    )
     build.add_argument(
         "--codes",
         choices=("fit", "network"),
         default="fit",
-        help="fit: to the meshes; network: the mean of the network's code over the object's crops "
-        "in the --bop data set, as the paper does (default: fit)",
+        help="fit: fitted to the meshes; network: the mean of the network's codes over the "
+        "object's crops in the --bop data set, as in the paper (default: fit)",
     )
-    build.add_argument("--split", default="test", help="of --codes network (default: test)")
+    build.add_argument("--split", default="test", help="split for --codes network (default: test)")
     _add_fit_options(build)
 
     colors = kinds.add_parser(
         "colors",
         help="give the known shapes the colours of their meshes",
-        description="With colours, orientations that depth cannot tell apart are told by the "
-        "print. Meshes belong to the shapes of the same name, in the same object frames.",
+        description="With colours, the print decides between orientations that are the same in "
+        "depth. Meshes belong to the shapes of the same name, in the same object frames.",
     )
     source = colors.add_mutually_exclusive_group(required=True)
-    source.add_argument("--bop", type=Path, metavar="DIR", help="data set in the BOP layout")
-    source.add_argument("--models", type=Path, metavar="DIR", help="folder of meshes, one a shape")
+    source.add_argument("--bop", type=Path, metavar="DIR", help="data set in BOP layout")
+    source.add_argument(
+        "--models", type=Path, metavar="DIR", help="folder of meshes, one per shape"
+    )
     _add_model_options(colors)
 
 
 def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--force", action="store_true", help="also take shapes that the decoder cannot express"
+        "--force", action="store_true", help="also accept shapes that the decoder cannot represent"
     )
     _add_model_options(parser)
 
@@ -127,9 +131,9 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--units",
         choices=tuple(UNITS_M),
-        help="of the meshes (default: m, or mm for one that would be more than 2 m across)",
+        help="unit of the meshes (default: m, or mm for one that would be more than 2 m across)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the samples (default: 0)")
     add_checkpoint_option(parser)
     parser.add_argument(
         "--output", type=output_file, required=True, metavar="FILE", help="model file to write"
@@ -292,7 +296,7 @@ def _measured(decoder: ShapeDecoder, code: Tensor, mesh: trimesh.Trimesh, seed: 
 def _write(
     args: argparse.Namespace, model: Model, shapes: list[_Shape], fitted: list[_Fitted]
 ) -> None:
-    """Tells how good the fits are, refuses those that no certificate would pass, writes the rest's
+    """Report the fits, refuse those that no certificate would pass, write the rest's
     model file and report."""
     console, warnings = Console(), Console(stderr=True)
     for shape in shapes:
@@ -324,7 +328,7 @@ def _write(
 
 
 def _entry(shape: _Shape, fitted: _Fitted) -> dict[str, Any]:
-    """What header and report say of a shape; its box is the decoded one's."""
+    """Return the entry of a shape in header and report; its box is the decoded one."""
     chamfer = fitted.error.chamfer_m
     return {
         "name": shape.name,
@@ -353,7 +357,7 @@ def next_version(version: str, part: Literal["major", "minor"]) -> str:
 
 
 def _without(header: dict[str, Any], *keys: str) -> dict[str, Any]:
-    """With other shapes a model that trained itself is no longer the original with other heads."""
+    """Remove the self-training entries: with other shapes they no longer apply."""
     return {key: value for key, value in header.items() if key not in keys}
 
 

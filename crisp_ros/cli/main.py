@@ -1,4 +1,4 @@
-"""The `crisp` command: finds the subcommand, runs it, turns bad input into one line."""
+"""The `crisp` command: finds and runs the subcommand; bad input is a one-line error."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "ablate": Command("crisp_ros.cli.ablate", "measure what parts of the method are good for"),
-    "bench": Command("crisp_ros.cli.bench", "time every stage, beside plain baselines"),
+    "ablate": Command("crisp_ros.cli.ablate", "measure what each part of the method contributes"),
+    "bench": Command("crisp_ros.cli.bench", "time every stage, next to plain baselines"),
     "data": Command("crisp_ros.cli.data", "check data sets; convert and complete them"),
     "demo": Command("crisp_ros.cli.demo", "play a recording through the node and show its answers"),
     "doctor": Command(
-        "crisp_ros.cli.doctor", "check machine, ROS, model and topics; say what to fix"
+        "crisp_ros.cli.doctor", "check machine, ROS, model and topics, and how to fix problems"
     ),
     "evaluate": Command("crisp_ros.cli.evaluate", "measure pose and shape errors on a data set"),
     "export": Command("crisp_ros.cli.export", "write the meshes of a model's known shapes"),
@@ -35,11 +35,11 @@ COMMANDS = {
     "import-official": Command(
         "crisp_ros.cli.import_official", "convert a checkpoint of the authors' released code"
     ),
-    "library": Command("crisp_ros.cli.library", "check, extend or make a model's known shapes"),
-    "render": Command("crisp_ros.cli.render", "make synthetic recordings and test sets"),
+    "library": Command("crisp_ros.cli.library", "check, extend or build a model's shape library"),
+    "render": Command("crisp_ros.cli.render", "render synthetic recordings and test sets"),
     "replay": Command("crisp_ros.cli.replay", "repeat the estimate of a dumped frame"),
     "self-train": Command(
-        "crisp_ros.cli.self_train", "let a model learn from its own certified estimates"
+        "crisp_ros.cli.self_train", "train a model on its own certified estimates"
     ),
     "train": Command("crisp_ros.cli.train", "train a model from a folder of meshes"),
 }
@@ -71,12 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_the_users(error):
             raise
-        print(f"crisp {chosen}: {_told(error)}", file=sys.stderr)
+        print(f"crisp {chosen}: {_one_line(error)}", file=sys.stderr)
         return 1
 
 
 def _parser(chosen: str) -> argparse.ArgumentParser:
-    """Only the chosen subcommand is imported: `crisp --help` should not wait for torch."""
+    """Build the parser; only the chosen subcommand is imported, as torch loads slowly."""
     parser = _Parser(prog="crisp", description="Object pose and shape from RGB-D, certified.")
     parser.add_argument("--version", action="version", version=f"crisp_ros {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -97,8 +97,8 @@ def _is_the_users(error: Exception) -> bool:
     return isinstance(error, OSError) or type(error).__module__.split(".")[0] == "crisp_ros"
 
 
-def _told(error: Exception) -> str:
-    """The error in one line, a file's name first."""
+def _one_line(error: Exception) -> str:
+    """Return the error in one line, a file name first."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
     return " ".join(str(error).split())

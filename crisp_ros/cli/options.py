@@ -14,11 +14,11 @@ LEFT_OUT = 3  # exit status of a command that made its result without a part of 
 
 
 class OptionError(ValueError):
-    """Options that do not fit together or name something that is not there."""
+    """Inconsistent options, or options that name something that does not exist."""
 
 
 def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
-    """Adds --checkpoint FILE; resolve it by `checkpoint_path`."""
+    """Add --checkpoint FILE; resolve it by `checkpoint_path`."""
     parser.add_argument(
         "--checkpoint",
         type=Path,
@@ -28,13 +28,13 @@ def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Adds --checkpoint, --device and --seed."""
+    """Add --checkpoint, --device and --seed."""
     add_checkpoint_option(parser)
     parser.add_argument(
         "--device", type=device, default="cpu", help="cpu, cuda or cuda:N (default: cpu)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of everything drawn at random (default: 0)"
+        "--seed", type=int, default=0, help="seed of all random numbers (default: 0)"
     )
 
 
@@ -52,45 +52,45 @@ def model_with_library(checkpoint: Path | None, device: str = "cpu") -> Model:
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
-    """Adds --json FILE."""
+    """Add --json FILE."""
     parser.add_argument(
         "--json", type=output_file, metavar="FILE", help="also write the figures to this file"
     )
 
 
 def add_models_option(parser: argparse.ArgumentParser) -> None:
-    """Adds --models DIR, the objects in the BOP layout."""
+    """Add --models DIR, the objects in the BOP layout."""
     parser.add_argument(
         "--models",
         type=Path,
         required=True,
         metavar="DIR",
-        help="object models in the BOP layout: models_info.json and obj_NNNNNN.ply",
+        help="object models in BOP layout: models_info.json and obj_NNNNNN.ply",
     )
 
 
 def add_observed_poses_option(parser: argparse.ArgumentParser) -> None:
-    """Adds --observed-poses NPZ; see `crisp_ros.synthesis.scenes.load_observed_poses`."""
+    """Add --observed-poses NPZ; see `crisp_ros.synthesis.scenes.load_observed_poses`."""
     parser.add_argument(
         "--observed-poses",
         type=Path,
         metavar="NPZ",
-        help="poses seen in real scenes, to draw likely viewpoints from",
+        help="poses observed in real scenes, from which to sample likely viewpoints",
     )
 
 
 def add_cluster_option(parser: argparse.ArgumentParser) -> None:
-    """Adds --cluster ADDRESS; open it by `crisp_ros.cluster.mapping`."""
+    """Add --cluster ADDRESS; open it by `crisp_ros.cluster.mapping`."""
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="share the work among a Dask cluster: local:N processes here, or a scheduler's address"
-        " such as tcp://host:8786",
+        help="distribute the work over a Dask cluster: local:N processes on this machine, or the"
+        " address of a scheduler such as tcp://host:8786",
     )
 
 
 def device(text: str) -> str:
-    """Checks that a device exists."""
+    """Check that a device exists."""
     try:
         wanted = torch.device(text)
     except RuntimeError:
@@ -105,14 +105,14 @@ def device(text: str) -> str:
 
 
 def count(text: str) -> int:
-    """Checks that it is a whole number from 1 on."""
+    """Check that it is a whole number from 1 on."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 on")
     return int(text)
 
 
 def output_file(text: str) -> Path:
-    """Checks, before the long work, that a file can be written at a path."""
+    """Check, before the long work, that a file can be written at a path."""
     path = Path(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder; expected a file to write")

@@ -34,17 +34,21 @@ from crisp_ros.synthesis.scattered_models import ScatteredModels
 def add_kinds(kinds: argparse._SubParsersAction) -> None:
     """Add `scattered` and `reference`; each sets `make`."""
     scattered = kinds.add_parser(
-        "scattered", help="objects scattered in view under a chosen light, in the BOP layout"
+        "scattered", help="images of scattered objects under selected lighting, in BOP layout"
     )
     _add_models(scattered)
     scattered.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="data set folder to write"
     )
     scattered.add_argument(
-        "--domain", choices=DOMAINS, default="day", help="light and camera (default: day)"
+        "--domain", choices=DOMAINS, default="day", help="lighting and camera (default: day)"
     )
-    scattered.add_argument("--frames", type=count, default=40, help="number (default: 40)")
-    scattered.add_argument("--seed", type=int, default=0, help="of all random choices (default: 0)")
+    scattered.add_argument(
+        "--frames", type=count, default=40, help="number of frames (default: 40)"
+    )
+    scattered.add_argument(
+        "--seed", type=int, default=0, help="seed of all random choices (default: 0)"
+    )
     add_cluster_option(scattered)
     scattered.set_defaults(make=_scattered)
 
@@ -54,9 +58,11 @@ def add_kinds(kinds: argparse._SubParsersAction) -> None:
     _add_models(reference)
     add_checkpoint_option(reference)
     reference.add_argument(
-        "--crops", type=count, default=6, metavar="N", help="of each shape (default: 6)"
+        "--crops", type=count, default=6, metavar="N", help="crops per shape (default: 6)"
     )
-    reference.add_argument("--seed", type=int, default=2026, help="of the frames (default: 2026)")
+    reference.add_argument(
+        "--seed", type=int, default=2026, help="seed of the frames (default: 2026)"
+    )
     reference.set_defaults(make=_reference)
 
 

@@ -26,8 +26,14 @@ _SAME_M, _SAME_RAD = 1e-4, 2e-3
 
 
 class Difference(NamedTuple):
-    """Of an object's repeated pose from the recorded one; and whether all of the estimate is equal
-    to the last bit."""
+    """Difference between the repeated and the recorded estimate of an object.
+
+    Attributes:
+        label: segmentation label of the object.
+        metres: distance between the positions.
+        radians: angle between the orientations.
+        identical: whether the whole estimate is equal to the last bit.
+    """
 
     label: int
     metres: float
@@ -36,15 +42,15 @@ class Difference(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="of the node's ~/dump_frame")
+    parser.add_argument("file", type=Path, metavar="FILE", help="file of the node's ~/dump_frame")
     parser.add_argument(
         "--checkpoint",
         type=Path,
         metavar="MODEL",
-        help="model file (default: the one that the node used)",
+        help="model file (default: that of the node)",
     )
     parser.add_argument(
-        "--device", type=device, help="cpu, cuda or cuda:N (default: as the node's)"
+        "--device", type=device, help="cpu, cuda or cuda:N (default: that of the node)"
     )
     add_json_option(parser)
 
@@ -83,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def compared(recorded: FrameEstimate, repeated: FrameEstimate) -> list[Difference]:
-    """How far apart two estimates of one frame are, object by object.
+    """Return the differences between two estimates of one frame, per object.
 
     Raises:
         FrameDumpError: they found different objects.

@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--models",
         type=Path,
         metavar="DIR",
-        help="folder of meshes, one object each (PLY, OBJ, GLB, STL or OFF), named by "
-        "models_info.json if any",
+        help="folder of meshes, one per object (PLY, OBJ, GLB, STL or OFF), with names from "
+        "models_info.json if it exists",
     )
     source.add_argument(
         "--data",
@@ -51,18 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--units",
         choices=tuple(UNITS_M),
-        help="of the meshes (default: mm beside a models_info.json, else m, or mm where a mesh"
-        " were more than 2 m across)",
+        help="unit of the meshes (default: mm with a models_info.json; otherwise m, or mm if a mesh"
+        " would be more than 2 m across)",
     )
     parser.add_argument(
         "--origin",
         choices=("box", "mesh"),
-        help="of the object frames: the middle of the mesh's box or the mesh's own"
-        " (default: mesh beside a models_info.json, else box)",
+        help="origin of the object frames: the centre of the mesh's bounding box, or the mesh's own"
+        " (default: mesh with a models_info.json, otherwise box)",
     )
-    parser.add_argument("--recipe", type=Path, metavar="YAML", help="see config/training/")
     parser.add_argument(
-        "--run", type=Path, required=True, metavar="DIR", help="where crops and states are kept"
+        "--recipe", type=Path, metavar="YAML", help="training recipe, see config/training/"
+    )
+    parser.add_argument(
+        "--run", type=Path, required=True, metavar="DIR", help="folder for crops and states"
     )
     add_observed_poses_option(parser)
     parser.add_argument(
@@ -75,33 +77,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backbone",
         type=Path,
         metavar="FILE",
-        help="model file whose backbone alone to start from, such as crisp import-official writes",
+        help="model file from which to take only the backbone, such as from crisp import-official",
     )
     parser.add_argument(
         "--from",
         dest="initial",
         type=Path,
         metavar="FILE",
-        help="model file to start from with all its weights; where it knows these very objects its"
-        " shapes stay (without --imagenet, --backbone and --from all weights are random)",
+        help="model file from which to take all weights; if it knows exactly these objects, its"
+        " shapes are kept (without --imagenet, --backbone and --from all weights are random)",
     )
     parser.add_argument(
         "--device", type=device, default="cpu", help="cpu or cuda (default: cpu); see torchrun"
     )
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="0: all cores")
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="CPU threads; 0: all cores"
+    )
     add_cluster_option(parser)
     parser.add_argument(
         "--tensorboard",
         action="store_true",
-        help="also log to the folder tensorboard of the run (needs crisp_ros[tensorboard])",
+        help="also write TensorBoard logs to the run folder (needs crisp_ros[tensorboard])",
     )
-    parser.add_argument("--model-version", default="1.0.0", metavar="TEXT")
+    parser.add_argument("--model-version", default="1.0.0", metavar="TEXT", help="default: 1.0.0")
     parser.add_argument(
         "--output",
         type=output_file,
         required=True,
         metavar="FILE",
-        help="model file to write; its model card goes beside it, as .md",
+        help="model file to write; its model card is written next to it, as .md",
     )
     add_json_option(parser)
 
@@ -132,8 +136,8 @@ def _train(args: argparse.Namespace, processes: Processes, mapped: MapFunction) 
 
     def report(stage: str, figures: dict[str, float]) -> None:
         log(stage, figures)
-        told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        console.print(f"{stage}: {told}", highlight=False, soft_wrap=True)
+        values = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        console.print(f"{stage}: {values}", highlight=False, soft_wrap=True)
 
     training = TrainingRun(
         recipe,
@@ -160,8 +164,8 @@ def _train(args: argparse.Namespace, processes: Processes, mapped: MapFunction) 
     console.print(library_table(library))
     for problem in library.problems:
         warnings.print(f"{args.output}: {problem}", highlight=False, markup=False)
-    told = f"{args.output}: {len(model.library)} shapes; {card}"
-    console.print(told, highlight=False, soft_wrap=True)
+    summary = f"{args.output}: {len(model.library)} shapes; {card}"
+    console.print(summary, highlight=False, soft_wrap=True)
     if args.json:
         write_json(args.json, {**origin, "header": model.header, "library": library.to_json()})
 
@@ -171,7 +175,7 @@ def _figures_log(
 ) -> Callable[[str, dict[str, float]], None]:
     if not args.tensorboard or not processes.is_first:
         return lambda stage, figures: None
-    from torch.utils.tensorboard import SummaryWriter  # optional: only whoever asks needs it
+    from torch.utils.tensorboard import SummaryWriter  # optional dependency
 
     writer = SummaryWriter(str(args.run / "tensorboard"))
 
@@ -188,7 +192,7 @@ def _figures_log(
 def _stages(
     expected: dict[str, float], console: Console
 ) -> Iterator[Callable[[str, int, int], None]]:
-    """Shows each stage's progress and the time that the whole run will still take."""
+    """Show each stage's progress and the time that the whole run will still take."""
     left = TimeLeft(expected)
 
     def text(seconds: float | None) -> str:

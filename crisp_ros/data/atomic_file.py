@@ -17,7 +17,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes its place at the end of the context.
 
     A kill or a power cut at any moment leaves the old file or the new one; an error in the context
-    leaves the old one and nothing beside it.
+    leaves the old one and no other file.
 
     Raises:
         OSError: the file cannot be written.
@@ -41,7 +41,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, contents: bytes | str) -> None:
-    """Writes a file as `atomic_file` does, text in UTF-8.
+    """Write a file as `atomic_file` does, text in UTF-8.
 
     Raises:
         OSError: the file cannot be written.
@@ -64,7 +64,7 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def _remove_left_over(path: Path) -> None:
-    """Removes what killed processes of this machine left unfinished beside a file."""
+    """Remove unfinished files of killed processes of this machine next to a file."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*-*.tmp"):
         writer = left.name.removeprefix(f".{path.name}.").split("-")[0]
         if writer.isdecimal() and not Path(f"/proc/{writer}").exists():

@@ -1,5 +1,4 @@
-"""Which topic of a bag holds what: the one that was named, the usual one, or the only one of its
-kind."""
+"""Roles of the topics of a bag: as named by the user, by usual name, or by type."""
 
 from __future__ import annotations
 
@@ -47,7 +46,7 @@ _SUFFIXES = ("", "/compressedDepth", "/compressed")  # the best first
 
 
 def role_of(message_type: str, encoding: str = "") -> str | None:
-    """What a topic of this type may be good for, as a field of `Topics`; None for nothing.
+    """Return the field of `Topics` that a topic of this type can fill; None for none.
 
     Args:
         message_type: such as sensor_msgs/msg/Image.
@@ -101,8 +100,8 @@ def _only_one(roles: Mapping[str, str | None], role: str, found: Mapping[str, st
     """The topic that has this role, if there is but one."""
     names = {_base(topic) for topic, known in roles.items() if known == role}
     if role == "camera_info":
-        beside_colour = f"{_base(found['rgb']).rpartition('/')[0]}/camera_info"
-        names = {beside_colour} if beside_colour in names else names
+        next_to_colour = f"{_base(found['rgb']).rpartition('/')[0]}/camera_info"
+        names = {next_to_colour} if next_to_colour in names else names
     if len(names) > 1:
         choice = _listed(sorted(names))
         raise RecordingError(f"several topics could be {role}: {choice}; name one as {role}=TOPIC")

@@ -144,7 +144,7 @@ class BopDataset:
         return wanted
 
     def object_ids(self, image: BopImage) -> tuple[int, ...]:
-        """Of the annotated instances of an image, in the order of their labels."""
+        """Return the object ids of the instances of an image, in the order of their labels."""
         return tuple(pose.obj_id for pose in self._scenes[image.scene_id].poses[image.image_id])
 
     def is_target(self, image: BopImage, obj_id: int) -> bool:
@@ -158,12 +158,12 @@ class BopDataset:
         return find_image(folder / ("gray" if grey else "rgb") / f"{image.image_id:06d}")
 
     def frames(self) -> Iterator[BopFrame]:
-        """Reads `images` one after the other."""
+        """Read `images` one after the other."""
         for image in self.images:
             yield self.frame(image)
 
     def frame(self, image: BopImage) -> BopFrame:
-        """Reads one image with its masks.
+        """Read one image with its masks.
 
         Raises:
             DatasetError: an image file is missing or not of the expected kind or size.
@@ -230,7 +230,7 @@ def _visible_share(entry: Any, where: str) -> float | None:
 
 
 def _read_targets(path: Path) -> dict[BopImage, dict[int, int]]:
-    """How many instances of each object id are to be estimated, by image."""
+    """Read the number of instances to estimate per image and object id."""
     targets: dict[BopImage, dict[int, int]] = {}
     for index, entry in enumerate(read_json(path, list)):
         where = f"{path}: entry {index}"

@@ -22,7 +22,7 @@ def write_models(
     models: Mapping[int, trimesh.Trimesh],
     info: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Writes `models/`: meshes in metres become PLY in millimetres, textures PNG beside them.
+    """Write `models/`: meshes in metres become PLY in millimetres, textures PNG next to them.
 
     Args:
         folder: the data set folder.
@@ -88,7 +88,7 @@ def write_frames(
 
 
 def _write_annotations(scene: Path | None, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Adds entries to a scene's files of annotations."""
+    """Add entries to a scene's files of annotations."""
     for name, entries in files.items():
         path = scene / name
         before = read_json(path, dict) if path.is_file() else {}

@@ -24,7 +24,7 @@ class MeshError(ValueError):
 
 
 def read_text(path: Path) -> str:
-    """Reads a text file. Raises DatasetError."""
+    """Read a text file. Raises DatasetError."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -34,7 +34,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path, kind: type) -> Any:
-    """Reads a JSON file whose top level is a `kind`. Raises DatasetError."""
+    """Read a JSON file whose top level is a `kind`. Raises DatasetError."""
     raw = read_text(path)
     try:
         content = json.loads(raw)
@@ -151,12 +151,12 @@ def exif_orientation(path: Path) -> int:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Reads a colour or grey image as (H, W, 3) uint8 RGB. Raises DatasetError."""
+    """Read a colour or grey image as (H, W, 3) uint8 RGB. Raises DatasetError."""
     return cv2.cvtColor(read_image(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def read_uint16(path: Path, size: tuple[int, int], channels: int = 1) -> NDArray[np.uint16]:
-    """Reads (H, W), or (H, W, channels) in RGB order, of 16 bits. Raises DatasetError."""
+    """Read (H, W), or (H, W, channels) in RGB order, of 16 bits. Raises DatasetError."""
     image = read_image(path, cv2.IMREAD_UNCHANGED, size)
     if image.dtype != np.uint16 or (1 if image.ndim == 2 else image.shape[2]) != channels:
         named = "one channel" if channels == 1 else f"{channels} channels"

@@ -25,11 +25,11 @@ _Image = TypeVar("_Image")
 
 @dataclass
 class Health:
-    """What a check found.
+    """Result of a check.
 
     Attributes:
         kind: of the data set.
-        facts: counts and notes, in the order in which they are told.
+        facts: counts and notes, in the order in which they are reported.
         problems: each names a file and what was expected there.
     """
 
@@ -38,12 +38,12 @@ class Health:
     problems: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return JSON values."""
         return {"kind": self.kind, "facts": self.facts, "problems": self.problems}
 
 
 def detect_kind(folder: Path) -> Kind:
-    """Which of the known layouts a folder has. Raises DatasetError."""
+    """Detect the layout of a data set folder. Raises DatasetError."""
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder")
     if (folder / "splits.csv").is_file():
@@ -94,10 +94,10 @@ def _check_bop(folder: Path, health: Health, every: int, on_image: Callable) -> 
             health.facts["models"] = str(len(dataset.models))
             health.problems += _bop_models(dataset)
         scenes = {image.scene_id for image in images}
-        told = f"{len(images)} images of {len(scenes)} scenes"
+        facts = f"{len(images)} images of {len(scenes)} scenes"
         if dataset.targets is not None:
-            told += f", {len(dataset.targets) - len(images)} targets elsewhere"
-        health.facts[split] = told
+            facts += f", {len(dataset.targets) - len(images)} targets elsewhere"
+        health.facts[split] = facts
         frames = _read(images[::every], dataset.frame, dataset, health, on_image)
         shown = Counter(i.obj_id for f in frames for i in _bop_instances(dataset, f, health))
         health.facts[f"{split}, instances"] = f"{sum(shown.values())} of {len(shown)} objects"
@@ -194,7 +194,7 @@ def _check_spe3r(folder: Path, health: Health, every: int, on_image: Callable) -
 def _check_nocs(folder: Path, health: Health, every: int, on_image: Callable) -> None:
     found = [subset for subset in SUBSETS if subset_folder(folder, subset).is_dir()]
     if not found:
-        health.problems.append(f"{folder}: no images; expected CAMERA/ or Real/ beside obj_models/")
+        health.problems.append(f"{folder}: no images; expected CAMERA/ or Real/ and obj_models/")
     for subset in found:
         try:
             dataset = NocsDataset(folder, subset)

@@ -17,7 +17,7 @@ class ImageError(ValueError):
 
 
 class Layout(NamedTuple):
-    """How a raw image of an encoding is stored; big-endian images have the other byte order.
+    """Storage of a raw image of an encoding; big-endian images have the other byte order.
 
     Attributes:
         dtype: of an element.
@@ -69,7 +69,7 @@ _HOW_TO_CONVERT = "convert it, such as by image_proc or cv_bridge"
 
 
 class CompressedFormat(NamedTuple):
-    """What the `format` of a CompressedImage says, as image_transport writes it.
+    """Content of the `format` of a CompressedImage, as written by image_transport.
 
     Attributes:
         encoding: of the image before it was compressed; "" where it is not stated.
@@ -190,7 +190,7 @@ def check(message: Any, kind: str) -> None:
 
 
 def video_hint(format: str) -> str:
-    """What to do about the format of a CompressedImage that names a video codec; otherwise ""."""
+    """Return advice if the format of a CompressedImage is a video codec; otherwise ""."""
     if not any(name in format.lower() for name in _VIDEO):
         return ""
     return "; video is not read: republish images (ros2 run image_transport republish)"

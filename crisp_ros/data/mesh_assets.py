@@ -80,13 +80,13 @@ class MeshAssets(Resolver):
         return None
 
     def _folders(self) -> Iterator[Path]:
-        """Where a file of a known name may have been moved: here, in here, next to here."""
+        """Yield folders to which a file may have been moved: here, in here, next to here."""
         yield self.folder
         yield from _subfolders(self.folder)
-        for beside in _subfolders(self.folder.parent):
-            yield beside
-            if beside != self.folder and beside.name.lower() in ("materials", "textures"):
-                yield from _subfolders(beside)
+        for sibling in _subfolders(self.folder.parent):
+            yield sibling
+            if sibling != self.folder and sibling.name.lower() in ("materials", "textures"):
+                yield from _subfolders(sibling)
 
     def _materials(self) -> str:
         """All material files as one, with each texture's options taken out of its name."""
@@ -141,7 +141,7 @@ def _plain_map(line: str) -> list[str]:
 
 
 def _descend(folder: Path, parts: list[str]) -> Path | None:
-    """The file at a path below (or, by "..", beside) a folder, letters of any case."""
+    """Return the file at a path relative to a folder, ignoring case."""
     for part in parts:
         if part == "..":
             folder = folder.parent

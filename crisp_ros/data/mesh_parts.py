@@ -18,7 +18,7 @@ _APART = 0.05  # of the size, from which parts that are kept are reported as sep
 
 
 class LooseParts(NamedTuple):
-    """What `without_scraps` found, lengths in the mesh's unit.
+    """Parts found by `without_scraps`, lengths in the mesh's unit.
 
     scraps: number of parts left out.
     scrap_size: the largest one's diagonal.
@@ -120,7 +120,7 @@ def _distances(
     which: NDArray[np.bool_],
     bare: trimesh.Trimesh,
 ) -> NDArray[np.float64]:
-    """How far some parts are from a surface (count,); 0 inside it, and for all other parts."""
+    """Compute distances (count,) of some parts from a surface; 0 inside it and for others."""
     import igl  # compiled: only reading a mesh to train on needs it
 
     vertices = np.ascontiguousarray(bare.vertices, np.float64)
@@ -147,7 +147,7 @@ def _size(vertices: NDArray[np.float64]) -> float:
 
 
 class Orientation(NamedTuple):
-    """What `orient_parts` found.
+    """Result of `orient_parts`.
 
     reversed_parts: parts that were inside out. parts: all of them. cavities: those that are one.
     nested: parts within another that are solid, so that they change nothing.
@@ -190,7 +190,7 @@ def orient_parts(mesh: trimesh.Trimesh) -> Orientation:
 
 
 def _signed_volumes(mesh: trimesh.Trimesh) -> NDArray[np.float64]:
-    """Of the tetrahedra (F,) that faces make with the mesh's middle."""
+    """Compute signed volumes (F,) of the tetrahedra between faces and the mesh's centre."""
     a, b, c = np.moveaxis(np.asarray(mesh.triangles) - mesh.bounds.mean(axis=0), 1, 0)
     return np.einsum("fi,fi->f", a, np.cross(b, c)) / 6.0
 

@@ -274,7 +274,7 @@ def _gltf_header(content: bytes) -> dict[str, Any]:
 
 
 def _gltf_notes(header: dict[str, Any], meshes: list[Any], assets: MeshAssets) -> list[str]:
-    """What of the colours a glTF file states and trimesh did not take."""
+    """Return notes on colours in a glTF file that trimesh does not read."""
     notes = []
     materials = header.get("materials", [])
     textured = [m for m in materials if "baseColorTexture" in m.get("pbrMetallicRoughness", {})]

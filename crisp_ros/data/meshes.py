@@ -141,7 +141,7 @@ def signed_distance(mesh: trimesh.Trimesh, points: ArrayLike) -> NDArray[np.floa
     Returns:
         (N,) metres, negative inside.
     """
-    import igl  # compiled: only whoever makes distance fields needs it
+    import igl  # compiled: needed only for distance fields
 
     points = np.ascontiguousarray(points, dtype=np.float64).reshape(-1, 3)
     vertices, faces = _arrays(mesh)
@@ -177,7 +177,7 @@ def _arrays(mesh: trimesh.Trimesh) -> tuple[NDArray[np.float64], NDArray[np.int6
 
 
 def surface_samples(mesh: trimesh.Trimesh, n: int, rng: np.random.Generator) -> SurfaceSamples:
-    """Draws n points uniformly by area, with the normals of their faces.
+    """Draw n points uniformly by area, with the normals of their faces.
 
     Raises:
         MeshError: the surface has no area.
@@ -196,7 +196,7 @@ def surface_samples(mesh: trimesh.Trimesh, n: int, rng: np.random.Generator) -> 
 
 
 def _enclosing_faces(faces: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Marks the faces (F,) that remain once slivers, repeated and opposite faces are gone."""
+    """Mark the faces (F,) that remain once slivers, repeated and opposite faces are gone."""
     ordered = np.sort(faces, axis=1)
     sliver = (ordered[:, 0] == ordered[:, 1]) | (ordered[:, 1] == ordered[:, 2])
     shift = np.argmin(faces, axis=1)

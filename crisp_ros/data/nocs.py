@@ -171,7 +171,7 @@ class NocsDataset:
         return tuple(found)
 
     def frames(self) -> Iterator[NocsFrame]:
-        """Reads `images` one after the other."""
+        """Read `images` one after the other."""
         for image in self.images:
             yield self.frame(image)
 
@@ -180,7 +180,7 @@ class NocsDataset:
         return self.images_folder / image.scene / f"{image.index}_color.png"
 
     def frame(self, image: NocsImage) -> NocsFrame:
-        """Reads one image.
+        """Read one image.
 
         Poses come from gts/ where it has the image; else they are found from the coordinate map
         and the depth, as the data set's makers do, and an instance for which that fails is left
@@ -289,7 +289,7 @@ class NocsDataset:
 
 
 def subset_folder(folder: Path, subset: str) -> Path:
-    """Where the images of a subset are: CAMERA or camera, Real or real."""
+    """Return the folder of a subset's images: CAMERA or camera, Real or real."""
     source, part = subset.split("_")
     for name in {"camera": ("CAMERA", "camera"), "real": ("Real", "real")}[source]:
         if (folder / name / part).is_dir():

@@ -39,7 +39,7 @@ class ScaledPose:
 
 
 class Detections(NamedTuple):
-    """What a detector found: class_ids (N,) from 1, scores (N,) 0 to 1, masks (N, H, W) bool."""
+    """Detections: class_ids (N,) from 1, scores (N,) 0 to 1, masks (N, H, W) bool."""
 
     class_ids: NDArray[np.int64]
     scores: NDArray[np.float64]

@@ -43,7 +43,7 @@ def read_object_mesh(
     origin: Literal["box", "mesh"] = "box",
     wrap: bool = False,
 ) -> ObjectMesh:
-    """Reads a mesh and makes it a closed surface in metres.
+    """Read a mesh and make it a closed surface in metres.
 
     Args:
         path: PLY, OBJ, STL, GLB, GLTF or OFF.

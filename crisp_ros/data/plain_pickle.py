@@ -27,11 +27,11 @@ _KINDS = "biuf"
 
 
 class _RefusedError(Exception):
-    """What a pickle holds that it may not."""
+    """Refused content of a pickle."""
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """Reads a pickle of None, bools, numbers, strings, bytes, lists, tuples, dicts and arrays.
+    """Read a pickle of None, bools, numbers, strings, bytes, lists, tuples, dicts and arrays.
 
     Arrays are of bools, integers or floats; NumPy scalars become arrays of no dimension.
 
@@ -56,7 +56,7 @@ def read_plain_pickle(path: Path) -> Any:
 
 
 def _scan(data: bytes) -> None:
-    """Looks over the opcodes: a place in the memo is memory, and each nesting is a stack frame."""
+    """Look over the opcodes: a place in the memo is memory, and each nesting is a stack frame."""
     count = 0
     for opcode, argument, _ in pickletools.genops(data):
         count += 1
@@ -67,7 +67,7 @@ def _scan(data: bytes) -> None:
 
 
 class _DType:
-    """What np.dtype(text, ...) with the state that follows stands for."""
+    """The value of np.dtype(text, ...) with the state that follows."""
 
     def __init__(self, text: Any, *_: Any) -> None:
         if isinstance(text, bytes):
@@ -87,7 +87,7 @@ class _DType:
 
 
 class _Array:
-    """What NumPy's empty array with the state that follows stands for."""
+    """The value of NumPy's empty array with the state that follows."""
 
     values: NDArray[Any] | None = None
 

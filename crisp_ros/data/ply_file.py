@@ -64,7 +64,7 @@ class _Element:
 
 
 def read_ply(content: bytes) -> PlyMesh:
-    """Reads a PLY file of any format with polygons of any size, triangle strips and lists.
+    """Read a PLY file of any format with polygons of any size, triangle strips and lists.
 
     Raises:
         PlyError: no PLY file, shorter than its header says, or without vertices or faces.
@@ -212,7 +212,7 @@ def _strip_faces(strip: Any) -> NDArray[np.int64]:
 
 
 def _corner_uv(row: Any, a: int) -> list[tuple[float, float]]:
-    """Of the three corners of a polygon's a-th triangle; zeros where the face has none."""
+    """Return the texture coordinates of a triangle's corners; zeros if the face has none."""
     if len(row) < 2 * (a + 2):
         return [(0.0, 0.0)] * 3
     return [(row[2 * k], row[2 * k + 1]) for k in (0, a, a + 1)]

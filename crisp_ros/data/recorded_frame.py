@@ -147,7 +147,7 @@ def scene_frames(
     interval_s: float = 1.0,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[RecordedFrame]:
-    """As `bop_frames`, of one scene, with the place of the camera where the data set states it.
+    """Yield the frames of one scene like `bop_frames`, with the camera pose if it is known.
 
     An object has the same label in all images; `label_names` are those of the whole scene.
 

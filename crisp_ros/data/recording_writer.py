@@ -35,7 +35,7 @@ _NANOSECONDS = 1_000_000_000
 def write_recording(
     folder: str | Path, frames: Iterable[RecordedFrame], jpeg_quality: int = 90
 ) -> None:
-    """Writes frames as a rosbag2 folder (MCAP). Depth must be uint16 millimetres.
+    """Write frames as a rosbag2 folder (MCAP). Depth must be uint16 millimetres.
 
     Raises:
         RecordingError: the folder exists, or a frame has another kind of depth.

@@ -34,7 +34,7 @@ class InputError(ValueError):
 
 @dataclass(frozen=True)
 class InputRules:
-    """What messages cannot say of themselves.
+    """Properties of inputs that their messages do not contain.
 
     Attributes:
         rectified: whether images are rectified, so that camera_info's P describes them; otherwise K

@@ -75,7 +75,7 @@ class Satellite:
 
     @property
     def mesh_path(self) -> Path:
-        """Where its mesh is."""
+        """Path of its mesh."""
         return self.folder / "models" / "model_normalized.obj"
 
     @cached_property
@@ -151,12 +151,12 @@ class Spe3rDataset:
         return self.split != "validation" or index % _HALF >= _TRAINED
 
     def frames(self) -> Iterator[Spe3rFrame]:
-        """Reads `images` one after the other."""
+        """Read `images` one after the other."""
         for image in self.images:
             yield self.frame(image)
 
     def frame(self, image: Spe3rImage) -> Spe3rFrame:
-        """Reads one image with its mask and its derived maps.
+        """Read one image with its mask and its derived maps.
 
         Raises:
             DatasetError: a file is missing or not of the expected kind or size.

@@ -1,1 +1,1 @@
-"""What `crisp doctor` checks without ROS."""
+"""The checks of `crisp doctor` that need no ROS."""

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 
 class Verdict(Enum):
-    """How much a finding matters."""
+    """Severity of a finding."""
 
     FINE = "fine"
     NOTE = "note"  # works, but a user may want to know
-    PROBLEM = "problem"  # has to be mended
+    PROBLEM = "problem"  # must be fixed
 
 
 class Finding(NamedTuple):
@@ -30,10 +30,10 @@ def fine(area: str, name: str, found: str) -> Finding:
 
 
 def note(area: str, name: str, found: str, advice: str) -> Finding:
-    """Works, with a remark."""
+    """Return a finding that works, with a remark."""
     return Finding(area, name, Verdict.NOTE, found, advice)
 
 
 def problem(area: str, name: str, found: str, advice: str) -> Finding:
-    """Does not work."""
+    """Return a finding that does not work."""
     return Finding(area, name, Verdict.PROBLEM, found, advice)

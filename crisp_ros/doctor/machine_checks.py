@@ -1,4 +1,4 @@
-"""Is this machine fit to run the estimator? Everything that can be told without ROS."""
+"""Checks of this machine that need no ROS."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def machine_findings() -> Iterator[Finding]:
 
 
 def model_findings(checkpoint: Callable[[], Path], device: str) -> Iterator[Finding]:
-    """Reads the model and estimates a made frame with it.
+    """Read the model and estimate a synthetic frame with it.
 
     Args:
         checkpoint: finds the model file; may raise what the command line shows as one line.
@@ -66,16 +66,16 @@ def model_findings(checkpoint: Callable[[], Path], device: str) -> Iterator[Find
     start = time.perf_counter()
     result = estimator.estimate(frame)
     milliseconds = 1e3 * (time.perf_counter() - start)
-    told = f"{milliseconds:.0f} ms for a made frame of one object on {device}"
+    text = f"{milliseconds:.0f} ms for a made frame of one object on {device}"
     if len(result.objects) != 1:
         reasons = ", ".join(r.reason for r in result.rejected)
         yield problem(
             "model", "estimation", f"no estimate: {reasons}", "is the file a CRISP model?"
         )
     elif milliseconds > _SLOW_MS:
-        yield note("model", "estimation", told, "a GPU, or more cores, would make it faster")
+        yield note("model", "estimation", text, "a GPU, or more cores, would make it faster")
     else:
-        yield fine("model", "estimation", told)
+        yield fine("model", "estimation", text)
 
 
 def _python() -> Iterator[Finding]:
@@ -94,10 +94,10 @@ def _memory() -> Finding:
     pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     free = pages * size / 2**30
     total = os.sysconf("SC_PHYS_PAGES") * size / 2**30
-    told = f"{free:.1f} of {total:.1f} GiB unused"
+    text = f"{free:.1f} of {total:.1f} GiB unused"
     if total < _MEMORY_GIB:
-        return note("machine", "memory", told, f"at least {_MEMORY_GIB:g} GiB are advisable")
-    return fine("machine", "memory", told)
+        return note("machine", "memory", text, f"at least {_MEMORY_GIB:g} GiB are advisable")
+    return fine("machine", "memory", text)
 
 
 def _shared_memory() -> Finding:
@@ -105,15 +105,15 @@ def _shared_memory() -> Finding:
     if not folder.is_dir():
         return note("machine", "shared memory", "no /dev/shm", "images go through UDP instead")
     free = shutil.disk_usage(folder).free / 2**20
-    told = f"{free:.0f} MiB free in /dev/shm"
+    text = f"{free:.0f} MiB free in /dev/shm"
     if free < _SHARED_MEMORY_MIB:
         return problem(
             "machine",
             "shared memory",
-            told,
+            text,
             "images between processes need it: in Docker, --ipc=host or --shm-size=1g",
         )
-    return fine("machine", "shared memory", told)
+    return fine("machine", "shared memory", text)
 
 
 def _packages() -> Iterator[Finding]:

@@ -60,7 +60,7 @@ class FrameDump:
     context: Mapping[str, Any]
 
     def write(self, path: Path) -> None:
-        """Writes the file; a reader never sees half of it.
+        """Write the file; a reader never sees half of it.
 
         Raises:
             OSError: it cannot be written.
@@ -91,7 +91,7 @@ class FrameDump:
 
 
 def read_frame_dump(path: Path) -> FrameDump:
-    """Reads what `FrameDump.write` wrote.
+    """Read what `FrameDump.write` wrote.
 
     Raises:
         OSError: the file cannot be read.

@@ -30,7 +30,7 @@ class ShapeMeshes:
         capacity: int,
         device: torch.device,
     ) -> None:
-        """Starts empty.
+        """Start empty.
 
         Args:
             decoder: f_d, on the device.

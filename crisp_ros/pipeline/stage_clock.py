@@ -1,4 +1,4 @@
-"""How long the stages of a frame take."""
+"""Clock of the stages of a frame."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StageClock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Counts what is done within for this stage."""
+        """Count what is done within for this stage."""
         self._wait()
         start = time.perf_counter()
         try:

@@ -1,4 +1,4 @@
-"""Names of models, by which an estimate tells what it was made with: equal names, equal models."""
+"""Versions of models in estimates: equal versions mean equal models."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def learned_version(base: str, number: int, heads: Mapping[str, Tensor]) -> str:
     Args:
         base: version of the model whose heads they were, and with whose other parts they go.
         number: of swaps and rollbacks since that model.
-        heads: their parameters, whose checksum is told: other runs have other heads by that number.
+        heads: parameters of the heads; their checksum distinguishes runs with the same number.
     """
     values = {name: value.detach().cpu() for name, value in heads.items()}
     return f"{base}+{number}-{digest('', values)[:_LENGTH]}"

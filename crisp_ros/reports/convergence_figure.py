@@ -17,7 +17,7 @@ _MARKERS = (("o", 8), ("D", 4))  # the two least-squares solvers often find the 
 
 @styled
 def draw_convergence(study: ConvergenceStudy, path: Path) -> None:
-    """Writes the figure as a PNG: pose solvers above, shape solvers below; distance and error."""
+    """Write the figure as a PNG: pose solvers above, shape solvers below; distance and error."""
     figure = Figure(figsize=(7.2, 5.0), layout="constrained")
     ((a, b), (c, d)) = figure.subplots(2, 2)
     floor = 1e3 * float(study.true_distance_m.median())

@@ -18,7 +18,7 @@ _LABEL = {"metric": "PNC, metric", "normalised": "normalised (NOCS)"}
 
 @styled
 def draw_coordinates(kinds: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Writes the figure as a PNG.
+    """Write the figure as a PNG.
 
     Args:
         kinds: by kind: `history`, figures by step; `picture`: `surface`, `truth`, `before` and

@@ -1,4 +1,4 @@
-"""Reports of evaluations on data sets: a page, and its tables and figures as PNG beside it."""
+"""Reports of evaluations on data sets: a page, and its tables and figures as PNG."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLUMNS = 6  # of the grid of pictures
 
 
 def write_report(folder: Path, report: DataReport) -> Path:
-    """Writes index.html, tables.png, a PNG a figure, and figures.json; returns the page's path."""
+    """Write index.html, tables.png, a PNG a figure, and figures.json; return the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
     shown = []
     for curves in report.curves:

@@ -16,7 +16,7 @@ _PICTURES = 7
 
 @styled
 def draw_degeneracy(study: DegeneracyStudy, path: Path) -> None:
-    """Writes the figure as a PNG: views of the mug above curves over the angle of its turn."""
+    """Write the figure as a PNG: views of the mug above curves over the angle of its turn."""
     figure = Figure(figsize=(7.2, 4.9), layout="constrained")
     rows = figure.subfigures(2, 1, height_ratios=(1, 4.1))
     picked = np.linspace(0, len(study.views) - 1, min(_PICTURES, len(study.views))).round()

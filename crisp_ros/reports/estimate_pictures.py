@@ -33,7 +33,7 @@ class PictureSample:
         self._kept: list[tuple[int, Picture]] = []
 
     def add(self, estimated: Estimated, caption: str) -> None:
-        """Shows an estimate; only what is kept is drawn."""
+        """Show an estimate; only what is kept is drawn."""
         place = self._seen if self._seen < self._count else int(self._rng.integers(self._seen + 1))
         self._seen += 1
         if place >= self._count:

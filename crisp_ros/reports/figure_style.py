@@ -37,7 +37,7 @@ _R = TypeVar("_R")
 
 
 def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Gives a function that draws the look of all figures; others keep matplotlib's settings."""
+    """Give a function that draws the look of all figures; others keep matplotlib's settings."""
 
     @functools.wraps(draw)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -48,7 +48,7 @@ def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def panel_label(axes: Axes, letter: str) -> None:
-    """Writes "(a)" above the panel's upper left corner."""
+    """Write "(a)" above the panel's upper left corner."""
     axes.set_title(f"({letter})", loc="left", fontweight="bold", pad=3)
 
 
@@ -60,7 +60,7 @@ def plain_ticks(axes: Axes) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a PNG; folders on the way are made."""
+    """Write a PNG; folders on the way are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=_DPI, format="png")

@@ -1,4 +1,4 @@
-"""Figures that the CRISP paper (CVPR 2025) and others it quotes report, to stand beside ours.
+"""Figures that the CRISP paper (CVPR 2025) and others it quotes report, for comparison with ours.
 
 All are on the whole data sets with the paper's networks; a figure measured on a part of one, or
 with another network, is not to be compared in its last digits.

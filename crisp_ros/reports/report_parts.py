@@ -1,4 +1,4 @@
-"""What a report of an evaluation on a data set consists of."""
+"""Parts of the report of an evaluation on a data set."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Curves(NamedTuple):
 
 @dataclass(frozen=True)
 class DataReport:
-    """All that is told of an evaluation; texts are plain."""
+    """Content of the report of an evaluation; texts are plain."""
 
     title: str
     lead: str

@@ -43,7 +43,7 @@ class Axis:
     counts: bool = False
 
     def share(self, value: float) -> float:
-        """Where a value lies, 0 at the low end, 1 at the high end and beyond."""
+        """Return the relative position of a value, 0 at the low end, 1 at the high end."""
         value = min(max(value, self.low), self.high)
         if self.logarithmic:
             return math.log(value / self.low) / math.log(self.high / self.low)

@@ -80,7 +80,7 @@ def library_table(check: LibraryCheck) -> Table:
 
 
 def fit_table(errors: Mapping[str, FitError]) -> Table:
-    """How well decoded shapes match their meshes, one row a shape."""
+    """Return a table of the fits of decoded shapes to their meshes, one row per shape."""
     table = Table(title="Decoded shapes against their meshes", box=SIMPLE_HEAD)
     table.add_column("shape", no_wrap=True)
     for column in ("mean |SDF|\nmm", "95 %\nmm", "98 %\nmm", "Chamfer\nmm"):

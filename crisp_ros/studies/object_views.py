@@ -65,7 +65,7 @@ def object_views(
     names: Sequence[str],
     settings: ObjectViewSettings | None = None,
 ) -> ObjectViews:
-    """Renders each object alone, about half of its surface visible.
+    """Render each object alone, about half of its surface visible.
 
     Args:
         meshes: by name, object frame, metres.

@@ -2,7 +2,7 @@
 
     python -m crisp_ros.studies.own_objects --work /tmp/own --json docs/results/own_objects.json
 
-It does by commands what docs/own_objects.md tells a user to do. A stopped run is continued.
+It runs the commands of docs/own_objects.md. A stopped run is continued.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def write_meshes(folder: Path) -> None:
 
 
 def write_test_set(folder: Path, model: Path, images: tuple[int, int]) -> None:
-    """Renders the meshes, in the model's object frames, on tables it has never seen."""
+    """Render the meshes, in the model's object frames, on tables it has never seen."""
     if (folder / "test").is_dir():
         return
     meshes = {}

@@ -19,11 +19,11 @@ def fingerprint(*made_from: Any) -> str:
 class KeptParts:
     """The results of a study's parts, one JSON file each in a folder.
 
-    Parts that were made from anything else, such as another model, are made anew.
+    Parts that were made from anything else, such as another model, are made again.
     """
 
     def __init__(self, folder: str | Path, made_from: Any) -> None:
-        """Opens the folder, which need not exist.
+        """Open the folder, which need not exist.
 
         Args:
             folder: of the files.
@@ -33,7 +33,7 @@ class KeptParts:
         self._key = fingerprint(made_from)
 
     def part(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` returned, JSON values, now or in an earlier run.
+        """Return the result of `make`, JSON values, from now or from an earlier run.
 
         Args:
             name: of the part, fit for a file.

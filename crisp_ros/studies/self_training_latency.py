@@ -1,4 +1,4 @@
-"""Measures what self-training beside the estimation does to how long a frame takes.
+"""Effect of self-training on the time that a frame takes.
 
     python -m crisp_ros.studies.self_training_latency [--frames N] [--rate HZ] [--json FILE]
 

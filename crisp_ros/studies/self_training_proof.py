@@ -1,9 +1,9 @@
-"""All that docs/self_training.md tells of measurements, by one command; for a new model anew.
+"""Measurements of docs/self_training.md for a model, with one command.
 
     python -m crisp_ros.studies.self_training_proof --models DIR --observed-poses NPZ --work DIR
 
 It renders dusk frames, lets the model learn from them by both algorithms, feeds it wrong data,
-times estimations beside the learning and compares metric with normalised coordinates. Hours on two
+times estimation during training and compares metric with normalised coordinates. Hours on two
 cores; parts whose results lie in the work folder are not made again.
 """
 
@@ -23,13 +23,13 @@ PARTS = ("gap", "safety", "latency", "coordinates")
 
 
 def crisp(work: Path, *words: object) -> None:
-    """Runs a subcommand in the work folder, so that reports name no path of this machine."""
+    """Run a subcommand in the work folder, so that reports name no path of this machine."""
     command = [sys.executable, "-m", "crisp_ros.cli", *map(str, words)]
     subprocess.run(command, check=True, cwd=work)
 
 
 def study(work: Path, name: str, *words: object) -> None:
-    """Runs a module of this room in the work folder."""
+    """Run a module of this room in the work folder."""
     command = [sys.executable, "-m", f"crisp_ros.studies.{name}", *map(str, words)]
     subprocess.run(command, check=True, cwd=work)
 

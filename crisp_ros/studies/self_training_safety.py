@@ -1,4 +1,4 @@
-"""What self-training does to a model that it feeds on wrong data: the guard's proof.
+"""Self-training on wrong data: test of the guard.
 
     python -m crisp_ros.studies.self_training_safety --models DIR --work DIR --json FILE
 
@@ -166,8 +166,8 @@ def main() -> None:
     }
     for kind, found in kinds.items():
         before, after = found["accuracy_before"], found["accuracy_after"]
-        told = ", ".join(f"{name} {before[name]:.3f} -> {after[name]:.3f}" for name in before)
-        print(f"{kind}: {found['steps']} steps, {found['swaps']} swaps; reference set: {told}")
+        changes = ", ".join(f"{name} {before[name]:.3f} -> {after[name]:.3f}" for name in before)
+        print(f"{kind}: {found['steps']} steps, {found['swaps']} swaps; reference set: {changes}")
     command = " ".join(["python -m crisp_ros.studies.self_training_safety", *sys.argv[1:]])
     write_json(args.json, {"kinds": kinds, **provenance(command)})
 

@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _changes(compared: list[dict[str, Any]]) -> dict[str, Any]:
-    """By figure before, after and change of several runs."""
+    """Return before, after and change of each figure over several runs."""
     found: dict[str, Any] = {
         "objects": [one["before"]["objects"] for one in compared],
         "certificates": {

@@ -25,7 +25,7 @@ _JPEG_QUALITY = 95
 
 @dataclass(frozen=True)
 class MaskErrors:
-    """What a segmenter does to masks.
+    """Errors of a segmenter's masks.
 
     Attributes:
         shift_px: a mask is moved by up to this, each way.

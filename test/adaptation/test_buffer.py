@@ -20,7 +20,7 @@ def around(degrees, key="a"):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 359)), max_size=60))
-def test_never_more_than_its_capacity_and_no_object_crowds_out_another(arrivals):
+def test_capacity_is_shared_among_the_objects(arrivals):
     buffer = SampleBuffer(8)
     for key, degrees in arrivals:
         buffer.add(around(degrees, key))
@@ -58,7 +58,7 @@ def test_the_newest_is_always_taken():
         assert list(buffer)[-1] is sample
 
 
-def test_a_draw_takes_different_samples_of_as_many_objects_as_can_be():
+def test_a_draw_has_distinct_samples_of_many_objects():
     buffer = SampleBuffer(30)
     for degrees in range(0, 200, 10):
         buffer.add(around(degrees, "often"))
@@ -95,7 +95,7 @@ def test_saved_and_restored(tmp_path):
     assert len(load_samples(tmp_path / "kept", MODEL)) == 0
 
 
-def test_files_that_cannot_be_used_are_told_apart(tmp_path):
+def test_unusable_files_have_different_errors(tmp_path):
     path = tmp_path / "kept"
     with pytest.raises(BufferError, match="kept"):
         load_samples(path, MODEL)

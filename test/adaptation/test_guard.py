@@ -26,7 +26,7 @@ def fits(sample, code):
     return residual.item() <= limits.threshold_m
 
 
-def test_the_library_code_next_to_a_blend_is_taken_where_it_fits_the_points():
+def test_a_blend_becomes_the_nearest_code_that_fits_the_points():
     right = samples(range(0, 126, 9))
     blends = [replace(s, code=torch.lerp(s.code, LIBRARY.mean(0), 0.2)) for s in right]
     kept = guard().with_library_codes(blends)
@@ -34,7 +34,7 @@ def test_the_library_code_next_to_a_blend_is_taken_where_it_fits_the_points():
     assert all(a.points is b.points and a.key == b.key for a, b in zip(kept, right, strict=True))
 
 
-def test_where_the_nearest_library_shape_does_not_fit_the_code_stays():
+def test_a_code_stays_if_the_nearest_library_shape_does_not_fit():
     for sample in samples(range(0, 126, 9)):
         other = next(code for code in LIBRARY if not fits(sample, code))
         wrong = replace(sample, code=torch.lerp(other, sample.code, 0.2))

@@ -22,7 +22,7 @@ def test_names_only_grow_and_rollback_gives_earlier_weights():
     assert history.swap(third).name == learned_version("1.0.0-abc", 5, third)
 
 
-def test_two_runs_from_one_model_give_their_weights_different_names():
+def test_two_runs_from_one_model_name_their_weights_differently():
     one, other = (VersionHistory(Version("1.0.0-abc", weights(0.0))) for _ in range(2))
     assert one.swap(weights(1.0)).name != other.swap(weights(2.0)).name
 

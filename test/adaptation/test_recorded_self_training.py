@@ -98,7 +98,7 @@ def test_of_equals_the_newest_are_kept(tmp_path):
         assert torch.equal(kept.model.network.state_dict()[name], value)
 
 
-def test_where_every_pass_certifies_less_the_model_is_what_it_was(tmp_path):
+def test_if_every_pass_certifies_less_the_model_is_unchanged(tmp_path):
     _, start, kept = kept_by(tmp_path, 0.70, 0.69)
     assert kept.passes == 0 and kept.model is start
 

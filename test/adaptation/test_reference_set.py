@@ -53,7 +53,7 @@ def test_saved_and_restored_without_loss(tmp_path):
         assert torch.equal(getattr(restored, name), getattr(reference, name)), name
 
 
-def test_a_set_for_another_model_is_refused_and_a_descendant_is_not(tmp_path):
+def test_a_set_for_another_model_is_refused_but_not_a_descendant(tmp_path):
     save_reference(tmp_path / "set", small_reference())
     model = shipped_model()
     other = Model(model.network, model.library, {"sha256": "f" * 64})
@@ -63,7 +63,7 @@ def test_a_set_for_another_model_is_refused_and_a_descendant_is_not(tmp_path):
     load_reference(tmp_path / "set", Model(model.network, model.library, header))
 
 
-def test_damage_and_absence_are_told(tmp_path):
+def test_damaged_and_missing_sets_are_reported(tmp_path):
     with pytest.raises(ReferenceError, match="crisp render reference"):
         load_reference(tmp_path / "none", shipped_model())
     save_reference(tmp_path / "set", small_reference())

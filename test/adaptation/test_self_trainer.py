@@ -69,7 +69,7 @@ def test_every_sample_teaches_so_often_and_then_the_work_is_done():
     assert tested.status.held_back == 2
 
 
-def test_blends_are_learned_from_as_the_library_shapes_that_they_are_next_to(tmp_path):
+def test_blends_are_replaced_by_the_nearest_library_shapes(tmp_path):
     right = samples(range(0, 60, 3))
     other = shipped_model().library.codes.mean(0)
     tested = trainer()
@@ -83,7 +83,7 @@ def test_blends_are_learned_from_as_the_library_shapes_that_they_are_next_to(tmp
     assert all(torch.equal(a.code, b.code) for a, b in zip(buffered, right, strict=True))
 
 
-def test_what_the_guard_accepts_is_published_and_bumps_the_version():
+def test_an_accepted_candidate_is_published_with_a_new_version():
     published = Published()
     tested = trainer(published=published)
     tested.observe(samples(range(0, 60, 2)), VERSION)
@@ -98,7 +98,7 @@ def test_what_the_guard_accepts_is_published_and_bumps_the_version():
     assert "swapped" in status.event
 
 
-def test_what_loses_accuracy_is_dropped_and_what_led_to_it_forgotten():
+def test_a_worse_candidate_is_dropped_with_its_samples():
     """Solutions moved by 20 cm and half a turn, learned from violently: nothing gets out."""
     offset = torch.eye(4)
     offset[0, 0] = offset[1, 1] = -1.0
@@ -118,7 +118,7 @@ def test_what_loses_accuracy_is_dropped_and_what_led_to_it_forgotten():
         assert torch.equal(value, original[name])
 
 
-def test_halfway_to_a_refused_candidate_is_taken_where_the_guard_accepts_it(monkeypatch):
+def test_halfway_to_a_refused_candidate_may_be_accepted(monkeypatch):
     published = Published()
     tested = trainer(published=published)
     original, asked = tested.weights, []
@@ -227,7 +227,7 @@ def test_saved_weights_go_on_where_they_were(tmp_path):
     assert "missing" in trainer().restore_samples(tmp_path / "missing")
 
 
-def test_what_is_saved_before_the_first_swap_is_the_original_model(tmp_path):
+def test_before_the_first_swap_the_saved_model_is_the_original(tmp_path):
     tested = trainer()
     assert tested.save(tmp_path / "same.safetensors") == VERSION
     assert model_version(load_model(tmp_path / "same.safetensors")) == VERSION

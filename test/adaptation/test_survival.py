@@ -29,7 +29,7 @@ VERSION = model_version(shipped_model())
 
 
 def swap_and_save_for_ever(tested, path, turn):
-    """Every set of weights is one number more than the last one, so that mixtures show."""
+    """Swap and save weights for ever; each set is constant, so that mixtures are visible."""
     original = {name: value.clone() for name, value in tested.weights.items()}
     tested._history.number = turn
     while True:
@@ -40,7 +40,7 @@ def swap_and_save_for_ever(tested, path, turn):
 
 
 @pytest.mark.slow
-def test_twenty_kills_while_it_swaps_and_saves_always_leave_files_that_load(tmp_path):
+def test_twenty_kills_during_saves_leave_files_that_load(tmp_path):
     path, kept = tmp_path / "learned.safetensors", tmp_path / "set"
     reference = small_reference()
     save_reference(kept, reference)
@@ -87,7 +87,7 @@ def resident_mb():
 
 
 def give_back_what_is_free():
-    """Has glibc give freed memory back to the system; other systems' allocators keep theirs."""
+    """Have glibc give freed memory back to the system; other systems' allocators keep theirs."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

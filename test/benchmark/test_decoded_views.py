@@ -1,4 +1,4 @@
-"""Views of decoded shapes: on the surface, on the camera's side, disturbed as told."""
+"""Views of decoded shapes: on the surface, on the camera's side, with the given noise."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from crisp_ros.geometry.se3 import invert, transform
 CLEAN = ViewNoise(0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
 
-def test_points_lie_on_the_side_of_the_shape_that_the_camera_sees(known) -> None:
+def test_points_are_on_the_visible_side_of_the_shape(known) -> None:
     shapes = [0, 4, 6]
     views = decoded_views(known.decoder, known.library, shapes, CLEAN, 300, seed=1)
     z = transform(views.T_object_camera, views.points)
@@ -24,7 +24,7 @@ def test_points_lie_on_the_side_of_the_shape_that_the_camera_sees(known) -> None
     assert (views.points[..., 2] > 0.3).all() and views.valid.all()
 
 
-def test_noise_is_as_told(known) -> None:
+def test_noise_is_as_given(known) -> None:
     noise = dataclasses.replace(CLEAN, depth_m=0.003, pnc_m=0.004)
     clean, noisy = (
         decoded_views(known.decoder, known.library, [0], n, 4000) for n in (CLEAN, noise)

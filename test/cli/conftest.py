@@ -17,7 +17,7 @@ from crisp_ros.network.model import CrispNetwork, network_config
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """In the BOP layout; see tiny_bop."""
+    """Write a data set in BOP layout; see tiny_bop."""
     return write_tiny_bop(tmp_path_factory.mktemp("tiny"))
 
 

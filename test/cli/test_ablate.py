@@ -74,8 +74,8 @@ def test_models_that_are_missing_are_named(
     models, _ = three
     words = ["ablate", "corrector", "--models", str(models), "--checkpoint", str(household)]
     assert main(words) == 1
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "no model of" in told and "mug" in told
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and "no model of" in printed and "mug" in printed
 
 
 def test_a_kind_is_needed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from crisp_ros.data.recorded_frame import scene_frames
 from crisp_ros.data.recording import Recording
 
 
-def test_a_sound_folder_is_told_and_ends_well(
+def test_a_sound_folder_is_reported_as_such(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tiny_bop(tmp_path / "data")
@@ -28,7 +28,7 @@ def test_a_sound_folder_is_told_and_ends_well(
     assert json.loads((tmp_path / "x.json").read_text())["kind"] == "bop"
 
 
-def test_problems_are_told_in_full_and_end_in_one_line(
+def test_problems_are_listed_and_end_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tiny_bop(tmp_path / "data")

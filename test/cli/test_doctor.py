@@ -1,4 +1,4 @@
-"""`crisp doctor` on this machine: what it calls fine, and what it says has to be mended."""
+"""`crisp doctor` on this machine: what it accepts, and what it reports as a problem."""
 
 import json
 
@@ -25,10 +25,10 @@ def examined(tmp_path, *arguments):
     }
 
 
-def test_a_sound_machine_has_nothing_to_mend(checkpoint, tmp_path, capsys):
+def test_a_sound_machine_has_nothing_to_fix(checkpoint, tmp_path, capsys):
     status, found = examined(tmp_path, "--checkpoint", str(checkpoint))
     assert status == 0
-    assert "nothing to mend" in capsys.readouterr().out
+    assert "nothing to fix" in capsys.readouterr().out
     assert found["model", "file"][0] == "fine"
     assert "3 shapes" in found["model", "file"][1]
     assert found["ROS", "images"][0] in ("fine", "note")
@@ -40,9 +40,9 @@ def test_a_broken_model_file_is_named(tmp_path, capsys):
     broken.write_bytes(b"nothing")
     status, found = examined(tmp_path, "--checkpoint", str(broken))
     assert status == 1
-    verdict, told, advice = found["model", "file"]
-    assert verdict == "problem" and "broken.safetensors" in told and "--checkpoint" in advice
-    assert "1 to mend: model: file" in capsys.readouterr().err
+    verdict, message, advice = found["model", "file"]
+    assert verdict == "problem" and "broken.safetensors" in message and "--checkpoint" in advice
+    assert "1 to fix: model: file" in capsys.readouterr().err
 
 
 def test_topics_that_nobody_publishes_are_problems(checkpoint, tmp_path):
@@ -52,8 +52,8 @@ def test_topics_that_nobody_publishes_are_problems(checkpoint, tmp_path):
     )  # fmt: skip
     assert status == 1
     for topic in ("/robot/rgb/image_rect_color", "/robot/rgb/camera_info", "/masks"):
-        verdict, told, _ = found["topics", topic]
-        assert verdict == "problem" and told == "nobody publishes it"
+        verdict, message, _ = found["topics", topic]
+        assert verdict == "problem" and message == "nobody publishes it"
 
 
 def test_a_profile_that_is_not_there_is_a_problem(checkpoint, tmp_path, monkeypatch):

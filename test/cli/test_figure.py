@@ -60,7 +60,7 @@ def test_without_matplotlib_it_says_what_to_install(
     assert "pip install matplotlib" in printed and printed.count("\n") == 1
 
 
-def test_a_model_without_the_mug_is_told_in_one_line(
+def test_a_model_without_the_mug_is_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], checkpoint: Path
 ) -> None:
     pytest.importorskip("matplotlib")

@@ -49,8 +49,8 @@ def test_a_sound_library_is_tabled_and_reported(
     report = tmp_path / "check.json"
     # The mug's code and the cup's are alike, their surfaces not: no duplicates.
     assert crisp("check", "--checkpoint", household, "--json", report) == 0
-    told = capsys.readouterr().out
-    assert "mug" in told and "rank 8" in told
+    printed = capsys.readouterr().out
+    assert "mug" in printed and "rank 8" in printed
     found = json.loads(report.read_text())
     assert found["rank"] == 8 and found["problems"] == []
     assert {s["name"] for s in found["shapes"]} >= {"box", "mug", "bar"}
@@ -68,9 +68,9 @@ def test_a_shape_that_is_there_twice_or_broken_is_named(
     path = tmp_path / "twice.safetensors"
     save_model(path, dataclasses.replace(model, library=twice))
     assert crisp("check", "--checkpoint", path) == 1
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert "sphere and ball" in told and "the box of wide is" in told and "rank 8" in told
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "sphere and ball" in printed and "the box of wide is" in printed and "rank 8" in printed
 
 
 @pytest.mark.usefixtures("hasty")
@@ -93,19 +93,19 @@ def test_a_mesh_in_millimetres_is_added_and_found_again(
     # The decoder's surface is the mesh's.
     surface = 0.036 * torch.nn.functional.normalize(torch.randn(500, 3), dim=-1)
     assert model.network.decoder.sdf(surface, model.library.codes[8]).abs().mean() < 0.002
-    (told,) = json.loads(report.read_text())["shapes"]
-    assert told == entry
+    (entry_written,) = json.loads(report.read_text())["shapes"]
+    assert entry_written == entry
 
 
 @pytest.mark.usefixtures("hasty")
-def test_what_the_decoder_cannot_express_is_refused_unless_forced(
+def test_shapes_beyond_the_decoder_are_refused_unless_forced(
     household: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "model.safetensors"
     huge = ("add", ball(tmp_path, 400.0), "--name", "balloon", "--checkpoint", household)
     assert crisp(*huge, "--units", "mm", "--output", output) == 1
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert "the decoder cannot express balloon" in told and "--force" in told
+    printed = capsys.readouterr().err.splitlines()[-1]
+    assert "the decoder cannot express balloon" in printed and "--force" in printed
     assert not output.exists()
     assert crisp(*huge, "--units", "mm", "--output", output, "--force") == 0
     assert "balloon" in load_model(output).library.names
@@ -166,8 +166,8 @@ def test_bad_input_is_one_line(
     if "--checkpoint" not in given:
         given += ["--checkpoint", str(household)]
     assert crisp(*given) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("crisp library: ") and told.count("\n") == 1 and message in told
+    printed = capsys.readouterr().err
+    assert printed.startswith("crisp library: ") and printed.count("\n") == 1 and message in printed
     assert not (tmp_path / "out").exists()
 
 

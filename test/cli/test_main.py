@@ -17,7 +17,7 @@ Pretend = Callable[[Exception | None], list[argparse.Namespace]]
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
-    """Installs a subcommand `pretend FILE` that records its arguments, or fails."""
+    """Install a subcommand `pretend FILE` that records its arguments, or fails."""
 
     def install(failure: BaseException | None) -> list[argparse.Namespace]:
         runs: list[argparse.Namespace] = []

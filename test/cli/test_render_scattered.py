@@ -66,7 +66,7 @@ def test_frames_come_with_truth_that_fits_their_depth(models: Path, tmp_path: Pa
             assert np.count_nonzero(frame.labels == instance.label) > 500
 
 
-def test_a_seed_says_all_and_the_domain_changes_the_colours_alone(
+def test_a_seed_is_repeatable_and_the_domain_changes_colours(
     models: Path, tmp_path: Path
 ) -> None:
     first, again = (scattered(models, tmp_path / name, "--seed", "3") for name in "ab")
@@ -81,7 +81,7 @@ def test_a_seed_says_all_and_the_domain_changes_the_colours_alone(
         assert blue < red, "a warm lamp"
 
 
-def test_a_reference_set_comes_to_lie_beside_its_model(
+def test_a_reference_set_is_written_next_to_its_model(
     models: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "own.safetensors"
@@ -106,7 +106,7 @@ def test_a_reference_set_comes_to_lie_beside_its_model(
         ("reference", ["--checkpoint", "nowhere"], 1, "nowhere"),
     ],
 )
-def test_bad_options_are_told_in_one_line(
+def test_bad_options_are_a_one_line_error(
     models: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -129,6 +129,6 @@ def test_bad_options_are_told_in_one_line(
     except SystemExit as end:
         assert end.code == status
     error = capsys.readouterr().err
-    told = [line for line in error.splitlines() if not line.startswith("frames")]
-    assert complaint in error and len(told) == 1
+    lines = [line for line in error.splitlines() if not line.startswith("frames")]
+    assert complaint in error and len(lines) == 1
     assert not (tmp_path / "new" / "test").exists()

@@ -27,7 +27,7 @@ LEARNING = SelfTrainingSettings(
 
 
 class Node:
-    """What the node does with a model that trains itself."""
+    """Stand-in for a node with a self-trained model."""
 
     def __init__(self, seed: int = 0) -> None:
         self.estimator = Estimator(load_model(CHECKPOINT), SETTINGS)
@@ -40,7 +40,7 @@ class Node:
         )
 
     def learn(self) -> None:
-        """Takes new weights into use."""
+        """Take new weights into use."""
         before = self.trainer.status.swaps
         self.trainer.observe(samples(range(0, 60, 2)), self.trainer.status.version)
         while self.trainer.status.swaps == before:
@@ -72,8 +72,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def replay(capsys, *arguments: object) -> tuple[int, str, str]:
     """Exit status, output and errors."""
     status = main(["replay", *map(str, arguments)])
-    told = capsys.readouterr()
-    return status, told.out, told.err
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
 
 
 def test_a_frame_of_the_shipped_model_needs_no_other(folder: Path, capsys) -> None:
@@ -87,9 +87,9 @@ def test_a_model_that_trained_itself_is_saved_and_named(folder, name, capsys, tm
     options = ("--checkpoint", model, "--json", report)
     status, out, _ = replay(capsys, folder / f"frame_{name}.safetensors", *options)
     assert status == 0 and "not identical" not in out
-    told = json.loads(report.read_text())
-    assert told["identical"] and [o["label"] for o in told["objects"]] == [1, 2, 3, 4]
-    assert told["model_version"] == Estimator(load_model(model)).model_version
+    written = json.loads(report.read_text())
+    assert written["identical"] and [o["label"] for o in written["objects"]] == [1, 2, 3, 4]
+    assert written["model_version"] == Estimator(load_model(model)).model_version
 
 
 def test_other_weights_than_those_that_estimated_are_refused(folder, tmp_path, capsys) -> None:
@@ -125,7 +125,7 @@ def test_another_pose_fails(tmp_path: Path, capsys) -> None:
         assert found == status and "not identical to the last bit" in out and words in err
 
 
-def test_differences_are_told(tmp_path: Path) -> None:
+def test_differences_are_reported(tmp_path: Path) -> None:
     estimate = Node().dump(tmp_path / "frame.safetensors").estimate
     first, second, *_ = compared(estimate, moved(estimate, 2e-3))
     assert first.identical and not second.identical
@@ -135,7 +135,7 @@ def test_differences_are_told(tmp_path: Path) -> None:
         compared(estimate, fewer)
 
 
-def test_a_device_that_is_not_here_is_told_of(tmp_path: Path, capsys) -> None:
+def test_a_missing_device_is_reported(tmp_path: Path, capsys) -> None:
     path = tmp_path / "frame.safetensors"
     dump = Node().dump(path)
     dataclasses.replace(dump, device="cuda:99").write(path)

@@ -17,9 +17,9 @@ def refused(capsys, *arguments):
         status = main(["self-train", *map(str, arguments)])
     except SystemExit as exit:
         status = exit.code
-    told = capsys.readouterr().err
-    assert status != 0 and len(told.splitlines()) == 1
-    return told
+    printed = capsys.readouterr().err
+    assert status != 0 and len(printed.splitlines()) == 1
+    return printed
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def refused(capsys, *arguments):
         (["--bop", "a", "--run", "run", "--passes", "0"], "from 1 on"),
     ],
 )
-def test_bad_options_are_told_in_one_line(capsys, tmp_path, monkeypatch, arguments, words):
+def test_bad_options_are_printed_in_one_line(capsys, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     assert words in refused(capsys, *arguments)
     assert list(tmp_path.iterdir()) == []
@@ -51,11 +51,11 @@ def folder(tmp_path, monkeypatch):
 SEEN = ["--bop", "seen", "--run", "run", "--passes", "1"]
 
 
-def test_a_run_reports_what_it_learned_from_and_what_not_and_is_continued(folder, capsys):
+def test_a_run_reports_training_and_check_data_and_continues(folder, capsys):
     files = ["--json", "a.json", "--html", "page.html", "--output", "own.safetensors"]
     assert main(["self-train", *SEEN, "--check", "others", *files]) == 0
-    told = capsys.readouterr()
-    assert "learning: 3/3" in told.err and "not learned from, others: certified" in told.out
+    printed = capsys.readouterr()
+    assert "learning: 3/3" in printed.err and "not learned from, others: certified" in printed.out
     report = json.loads((folder / "a.json").read_text())
     assert report["before"]["objects"] == 7 == report["held_out"]["others"]["after"]["objects"]
     assert report["kept_passes"] == 1 and set(report["certified_share_after_passes"]) == {"0", "1"}
@@ -74,16 +74,16 @@ def test_a_run_reports_what_it_learned_from_and_what_not_and_is_continued(folder
     for other in (["--seed", "7"], ["--split", "train"]):
         if other[0] == "--split":
             shutil.copytree("seen/test", "seen/train")
-        told = refused(capsys, *SEEN, *other)
-        assert "run holds a run with other options: name another folder" in told
+        printed = refused(capsys, *SEEN, *other)
+        assert "run holds a run with other options: name another folder" in printed
     shutil.copytree("seen", "deeper/others")
     assert main(["self-train", *SEEN, "--check", "deeper/others"]) == 0
     assert "measuring before, others" in capsys.readouterr().err, "of another folder's images"
-    told = refused(capsys, *SEEN, "--check", "others", "--check", "deeper/others")
-    assert "need different names" in told
+    printed = refused(capsys, *SEEN, "--check", "others", "--check", "deeper/others")
+    assert "need different names" in printed
 
 
-def test_where_the_certified_share_falls_the_report_tells_and_the_model_is_the_old_one(
+def test_a_fall_of_the_certified_share_keeps_the_old_model(
     folder, capsys, monkeypatch
 ):
     measured = []
@@ -112,5 +112,5 @@ def test_where_the_certified_share_falls_the_report_tells_and_the_model_is_the_o
 
 def test_without_a_reference_set_it_says_how_to_make_one(folder, capsys):
     shutil.copy(checkpoint_path(None), "bare.safetensors")
-    told = refused(capsys, *SEEN, "--checkpoint", "bare.safetensors")
-    assert "crisp render reference" in told and not (folder / "run").exists()
+    printed = refused(capsys, *SEEN, "--checkpoint", "bare.safetensors")
+    assert "crisp render reference" in printed and not (folder / "run").exists()

@@ -1,4 +1,4 @@
-"""Files are the old one or the whole new one, and nothing stays beside them."""
+"""A file is the old one or the whole new one, and no temporary file remains."""
 
 import json
 import math

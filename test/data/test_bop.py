@@ -74,7 +74,7 @@ def test_models_are_in_metres(tiny: BopDataset) -> None:
     assert tiny.models[2].name == "can"
 
 
-def test_a_texture_is_written_beside_its_model(tmp_path: Path) -> None:
+def test_a_texture_is_written_next_to_its_model(tmp_path: Path) -> None:
     from PIL import Image
 
     box = primitives()[1]
@@ -103,7 +103,7 @@ def test_symmetries_map_the_surface_onto_itself(tiny: BopDataset) -> None:
     assert len(axes) == 30  # the x axis visits thirty places
 
 
-def test_an_axis_off_the_origin_and_lengths_are_read_in_millimetres(tmp_path: Path) -> None:
+def test_axis_offsets_and_lengths_are_read_in_millimetres(tmp_path: Path) -> None:
     write_models(
         tmp_path,
         primitives(),
@@ -141,7 +141,7 @@ def test_only_listed_targets_are_read(tmp_path: Path) -> None:
 
 
 def test_a_subset_of_the_test_images_is_a_subset_of_the_targets(tmp_path: Path) -> None:
-    """Whoever downloaded some of the scenes can evaluate on them."""
+    """A partial download can be evaluated."""
     write_tiny_bop(tmp_path)
     entry = {"obj_id": 1, "inst_count": 1}
     targets = [{"scene_id": s, "im_id": 0, **entry} for s in (7, 48)]
@@ -330,7 +330,7 @@ def test_jpeg_images_are_read(tmp_path: Path) -> None:
 
 @needs_ycbv
 def test_real_depth_lies_on_the_models_at_their_poses() -> None:
-    """Closes the chain of units and frames: depth, mask, camera, pose and mesh agree."""
+    """Close the chain of units and frames: depth, mask, camera, pose and mesh agree."""
     dataset = BopDataset(YCBV)
     assert len(dataset.images) == 3 and len(dataset.models) == 21
     instances = 0

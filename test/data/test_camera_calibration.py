@@ -61,7 +61,7 @@ def test_a_region_of_interest_may_be_the_whole_image() -> None:
     assert camera(message, rectified=True) == camera(info(), rectified=True)
 
 
-def test_a_calibration_of_another_size_is_refused_with_what_was_applied() -> None:
+def test_a_calibration_of_another_size_is_refused() -> None:
     check_size(camera(info(), True), info(), 480, 640)
     with pytest.raises(CameraInfoError, match="640 x 480 pixels, colour is 1280 x 720: publish"):
         check_size(camera(info(), True), info(), 720, 1280)

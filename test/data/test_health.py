@@ -55,7 +55,7 @@ def test_every_split_is_checked_and_each_second_image_on_demand(tmp_path: Path) 
     assert calls == [(1, 2), (2, 2), (1, 1)]
 
 
-def test_targets_elsewhere_are_counted_and_those_not_annotated_named(tmp_path: Path) -> None:
+def test_missing_and_unannotated_targets_are_reported(tmp_path: Path) -> None:
     write_tiny_bop(tmp_path)
     entry = {"obj_id": 1, "inst_count": 1}
     targets = [{"scene_id": s, "im_id": i, **entry} for s, i in ((1, 3), (48, 1))]

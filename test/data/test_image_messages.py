@@ -162,7 +162,7 @@ PATTERNS = ("rggb", "bggr", "gbrg", "grbg")
 
 
 def mosaic(rgb: np.ndarray, pattern: str) -> np.ndarray:
-    """What a sensor sees behind a filter whose first two rows begin as the pattern says."""
+    """Return the raw image of a sensor with a colour filter pattern."""
     seen = np.zeros(rgb.shape[:2], rgb.dtype)
     for place, letter in enumerate(pattern):
         row, column = divmod(place, 2)
@@ -343,7 +343,7 @@ def test_a_png_without_the_header_of_compressed_depth() -> None:
 
 
 def quantised(metres: np.ndarray, a: float, b: float) -> bytes:
-    """As image_transport stores depth: a / depth + b in 16 bits, 0 for none."""
+    """Quantise depth like image_transport: a / depth + b in 16 bits, 0 for none."""
     values = np.where(metres > 0, np.rint(a / np.maximum(metres, 1e-9) + b), 0)
     return struct.pack("<iff", 0, a, b) + png(values.astype(np.uint16))
 

@@ -40,7 +40,7 @@ def textured(material: object, uv: np.ndarray = UV) -> TextureVisuals:
 
 
 def shares(mesh: trimesh.Trimesh) -> dict[tuple[int, ...], float]:
-    """How much of the surface has which colour."""
+    """Return the share of the surface of each colour."""
     _, colours = coloured_samples(mesh, 4000, 0)
     found, counts = np.unique(np.rint(255 * colours).astype(int), axis=0, return_counts=True)
     return {tuple(c.tolist()): n / 4000 for c, n in zip(found, counts, strict=True)}

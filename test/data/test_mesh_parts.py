@@ -102,8 +102,8 @@ def test_small_parts_of_an_object_stay(tmp_path: Path) -> None:
 
 
 def test_a_part_that_is_inside_out_faces_outwards(tmp_path: Path) -> None:
-    beside = at(BOX, 0.1001, 0.0, 0.0)
-    result = read(tmp_path, BOX, inverted(beside), at(BOX, 0.2002, 0.0, 0.0))
+    neighbour = at(BOX, 0.1001, 0.0, 0.0)
+    result = read(tmp_path, BOX, inverted(neighbour), at(BOX, 0.2002, 0.0, 0.0))
     assert result.mesh.volume == pytest.approx(3 * BOX.volume)
     middles = np.array([[0.0, 0, 0], [0.1001, 0, 0], [0.2002, 0, 0]]) + result.shift
     assert (signed_distance(result.mesh, middles) < 0).all()
@@ -126,8 +126,8 @@ def test_a_cavity_stays_one(
     assert signed_distance(result.mesh, [[0.04, 0, 0]])[0] < -0.005
     assert result.mesh.volume == pytest.approx(OUTER.volume - INNER.volume)
     assert "1 cavity inside it kept" in result.notes
-    told = f"{reversed_parts} of 2 closed parts inside out: now outwards"
-    assert (told in result.notes) == (reversed_parts > 0)
+    note = f"{reversed_parts} of 2 closed parts inside out: now outwards"
+    assert (note in result.notes) == (reversed_parts > 0)
 
 
 def test_a_solid_in_a_cavity_and_a_solid_in_a_solid(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ SCAN_IDS = range(1, 22)
 
 
 def inside_by_ray_parity(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
-    """Counts how often a ray in an odd direction crosses the surface: odd means inside."""
+    """Count how often a ray in an odd direction crosses the surface: odd means inside."""
     direction = np.array([0.2672612419, 0.5345224838, 0.8017837257])
     a, b, c = np.moveaxis(np.asarray(mesh.triangles), 1, 0)
     normal = np.cross(direction, c - a)
@@ -193,7 +193,7 @@ def test_the_sign_survives_a_hole() -> None:
     assert inner < 0 < outer
 
 
-def test_samples_lie_on_the_surface_uniformly_with_outward_normals() -> None:
+def test_surface_samples_are_uniform_with_outward_normals() -> None:
     box = trimesh.creation.box((0.1, 0.05, 0.02))
     points, normals = surface_samples(box, 40_000, np.random.default_rng(0))
     np.testing.assert_allclose(signed_distance(box, points), 0, atol=1e-12)

@@ -64,7 +64,7 @@ def test_without_them_poses_are_found_from_the_maps(
 
 @pytest.mark.parametrize("subset", SEEDS)
 def test_depth_maps_and_meshes_agree(folder: Path, subset: str) -> None:
-    """Closes the chain of encodings, flipped axes, scales and frames."""
+    """Close the chain of encodings, flipped axes, scales and frames."""
     frame = next(NocsDataset(folder, subset).frames())
     assert set(np.unique(frame.labels)) == {0, 2, 4, 5}
     for instance in frame.instances:

@@ -29,7 +29,7 @@ def test_metres_stay_and_the_box_is_centred(tmp_path: Path, name: str) -> None:
     assert read.mesh.is_watertight and read.notes == ()
 
 
-def test_what_were_metres_across_is_taken_for_millimetres_and_said(tmp_path: Path) -> None:
+def test_a_huge_mesh_is_read_as_millimetres_with_a_note(tmp_path: Path) -> None:
     read = read_object_mesh(box(tmp_path, (100.0, 60.0, 200.0)))
     np.testing.assert_allclose(read.mesh.extents, [0.1, 0.06, 0.2])
     (note,) = read.notes

@@ -1,4 +1,4 @@
-"""From a synthetic scene over a BOP folder and its reader to errors that are known beforehand."""
+"""Round trip of a synthetic scene through a BOP folder to errors known in advance."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def estimate(
 def tracked(
     id: str, found: ObjectEstimate, version: int = 1, seen: bool = True, class_name: str = ""
 ) -> TrackedObject:
-    """What a tracker tells of an estimate."""
+    """Return an estimate as a tracker reports it."""
     state = TrackState.VISIBLE if seen else TrackState.HIDDEN
     T = found.T_camera_object
     return TrackedObject(

@@ -57,16 +57,16 @@ class Peer:
         self._set = node.create_client(SetParameters, f"{prefix}/set_parameters")
 
     def listen(self, message_type: type, topic: str, key: str, qos: QoSProfile | int) -> Any:
-        """Keeps the messages of a topic in `received[key]`; the subscription."""
+        """Keep the messages of a topic in `received[key]`; the subscription."""
         return self.node.create_subscription(message_type, topic, self.received[key].append, qos)
 
     def listen_to_shapes(self) -> None:
-        """Subscribes to meshes and markers, with all that were sent before."""
+        """Subscribe to meshes and markers, with all that were sent before."""
         self.listen(ObjectMesh, "/crisp/meshes", "meshes", LATCHED)
         self.listen(MarkerArray, "/crisp/markers", "markers", LATCHED)
 
     def wait(self, condition: Callable[[], Any], seconds: float = PATIENCE_S) -> None:
-        """Serves callbacks until the condition holds."""
+        """Serve callbacks until the condition holds."""
         assert spin_until(self.node, condition, seconds), "waited in vain"
 
     def is_up(self) -> bool:
@@ -84,7 +84,7 @@ class Peer:
         return next(future.result() for future in futures if future.done())
 
     def transition(self, id: int) -> bool:
-        """Asks for a transition of the node's lifecycle; whether it took place."""
+        """Ask for a transition of the node's lifecycle; whether it took place."""
         request = ChangeState.Request(transition=Transition(id=id))
         return self.call(self._change, request).success
 
@@ -93,12 +93,12 @@ class Peer:
         return self.call(self._state, GetState.Request(), again=True).current_state.label
 
     def start(self) -> None:
-        """Brings the node up."""
+        """Bring the node up."""
         assert self.transition(Transition.TRANSITION_CONFIGURE)
         assert self.transition(Transition.TRANSITION_ACTIVATE)
 
     def activate(self) -> None:
-        """Brings the node up and waits until it hears this camera."""
+        """Bring the node up and wait until it hears this camera."""
         self.start()
         self.wait(self.is_heard)
 
@@ -108,14 +108,14 @@ class Peer:
         return all(p.get_subscription_count() for p in outputs)
 
     def set_parameters(self, **values: Any) -> list[str]:
-        """Sets parameters; the reasons for which they were refused."""
+        """Set parameters; the reasons for which they were refused."""
         parameters = [Parameter(n, value=v).to_parameter_msg() for n, v in values.items()]
         request = SetParameters.Request(parameters=parameters)
         results = self.call(self._set, request, again=True).results
         return [r.reason for r in results if not r.successful]
 
     def send(self, scene: Scene, step_ns: int = 100_000_000) -> Header:
-        """Publishes one frame, its stamp a step later than the last; the images' header."""
+        """Publish one frame, its stamp a step later than the last; the images' header."""
         self.stamp_ns += step_ns
         header = Header(frame_id=scene.frame_id)
         header.stamp.sec, header.stamp.nanosec = divmod(self.stamp_ns, 10**9)
@@ -130,7 +130,7 @@ class Peer:
         return header
 
     def answer(self, scene: Scene) -> ObjectEstimateArray:
-        """Sends a frame and waits for its objects."""
+        """Send a frame and wait for its objects."""
         header = self.send(scene)
         return self.answer_to(header)
 
@@ -146,7 +146,7 @@ class Peer:
         return found[0]
 
     def diagnosis(self, name: str, text: str) -> DiagnosticStatus:
-        """Waits for a diagnostic status of this name whose message or values contain a text."""
+        """Wait for a diagnostic status of this name whose message or values contain a text."""
         self.received["diagnostics"].clear()
         found: list[DiagnosticStatus] = []
 
@@ -221,7 +221,7 @@ class Scene:
         )
 
     def centre(self, label: int) -> tuple[float, float, float]:
-        """Where the fake estimator puts an object: the mean of its points."""
+        """Return the position of an object for the fake estimator: the mean of its points."""
         left, top, right, bottom, z = self.objects[label]
         u, v = (left + right - 1) / 2, (top + bottom - 1) / 2
         return (u - CX) / FOCAL * z, (v - CY) / FOCAL * z, z
@@ -231,7 +231,7 @@ class Scene:
 def node_process(
     domain: int, script: Path | None, arguments: Sequence[str] = (), log: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a script, or without one the real executable, as another process.
+    """Run a script, or without one the real executable, as another process.
 
     What it writes goes into `log`, if given.
     """

@@ -93,7 +93,7 @@ def test_before_the_first_frame_there_is_nothing_to_write(peer: Peer) -> None:
         assert not answer.success and "no frame was estimated yet" in answer.message
 
 
-def test_estimate_answers_with_the_next_frame_also_while_the_stream_is_off(peer: Peer) -> None:
+def test_estimate_returns_the_next_frame_with_the_stream_off(peer: Peer) -> None:
     assert asked(peer, SetBool, "enable", data=False).success
     header = peer.send(Scene())
     assert not spin_until(

@@ -25,7 +25,7 @@ def table(height_m: float = 0.35, tilt: float = 0.7) -> np.ndarray:
 
 
 def sphere(depth: np.ndarray, centre: tuple[float, float, float], radius: float) -> np.ndarray:
-    """Puts a sphere into a depth image; its visible pixels."""
+    """Put a sphere into a depth image; its visible pixels."""
     v, u = np.mgrid[:HEIGHT, :WIDTH]
     rays = np.stack([(u - CX) / FOCAL, (v - CY) / FOCAL, np.ones_like(u, float)], -1)
     c = np.array(centre)

@@ -155,8 +155,8 @@ def test_both_sides_of_a_depth_jump_are_left_out():
     )
     columns = set(picked(found)[:, 0].tolist())
     assert {69, 70}.isdisjoint(columns) and {67, 72} <= columns
-    beside_the_hole = [[54, 60], [56, 60], [55, 59]]
-    assert all(p in picked(found).tolist() for p in beside_the_hole), "a hole is no jump"
+    around_the_hole = [[54, 60], [56, 60], [55, 59]]
+    assert all(p in picked(found).tolist() for p in around_the_hole), "a hole is no jump"
 
 
 def test_a_slope_is_no_jump():

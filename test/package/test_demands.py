@@ -1,4 +1,4 @@
-"""The page that tells where each demand is answered names code and tests that are there."""
+"""The page of demands names code and tests that exist."""
 
 from __future__ import annotations
 

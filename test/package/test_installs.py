@@ -1,4 +1,4 @@
-"""What an installation holds, for each way there is: CMake as colcon runs it, and pip's wheel."""
+"""Content of an installation, with CMake as run by colcon, and with pip."""
 
 import os
 import shutil
@@ -71,10 +71,10 @@ def test_colcon(tmp_path: Path, links: bool) -> None:
         "from rclpy.serialization import serialize_message as serialize;"
         "print(share_directory(), len(serialize(ObjectMesh(id='mug'))) > 0)"
     )
-    told = subprocess.check_output(
+    printed = subprocess.check_output(
         [sys.executable, "-c", script], env=sourced, cwd=tmp_path, text=True
     )
-    assert told.split() == [str(prefix / "share/crisp_ros"), "True"]
+    assert printed.split() == [str(prefix / "share/crisp_ros"), "True"]
 
 
 @pytest.mark.skipif(find_spec("pip") is None, reason="needs pip")

@@ -103,7 +103,7 @@ def test_the_example_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> N
     assert values["mesh"].vertices.shape[1] == 3 and values["mesh"].faces.shape[1] == 3
 
 
-def test_the_training_ablation_on_its_page_is_that_of_the_results() -> None:
+def test_the_training_ablation_on_its_page_matches_the_results() -> None:
     results = [
         json.loads((ROOT / "docs" / "results" / f"ablation_training{seed}.json").read_text())
         for seed in ("", "_seed_6")

@@ -54,7 +54,7 @@ def test_missing_shared_files_are_an_error(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("folder", [".", "share/crisp_ros"])
-def test_the_default_model_is_found_beside_source_and_installation(
+def test_the_default_model_is_found_in_source_and_installation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     monkeypatch.setattr(share, "__file__", str(tmp_path / "crisp_ros" / "share.py"))

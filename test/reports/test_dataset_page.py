@@ -150,21 +150,21 @@ def test_captions_name_object_and_errors() -> None:
     assert bop_caption(evaluation().instances[1], NAMES) == "can\nADD-S 15.0 mm, shape 2.0 mm"
 
 
-def test_the_lead_tells_the_certificate_and_what_was_missed() -> None:
-    told = evaluation()
-    good, _, missed = told.instances
+def test_the_lead_has_the_certificate_and_what_was_missed() -> None:
+    whole = evaluation()
+    good, _, missed = whole.instances
     near, far = (
         f"0 of {n} depths in 0.1 to 10 m, needs 30; median {m} m"
         for n, m in ((104, 12.8), (99, 13))
     )
     misses = [replace(missed, missed=reason) for reason in (near, "no result", far)]
     certificate = {"quantile": 0.97, "threshold_m": 0.02}
-    config = {**told.config, "estimator": {"certificate": certificate}}
+    config = {**whole.config, "estimator": {"certificate": certificate}}
     lead = bop_report(BopEvaluation((good, *misses), config), NAMES, []).lead.splitlines()
     assert lead[:3] == [
         "4 instances of ycbv, 25 % certified.",
         "Certificate: p 0.97, eps 0.02 m.",
         f'3 without an estimate: 2 as "{near}"; 1 as "no result".',
     ]
-    lead = bop_report(BopEvaluation((good,), told.config), NAMES, []).lead
+    lead = bop_report(BopEvaluation((good,), whole.config), NAMES, []).lead
     assert "Certificate" not in lead and "without" not in lead

@@ -62,7 +62,7 @@ def test_outliers_have_no_weight_whatever_the_scale():
     assert weights[:, 16:].mean() > 0.95 and weights[:, :16].mean() < 0.1
 
 
-def test_labels_of_noisy_coordinates_are_smaller_only_where_the_scale_is_free():
+def test_noisy_coordinates_shrink_only_with_a_free_scale():
     """The cause in small: of noise that the pose cannot explain the scale takes the blame."""
     crops, model = some_crops(range(0, 42, 6)), shipped_model()
     points = torch.stack([sample.points for sample in crops.samples])
@@ -82,7 +82,7 @@ def test_labels_of_noisy_coordinates_are_smaller_only_where_the_scale_is_free():
     assert extent(free.z).mean() < 0.98 * extent(noisy).mean()
 
 
-def test_the_corrector_brings_coordinates_to_the_shape_and_keeps_the_best():
+def test_the_corrector_moves_coordinates_onto_the_shape():
     crops, model = some_crops(range(0, 42, 6)), shipped_model()
     points = torch.stack([sample.points for sample in crops.samples])
     z = torch.stack([sample.z for sample in crops.samples]) + torch.tensor([0.0, 0.0, 0.015])

@@ -20,13 +20,13 @@ def test_a_part_is_made_once(tmp_path: Path) -> None:
     assert first.part("b", lambda: 3) == 3
 
 
-def test_what_was_made_from_something_else_is_made_anew(tmp_path: Path) -> None:
+def test_parts_made_from_something_else_are_made_again(tmp_path: Path) -> None:
     KeptParts(tmp_path, "old").part("a", lambda: 1)
     assert KeptParts(tmp_path, "new").part("a", lambda: 2) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"made_from": 3}', "\x00"])
-def test_a_broken_file_is_made_anew(tmp_path: Path, content: str) -> None:
+def test_a_broken_file_is_made_again(tmp_path: Path, content: str) -> None:
     kept = KeptParts(tmp_path, "model")
     kept.part("a", lambda: 1)
     (tmp_path / "a.json").write_text(content)

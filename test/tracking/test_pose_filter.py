@@ -24,7 +24,7 @@ def test_it_follows_a_jump_exponentially():
         assert (found[:3, :3] @ middle + found[:3, 3])[0] == pytest.approx(0.02 * (1 - left))
 
 
-def test_it_calms_a_trembling_object():
+def test_it_reduces_jitter():
     rng = np.random.default_rng(0)
     smooth = PoseFilter(PoseFilterSettings())
     raw = [pose((0, 0, 0.8) + rng.normal(0, 0.002, 3), rng.normal(0, 0.02, 3)) for _ in range(200)]

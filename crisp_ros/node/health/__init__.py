@@ -1,1 +1,1 @@
-"""What the node reports about itself and its surroundings."""
+"""Diagnostics of the node and its inputs."""

@@ -1,1 +1,1 @@
-"""What the node receives: images, calibration, transforms."""
+"""Inputs of the node: images, calibration, transforms."""

@@ -1,1 +1,1 @@
-"""What the node publishes and writes."""
+"""Outputs of the node: messages and files."""

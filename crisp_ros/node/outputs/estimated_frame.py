@@ -46,7 +46,7 @@ class EstimatedFrame(NamedTuple):
         return f"{self.header.stamp.sec}_{self.header.stamp.nanosec:09d}"
 
     def message(self) -> ObjectEstimateArray:
-        """What is published of it on ~/objects."""
+        """Message for ~/objects."""
         prefix, version = self.parameters.tf_prefix, self.estimate.model_version
         return object_estimates(self.header, self.known, prefix, version, self.stage_ms)
 

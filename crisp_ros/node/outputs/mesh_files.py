@@ -39,7 +39,7 @@ def write_objects(
     header: Header,
     model_version: str,
 ) -> list[Path]:
-    """Writes ID.FORMAT and ID.json for each object; a reader never sees half a file.
+    """Write ID.FORMAT and ID.json for each object; a reader never sees half a file.
 
     Args:
         folder: that exists.

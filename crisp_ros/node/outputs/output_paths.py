@@ -1,4 +1,4 @@
-"""Where services write: paths that callers name, checked before anything is written."""
+"""Output paths of services: checked before anything is written."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Camera:
         spin_until(peer.node, lambda: False, 0.5)
 
     def send(self, messages: dict[str, object], late_s: dict[str, float] | None = None) -> Header:
-        """Publishes one frame; the header of the colour image. late_s: stamps that differ."""
+        """Publish one frame; the header of the colour image. late_s: stamps that differ."""
         peer = self._peer
         peer.stamp_ns += 100_000_000
         for topic, message in messages.items():
@@ -92,7 +92,7 @@ def peer() -> Iterator[Peer]:
 
 
 def switch(peer: Peer, **parameters: object) -> None:
-    """Sets parameters for which the node must not be active, and those not named to raw."""
+    """Set parameters for which the node must not be active, and those not named to raw."""
     assert peer.transition(Transition.TRANSITION_DEACTIVATE)
     assert peer.set_parameters(**{**RAW, **parameters}) == []
     assert peer.transition(Transition.TRANSITION_ACTIVATE)

@@ -9,7 +9,7 @@ from crisp_ros.node.outputs.publishers import LatestOfEach
 
 
 class History:
-    """What a late subscriber would get: the last `depth` messages."""
+    """History of a late subscriber: the last `depth` messages."""
 
     def __init__(self, depth: int) -> None:
         self.qos_profile = SimpleNamespace(depth=depth)
@@ -54,7 +54,7 @@ def test_what_is_forgotten_leaves_the_history() -> None:
     assert {id for id, _ in history.kept} == {"b"}
 
 
-def test_more_objects_than_the_history_holds_do_not_go_round_for_ever() -> None:
+def test_more_objects_than_the_history_are_not_resent_for_ever() -> None:
     history = History(3)
     latest = LatestOfEach(history)
     for i in range(10):

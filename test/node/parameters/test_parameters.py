@@ -29,7 +29,7 @@ class Bench:
         self.server = ParameterServer(node, lambda: self.state)
 
     def refusal(self, **values: object) -> str:
-        """Sets parameters; why they were refused, or ""."""
+        """Set parameters; why they were refused, or ""."""
         pairs = [Parameter(name, value=value) for name, value in values.items()]
         result = self.node.set_parameters_atomically(pairs)
         return "" if result.successful else result.reason or "refused"
@@ -51,7 +51,7 @@ def bench(node: Node) -> Iterator[Bench]:
         node.undeclare_parameter(field.name)
 
 
-def test_every_parameter_has_a_description_and_every_number_a_range(bench: Bench) -> None:
+def test_parameters_have_descriptions_and_numbers_have_ranges(bench: Bench) -> None:
     for field in dataclasses.fields(Parameters):
         shown = bench.node.describe_parameter(field.name)
         assert len(shown.description) > 10 and shown.additional_constraints
@@ -131,7 +131,7 @@ def test_a_bad_override_stops_the_start() -> None:
         node.destroy_node()
 
 
-def test_the_parameter_file_names_every_parameter_with_its_default(node: Node) -> None:
+def test_the_parameter_file_has_every_default(node: Node) -> None:
     path = share_directory() / "config" / "crisp.yaml"
     arguments = ["--ros-args", "--params-file", str(path)]
     other = Node("crisp", context=node.context, cli_args=arguments)
@@ -153,7 +153,7 @@ def test_the_page_of_the_documentation_is_current() -> None:
     assert all(f"\n## {title}\n" in written for title in SECTIONS.values())
 
 
-def test_the_estimator_takes_as_many_objects_as_the_parameter_says() -> None:
+def test_the_parameter_limits_the_objects_of_the_estimator() -> None:
     assert estimator_settings(Parameters(max_objects=5)).observation.max_objects == 5
 
 
