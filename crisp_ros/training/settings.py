@@ -53,6 +53,8 @@ class TrainingSettings:
         pnc_weight: alpha. pnc_zeta_m: zeta of eq. (20).
         code_weight: of the code loss.
         clip_norm: longest gradient; None: any.
+        averaging: share of the old in the running mean of the weights, which is what is measured
+            and kept in the end; 0 for the latest weights.
         frozen: prefixes of the names of parameters that keep what they learned from photographs.
         held_out_crops: never trained on; evenly spaced among the crops of each object.
 
@@ -77,6 +79,7 @@ class TrainingSettings:
     code_weight: float = 0.003
     sdf: JointSdfSettings | None = None
     clip_norm: float | None = 1.0
+    averaging: float = 0.0
     bfloat16: bool = True
     frozen: tuple[str, ...] = ("backbone.stem.", "backbone.stages.0.")
     held_out_crops: int = 1024
@@ -93,7 +96,9 @@ class TrainingSettings:
             raise ValueError(f"schedule {self.schedule!r}: expected constant, cosine or restarts")
         counts = ("steps", "epochs", "batch", "restart_every", "restart_factor", "held_out_crops")
         at_least(self, 1, *counts, "evaluate_every", "save_every")
-        at_least(self, 0, "crop_px", "learning_rate", "weight_decay", "warmup")
+        at_least(self, 0, "crop_px", "learning_rate", "weight_decay", "warmup", "averaging")
+        if self.averaging >= 1.0:
+            raise ValueError(f"averaging is {self.averaging}: expected a share below 1")
 
     def total_steps(self, crops: int) -> int:
         """Steps of the whole training on so many crops that are trained on."""

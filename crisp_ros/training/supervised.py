@@ -29,6 +29,7 @@ from .recipe import RecipeError
 from .sdf_samples import SdfSamples, drawn
 from .settings import TrainingSettings, learning_rate
 from .stored_views import stored_views
+from .weight_average import WeightAverage
 
 _PART = 64  # crops at once where nothing is learned
 
@@ -137,8 +138,10 @@ class SupervisedTrainer:
             if name.startswith(fixed):
                 parameter.requires_grad_(False)
         make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimiser]
+        learned = [p for p in network.parameters() if p.requires_grad]
+        self._average = WeightAverage(learned, settings.averaging)
         self._optimiser = make(
-            [p for p in network.parameters() if p.requires_grad],
+            learned,
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
         )
@@ -160,6 +163,8 @@ class SupervisedTrainer:
         on_step: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Train to the last step, from wherever the folder's state stands.
+
+        In the end the network has the mean of its weights (see `TrainingSettings.averaging`).
 
         Args:
             report: called with the losses and the held-out figures after every evaluation.
@@ -184,13 +189,16 @@ class SupervisedTrainer:
                 elapsed = time.monotonic() - started
                 rate = (self.step - first) * self.settings.batch / elapsed
                 named = {f"{name}_loss": value for name, value in running.items()}
-                entry = {"step": self.step, "images_per_s": rate, **named, **self.evaluate()}
+                with self._average.applied():
+                    figures = self.evaluate()
+                entry = {"step": self.step, "images_per_s": rate, **named, **figures}
                 with (self.folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps(entry) + "\n")
                 report(entry)
             if self.step % self.settings.save_every == 0 or last:
                 self.save()
             on_step(self.step, self.steps)
+        self._average.apply()
         self._processes.wait()
 
     def save(self) -> None:
@@ -200,6 +208,7 @@ class SupervisedTrainer:
                 {
                     "network": self.network.state_dict(),
                     "optimiser": self._optimiser.state_dict(),
+                    "average": self._average.mean,
                     "step": self.step,
                     "made_with": json.dumps(self._made_with()),
                 },
@@ -299,6 +308,7 @@ class SupervisedTrainer:
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.steps, settings)
         self._optimiser.step()
+        self._average.update(self.step)
         return losses
 
     def _chosen(self) -> NDArray[np.int64]:
@@ -348,6 +358,7 @@ class SupervisedTrainer:
             )
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
+        self._average.load(state["average"])
         self.step = state["step"]
 
 

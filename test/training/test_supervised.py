@@ -221,3 +221,21 @@ def test_the_shape_head_can_be_fitted_to_new_codes_alone(crops, tmp_path):
     assert (torch.cdist(predicted, codes).argmin(1) == rgb[1]).float().mean() > 0.95
     moved = {k for k, v in run.network.state_dict().items() if not torch.equal(v, before[k])}
     assert all(k.startswith("shape_head.") for k in moved)
+
+
+def test_a_run_ends_with_the_mean_of_its_weights(crops, tmp_path):
+    latest = trainer(crops, tmp_path / "latest", steps=5)
+    latest.run()
+    mean = trainer(crops, tmp_path / "mean", steps=5, averaging=0.9)
+    mean.run()
+    name = "pnc_head.final.2.weight"
+    weights = [run.network.state_dict()[name] for run in (latest, mean)]
+    assert not torch.equal(*weights)
+    # What is stored are the latest weights, from which a longer run goes on.
+    assert torch.equal(torch.load(tmp_path / "mean" / "state.pt")["network"][name], weights[0])
+    trainer(crops, tmp_path / "stopped", steps=3, averaging=0.9, schedule="constant").run()
+    rest = trainer(crops, tmp_path / "stopped", steps=5, averaging=0.9, schedule="constant")
+    rest.run()
+    whole = trainer(crops, tmp_path / "whole", steps=5, averaging=0.9, schedule="constant")
+    whole.run()
+    assert torch.equal(rest.network.state_dict()[name], whole.network.state_dict()[name])
