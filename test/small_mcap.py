@@ -34,7 +34,7 @@ def write_mcap(
     profile: str = "ros2",
     message_encoding: str = "cdr",
 ) -> Path:
-    """Writes messages in chunks; a damaged chunk has another byte in its middle."""
+    """Write messages in chunks; a damaged chunk has another byte in its middle."""
     topics = list(dict.fromkeys((m.topic, m.kind) for m in messages))
     numbers = {topic: i + 1 for i, (topic, _) in enumerate(topics)}
     declared = b"".join(

@@ -60,7 +60,7 @@ class Guard:
     """Measures heads on the reference set and on live samples that are never learned from."""
 
     def __init__(self, model: Model, reference: ReferenceSet, device: torch.device) -> None:
-        """Prepares the reference set; the model is not changed.
+        """Prepare the reference set; the model is not changed.
 
         Args:
             model: has a shape library, and network and library on the device.
@@ -78,7 +78,7 @@ class Guard:
         self._surfaces = torch.where(surfaces.valid[..., None], surfaces.points, spare[:, None])
 
     def accuracy(self, learner: Learner) -> Accuracy:
-        """How well heads do on the reference set."""
+        """Measure the accuracy of heads on the reference set."""
         return exhausted(self._accuracy_in_parts(learner))
 
     @torch.no_grad()

@@ -43,8 +43,8 @@ class Kept(NamedTuple):
 class RecordedSelfTraining:
     """Algorithm 1 or 2 of the paper around loss (13), over frames that can be read again.
 
-    Nothing but images, labels and depth is looked at. Objects are told apart by the library shape
-    that was found for them, for the balance of the buffer alone.
+    Uses only images, labels and depth. Objects are distinguished by the library shape found for
+    them, only to balance the buffer.
 
     Attributes:
         estimator: estimates with the newest heads that the guard accepted.
@@ -60,7 +60,7 @@ class RecordedSelfTraining:
         folder: Path,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Begins, or takes up what an earlier run left in the folder.
+        """Begin, or take up what an earlier run left in the folder.
 
         Args:
             model: to begin with; it is changed.
@@ -88,7 +88,7 @@ class RecordedSelfTraining:
 
     @property
     def status(self) -> Status:
-        """What this run did so far."""
+        """The progress of this run."""
         return self._trainer.status
 
     def run(
@@ -98,12 +98,12 @@ class RecordedSelfTraining:
         passes: int,
         on_frame: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        """Goes over the frames until all passes are done, from wherever the folder's state stands.
+        """Go over the frames until all passes are done, from wherever the folder's state stands.
 
         An interruption from the keyboard is saved.
 
         Args:
-            frames: reads them anew, the same ones in the same order.
+            frames: reads them again, the same ones in the same order.
             count: how many these are.
             passes: how often, earlier runs included.
             on_frame: called after each frame with the number done and the total.
@@ -138,19 +138,19 @@ class RecordedSelfTraining:
             on_frame(self.frames_done, total)
 
     def save(self) -> None:
-        """Writes the state; a kill at any moment leaves one that can be continued from."""
+        """Write the state; a kill at any moment leaves one that can be continued from."""
         self._trainer.save(self._folder / STATE_NAME)
         progress = json.dumps({"frames_done": self.frames_done})
         write_atomically(self._folder / _PROGRESS_NAME, progress)
 
     def model(self) -> Model:
-        """What was learned."""
+        """The resulting model."""
         return self._trainer.model()
 
     def kept(
         self, start: Model, passes: int, certified_share: Callable[[Model, int], float]
     ) -> Kept:
-        """Of the heads at each pass's end and those from before, the ones that certify most.
+        """The heads that certify most, among the original ones and those after each pass.
 
         The guard's last check, over all frames: its others see a few samples. Of equals the newest
         are kept.
@@ -158,7 +158,7 @@ class RecordedSelfTraining:
         Args:
             start: the model from before.
             passes: done.
-            certified_share: measures a model over the frames; told after how many passes it is.
+            certified_share: measures a model over the frames after a given number of passes.
 
         Raises:
             crisp_ros.network.checkpoint.CheckpointError: the model after a pass cannot be read.

@@ -54,7 +54,7 @@ class Accuracy(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a guard measures by; stored with the reference set, so that no live parameter moves it.
+    """Limits of a guard; stored with the reference set, so that no parameter changes them.
 
     Attributes:
         accuracy_loss: how far pose and shape accuracy may fall below the original model's, however
@@ -179,12 +179,12 @@ def _objects(frame: BopFrame, settings: ObservationSettings, network: CrispNetwo
 
 
 def reference_path(checkpoint: Path) -> Path:
-    """Where the reference set of a model file lies: beside it."""
+    """Return the path of the reference set of a model file: next to it."""
     return checkpoint.with_name(checkpoint.name.removesuffix(".safetensors") + SUFFIX)
 
 
 def save_reference(path: Path | str, reference: ReferenceSet) -> None:
-    """Writes a reference set; crops as PNG, so that nothing is lost.
+    """Write a reference set; crops as PNG, so that nothing is lost.
 
     Raises:
         ReferenceError: the file would be larger than 3 MB.
@@ -213,7 +213,7 @@ def save_reference(path: Path | str, reference: ReferenceSet) -> None:
 
 
 def load_reference(path: Path | str, model: Model) -> ReferenceSet:
-    """Reads a reference set for a model, or for one that self-training made of it.
+    """Read a reference set for a model, or for one that self-training made of it.
 
     Raises:
         ReferenceError: the file is missing, damaged, or was made for another model.

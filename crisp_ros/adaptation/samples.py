@@ -1,4 +1,4 @@
-"""What self-training keeps of an estimated object: its crop, its depth points and its solution."""
+"""Training samples from estimated objects: crop, depth points and solution."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class FeatureCache:
         self._kept: dict[int, tuple[Sample, BackboneFeatures]] = {}
 
     def prepare(self, samples: Sequence[Sample]) -> Iterator[None]:
-        """Computes the features that are not there yet, in parts of a few samples."""
+        """Compute the features that are not there yet, in parts of a few samples."""
         new = [sample for sample in samples if id(sample) not in self._kept]
         for start in range(0, len(new), PART):
             self._complete(new[start : start + PART])
@@ -135,7 +135,7 @@ class FeatureCache:
         )
 
     def keep_only(self, samples: Iterable[Sample]) -> None:
-        """Forgets the features of all other samples."""
+        """Forget the features of all other samples."""
         wanted = {id(sample) for sample in samples}
         self._kept = {key: value for key, value in self._kept.items() if key in wanted}
 

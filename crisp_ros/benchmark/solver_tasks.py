@@ -1,4 +1,4 @@
-"""What the benchmark times of the solvers: each of ours and each baseline on the same objects."""
+"""Timed tasks of the solvers: each of ours and each baseline on the same objects."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BenchError(ValueError):
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """How much is timed.
+    """Size of the benchmark.
 
     Attributes:
         quick: fewer objects and repetitions, for a minute at most.
@@ -57,8 +57,15 @@ class BenchSettings:
 
 
 class Problem(NamedTuple):
-    """What all solvers get: B views, the true codes and wrong ones (B, C), the registration and the
-    points in the true object frame (B, N, 3)."""
+    """Input of all solvers.
+
+    Attributes:
+        views: B views.
+        codes: (B, C) true codes.
+        wrong_codes: (B, C) codes of other shapes.
+        registration: poses from the network's coordinates.
+        z: (B, N, 3) points in the true object frame, metres.
+    """
 
     views: DecodedViews
     codes: Tensor

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rosbag2 folder or file to play (default: the bundled recording)",
     )
     source.add_argument(
-        "--bop", type=Path, metavar="DIR", help="play the images of a data set in the BOP layout"
+        "--bop", type=Path, metavar="DIR", help="play the images of a data set in BOP layout"
     )
     parser.add_argument(
         "--topic",
@@ -64,8 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ROLE=NAME",
-        help=f"topic of the bag, for {', '.join(Topics._fields)}; may be repeated (default: the"
-        " usual names, or else the only topic of its kind)",
+        help=f"topic of the bag, for {', '.join(Topics._fields)}; can be repeated (default: the"
+        " usual names, otherwise the only topic of its type)",
     )
     parser.add_argument(
         "--raw",
@@ -79,13 +79,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METRES",
         help="length of one step of the bag's depth, such as 0.0001 (default: by the encoding)",
     )
-    parser.add_argument("--frames", type=options.count, help="most frames to play (default: all)")
+    parser.add_argument(
+        "--frames", type=options.count, help="maximum number of frames to play (default: all)"
+    )
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("out/demo"),
         metavar="FOLDER",
-        help="for the report (default: out/demo)",
+        help="folder for the report (default: out/demo)",
     )
     options.add_checkpoint_option(parser)
     parser.add_argument(
@@ -96,14 +98,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_smoothing,
         default=0.0,
         metavar="SECONDS",
-        help="time constant of the node's filter of poses, up to 10 (default: 0, none)",
+        help="time constant of the node's pose filter, up to 10 (default: 0, no filter)",
     )
     parser.add_argument(
         "--timeout",
         type=_seconds,
         default=120.0,
         metavar="SECONDS",
-        help="how long to wait for the node to start, and for each answer (default: 120)",
+        help="maximum time to wait for the node to start, and for each estimate (default: 120)",
     )
     options.add_json_option(parser)
 
@@ -131,8 +133,8 @@ def run(args: argparse.Namespace) -> int | None:
     }
     console = Console()
     domain = free_domain()
-    told = f"playing {source.name} on ROS_DOMAIN_ID={domain}"
-    console.print(told, highlight=False, soft_wrap=True)
+    line = f"playing {source.name} on ROS_DOMAIN_ID={domain}"
+    console.print(line, highlight=False, soft_wrap=True)
     total = min(source.count, args.frames or source.count)
     with running_graph(results, parameters, domain) as graph:
         outcome = _watched(graph, results, source.shapes, total, console)
@@ -157,7 +159,7 @@ def run(args: argparse.Namespace) -> int | None:
 
 @dataclass(frozen=True)
 class _Source:
-    """What is played: its frames, the player's parameters, and true shapes by name."""
+    """Input of the demo: frames, parameters of the player, and true shapes by name."""
 
     name: str
     parameters: Mapping[str, Any]
@@ -182,7 +184,7 @@ class _Source:
 
 @dataclass
 class _Outcome:
-    """What came back; scores and the player's notes one a frame."""
+    """Output of the demo: scores and records of the player, one per frame."""
 
     scores: list[FrameScore] = field(default_factory=list)
     notes: list[dict[str, Any]] = field(default_factory=list)
@@ -192,7 +194,7 @@ class _Outcome:
 
 
 def _source(args: argparse.Namespace) -> _Source:
-    """Opens what is to be played, so that whatever is wrong with it shows at once."""
+    """Open what is to be played, so that whatever is wrong with it shows at once."""
     if args.bop is not None:
         of_bags = {"--topic": args.topic, "--raw": args.raw, "--depth-unit": args.depth_unit}
         if given := next((option for option, value in of_bags.items() if value), None):
@@ -232,7 +234,7 @@ def _new_results(output: Path) -> Path:
 def _watched(
     graph: Graph, results: Path, shapes: Mapping[str, TrueShape], total: int, console: Console
 ) -> _Outcome:
-    """Shows the answers as they come, until the player has ended.
+    """Show the answers as they come, until the player has ended.
 
     Raises:
         DemoError: the node or the player ended early.

@@ -1,4 +1,4 @@
-"""What `crisp demo` shows in a terminal."""
+"""Terminal output of `crisp demo`."""
 
 from __future__ import annotations
 

@@ -59,56 +59,56 @@ _Evaluated = tuple[BopEvaluation | Spe3rEvaluation | NocsEvaluation, DataReport,
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
-    bop = kinds.add_parser("bop", help="a folder in the BOP layout: models/ and test/")
-    bop.add_argument("folder", type=Path, metavar="DIR", help="holds models/ and the split")
+    bop = kinds.add_parser("bop", help="a data set in BOP layout: models/ and test/")
+    bop.add_argument("folder", type=Path, metavar="DIR", help="folder with models/ and the split")
     bop.add_argument("--split", default="test", help="folder of the scenes (default: test)")
     bop.add_argument(
         "--targets",
         type=Path,
         metavar="FILE",
-        help="list of targets (default: DIR/test_targets_bop19.json where there is one)",
+        help="list of targets (default: DIR/test_targets_bop19.json if it exists)",
     )
     bop.add_argument(
         "--csv",
         type=output_file,
         metavar="FILE",
-        help="also write the poses in the form of the BOP benchmark",
+        help="also write the poses in the format of the BOP benchmark",
     )
     bop.add_argument(
         "--results",
         type=Path,
         metavar="FILE",
-        help="measure poses in the form of the BOP benchmark in place of a model's",
+        help="evaluate poses in the format of the BOP benchmark instead of a model",
     )
     bop.add_argument(
         "--vsd",
         action="store_true",
-        help="also measure the visible surface discrepancy, for which each model is rendered",
+        help="also compute the visible surface discrepancy, which renders each model",
     )
     bop.set_defaults(evaluate=_evaluate_bop)
 
     spe3r = kinds.add_parser("spe3r", help="SPE3R with its derived maps (see crisp data maps)")
-    spe3r.add_argument("folder", type=Path, metavar="DIR", help="holds splits.csv")
+    spe3r.add_argument("folder", type=Path, metavar="DIR", help="folder with splits.csv")
     spe3r.add_argument(
-        "--split", default="test", choices=get_args(Split), help="images (default: test)"
+        "--split", default="test", choices=get_args(Split), help="split (default: test)"
     )
     spe3r.set_defaults(evaluate=_evaluate_spe3r)
 
     nocs = kinds.add_parser("nocs", help="NOCS: CAMERA/ or Real/, obj_models/ and gts/")
-    nocs.add_argument("folder", type=Path, metavar="DIR", help="holds obj_models/")
+    nocs.add_argument("folder", type=Path, metavar="DIR", help="folder with obj_models/")
     nocs.add_argument(
-        "--subset", default="real_test", choices=SUBSETS, help="images (default: real_test)"
+        "--subset", default="real_test", choices=SUBSETS, help="subset (default: real_test)"
     )
     nocs.add_argument(
         "--detections",
         type=Path,
         metavar="DIR",
-        help="published detections (results_*.pkl) in place of the true masks",
+        help="published detections (results_*.pkl) to use instead of the true masks",
     )
     nocs.set_defaults(evaluate=_evaluate_nocs)
     for kind in (spe3r, nocs):
         kind.add_argument(
-            "--every", type=count, default=1, metavar="N", help="take each Nth image only"
+            "--every", type=count, default=1, metavar="N", help="use only every N-th image"
         )
     for kind in (bop, spe3r, nocs):
         kind.add_argument(
@@ -124,7 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if args.report:
-        _write_report()  # what is missing is told before the long work
+        _write_report()  # report missing packages before the long work
     pictures = PictureSample(seed=args.seed)
     evaluation, report, tables = args.evaluate(args, pictures)
     console = Console()

@@ -25,7 +25,9 @@ COMMANDS = {
     "ablate": Command("crisp_ros.cli.ablate", "measure what each part of the method contributes"),
     "bench": Command("crisp_ros.cli.bench", "time every stage, next to plain baselines"),
     "data": Command("crisp_ros.cli.data", "check data sets; convert and complete them"),
-    "demo": Command("crisp_ros.cli.demo", "play a recording through the node and show its answers"),
+    "demo": Command(
+        "crisp_ros.cli.demo", "play a recording through the node and show its estimates"
+    ),
     "doctor": Command(
         "crisp_ros.cli.doctor", "check machine, ROS, model and topics, and how to fix problems"
     ),

@@ -27,7 +27,7 @@ from crisp_ros.synthesis.table_frames import TableFrameSettings, table_frames
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     recording = kinds.add_parser(
-        "recording", help="a rosbag2 of a camera that moves around a table with objects on it"
+        "recording", help="a rosbag2 recording of a camera that moves around a table with objects"
     )
     add_models_option(recording)
     recording.add_argument(
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="rosbag2 folder to write; it also gets the true shapes, as objects.npz",
+        help="rosbag2 folder to write, including the true shapes as objects.npz",
     )
     recording.add_argument(
         "--objects",
@@ -44,23 +44,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID,ID,...",
         help="ids of the models on the table (default: 1,2,3,4,5,12,14,15)",
     )
-    recording.add_argument("--frames", type=count, default=40, help="number (default: 40)")
-    recording.add_argument("--seed", type=int, default=0, help="of all random choices (default: 0)")
+    recording.add_argument(
+        "--frames", type=count, default=40, help="number of frames (default: 40)"
+    )
+    recording.add_argument(
+        "--seed", type=int, default=0, help="seed of all random choices (default: 0)"
+    )
     _add_renderer(recording)
     recording.set_defaults(make=_recording)
 
-    tables = kinds.add_parser(
-        "tables", help="annotated images of objects on tables, in the BOP layout"
-    )
+    tables = kinds.add_parser("tables", help="annotated images of objects on tables, in BOP layout")
     add_models_option(tables)
     tables.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="data set folder to write"
     )
     tables.add_argument("--split", default="test", help="folder of the scenes (default: test)")
-    tables.add_argument("--scenes", type=count, default=8, help="tables (default: 8)")
-    tables.add_argument("--views", type=count, default=3, help="images of each (default: 3)")
-    tables.add_argument("--objects", type=count, default=6, help="on one table (default: 6)")
-    tables.add_argument("--seed", type=int, default=0, help="of all random choices (default: 0)")
+    tables.add_argument("--scenes", type=count, default=8, help="number of tables (default: 8)")
+    tables.add_argument("--views", type=count, default=3, help="images per table (default: 3)")
+    tables.add_argument("--objects", type=count, default=6, help="objects per table (default: 6)")
+    tables.add_argument(
+        "--seed", type=int, default=0, help="seed of all random choices (default: 0)"
+    )
     _add_renderer(tables)
     add_cluster_option(tables)
     tables.set_defaults(make=_tables)
@@ -72,10 +76,10 @@ def _add_renderer(parser: argparse.ArgumentParser) -> None:
         "--renderer",
         choices=RENDERERS,
         default="fast",
-        help="cycles: path-traced, which needs crisp_ros[cycles] (default: fast)",
+        help="cycles is path-traced and needs crisp_ros[cycles] (default: fast)",
     )
     parser.add_argument(
-        "--samples", type=count, default=32, help="paths a pixel of cycles (default: 32)"
+        "--samples", type=count, default=32, help="paths per pixel with cycles (default: 32)"
     )
 
 

@@ -60,36 +60,40 @@ _TRUTH_POINTS = 1500
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--bop", type=Path, metavar="DIR", help="a folder in the BOP layout")
-    source.add_argument("--bag", type=Path, metavar="PATH", help="a rosbag2 of an RGB-D camera")
-    parser.add_argument("--split", default="test", help="of the BOP folder (default: test)")
+    source.add_argument("--bop", type=Path, metavar="DIR", help="a data set in BOP layout")
+    source.add_argument(
+        "--bag", type=Path, metavar="PATH", help="a rosbag2 recording of an RGB-D camera"
+    )
+    parser.add_argument("--split", default="test", help="split of the BOP data set (default: test)")
     parser.add_argument(
         "--check",
         type=Path,
         action="append",
         default=[],
         metavar="DIR",
-        help="a folder in the BOP layout, measured on before and after and never learned from;"
-        " may be given several times",
+        help="a data set in BOP layout to evaluate before and after, not used for training;"
+        " can be repeated",
     )
     parser.add_argument(
         "--algorithm",
         choices=CORRECTORS,
         default="2",
-        help="that corrects the pseudo-labels: 1, gradient steps; 2, the library (default: 2)",
+        help="corrector of the pseudo-labels: 1, gradient steps; 2, the library (default: 2)",
     )
-    parser.add_argument("--passes", type=count, default=3, help="over all frames (default: 3)")
+    parser.add_argument(
+        "--passes", type=count, default=3, help="passes over all frames (default: 3)"
+    )
     parser.add_argument(
         "--run",
         type=Path,
         required=True,
         metavar="DIR",
-        help="where the state is kept; a run that was ended is continued",
+        help="folder for the state, from which an interrupted run continues",
     )
     parser.add_argument(
-        "--output", type=output_file, metavar="FILE", help="write the learned model to this file"
+        "--output", type=output_file, metavar="FILE", help="write the trained model to this file"
     )
-    parser.add_argument("--html", type=output_file, metavar="FILE", help="write a page to look at")
+    parser.add_argument("--html", type=output_file, metavar="FILE", help="write an HTML report")
     add_model_options(parser)
     add_json_option(parser)
 
@@ -180,7 +184,7 @@ def _bop(folder: Path, split: str) -> _Source:
 
 
 def _check_same_run(args: argparse.Namespace, checkpoint_sha256: str) -> None:
-    """Refuses to continue a run that began with something else."""
+    """Refuse to continue a run that began with something else."""
     settings = {
         "source": str((args.bop or args.bag).resolve()),
         "split": args.split if args.bop else None,
@@ -222,17 +226,17 @@ def _report(
     learned: dict[str, Any],
 ) -> None:
     broken = ", ".join(f"{name} {n}" for name, n in learned["broken"].items())
-    told = (
+    summary = (
         f"{compared.summary}; {learned['steps']} steps, {learned['swaps']} swaps, "
         f"{learned['refused']} refused ({broken}); {_choice(kept)}"
     )
     console = Console()
-    console.print(told, highlight=False, soft_wrap=True)
+    console.print(summary, highlight=False, soft_wrap=True)
     for name, one in held_out.items():
         console.print(f"not learned from, {name}: {one.summary}", highlight=False, soft_wrap=True)
     origin = provenance(args.command_line, args.device)
     if args.html:
-        lead = f"Algorithm {args.algorithm}, {args.passes} passes: {told}."
+        lead = f"Algorithm {args.algorithm}, {args.passes} passes: {summary}."
         footer = f"{origin['command']}, version {origin['version']}, {origin['machine']['cpu']}"
         args.html.parent.mkdir(parents=True, exist_ok=True)
         args.html.write_text(self_training_page("Self-training", lead, footer, compared, held_out))
@@ -253,7 +257,7 @@ def _report(
 
 
 def _choice(kept: Kept) -> str:
-    """In words which heads are kept, and why."""
+    """Describe which heads are kept, and why."""
     shares = [f"{100 * share:.1f}" for share in kept.shares.values()]
     which = f"after pass {kept.passes}" if kept.passes else "from before"
     return f"certified from pass to pass {', '.join(shares)} %, so the heads {which} are kept"

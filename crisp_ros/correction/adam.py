@@ -12,12 +12,12 @@ _FIRST_DECAY, _SECOND_DECAY, _EPSILON = 0.9, 0.999, 1e-12
 
 
 class Evaluation(NamedTuple):
-    """What a gradient solver needs to know at the iterates of A objects.
+    """Objective and gradient at the iterates of A objects.
 
     Attributes:
         objective: (A,).
         gradient: (A, ...) of the objective, shaped as the iterates.
-        result: (A, ...) what the solver is after there, such as the pose; kept for the best.
+        result: (A, ...) result at the iterate, such as the pose; that of the best one is kept.
     """
 
     objective: Tensor

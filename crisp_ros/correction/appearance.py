@@ -42,7 +42,7 @@ class PrintedSurface(NamedTuple):
 
 
 class PrintAgreement(NamedTuple):
-    """How well the image agrees with the print at M poses.
+    """Agreement of the image with the print at M poses.
 
     Attributes:
         correlation: (M,) normalized correlation of print and image over the visible points and all
@@ -57,7 +57,7 @@ class PrintAgreement(NamedTuple):
 
 
 class CropView(NamedTuple):
-    """Where an object is looked for in the images.
+    """Region of an object in the images.
 
     Attributes:
         crop: (3, S, S) RGB in [0, 1] around the object.

@@ -1,4 +1,4 @@
-"""What every solver works on: depth points with object coordinates, and the shapes of objects."""
+"""Input of every solver: depth points with object coordinates, and the shapes of objects."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class ObjectPoints(NamedTuple):
 
     @property
     def valid(self) -> Tensor:
-        """Which points count, (B, N) bool."""
+        """Mask of the points with positive weight, (B, N) bool."""
         return self.weights > 0
 
     def subsample(self, count: int) -> ObjectPoints:
@@ -138,5 +138,5 @@ class ObjectPoints(NamedTuple):
 
 
 def finite_and_valid(points: Tensor, valid: Tensor) -> Tensor:
-    """Which points (B, N) count: marked valid and finite in (B, N, 3)."""
+    """Return which points (B, N) are valid and finite."""
     return valid & torch.isfinite(points).all(-1)

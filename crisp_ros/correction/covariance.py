@@ -1,4 +1,4 @@
-"""How sure a pose is: the inverse of the information that depth points and coordinates give.
+"""Pose covariance: the inverse of the information in depth points and coordinates.
 
 At the optimum of eq. (5) over the pose, the curvature of the squared signed distances, divided by
 their variance, is the information of the depth points. A motion that the seen surface leaves free

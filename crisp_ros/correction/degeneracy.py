@@ -20,7 +20,7 @@ _CHAMFER_POINTS = 128
 
 
 class Degeneracy(NamedTuple):
-    """How well the points fix the coefficients of eq. (10); near zero: they do not.
+    """Measures of how well the points determine the coefficients of eq. (10).
 
     Attributes:
         eigenvalue: (B,) the paper's lambda_min(F^T F), square metres; it grows with the number of
@@ -35,7 +35,7 @@ class Degeneracy(NamedTuple):
 
 
 class Explanations(NamedTuple):
-    """Which library shapes explain an object.
+    """Library shapes that explain an object.
 
     Attributes:
         residual: (B, K) metres, the p-quantile of |sdf| of each shape at its own best pose.
@@ -82,7 +82,7 @@ def explanations(
     library: PreparedLibrary,
     certificate: CertificateSettings,
 ) -> Explanations:
-    """Every library shape whose best fit also certifies, and whether one is a different shape.
+    """Find every library shape whose best fit certifies, and whether one is a different shape.
 
     Args:
         field: f_d.

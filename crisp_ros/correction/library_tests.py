@@ -57,7 +57,7 @@ class LibraryTestSettings:
 
 
 class Ambiguity(NamedTuple):
-    """What else B objects may be.
+    """Alternative shapes of B objects.
 
     Attributes:
         degenerate: (B,) bool, see `Explanations`.

@@ -35,7 +35,7 @@ class OrientationSettings:
         same_rad: rotations within this angle of one another are the same orientation, radians.
         margin: by how much the correlation of the best orientation must exceed that of every other.
         least_correlation: of the best orientation.
-        least_contrast: of the print over the visible points; a plain surface tells nothing.
+        least_contrast: of the print over the visible points; a plain surface determines nothing.
         least_visible: points of the print that must be seen.
     """
 
@@ -52,7 +52,7 @@ class Orientations(NamedTuple):
     Attributes:
         motions: (B, 4, 4) of the object frame, to be applied to poses T_object_camera and to the
             network's coordinates; the identity where the orientation stays.
-        clear: the condition that the print, or the shape alone, tells the orientation.
+        clear: the condition that the print, or the shape alone, determines the orientation.
         alternatives: B of (A, 4, 4) motions to orientations that look alike; none where clear.
     """
 

@@ -64,7 +64,7 @@ def masked_median(values: Tensor, valid: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MoveSettings:
-    """When a pose solver leaves its start, see `worth_moving`.
+    """Criteria for a pose solver to leave its start, see `worth_moving`.
 
     Attributes:
         significance: share of itself plus the squared surface error by which the objective must
@@ -112,7 +112,7 @@ def worth_moving(
 def correspondence_penalty(
     start: Tensor, end: Tensor, correspondences: Correspondences, settings: MoveSettings
 ) -> Tensor:
-    """How much the coordinates contradict motions (...), as a share of the objective.
+    """Return the penalty of motions (...) by the coordinates, as a share of the objective.
 
     The errors of a network are alike in neighbouring points. Therefore the standard error of the
     coordinates' mean is estimated from the mean errors of eight parts of the object, on which noise

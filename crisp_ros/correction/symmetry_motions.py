@@ -42,10 +42,12 @@ _EQUAL_RAD = math.radians(4.0)  # rotations by less from one another are the sam
 
 
 class SymmetryKind(enum.IntEnum):
-    """What a motion leaves as it is.
+    """Kind of a symmetry, by what its motion preserves.
 
-    EXACT: shape and print. SAME_SHAPE: the shape, as far as a certificate can tell, but not the
-    print. NEAR: most of the shape, but for a part such as a handle.
+    Attributes:
+        EXACT: shape and print.
+        SAME_SHAPE: the shape, to within the certificate, but not the print.
+        NEAR: most of the shape, except for a part such as a handle.
     """
 
     EXACT = 0

@@ -1,4 +1,4 @@
-"""Of the poses that leave most of a shape in place, the one that the depth image supports.
+"""Search among near-symmetric poses for the one that the depth image supports.
 
 The pose solvers go downhill from the network's pose, and cannot move the handle of a mug around it.
 """
@@ -74,7 +74,7 @@ class ResolvedSymmetries(NamedTuple):
 
 
 class _Scene(NamedTuple):
-    """What the cost of poses is computed from: data that stay, on the device."""
+    """Constant data of the cost of poses, on the device."""
 
     field: ShapeField
     images: Images
@@ -202,7 +202,7 @@ def _least_cost(
 
 
 def _starts(counts: Sequence[int]) -> list[int]:
-    """Where parts of these lengths start in their concatenation."""
+    """Return the start index of each part in the concatenation of parts of these lengths."""
     return [0, *accumulate(counts)][: len(counts)]
 
 

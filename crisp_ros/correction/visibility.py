@@ -32,7 +32,7 @@ class VisibilitySettings:
 
 
 class Images(NamedTuple):
-    """What the camera saw.
+    """The camera images of a frame.
 
     Attributes:
         depth: (H, W) metres, zero where unknown.
@@ -52,7 +52,7 @@ def images_of(frame: Frame, device: torch.device) -> Images:
 
 
 class Exposed(NamedTuple):
-    """Where points (B, M) of estimated shapes contradict what the camera has seen, all bool.
+    """Points (B, M) of estimated shapes that contradict the camera images, all bool.
 
     Attributes:
         known: there is depth around their pixel.
@@ -111,7 +111,7 @@ def exposed(
     images: Images,
     settings: VisibilitySettings,
 ) -> Exposed:
-    """Which surface points cannot be where the estimate has them.
+    """Find surface points that contradict the camera images.
 
     Free space: a surface point clearly nearer than everything measured around its pixel is where
     the camera has looked through. Silhouette: a surface point outside the object's mask must be

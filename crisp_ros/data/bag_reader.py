@@ -161,7 +161,7 @@ def typestore() -> Any:
 
 
 def _bag_files(path: Path) -> list[Path]:
-    """What to open: the path, or the files in a folder whose metadata.yaml is no good."""
+    """Return the files to open: the path, or those in a folder with a bad metadata.yaml."""
     if not path.is_dir():
         return [path]
     storages = sorted(p for p in path.iterdir() if p.suffix in _STORAGES)
@@ -186,7 +186,7 @@ def _refusal(path: Path, error: Exception) -> str:
 
 
 def _deserialiser(reader: Any, connections: Sequence[Any]) -> Callable[[bytes, str], Any]:
-    """What makes messages of bytes, with the definitions that the bag holds where it does."""
+    """Return a deserialiser, with the message definitions of the bag if it has any."""
     is_ros1 = isinstance(reader, rosbag1.Reader)
     known = get_typestore(Stores.ROS1_NOETIC) if is_ros1 else typestore()
     own: dict[str, Any] = {}

@@ -170,7 +170,7 @@ class Recording:
         )
 
     def _roles(self) -> dict[str, str | None]:
-        """What each topic that holds a message may be good for; for images the first tells."""
+        """Return the possible role of each topic; images are classified by their first message."""
         encodings: dict[str, str] = {}
         damages: dict[str, str] = {}
         images = [topic for topic, kind in self._bag.types.items() if kind in IMAGE_TYPES]
@@ -264,7 +264,7 @@ def _stamp(message: Any) -> int:
 
 
 def _matched(pending: dict[str, deque]) -> dict[str, Any] | None:
-    """Takes out the oldest colour image that has a depth and a label image near it in time."""
+    """Take out the oldest colour image that has a depth and a label image near it in time."""
     for colour in pending["rgb"]:
         stamp = _stamp(colour)
         chosen = {"rgb": colour}

@@ -151,8 +151,8 @@ class BopEvaluation:
 
     @property
     def auc_one_sided(self) -> dict[str, float]:
-        """As `auc_e_shape`, of the one-sided Chamfer distance; "cm" are hundredths of a diameter,
-        as in the authors' code."""
+        """The one-sided Chamfer distance like `auc_e_shape`; "cm" are hundredths of a diameter, as
+        in the authors' code."""
         return areas([i.one_sided_chamfer for i in self.instances], SHAPE_THRESHOLDS_M)
 
     @property
@@ -211,7 +211,7 @@ def evaluate_bop(
 
 
 class _TrueModel(NamedTuple):
-    """What the errors of an object are measured on.
+    """Ground-truth model of an object.
 
     Attributes:
         mesh: metres.

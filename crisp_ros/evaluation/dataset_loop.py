@@ -43,7 +43,7 @@ class MeasuredImage(Generic[Errors]):
 
 @dataclass(frozen=True)
 class DatasetLoop:
-    """How the images of an evaluation are processed and reported.
+    """Loop over the images of an evaluation.
 
     Attributes:
         on_frame: called after each image with the number done and the total.

@@ -106,7 +106,7 @@ class NocsEvaluation:
 
     @property
     def e_shape_floor(self) -> dict[str, float]:
-        """As `e_shape`, for other samples of the true surfaces of the same instances."""
+        """The `e_shape` between two samplings of the true surfaces of the same instances."""
         return _thousandths((i.category, i.e_shape_floor) for i in self.instances)
 
     @property

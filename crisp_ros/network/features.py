@@ -1,4 +1,4 @@
-"""What a backbone hands to the PNC head and the shape head."""
+"""Features from a backbone for the PNC head and the shape head."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class NetworkOutput(NamedTuple):
 
 
 class _Parts(NamedTuple):
-    """What a design adds to the shape head and decoder, which all designs share.
+    """The parts of a design besides the shape head and decoder, which all designs share.
 
     Attributes:
         backbone: a module from normalised crops (B, C, S, S) to `BackboneFeatures`, with the length
@@ -260,7 +260,7 @@ def network_names() -> tuple[str, ...]:
 
 
 def crop_multiple(name: str) -> int:
-    """What the side of a named network's crops has to be a multiple of, px.
+    """Return the number of pixels that divides the crop side of a named network.
 
     Raises:
         ValueError: no network has this name.

@@ -60,7 +60,7 @@ _REQUIRED_SETTINGS: Mapping[str, Any] = {
 
 
 def _numpy_globals() -> list[Any]:
-    """What the restricted unpickler needs for plain numeric arrays, whichever NumPy wrote them."""
+    """Return the globals that the restricted unpickler needs for arrays of any NumPy version."""
     array_maker = np.empty(0).__reduce__()[0]
     scalar_maker = np.float64(0).__reduce__()[0]
     makers = [

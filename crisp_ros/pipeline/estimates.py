@@ -37,7 +37,7 @@ class ObjectEstimate:
         smallest_eigenvalue: how well the points fix the shape (`Degeneracy.tangent_eigenvalue`);
             NaN where this and `degenerate` were not computed.
         size_ratio: of distances between depth points to those between their network coordinates,
-            the median; far from 1 for all objects, it tells of a wrong unit of depth. NaN if
+            the median; far from 1 for all objects, the unit of depth is wrong. NaN if
             unknown.
         shape_index: row of the shape in the library; -1 where it is not one of the library.
         orientation_certified: the estimate is certified, and no other orientation that the library

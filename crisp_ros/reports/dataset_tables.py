@@ -1,4 +1,4 @@
-"""What the reports of the three data sets tell: their tables, curves and captions."""
+"""Tables, curves and captions of the reports of the three data sets."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def bop_report(
 
 
 def bop_caption(errors: InstanceErrors, names: Mapping[int, str]) -> str:
-    """Of a picture."""
+    """Return the caption of a picture."""
     name = names.get(errors.obj_id, str(errors.obj_id))
     return f"{name}\nADD-S {1e3 * errors.add_s_m:.1f} mm, shape {1e3 * errors.chamfer_m:.1f} mm"
 
@@ -144,7 +144,7 @@ def spe3r_report(evaluation: Spe3rEvaluation, pictures: Sequence[Picture]) -> Da
 
 
 def spe3r_caption(errors: SatelliteErrors) -> str:
-    """Of a picture."""
+    """Return the caption of a picture."""
     return (
         f"{errors.image.satellite}\ne_pose {errors.e_pose_l1:.3f}, e_shape {errors.e_shape_l1:.3f}"
     )
@@ -210,7 +210,7 @@ def nocs_report(evaluation: NocsEvaluation, pictures: Sequence[Picture]) -> Data
 
 
 def nocs_caption(errors: NocsErrors) -> str:
-    """Of a picture."""
+    """Return the caption of a picture."""
     return f"{errors.category}\n{errors.degrees:.1f} deg, {errors.centimetres:.1f} cm"
 
 
@@ -268,14 +268,14 @@ def _lead(config: Mapping[str, Any], errors: Sequence[Any]) -> str:
 
 
 def _missed(reasons: Sequence[str]) -> str:
-    """How many there are; those that differ only in their numbers are counted together."""
+    """Count the missed by reason; reasons that differ only in numbers count together."""
     if not reasons:
         return ""
     alike: dict[str, list[str]] = {}
     for reason in reasons:
         alike.setdefault(re.sub(r"\d+(\.\d+)?", "", reason), []).append(reason)
-    told = "; ".join(f'{len(group)} as "{group[0]}"' for group in alike.values())
-    return f"{len(reasons)} without an estimate: {told}."
+    listed = "; ".join(f'{len(group)} as "{group[0]}"' for group in alike.values())
+    return f"{len(reasons)} without an estimate: {listed}."
 
 
 def _area(errors: Sequence[float]) -> list[float | None]:

@@ -33,7 +33,7 @@ _PAGE = Path(__file__).parent / "page"
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """All that the page tells.
+    """Content of the page.
 
     Attributes:
         title, lead, footer: plain text.

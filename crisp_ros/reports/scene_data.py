@@ -1,4 +1,4 @@
-"""What the page of a report draws in its frames and its 3D view, as JSON values (see page.js)."""
+"""Data of a report's frames and 3D view, as JSON values (see page.js)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _CLOUD_UNIT_M = 2e-4  # 16 bits reach 6.5 m
 _TRUTH_UNIT_M = 2e-5
 _TRUTH_POINTS = 700
 _MOST_FRAMES = 150
-# Where the view begins, radians: beside the first camera, so that it is in the picture; and above
-# the ground, or where it is not known how the camera was held, just above the camera's axis.
+# Initial view, radians: to the side of the first camera, so that it is visible; and above the
+# ground, or slightly above the camera's axis if the ground is unknown.
 _ASIDE, _ABOVE_GROUND, _ABOVE_AXIS = 0.6, 0.6, 0.15
 # An optical camera frame with its y axis down, stood upright.
 _UPRIGHT = np.array([[1.0, 0, 0, 0], [0, 0, 1.0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1.0]])
@@ -37,7 +37,7 @@ class Surface:
 
 @dataclass(frozen=True, eq=False)
 class SceneFrame:
-    """What a frame shows besides its scores.
+    """Content of a frame besides its scores.
 
     Attributes:
         index: of the frame among the scores.
@@ -56,7 +56,7 @@ Surfaces = Mapping[tuple[str, int], Surface]  # by object id and mesh version
 
 
 def shown_frames(count: int) -> list[int]:
-    """Which of so many frames a page shows: all, or of a long recording some."""
+    """Return the frames that a page shows: all, or some of a long recording."""
     return np.linspace(0, count - 1, min(_MOST_FRAMES, count)).round().astype(int).tolist()
 
 

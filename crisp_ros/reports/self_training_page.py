@@ -81,7 +81,9 @@ def _row(name: str, before: Results, after: Results) -> str:
     ):
         change = now - then
         kind = "better" if change > 0.005 else "worse" if change < -0.005 else ""
-        told = f"{100 * change:+.1f}" if math.isfinite(change) else ""
-        cells.append(f'<td>{number(100 * then)}<td>{number(100 * now)}<td class="{kind}">{told}')
+        change_text = f"{100 * change:+.1f}" if math.isfinite(change) else ""
+        cells.append(
+            f'<td>{number(100 * then)}<td>{number(100 * now)}<td class="{kind}">{change_text}'
+        )
     mark = ' class="all"' if name == "all" else ""
     return f"<tr{mark}>{''.join(cells)}</tr>"

@@ -124,7 +124,7 @@ def _scales(done: Path, crops: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """How a shard of crops is rendered.
+    """Settings of a rendered shard of crops.
 
     Attributes:
         scatter: how the scenes are drawn.

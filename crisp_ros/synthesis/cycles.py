@@ -28,7 +28,7 @@ PLACE_STRIDE = 2.0  # places go from 0 to 1; numbers of objects are added in ste
 
 @dataclass(frozen=True)
 class CyclesSettings:
-    """How images are path-traced.
+    """Settings of path tracing.
 
     Attributes:
         samples: paths a pixel; what noise they leave is removed by Open Image Denoise.
@@ -339,7 +339,7 @@ class _Quad(NamedTuple):
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Blender tells its progress on the standard output, which is the command's own."""
+    """Silence Blender, which prints its progress to standard output."""
     sys.stdout.flush()
     kept = os.dup(1)
     with open(os.devnull, "w") as nowhere:

@@ -36,7 +36,7 @@ _AS_PAINTED = (1.0, 1.0, 1.0)  # ambient light that shows a surface's own colour
 
 @dataclass(frozen=True)
 class RecordingSettings:
-    """How a recording is made.
+    """Settings of a rendered recording.
 
     Attributes:
         frames, rate_hz: number of frames and how many a second.

@@ -15,7 +15,7 @@ RENDERERS: tuple[str, ...] = get_args(RendererName)
 
 
 class SceneRenderer(Protocol):
-    """What draws scenes of a fixed set of meshes."""
+    """Interface of a renderer for a fixed set of meshes."""
 
     width: int
     height: int

@@ -58,7 +58,7 @@ class Room:
     upper: tuple[float, float, float] = (2.1, 2.2, 1.8)
 
     def view(self, camera: Camera, T_camera_world: NDArray[np.float64]) -> RoomView:
-        """Intersects every pixel's ray with table and room. The camera must be in the room."""
+        """Intersect every pixel's ray with table and room. The camera must be in the room."""
         rays, eye = _rays(camera, T_camera_world)
         half, thickness = self.table_half, self.table_thickness
         table_lower = np.array([-half[0], -half[1], -thickness], np.float32)
@@ -194,7 +194,7 @@ def _rays(camera: Camera, T_camera_world: NDArray[np.float64]) -> tuple[Array, A
 
 
 def _slabs(rays: Array, eye: Array, lower: Array, upper: Array) -> tuple[Array, Array, NDArray]:
-    """Where each ray enters and leaves a box, and through faces of which axis it leaves."""
+    """Compute where rays enter and leave a box, and the axis of the exit face."""
     inverse = 1.0 / np.where(np.abs(rays) < 1e-9, np.float32(1e-9), rays)
     a, b = (lower - eye) * inverse, (upper - eye) * inverse
     far = np.maximum(a, b)

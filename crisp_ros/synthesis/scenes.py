@@ -21,7 +21,7 @@ Rotations = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Viewpoints:
-    """Where the orientations of objects come from, as (k, 3, 3) rotations per object.
+    """Sources of object orientations, (k, 3, 3) rotations per object.
 
     Attributes:
         resting: object to table frame (z up), from the object's stable poses.
@@ -37,7 +37,7 @@ class Viewpoints:
 
 @dataclass(frozen=True)
 class ScatterSettings:
-    """How training scenes are drawn: objects float in view, mostly at likely viewpoints.
+    """Settings of training scenes: objects float in view, mostly at likely viewpoints.
 
     Attributes:
         objects: least and largest number in a scene.

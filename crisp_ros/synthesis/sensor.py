@@ -1,4 +1,4 @@
-"""What an RGB-D camera makes of a perfect rendering: its colour noise, depth noise and holes."""
+"""Sensor model of an RGB-D camera: colour noise, depth noise and holes."""
 
 from __future__ import annotations
 
@@ -180,8 +180,10 @@ def _grazing_loss(
 
 
 def _difference(point: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """From each point (H, W, 3) to the neighbour along an axis that is nearer in depth, so that a
-    surface ends at its edge."""
+    """Return the step from each point (H, W, 3) to its neighbour along an axis.
+
+    Takes the neighbour that is nearer in depth, so that a surface ends at its edge.
+    """
     step = np.diff(point, axis=axis)
     first, last = (np.take(step, [i], axis) for i in (0, -1))
     before = np.concatenate([first, step], axis)
@@ -193,7 +195,7 @@ def _difference(point: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
 def _moved(
     depth: NDArray[np.float32], sensor: DepthSensor, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Each pixel takes the depth of a place nearby."""
+    """Move the depth of each pixel to a nearby position."""
     if sensor.lateral_px == 0.0:
         return depth
     height, width = depth.shape

@@ -21,7 +21,7 @@ _ATTEMPTS = 10  # to place a table's objects, before one of them is left out
 
 @dataclass(frozen=True)
 class TableFrameSettings:
-    """How test images are made.
+    """Settings of rendered test images.
 
     Attributes:
         scenes: tables. views: images of each.

@@ -1,4 +1,4 @@
-"""How much of each object of a scene can be seen."""
+"""Visible shares of the objects of a scene."""
 
 from __future__ import annotations
 

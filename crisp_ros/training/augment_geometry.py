@@ -17,7 +17,7 @@ from .draws import Draws
 
 @dataclass(frozen=True)
 class GeometryAugmentSettings:
-    """How often and how much masks and depth are wrong; lengths are shares of the crop's side.
+    """Frequency and size of mask and depth errors; lengths are shares of the crop's side.
 
     Attributes:
         change_share: of masks that grow or shrink.
@@ -55,7 +55,7 @@ class GeometryAugmentSettings:
 
 
 class CropGeometry(NamedTuple):
-    """What a depth camera and a segmenter know of crops.
+    """Depth and mask of crops.
 
     Attributes:
         points: (B, 3, s, s) float, camera frame, metres; z = 0 where nothing was measured.

@@ -1,4 +1,4 @@
-"""What a stopped run may be continued with, and what has to be as it was."""
+"""Continuation of a stopped run: what may change and what must not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training step minimises, as one module, so that processes can share its gradients."""
+"""Objective of a training step, as one module so that processes share its gradients."""
 
 from __future__ import annotations
 

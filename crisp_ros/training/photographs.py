@@ -50,7 +50,7 @@ class PhotographSource(Protocol):
 
     @property
     def images(self) -> Sequence[Any]:
-        """Whatever tells the images apart."""
+        """Identifiers of the images."""
 
     def objects(self, image: Any) -> Iterator[PhotographedObject]:
         """The annotated objects of one of them. Raises DatasetError."""

@@ -36,7 +36,7 @@ class Processes:
         return self.rank == 0
 
     def share(self, batch: int) -> int:
-        """How many crops of a batch each process takes.
+        """Number of crops of a batch per process.
 
         Raises:
             RecipeError: not the same number for all.

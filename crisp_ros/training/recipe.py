@@ -27,7 +27,7 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained; everything but the objects themselves.
+    """Training of a model; everything except the objects.
 
     Attributes:
         network: a name that `build_network` knows.

@@ -1,4 +1,4 @@
-"""From objects to a model file: crops, signed distances, codes and network."""
+"""Training run from objects to a model file: crops, signed distances, codes and network."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class TrainingRun:
             self._check_folder()
 
     def expected_seconds(self) -> dict[str, float]:
-        """What each stage should cost, for an estimate of the time left; see `TimeLeft`."""
+        """Return the expected cost of each stage, for the remaining time; see `TimeLeft`."""
         recipe, count = self.recipe, len(self.objects)
         crops = recipe.shard_crops * max(1, recipe.shards)
         steps = recipe.training.total_steps(max(1, recipe.shards * recipe.shard_crops))
@@ -384,7 +384,7 @@ class TrainingRun:
 
 
 def _identity(known: TrainingObject) -> dict[str, Any]:
-    """What crops, samples and codes of an object depend on, as JSON values."""
+    """Return what crops, samples and codes of an object depend on, as JSON values."""
     observed = known.views.observed.round(6)
     return {
         "sha256": known.digest,

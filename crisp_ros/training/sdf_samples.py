@@ -33,7 +33,7 @@ class SdfSamples(NamedTuple):
 def sdf_samples(
     meshes: Sequence[trimesh.Trimesh], per_shape: int, rng: np.random.Generator
 ) -> SdfSamples:
-    """Samples around each mesh, closed first where it is a scan with holes.
+    """Sample around each mesh, closed first where it is a scan with holes.
 
     Raises:
         MeshError: a mesh cannot be closed.

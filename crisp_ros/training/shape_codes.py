@@ -18,7 +18,7 @@ from .sdf_samples import SdfSamples
 
 @dataclass(frozen=True)
 class ShapeCodeSettings:
-    """How decoder and codes are fitted; sections of the batch follow `SdfSamples`.
+    """Settings of the fit of decoder and codes; sections of the batch follow `SdfSamples`.
 
     Thin walls are lost early: a bowl is first learned as a solid, and few points disagree. So half
     of each batch are the worst of `candidates` times as many points.

@@ -100,7 +100,7 @@ def mean_crop_codes(trainer: SupervisedTrainer, meshes: int) -> dict[int, Tensor
 
 
 def codes_device(decoder: ShapeDecoder) -> torch.device:
-    """Where a decoder's codes have to be."""
+    """Return the device for a decoder's codes."""
     return decoder.final_layer.weight.device
 
 

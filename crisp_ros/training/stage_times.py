@@ -1,4 +1,4 @@
-"""How long the stages of a run took, over all the runs that it was continued by."""
+"""Times of the stages of a run, over all its continuations."""
 
 from __future__ import annotations
 

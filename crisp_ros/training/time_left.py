@@ -1,4 +1,4 @@
-"""How long a run of several stages will still take."""
+"""Remaining time of a run of several stages."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def write_foreign_bag(folder: Path, source: Path) -> Path:
 
 @pytest.fixture
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the node's process too: threads change how sums are rounded."""
+    """Use one thread, also in the node's process: threads change rounding."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -146,7 +146,7 @@ def test_a_foreign_bag_needs_no_names_and_no_truth(
 
 
 @needs_ros
-def test_bad_images_cost_their_frames_and_the_exit_status_says_so(
+def test_bad_images_are_left_out_and_change_the_exit_status(
     folder: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bag = write_foreign_bag(tmp_path / "bag", folder)

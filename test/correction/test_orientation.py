@@ -38,7 +38,7 @@ def resolved(shape, T_true, T_given, known, shown, rivals=None, **settings) -> O
 
 
 @pytest.mark.parametrize("degrees", [0.0, 33.0, 118.0, -157.0])
-def test_print_tells_the_rotation_of_a_can(degrees: float) -> None:
+def test_print_determines_the_rotation_of_a_can(degrees: float) -> None:
     T_true = looked_at(20.0)
     T_given = about_axis(degrees) @ T_true
     found = resolved(CAN, T_true, T_given, sectors, sectors)
@@ -47,7 +47,7 @@ def test_print_tells_the_rotation_of_a_can(degrees: float) -> None:
     assert len(found.alternatives[0]) == 0
 
 
-def test_print_tells_a_box_from_its_half_rotation() -> None:
+def test_print_separates_a_box_from_its_half_rotation() -> None:
     T_true = looked_at(35.0)
     T_given = about_axis(180.0) @ T_true
     found = resolved(BOX, T_true, T_given, sectors, sectors)

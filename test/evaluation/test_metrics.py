@@ -149,7 +149,7 @@ def test_auc_at_two_centimetres_by_hand(errors_mm: list[float], expected: float)
     st.sampled_from([0.01, 0.03, 0.1]),
 )
 def test_auc_is_the_integral_of_the_accuracy_curve(errors: list[float], threshold: float) -> None:
-    """Integrates the step function exactly, between the places where it jumps."""
+    """Integrate the step function exactly, between the places where it jumps."""
     errors = np.asarray(errors)
     jumps = np.unique([0.0, *errors[errors < threshold], threshold])
     area = sum(
@@ -170,7 +170,7 @@ def test_auc_refuses_a_threshold_of_zero() -> None:
         auc([0.1], 0.0)
 
 
-def test_l1_takes_the_nearest_by_city_blocks_and_adds_both_directions() -> None:
+def test_l1_chamfer_uses_city_block_distance_in_both_directions() -> None:
     blocks = cdist(A, B, "cityblock")
     assert l1_chamfer(A, B) == pytest.approx(blocks.min(1).mean() + blocks.min(0).mean())
     # (3, 3, 0) is nearer than (5, 0, 0) to the origin by straight lines, not by blocks.

@@ -32,7 +32,7 @@ def test_figures_are_those_of_the_metrics():
     assert mixed.of("unknown").to_json()["auc_add_s_2cm"] is None
 
 
-def test_certificates_that_are_won_and_lost_are_counted_object_by_object():
+def test_won_and_lost_certificates_are_counted_per_object():
     flags = ((True, True), (True, False), (False, True), (False, True), (False, False))
     sides = zip(*flags, strict=True)
     compared = Comparison(*(Results(tuple(ObjectResult("a", f) for f in side)) for side in sides))
@@ -41,7 +41,7 @@ def test_certificates_that_are_won_and_lost_are_counted_object_by_object():
     assert "40.0 % -> 60.0 % (2 won, 1 lost)" in compared.summary
 
 
-def test_results_come_back_from_their_file_whatever_is_unknown_or_infinite(tmp_path):
+def test_results_with_unknown_and_infinite_values_round_trip(tmp_path):
     rows = (ObjectResult("a", True, 0.0123, math.inf), ObjectResult("b", False))
     save_results(tmp_path / "results.json", Results(rows))
     first, second = load_results(tmp_path / "results.json").objects

@@ -44,7 +44,7 @@ def _cause(path) -> str:
 
 
 def _rewritten(file, path, change) -> None:
-    """Copies a model file through `change(tensors, metadata)`, checksum left as it was."""
+    """Copy a model file through `change(tensors, metadata)`, checksum left as it was."""
     with safetensors.safe_open(file, "pt") as opened:
         metadata = opened.metadata()
     tensors = safetensors.torch.load_file(file)

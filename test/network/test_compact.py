@@ -9,7 +9,7 @@ def test_compact_keeps_to_its_budget():
     assert sum(p.numel() for p in network.parameters()) * 2 < 20e6
 
 
-def test_compact_gives_pnc_at_half_the_crop_and_takes_other_sizes():
+def test_compact_predicts_pnc_at_half_resolution_for_any_size():
     torch.manual_seed(0)
     network = build_network("compact").eval()
     assert network_config("compact").pnc_stride == 2

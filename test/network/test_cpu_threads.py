@@ -1,4 +1,4 @@
-"""Each thread computes with its own number of CPU threads, whoever began first."""
+"""CPU threads per thread, independent of the order in which threads start."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -17,7 +17,7 @@ def _randomised(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def _group_norm(x: torch.Tensor, norm: torch.nn.GroupNorm) -> torch.Tensor:
-    """Normalises each quarter of the channels by its own mean and variance."""
+    """Normalise each quarter of the channels by its own mean and variance."""
     parts = []
     for part in x.chunk(4, dim=1):
         variance, mean = torch.var_mean(part, dim=(1, 2, 3), correction=0, keepdim=True)

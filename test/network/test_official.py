@@ -208,7 +208,7 @@ def model(released: Path) -> Model:
 
 
 def light_weights() -> dict[str, Tensor]:
-    """Every released weight as a view of one zero, which makes a file of a few kilobytes."""
+    """Return every released weight as a view of one zero, for a file of a few kilobytes."""
     return {name: torch.zeros(1).expand(shape) for name, shape in released_shapes().items()}
 
 
@@ -315,7 +315,7 @@ def test_values_that_are_not_finite(tmp_path) -> None:
 
 
 def _repickled(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Rewrites an archive's pickle, as if another machine had written it."""
+    """Rewrite an archive's pickle, as if another machine had written it."""
     with zipfile.ZipFile(path) as archive:
         records = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
@@ -323,7 +323,7 @@ def _repickled(path: Path, change: Callable[[bytes], bytes]) -> None:
             archive.writestr(name, change(content) if name.endswith("/data.pkl") else content)
 
 
-def test_tensors_of_a_gpu_and_half_precision_arrive_as_float32_on_the_cpu(tmp_path) -> None:
+def test_gpu_and_half_precision_tensors_load_as_cpu_float32(tmp_path) -> None:
     path = _saved(tmp_path / "a.pth", model={"module.x": torch.ones(3, dtype=torch.float16)})
     _repickled(path, lambda p: p.replace(b"\x03\0\0\0cpu", b"\x06\0\0\0cuda:1"))
     with pytest.raises(RuntimeError, match="map_location"):

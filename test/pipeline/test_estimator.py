@@ -197,7 +197,7 @@ def test_a_solver_that_fails_on_one_object_spares_the_others(scene, monkeypatch,
 
 
 def _named_by_extent(output):
-    """Names shape 1 for the mug and 0 for the rest, whatever else is in the batch."""
+    """Name shape 1 for the mug and 0 for the rest, whatever else is in the batch."""
     codes = torch.zeros_like(output.code)
     for i, one in enumerate(output.pnc):
         extent = one.abs().amax((1, 2))

@@ -110,7 +110,7 @@ def test_the_page_is_whole_and_loads_nothing(truth: bool) -> None:
     assert "Title & <b>" in tags.text and "<br>two" in page
 
 
-def test_numbers_and_charts_tell_the_errors_where_the_truth_is_known() -> None:
+def test_numbers_and_charts_show_errors_if_the_truth_is_known() -> None:
     text = " ".join(Tags(report()).text)
     for words in ("median ADD-S", "Rotation error", "Accuracy", "Latency", "q98 13 mm > 10 mm"):
         assert words in text
@@ -170,7 +170,7 @@ def test_a_frame_whose_camera_is_lost_shows_nothing_in_the_scene() -> None:
     assert second["shown"] == [] and second["camera"] is None and second["image"]
 
 
-def test_of_a_long_recording_some_frames_are_shown_and_all_are_charted() -> None:
+def test_a_long_recording_shows_some_frames_and_charts_all() -> None:
     assert shown_frames(3) == [0, 1, 2]
     shown = shown_frames(1000)
     assert shown[0] == 0 and shown[-1] == 999 and len(shown) < 300

@@ -2,7 +2,7 @@ from crisp_ros.evaluation.self_training_comparison import Comparison, ObjectResu
 from crisp_ros.reports.self_training_page import self_training_page
 
 
-def test_the_page_shows_what_got_better_and_worse_and_escapes_names():
+def test_the_page_shows_improvements_and_escapes_names():
     before = Results((ObjectResult("<mug>", True, 0.01, 0.01), ObjectResult("cup", True, 0.0, 0.0)))
     after = Results((ObjectResult("<mug>", True, 0.0, 0.01), ObjectResult("cup", False, 0.02, 0.0)))
     elsewhere = {"elsewhere": Comparison(after, before)}

@@ -1,4 +1,4 @@
-"""A renderer for tests, where EGL is to be had."""
+"""A renderer for tests, if EGL is available."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _needs_egl() -> None:
 
 @pytest.fixture
 def make_renderer() -> Iterator[MakeRenderer]:
-    """Makes renderers and releases them after the test."""
+    """Make renderers and release them after the test."""
     made: list[Renderer] = []
 
     def make(meshes: Sequence[trimesh.Trimesh], width: int, height: int) -> Renderer:

@@ -33,7 +33,7 @@ def rays(camera: Camera) -> NDArray:
 
 
 def box_depth(camera: Camera, T: NDArray) -> NDArray:
-    """Where rays enter the box, infinite where they miss it."""
+    """Return the depth at which rays enter the box, infinite where they miss it."""
     inverse = np.linalg.inv(T)
     direction, origin = rays(camera) @ inverse[:3, :3].T, inverse[:3, 3]
     a, b = (-HALF - origin) / direction, (HALF - origin) / direction

@@ -110,7 +110,7 @@ def test_samples_of_any_number(shape):
     np.testing.assert_allclose(found[..., 0], u, atol=0.02)
 
 
-def test_spectral_noise_is_normal_and_smoother_where_rougher_is_not_asked():
+def test_spectral_noise_is_normal_and_has_its_roughness():
     for roughness in (0.5, 2.0):
         noise = spectral_noise(128, roughness, np.random.default_rng(0))
         assert noise.mean() == pytest.approx(0.0, abs=1e-5)

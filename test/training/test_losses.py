@@ -36,7 +36,7 @@ def test_pnc_loss_is_equation_20_pixel_by_pixel(zeta):
     assert pnc_loss(predicted, target, mask, zeta).item() == pytest.approx(np.mean(expected))
 
 
-def test_pnc_loss_ignores_values_outside_the_mask_and_empty_masks():
+def test_pnc_loss_ignores_pixels_outside_the_mask():
     target = torch.zeros(2, 3, 4, 4)
     predicted = torch.full((2, 3, 4, 4), 0.5)
     mask = torch.zeros(2, 4, 4, dtype=torch.bool)

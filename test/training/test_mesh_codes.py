@@ -29,9 +29,9 @@ def known():
 def test_a_new_shape_is_fitted_with_the_decoder_as_it_was(known) -> None:
     before = {name: value.clone() for name, value in known.decoder.state_dict().items()}
     mesh = trimesh.creation.box((0.076, 0.054, 0.104))
-    told: list[tuple[int, int]] = []
+    steps: list[tuple[int, int]] = []
     fitted = fit_mesh_code(
-        known.decoder, known.library.codes, mesh, HASTY, on_step=lambda *step: told.append(step)
+        known.decoder, known.library.codes, mesh, HASTY, on_step=lambda *step: steps.append(step)
     )
     surface = torch.from_numpy(mesh.sample(2000, seed=0)).float()
     error = known.decoder.sdf(surface, fitted.code).abs()
@@ -40,7 +40,7 @@ def test_a_new_shape_is_fitted_with_the_decoder_as_it_was(known) -> None:
     assert error.mean() < 0.7 * start.mean(-1).min()
     after = known.decoder.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    assert told[-1] == (210, 210) and told == sorted(told)
+    assert steps[-1] == (210, 210) and steps == sorted(steps)
 
 
 def test_the_best_known_shape_is_where_it_starts(known) -> None:

@@ -36,9 +36,9 @@ HEADER = {
 }
 
 
-def test_a_card_tells_data_recipe_time_hardware_figures_and_limits():
+def test_a_card_has_data_recipe_time_machine_figures_and_limits():
     card = model_card(HEADER, "parts.safetensors")
-    for told in (
+    for entry in (
         "# parts.safetensors",
         "version 1.2.0",
         "| bolt | bolt.ply | 0.0000, 0.0000, 0.0100 | 36 | 2.0 |",
@@ -53,7 +53,7 @@ def test_a_card_tells_data_recipe_time_hardware_figures_and_limits():
         "network: compact",
         "`crisp train --models parts`",
     ):
-        assert told in card, told
+        assert entry in card, entry
 
 
 def test_a_card_of_photographs_does_not_warn_of_renders():
@@ -63,9 +63,9 @@ def test_a_card_of_photographs_does_not_warn_of_renders():
 
 
 def test_a_card_names_the_models_that_weights_came_from():
-    for name, told in (
+    for name, entry in (
         ("backbone", "backbone of the model of version 0.9"),
         ("initial", "started from the model of version 0.9"),
     ):
-        assert told not in model_card(HEADER, "parts.safetensors")
-        assert told in model_card({**HEADER, name: {"version": "0.9"}}, "parts.safetensors")
+        assert entry not in model_card(HEADER, "parts.safetensors")
+        assert entry in model_card({**HEADER, name: {"version": "0.9"}}, "parts.safetensors")

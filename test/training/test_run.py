@@ -1,4 +1,4 @@
-"""What a folder of a run may be continued with; what is refused before anything is made."""
+"""Continuation of a run folder: what is accepted, and what is refused at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def training(**changes: object) -> Recipe:
     return dataclasses.replace(RECIPE, training=dataclasses.replace(RECIPE.training, **changes))
 
 
-def test_a_run_may_take_more_steps_and_save_and_evaluate_at_other_times(
+def test_a_continued_run_may_change_steps_and_intervals(
     meshes: Path, tmp_path: Path
 ) -> None:
     objects = training_objects(meshes)
@@ -96,7 +96,7 @@ def write_model(path: Path) -> CrispNetwork:
     return network
 
 
-def test_a_backbone_comes_without_the_heads_and_the_decoder_of_its_model(
+def test_a_backbone_is_loaded_without_heads_and_decoder(
     meshes: Path, tmp_path: Path
 ) -> None:
     given = write_model(tmp_path / "other.safetensors").state_dict()

@@ -34,7 +34,7 @@ def fitted(train: str, decoder: ShapeDecoder, samples: SdfSamples) -> torch.Tens
     return fit_shape_codes(decoder, start, samples, settings, seed=0, train=train)
 
 
-def test_fit_tells_two_spheres_apart_and_is_deterministic():
+def test_fit_separates_two_spheres_and_is_deterministic():
     generator = torch.Generator().manual_seed(0)
     radii = torch.tensor([[0.04], [0.08]])
     directions = torch.nn.functional.normalize(torch.randn(2, 600, 3, generator=generator), dim=-1)
