@@ -16,7 +16,6 @@ from crisp_ros.data.recording import Recording
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator
-from crisp_ros.tracking.depth_points import depth_points
 from crisp_ros.tracking.tracker import Tracker
 
 
@@ -82,10 +81,9 @@ class _Road:
         self._estimator = Estimator(model, device=device)
         settings = self._estimator.settings
         self._tracker = Tracker(
-            model.network.decoder,
-            model.library,
-            certificate=settings.certificate,
-            visibility=settings.visibility,
+            self._estimator.field,
+            self._estimator.prepared_library,
+            verification=settings.verification,
             device=device,
         )
         self._meshed: dict[str, int] = {}
@@ -94,12 +92,7 @@ class _Road:
     def run(self, moment: _Moment) -> FrameAnswer:
         trace = self._estimator.trace(moment.frame)
         start = time.perf_counter()
-        tracked = self._tracker.update(
-            moment.stamp_s,
-            trace.estimate.objects,
-            moment.T_world_camera,
-            depth=depth_points(trace, moment.frame),
-        )
+        tracked = self._tracker.update(moment.stamp_s, trace, moment.T_world_camera)
         middle = time.perf_counter()
         new = [o for o in tracked.objects if self._meshed.get(o.id) != o.mesh_version]
         if new:

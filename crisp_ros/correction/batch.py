@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -19,6 +20,18 @@ def take_rows(batch: Batch, which: Tensor | slice) -> Batch:
     """
     return type(batch)(
         *(take_rows(part, which) if isinstance(part, tuple) else part[which] for part in batch)
+    )
+
+
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """Join batches of the same kind along the first dimension."""
+    if len(batches) == 1:
+        return batches[0]
+    return type(batches[0])(
+        *(
+            concatenate(parts) if isinstance(parts[0], tuple) else torch.cat(parts)
+            for parts in zip(*batches, strict=True)
+        )
     )
 
 

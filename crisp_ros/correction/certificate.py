@@ -37,6 +37,13 @@ class Condition(NamedTuple):
         reasons = tuple(self.reasons[i] for i in which.tolist())
         return Condition(self.name, self.held[which], self.value[which], reasons)
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[Condition]) -> Condition:
+        """Join the same condition of several batches of objects."""
+        reasons = tuple(reason for part in parts for reason in part.reasons)
+        held, value = (torch.cat([getattr(p, name) for p in parts]) for name in ("held", "value"))
+        return cls(parts[0].name, held, value, reasons)
+
     def unless(self, excepted: Tensor) -> Condition:
         """The condition that this one holds or the object is excepted, (B,) bool."""
         pairs = zip(self.reasons, excepted.tolist(), strict=True)

@@ -12,8 +12,9 @@ from crisp_ros.correction.batch import replace_rows, select_rows, take_rows
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints, surface_points
-from crisp_ros.correction.symmetry_motions import SymmetryMotions, symmetry_motions
+from crisp_ros.correction.symmetry_motions import SymmetryKind, SymmetryMotions, symmetry_motions
 from crisp_ros.geometry.chamfer import pairwise_distances
+from crisp_ros.geometry.symmetry_group import SymmetryGroup, symmetry_group
 from crisp_ros.network.library import ShapeLibrary
 
 _VERTEX = 1.0 - 1e-6  # coefficient from which on a combination is one shape alone
@@ -47,6 +48,7 @@ class PreparedLibrary:
         self._surfaces: SurfacePoints | None = None
         self._motions: dict[int, SymmetryMotions] = {}
         self._printed: dict[int, PrintedSurface | None] = {}
+        self._groups: dict[tuple[int, SymmetryKind], SymmetryGroup] = {}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -94,9 +96,16 @@ class PreparedLibrary:
             )
         return self._printed[index]
 
-    def has_motions(self, index: int) -> bool:
-        """Whether the symmetries of a shape were found already."""
-        return index in self._motions
+    def symmetry_group(self, index: int, kind: SymmetryKind) -> SymmetryGroup:
+        """The symmetries of a library shape up to a kind, on the host, with continuous axes.
+
+        Those that leave the print in place as well are known without a search.
+        """
+        if (index, kind) not in self._groups:
+            exact = kind is SymmetryKind.EXACT
+            found = self.library.symmetries[index] if exact else self.motions(index).up_to(kind)
+            self._groups[index, kind] = symmetry_group(found.detach().cpu().numpy())
+        return self._groups[index, kind]
 
     def distances(self, codes: Tensor) -> Tensor:
         """Distances (B, K) of the network's codes (B, C) to those of the library."""

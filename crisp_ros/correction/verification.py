@@ -14,6 +14,7 @@ from crisp_ros.correction.certificate import (
     CertificateSettings,
     Condition,
     certify,
+    condition,
     with_condition,
 )
 from crisp_ros.correction.correspondences import Shapes
@@ -89,7 +90,12 @@ class Verifier:
         return self._library.surfaces_of(shapes)
 
     def verify(
-        self, hypotheses: Hypotheses, images: Images | None, known: Condition | None = None
+        self,
+        hypotheses: Hypotheses,
+        images: Images | None,
+        known: Condition | None = None,
+        surfaces: SurfacePoints | None = None,
+        conditions: Sequence[Condition] = (),
     ) -> Verification:
         """Test all conditions.
 
@@ -98,17 +104,19 @@ class Verifier:
             images: that the objects were seen in; None leaves free space and silhouette out.
             known: the condition of an earlier verification of the same objects from the same data,
                 which is not tested again: a hypothesis that is certified shows them to be known.
+            surfaces: points on the shapes, if they are at hand.
+            conditions: further ones that must hold too.
         """
         settings = self.settings
-        conditions: Sequence[Condition] = ()
         if settings.visibility is not None and images is not None:
-            conditions = visibility_conditions(
-                self.surfaces(hypotheses.shapes),
+            seen = visibility_conditions(
+                self.surfaces(hypotheses.shapes) if surfaces is None else surfaces,
                 hypotheses.T_object_camera,
                 hypotheses.labels,
                 images,
                 settings.visibility,
             )
+            conditions = (*conditions, *seen)
         certificate = certify(self._field, hypotheses, settings.certificate, conditions)
         if known is None:
             known = self._test_known_shapes(hypotheses, certificate)
@@ -137,3 +145,10 @@ class Verifier:
         return unknown_object_condition(
             self._field, hypotheses, tested, self._library, certificate.threshold, settings
         )
+
+
+def registration_condition(hypotheses: Hypotheses) -> Condition:
+    """The condition that the network's coordinates agree on a pose."""
+    share = hypotheses.inlier_share
+    reason = "no pose: too few points agree with the network"
+    return condition("registration", share > 0, share, lambda _: reason)

@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from crisp_ros.geometry.se3 import rotation_about, transform, transform_point
+from crisp_ros.geometry.se3 import (
+    from_rotation_translation,
+    rotation_about,
+    transform,
+    transform_point,
+)
 
 _SAMPLED_BELOW_RAD = np.deg2rad(15.0)  # no discrete symmetry rotates by so little
 _SAME_AXIS = np.cos(np.deg2rad(10.0))
@@ -35,10 +40,11 @@ def symmetry_group(transforms: NDArray[np.floating]) -> SymmetryGroup:
     Args:
         transforms: (S, 4, 4) as `rotational_symmetries` returns them.
     """
-    transforms = np.asarray(transforms, np.float64)
-    rotations, shifts = transforms[:, :3, :3], transforms[:, :3, 3]
+    rotation = Rotation.from_matrix(transforms[:, :3, :3])  # exact, of single precision too
+    rotations, shifts = rotation.as_matrix(), np.asarray(transforms[:, :3, 3], np.float64)
+    transforms = from_rotation_translation(rotations, shifts)
     axes: list[NDArray[np.float64]] = []
-    for rotvec in Rotation.from_matrix(rotations).as_rotvec():
+    for rotvec in rotation.as_rotvec():
         angle = float(np.linalg.norm(rotvec))
         if 1e-3 < angle < _SAMPLED_BELOW_RAD:
             axis = rotvec / angle

@@ -372,7 +372,7 @@ class CrispNode(LifecycleNode):
             return outdated  # meanwhile
         start = time.perf_counter()
         try:
-            tracked = self._tracking.update(header, frame, trace, names, parameters)
+            tracked = self._tracking.update(header, trace, names, parameters)
         except FixedFrameError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=5.0, skip_first=False)
             self._offered.frame_failed(self._number, str(error))

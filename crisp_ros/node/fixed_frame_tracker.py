@@ -13,14 +13,13 @@ from std_msgs.msg import Header
 from crisp_ros.correction.library_tests import LibraryTestSettings
 from crisp_ros.node.inputs.fixed_frame import FixedFrame
 from crisp_ros.node.parameters.node_parameters import Parameters
-from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator, Trace
 from crisp_ros.tracking.association import AssociationSettings
-from crisp_ros.tracking.depth_points import depth_points
 from crisp_ros.tracking.multi_view_shape import MultiViewShapeSettings
 from crisp_ros.tracking.pose_filter import PoseFilterSettings
 from crisp_ros.tracking.shape_manager import ShapeManagerSettings
-from crisp_ros.tracking.tracker import TrackedFrame, Tracker, TrackerSettings
+from crisp_ros.tracking.tracker import TrackedFrame, Tracker
+from crisp_ros.tracking.tracker_settings import TrackerSettings
 from crisp_ros.tracking.view_buffer import ViewBufferSettings
 
 _SHORTEST_FILTER_S = 0.001
@@ -72,7 +71,9 @@ class Tracking:
     def configure(self, estimator: Estimator) -> None:
         """Makes the tracker; it lives until `release`, and never gives an id twice."""
         self._estimator = estimator
-        self._tracker = Tracker(estimator.decoder, estimator.library, device=estimator.device)
+        self._tracker = Tracker(
+            estimator.field, estimator.prepared_library, device=estimator.device
+        )
 
     def release(self) -> None:
         """Lets the tracker go."""
@@ -97,7 +98,6 @@ class Tracking:
     def update(
         self,
         header: Header,
-        frame: Frame,
         trace: Trace,
         names: Mapping[int, str],
         parameters: Parameters,
@@ -106,7 +106,7 @@ class Tracking:
 
         Args:
             header: of the image.
-            frame, trace: of the estimator.
+            trace: of the estimator.
             names: class names of labels, as far as known.
             parameters: the node's.
 
@@ -117,10 +117,9 @@ class Tracking:
         self.T_fixed_camera = T
         tracker, settings = self._tracker, self._estimator.settings
         tracker.settings = replace(tracker.settings, death_s=parameters.object_timeout)
-        tracker.certificate, tracker.visibility = settings.certificate, settings.visibility
+        tracker.verification = settings.verification
         stamp_s = Time.from_msg(header.stamp).nanoseconds / 1e9
-        depth = depth_points(trace, frame)
-        return tracker.update(stamp_s, trace.estimate.objects, T, names, depth)
+        return tracker.update(stamp_s, trace, T, names)
 
     def finish(self) -> None:
         """Solves for shapes, which may change from the next frame on; after the frame's answer."""

@@ -10,8 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crisp_ros.correction.batch import concatenate
+from crisp_ros.correction.certificate import Condition
+from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import DecoderField
+from crisp_ros.correction.visibility import Images, images_of
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.decoder import ShapeDecoder
@@ -30,10 +34,30 @@ _log = logging.getLogger(__name__)
 
 
 class Trace(NamedTuple):
-    """An estimate together with what led to it; `solutions` holds each estimated object once."""
+    """An estimate together with what led to it.
+
+    Attributes:
+        estimate: of the frame.
+        solutions: of batches of objects; their rows together are those of `estimate.objects`.
+        images: of the frame, on the estimator's device; None where that is not known.
+    """
 
     estimate: FrameEstimate
     solutions: tuple[Solution, ...]
+    images: Images | None = None
+
+    @property
+    def hypotheses(self) -> Hypotheses:
+        """Pose and shape of all objects, with the measurements; there must be a solution."""
+        return concatenate([solution.hypotheses for solution in self.solutions])
+
+    @property
+    def known(self) -> Condition | None:
+        """The condition that a library shape explains each object; None where not tested."""
+        parts = [solution.verification.known for solution in self.solutions]
+        if not parts or any(part is None for part in parts):
+            return None
+        return Condition.concatenate(parts)
 
 
 class Estimator:
@@ -122,12 +146,13 @@ class Estimator:
                 frame, self.settings.observation, network.crop_size, network.sees_geometry
             )
             parts = list(_parts(observations, self.settings.network_batch))
+            images = images_of(frame, self.device)
         rejected = list(observations.rejected)
         solutions: list[Solution] = []
         for part in parts:
             if stopped():
                 break
-            self._solve(part, frame, clock, solutions, rejected)
+            self._solve(part, images, clock, solutions, rejected)
         quantile = self.settings.certificate.quantile
         with clock.stage("answer"):
             objects = [e for s in solutions for e in object_estimates(s, quantile)]
@@ -137,7 +162,7 @@ class Estimator:
             stage_ms=clock.milliseconds,
             model_version=self.model_version,
         )
-        return Trace(estimate, tuple(solutions))
+        return Trace(estimate, tuple(solutions), images)
 
     def adopt(self, heads: Mapping[str, Tensor], version: str) -> None:
         """Has the next frame, and those after it, be estimated with other heads.
@@ -200,14 +225,14 @@ class Estimator:
     def _solve(
         self,
         observations: Observations,
-        frame: Frame,
+        images: Images,
         clock: StageClock,
         solutions: list[Solution],
         rejected: list[Rejected],
     ) -> None:
         """Appends the solution of a batch; where that fails, of its objects one by one."""
         try:
-            solution, refused = self._solver.solution(observations, frame, clock)
+            solution, refused = self._solver.solution(observations, images, clock)
         except Exception as error:  # one object's failure, whatever it is, must not be the others'
             labels = observations.labels.tolist()
             if len(labels) == 1:
@@ -216,7 +241,7 @@ class Estimator:
                 rejected.append(Rejected(labels[0], reason))
                 return
             for part in _parts(observations, 1):
-                self._solve(part, frame, clock, solutions, rejected)
+                self._solve(part, images, clock, solutions, rejected)
             return
         rejected.extend(refused)
         if solution is not None:

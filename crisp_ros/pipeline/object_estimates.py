@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import roma
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crisp_ros.correction.correspondences import Correspondences
+from crisp_ros.correction.verification import Verification
 from crisp_ros.geometry.se3 import from_rotation_translation, invert
 from crisp_ros.pipeline.estimates import ObjectEstimate
 from crisp_ros.pipeline.solver import Solution
@@ -23,7 +25,7 @@ def object_estimates(solution: Solution, quantile: float) -> Iterator[ObjectEsti
         solution: of a batch.
         quantile: p of the certificate.
     """
-    shapes, verdict = solution.correction.shapes, solution.verification.certificate
+    shapes = solution.correction.shapes
     T = rigid_inverses(solution.correction.T_object_camera)
     codes, lower, upper = (
         part.to(dtype).cpu().numpy()
@@ -36,35 +38,48 @@ def object_estimates(solution: Solution, quantile: float) -> Iterator[ObjectEsti
     columns = {
         "label": solution.observations.labels,
         "shape_index": shapes.index,
-        "certified": verdict.certified,
-        "residual_m": verdict.residual,
-        "threshold_m": verdict.threshold,
-        "score": verdict.score,
         "inlier_share": solution.registration.inlier_share,
         "n_points": solution.observations.valid.sum(-1),
         "size_ratio": _size_ratio(solution.correspondences),
-        "unknown": solution.verification.unknown,
     }
     orientation = solution.orientations
     if orientation is not None:
-        columns["orientation_certified"] = verdict.certified & orientation.clear.held
+        certified = solution.verification.certificate.certified
+        columns["orientation_certified"] = certified & orientation.clear.held
     if solution.ambiguity is not None:
         columns["degenerate"] = solution.ambiguity.degenerate
         columns["smallest_eigenvalue"] = solution.ambiguity.tangent_eigenvalue
     values = {name: column.tolist() for name, column in columns.items()}
     covariance = None if solution.covariance is None else solution.covariance.cpu().numpy()
-    for i, reason in enumerate(verdict.reasons):
+    for i, verdict in enumerate(verdicts(solution.verification)):
         yield ObjectEstimate(
             T_camera_object=T[i].copy(),
             code=codes[i].copy(),
             quantile=quantile,
-            reason=reason,
             lower=lower[i].copy(),
             upper=upper[i].copy(),
             covariance=None if covariance is None else covariance[i].copy(),
             orientation_reason="" if orientation is None else orientation.clear.reasons[i],
+            **verdict,
             **{name: column[i] for name, column in values.items()},
         )
+
+
+def verdicts(verification: Verification) -> list[dict[str, Any]]:
+    """The fields of `ObjectEstimate` that a verification decides, for each of its objects."""
+    certificate = verification.certificate
+    columns = {
+        "certified": certificate.certified,
+        "residual_m": certificate.residual,
+        "threshold_m": certificate.threshold,
+        "score": certificate.score,
+        "unknown": verification.unknown,
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [
+        dict(zip(columns, row, strict=True)) | {"reason": reason}
+        for row, reason in zip(rows, certificate.reasons, strict=True)
+    ]
 
 
 def rigid_inverses(T_object_camera: Tensor) -> NDArray[np.float64]:

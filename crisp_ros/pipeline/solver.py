@@ -30,12 +30,11 @@ from crisp_ros.correction.symmetry_search import (
     rival_motions,
 )
 from crisp_ros.correction.verification import Verification, Verifier
-from crisp_ros.correction.visibility import Images, images_of
+from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.maps import crop_grid, read_maps
 from crisp_ros.network.model import CrispNetwork, NetworkOutput
-from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import Observations, Rejected
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.stage_clock import StageClock
@@ -182,13 +181,13 @@ class Solver:
         return read_maps(maps, crop_grid(observations.pixels, observations.boxes))
 
     def solution(
-        self, observations: Observations, frame: Frame, clock: StageClock
+        self, observations: Observations, images: Images, clock: StageClock
     ) -> tuple[Solution | None, list[Rejected]]:
         """The solution of a batch, and the objects for which the network's output is not finite.
 
         Args:
             observations: of B objects.
-            frame: that they are of.
+            images: of their frame, on the solver's device.
             clock: of the stages.
 
         Returns:
@@ -198,7 +197,6 @@ class Solver:
             observations, output, pnc, rejected = self._infer_finite(observations)
         if len(output.code) == 0:
             return None, rejected
-        images = images_of(frame, self._device)
         points, valid = observations.points, observations.valid
         with clock.stage("registration"):
             registration = register(points, pnc, valid, self.settings.registration)

@@ -37,7 +37,6 @@ from crisp_ros.studies.corrector_instances import (
     Errors,
     Instance,
 )
-from crisp_ros.tracking.depth_points import depth_points
 from crisp_ros.tracking.tracker import Tracker
 
 MIN_VISIBLE_SHARE = 0.1
@@ -125,12 +124,7 @@ class CorrectorStudy:
             by_label = {e.label: e for e in trace.estimate.objects}
             estimates[SYMMETRIES] = {label: _Estimate.of(e) for label, e in by_label.items()}
             if tracker is not None:
-                tracked = tracker.update(
-                    index * _FRAME_PERIOD_S,
-                    trace.estimate.objects,
-                    recorded.T_world_camera,
-                    depth=depth_points(trace, frame),
-                )
+                tracked = tracker.update(index * _FRAME_PERIOD_S, trace, recorded.T_world_camera)
                 estimates[MULTI_VIEW] = {
                     o.estimate.label: _Estimate.of(o.estimate) for o in tracked.objects
                 }
@@ -142,10 +136,9 @@ class CorrectorStudy:
         if any(frame.T_world_camera is None for frame in frames):
             return None
         return Tracker(
-            self._decoder,
-            self._library,
-            certificate=self._estimator.settings.certificate,
-            visibility=self._estimator.settings.visibility,
+            self._estimator.field,
+            self._estimator.prepared_library,
+            verification=self._estimator.settings.verification,
             device=self._estimator.device,
         )
 

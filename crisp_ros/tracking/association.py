@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from crisp_ros.validation import check_ranges, ranged
 
@@ -95,6 +96,25 @@ def costs(
     # Of two tracks that fit as well, the one that was seen a moment ago is the more likely one.
     cost += settings.hidden_weight * ((gates - settings.gate_m) / growth_limit)[:, None]
     return np.where(distances <= gates[:, None], cost, np.inf)
+
+
+def code_differences(
+    a: NDArray[np.float32], b: NDArray[np.float32], unit: float | None
+) -> NDArray[np.float64]:
+    """Compute the differences (A, B) of shape codes (A, C) and (B, C), in [0, 1].
+
+    Args:
+        a: A codes.
+        b: B codes.
+        unit: distance of codes that counts as one, such as the median distance of two shapes of a
+            library; None for the length of the longer code.
+    """
+    if unit is None:
+        lengths = np.linalg.norm(a, axis=-1)[:, None], np.linalg.norm(b, axis=-1)
+        units = np.maximum(*lengths)
+    else:
+        units = np.asarray(unit)
+    return np.minimum(cdist(a, b) / np.maximum(units, 1e-12), 1.0)
 
 
 def assign(costs: NDArray[np.float64], limit: float = 1.0) -> list[tuple[int, int]]:

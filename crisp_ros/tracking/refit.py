@@ -1,159 +1,125 @@
-"""Refit of estimates to the shapes of their tracks, with the certificate tested again."""
+"""Refit of estimates to the shapes of their tracks, verified like the estimator's own."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import roma
 import torch
 
-from crisp_ros.correction.certificate import Certificate, CertificateSettings, certify, condition
-from crisp_ros.correction.correspondences import Correspondences, Shapes
-from crisp_ros.correction.covariance import pose_covariance
+from crisp_ros.correction.certificate import Condition
+from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.shape_field import ShapeField
-from crisp_ros.correction.surface import SurfacePoints, surface_points
-from crisp_ros.correction.visibility import (
-    VisibilitySettings,
-    images_of,
-    visibility_conditions,
-)
-from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
-from crisp_ros.pipeline import ObjectEstimate
-from crisp_ros.tracking.depth_points import DepthPoints
-from crisp_ros.tracking.track import Detection, Track
+from crisp_ros.correction.surface import SurfacePoints
+from crisp_ros.correction.verification import Verifier, registration_condition
+from crisp_ros.correction.visibility import Images
+from crisp_ros.geometry.se3 import invert, transform
+from crisp_ros.pipeline import ObjectEstimate, Trace
+from crisp_ros.pipeline.object_estimates import rigid_inverses, verdicts
+from crisp_ros.tracking.track import Detection, Track, stack_shapes
+
+_NOT_TESTED = "the orientation was not tested at the pose of the track"
+
+
+class Measurements(NamedTuple):
+    """Measurements of the objects of one frame, on the device.
+
+    Attributes:
+        hypotheses: (B,) the frame's own estimates with their points.
+        known: the condition that some library shape explains each object; None where not tested.
+        images: of the frame; None leaves free space and silhouette untested.
+    """
+
+    hypotheses: Hypotheses
+    known: Condition | None
+    images: Images | None
+
+    @classmethod
+    def of(cls, trace: Trace) -> Measurements | None:
+        """Collect the measurements of a trace, in the order of its estimates; None without any."""
+        if not trace.solutions:
+            return None
+        return cls(trace.hypotheses, trace.known, trace.images)
 
 
 @torch.no_grad()
 def refit_to_track_shape(
     field: ShapeField,
+    verifier: Verifier,
     detections: Sequence[Detection],
-    depth: DepthPoints | None,
-    certificate: CertificateSettings,
-    visibility: VisibilitySettings | None,
+    measurements: Measurements | None,
     pose: PoseLmSettings | None,
 ) -> list[ObjectEstimate | None]:
-    """Fit each detection to its track's shape, and test the certificate again.
+    """Fit each detection to its track's shape, and verify the result.
 
-    The fit starts at the estimate's own pose, which is also its prior. The conditions of free space
-    and silhouette are tested where the frame is known. The covariance is computed for estimates
-    that have one.
+    The fit starts at the estimate's own pose, which is also its prior.
 
     Args:
         field: f_d.
+        verifier: with the estimator's settings.
         detections: tracks with their estimates.
-        depth: points of the frame.
-        certificate: of the estimator.
-        visibility: of the estimator.
+        measurements: of the frame.
         pose: of the solver; None leaves poses and covariances as they are.
 
     Returns:
-        An estimate for each detection, None where there are no points.
+        An estimate for each detection, None where there are no measurements.
     """
+    measured = [i for i, detection in enumerate(detections) if detection.row is not None]
     fitted: list[ObjectEstimate | None] = [None] * len(detections)
-    known = [i for i, s in enumerate(detections) if depth and s.estimate.label in depth.labels]
-    if depth is None or not known:
+    if measurements is None or not measured:
         return fitted
-    tracks, estimates = zip(*(detections[i] for i in known), strict=True)
-    rows = torch.tensor([depth.labels.index(e.label) for e in estimates])
-    rows = rows.to(depth.points.device)
-    points, valid = depth.points[rows], depth.valid[rows]
-    shapes = [track.shape for track in tracks]
-    rows_of_shapes = (
-        torch.from_numpy(np.stack([getattr(s, name) for s in shapes])).to(points)
-        for name in ("code", "lower", "upper")
-    )
-    index = torch.tensor([s.shape_index for s in shapes], device=points.device)
-    described = Shapes(*rows_of_shapes, index)
-    T_camera_object = torch.from_numpy(np.stack([e.T_camera_object for e in estimates]))
-    T = invert(T_camera_object).to(points)
-    start = T
+    tracks, estimates, rows = zip(*(detections[i] for i in measured), strict=True)
+    hypotheses = measurements.hypotheses
+    device = hypotheses.labels.device
+    rows = torch.tensor(rows, device=device)
+    known = None if measurements.known is None else measurements.known.rows(rows)
+    shapes = stack_shapes([track.shape for track in tracks], device)
+    start = torch.from_numpy(np.stack([invert(e.T_camera_object) for e in estimates]))
+    hypotheses = _with_pose(hypotheses.rows(rows), start, shapes)
     if pose is not None:
-        observed = Correspondences.of_points(points, valid).aligned_to(T)
-        T = refine_pose(field, observed, described, T, pose).T_object_camera
-    labels = torch.tensor([e.label for e in estimates], device=points.device)
-    conditions = [
-        condition("registration", depth.registered[rows], depth.registered[rows], _no_pose)
-    ]
-    if visibility is not None and depth.frame is not None:
-        conditions += visibility_conditions(
-            _surfaces(field, tracks, described),
-            T,
-            labels,
-            images_of(depth.frame, points.device),
-            visibility,
-        )
-    # The network's coordinates are those of its own pose, which an equivalent one may replace.
-    own = invert(depth.T_object_camera[rows])
-    coordinates = transform(start, transform(own, depth.coordinates[rows]))
-    share = depth.registered[rows].to(points.dtype)
-    hypotheses = Hypotheses(
-        Correspondences(points, coordinates, depth.weights[rows], valid),
-        T,
-        described,
-        labels,
-        start,
-        share,
-    )
-    verdict = certify(field, hypotheses, certificate, conditions)
-    covariances = [e.covariance for e in estimates]
-    if pose is not None and any(e.covariance is not None for e in estimates):
-        covariances = list(pose_covariance(field, hypotheses).cpu().numpy())
-    poses = T_camera_object.numpy()
+        start = hypotheses.T_object_camera
+        observed = hypotheses.correspondences.aligned_to(start)
+        step = refine_pose(field, observed, shapes, start, pose)
+        hypotheses = hypotheses._replace(T_object_camera=step.T_object_camera)
+    images = measurements.images
+    surfaces = None if images is None else _track_surfaces(verifier, tracks, shapes)
+    # The pose of a failed registration is no start for the fit of another shape.
+    registered = registration_condition(hypotheses)
+    verification = verifier.verify(hypotheses, images, known, surfaces, [registered])
+    orientation = {"orientation_certified": False, "orientation_reason": _NOT_TESTED}
+    changes = [verdict | orientation for verdict in verdicts(verification)]
     if pose is not None:
-        T = T.double().cpu()
-        rotation = roma.special_procrustes(T[:, :3, :3])
-        poses = invert(from_rotation_translation(rotation, T[:, :3, 3])).numpy()
-    for i, estimate, shape, pose_found, covariance_found, told in zip(
-        known, estimates, shapes, poses, covariances, _told(verdict, certificate), strict=True
-    ):
-        fitted[i] = dataclasses.replace(
-            estimate,
-            T_camera_object=pose_found.copy(),
-            code=shape.code,
-            lower=shape.lower,
-            upper=shape.upper,
-            shape_index=shape.shape_index,
-            covariance=covariance_found,
-            **(told | _still_unknown(estimate, bool(told["certified"]))),
-        )
+        covariance = verifier.covariance(hypotheses)
+        poses = rigid_inverses(hypotheses.T_object_camera)
+        for row, change in enumerate(changes):
+            change["T_camera_object"] = poses[row].copy()
+            change["covariance"] = None if covariance is None else covariance[row].cpu().numpy()
+    for i, track, estimate, change in zip(measured, tracks, estimates, changes, strict=True):
+        fitted[i] = dataclasses.replace(estimate, **track.shape_fields(), **change)
     return fitted
 
 
-def _still_unknown(estimate: ObjectEstimate, certified: bool) -> dict[str, object]:
-    """An object that no library shape explains stays unknown, unless the track's shape does."""
-    if certified or not estimate.unknown:
-        return {"unknown": False}
-    return {"reason": estimate.reason}
-
-
-def _told(verdict: Certificate, settings: CertificateSettings) -> list[dict[str, object]]:
-    names = ("certified", "residual_m", "threshold_m", "score")
-    parts = (verdict.certified, verdict.residual, verdict.threshold, verdict.score)
-    values = zip(*(part.tolist() for part in parts), verdict.reasons, strict=True)
-    return [
-        {**dict(zip((*names, "reason"), row, strict=True)), "quantile": settings.quantile}
-        for row in values
-    ]
-
-
-def _no_pose(_: object) -> str:
-    return "no pose: too few points agree with the network"
-
-
-def _surfaces(field: ShapeField, tracks: Sequence[Track], shapes: Shapes) -> SurfacePoints:
-    """Points on the tracks' shapes, which are kept until the shapes change."""
-    missing = [i for i, track in enumerate(tracks) if track.surface is None]
-    if missing:
-        found = surface_points(field, shapes.rows(torch.tensor(missing)))
-        for row, i in enumerate(missing):
-            tracks[i].surface = SurfacePoints(
-                found.points[row : row + 1].clone(), found.valid[row : row + 1].clone()
-            )
-    surfaces = [track.surface for track in tracks if track.surface is not None]
-    return SurfacePoints(
-        torch.cat([s.points for s in surfaces]), torch.cat([s.valid for s in surfaces])
+def _with_pose(hypotheses: Hypotheses, T_object_camera: torch.Tensor, shapes: Shapes) -> Hypotheses:
+    """Give hypotheses other shapes, and equivalent poses (B, 4, 4) with coordinates to match."""
+    T = T_object_camera.to(hypotheses.T_object_camera)
+    motion = T @ invert(hypotheses.T_object_camera)
+    correspondences = hypotheses.correspondences
+    return hypotheses._replace(
+        correspondences=correspondences._replace(pnc=transform(motion, correspondences.pnc)),
+        T_object_camera=T,
+        T_registered=motion @ hypotheses.T_registered,
+        shapes=shapes,
     )
+
+
+def _track_surfaces(verifier: Verifier, tracks: Sequence[Track], shapes: Shapes) -> SurfacePoints:
+    """Points on the tracks' shapes, which are kept until the shapes change."""
+    for i, track in enumerate(tracks):
+        if track.surface is None:
+            track.surface = verifier.surfaces(shapes.rows(slice(i, i + 1)))
+    parts = zip(*(track.surface for track in tracks if track.surface is not None), strict=True)
+    return SurfacePoints(*(torch.cat(part) for part in parts))

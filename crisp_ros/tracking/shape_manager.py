@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 
-from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.library_tests import LibraryTestSettings, find_ambiguity
 from crisp_ros.correction.pose_lm import PoseLmSettings
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.verification import Verifier
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.pipeline import ObjectEstimate
-from crisp_ros.tracking.depth_points import DepthPoints
-from crisp_ros.tracking.known_shapes import KnownShapes
 from crisp_ros.tracking.multi_view_shape import (
     MultiViewShapeSettings,
     multi_view_shape,
     shape_distances,
 )
-from crisp_ros.tracking.track import Detection, Track, box_centre
+from crisp_ros.tracking.refit import Measurements, refit_to_track_shape
+from crisp_ros.tracking.track import Detection, Track, box_centre, stack_shapes
 from crisp_ros.tracking.view_buffer import Insertion, ViewBuffer, ViewBufferSettings, stack_views
 from crisp_ros.validation import check_ranges, ranged
-
-_SURFACE_POINTS = 128  # on shapes that are compared
-
-Refit = Callable[[Sequence[Detection], PoseLmSettings | None], list[ObjectEstimate | None]]
-"""`refit_to_track_shape` of a frame: detections and settings of the pose solver in."""
 
 
 @dataclass(frozen=True)
@@ -81,47 +76,57 @@ class ShapeManager:
         self,
         field: ShapeField,
         library: PreparedLibrary | None,
-        known: KnownShapes,
+        verifier: Verifier,
         settings: ShapeManagerSettings,
         device: torch.device,
     ) -> None:
-        """Take decoder and library into use; without a library nothing is solved for."""
+        """Take field and library into use.
+
+        Args:
+            field: f_d.
+            library: the known shapes; without it no shapes are solved for.
+            verifier: of refitted estimates.
+            settings: see `ShapeManagerSettings`.
+            device: of field and library.
+        """
         self._field = field
         self._library = library
-        self._known = known
+        self._verifier = verifier
         self._settings = settings
         self._device = device
 
     def assign_shapes(
         self,
         detections: Sequence[Detection],
-        refit: Refit,
+        measurements: Measurements | None,
         overruled: Mapping[int, ObjectEstimate],
     ) -> tuple[list[ObjectEstimate], float]:
         """Fit the estimates to the shapes of their tracks; some tracks take other shapes.
 
         Args:
             detections: of one frame.
-            refit: fits detections of this frame; an estimate without points keeps its own shape.
+            measurements: of this frame; without them estimates keep their own shapes.
             overruled: estimates of some detections, by index, at a pose that looks alike to depth;
                 used where they are certified there too, if necessary after a fit.
 
         Returns:
             The final estimates, and the time of the fits in milliseconds.
         """
+        refit = partial(refit_to_track_shape, self._field, self._verifier)
         final = [detection.estimate for detection in detections]
         other = self._keep_or_take_shapes(detections)
         start = time.perf_counter()
-        moved = {i: Detection(detections[i].track, e) for i, e in overruled.items()}
+        moved = {i: detections[i]._replace(estimate=e) for i, e in overruled.items()}
         # Poses that look alike nearly always fit as well as those they replace.
-        in_place = dict(zip(moved, refit(list(moved.values()), None), strict=True))
+        in_place = dict(zip(moved, refit(list(moved.values()), measurements, None), strict=True))
         final = self._with_certified(final, in_place)
         moved = {i: d for i, d in moved.items() if not _is_certified(in_place[i])}
-        fitted = refit([*(detections[i] for i in other), *moved.values()], self._settings.pose)
+        chosen = [*(detections[i] for i in other), *moved.values()]
+        fitted = refit(chosen, measurements, self._settings.pose)
         fit_ms = 1e3 * (time.perf_counter() - start)
         final = self._with_certified(final, dict(zip(moved, fitted[len(other) :], strict=True)))
         self._resolve_conflicts(detections, final, dict(zip(other, fitted, strict=False)))
-        for i, (track, _) in enumerate(detections):
+        for i, (track, *_) in enumerate(detections):
             track.shape_certified |= final[i].certified
             track.shape_score = max(track.shape_score, final[i].score)
         return final, fit_ms
@@ -130,7 +135,7 @@ class ShapeManager:
         """Give uncertified tracks better shapes; return the detections to fit to their track's."""
         kept = []
         for i in self._with_other_shape(detections):
-            track, own = detections[i]
+            track, own, _ = detections[i]
             if not track.shape_certified and (own.certified or own.score > track.shape_score):
                 track.restart_shape(own)
             else:
@@ -152,7 +157,7 @@ class ShapeManager:
         fitted: Mapping[int, ObjectEstimate | None],
     ) -> None:
         """Use the fits, unless the frame's own shape has been certified instead for too long."""
-        for i, (track, own) in enumerate(detections):
+        for i, (track, own, _) in enumerate(detections):
             estimate = fitted.get(i)
             if estimate is not None:
                 final[i] = estimate
@@ -168,22 +173,24 @@ class ShapeManager:
         self,
         detections: Sequence[Detection],
         final: Sequence[ObjectEstimate],
-        depth: DepthPoints | None,
+        measurements: Measurements | None,
         stamp_s: float,
     ) -> None:
         """Store the views of one frame, posed for the track's shape where that is certified."""
-        for (track, own), fitted in zip(detections, final, strict=True):
+        if measurements is None:
+            return
+        points, _, _, valid = measurements.hypotheses.correspondences
+        for (track, own, row), fitted in zip(detections, final, strict=True):
             estimate = fitted if fitted.certified else own
             wanted = estimate.certified or not self._settings.views.certified_only
-            if not wanted or depth is None or own.label not in depth.labels:
+            if row is None or not wanted:
                 continue
             if track.views is None:
                 centre = box_centre(track.shape)
                 track.views = ViewBuffer(self._settings.views, centre, self._device)
-            row = depth.labels.index(own.label)
             inserted = track.views.add(
-                depth.points[row],
-                depth.valid[row],
+                points[row],
+                valid[row],
                 invert(estimate.T_camera_object),
                 estimate.certified,
                 estimate.score,
@@ -203,7 +210,7 @@ class ShapeManager:
             self._field,
             self._library,
             stack_views([t.views.pooled() for t in waiting if t.views is not None]),
-            self._shapes([t.shape for t in waiting]),
+            stack_shapes([t.shape for t in waiting], self._device),
             self._settings.multi_view,
         )
         changed, eigenvalues = solved.changed.tolist(), solved.tangent_eigenvalue.tolist()
@@ -214,21 +221,17 @@ class ShapeManager:
             track.views_used = max(1, len(track.views or ()))
             track.smallest_eigenvalue = eigenvalues[i]
 
-    def check_ambiguity(self, tracks: Iterable[Track], certificate: CertificateSettings) -> None:
-        """Fit other library shapes to tracks that have three times the views of last time.
-
-        Args:
-            tracks: those seen in this frame.
-            certificate: of the estimator, which another shape would have to pass.
-        """
+    def check_ambiguity(self, tracks: Iterable[Track]) -> None:
+        """Fit other library shapes to tracks that have three times the views of last time."""
         settings = self._settings.alternatives
         due = [t for t in tracks if t.views and len(t.views) >= max(1, 3 * t.views_checked)]
         due = due[: self._settings.checks_per_frame]
         if settings is None or self._library is None or not due:
             return
         views = stack_views([t.views.pooled() for t in due if t.views])
-        shapes = self._shapes([t.shape for t in due])
+        shapes = stack_shapes([t.shape for t in due], self._device)
         hypotheses = Hypotheses.of_points(views.points, views.valid, shapes)
+        certificate = self._verifier.settings.certificate
         found = find_ambiguity(self._field, hypotheses, self._library, certificate, settings)
         results = found.degenerate.tolist(), found.tangent_eigenvalue.tolist()
         for track, degenerate, eigenvalue in zip(due, *results, strict=True):
@@ -252,35 +255,25 @@ class ShapeManager:
     def _with_other_shape(self, detections: Sequence[Detection]) -> list[int]:
         """Find the detections that show another shape than their track's.
 
-        Two library shapes are compared by name; others by their signed distances.
+        Two library shapes are compared by index; others by their signed distances.
         """
         other, unsure = [], []
-        for i, (track, estimate) in enumerate(detections):
-            if np.array_equal(estimate.code, track.shape.code):
-                continue
-            own, kept = self._known.index(estimate.code), self._known.index(track.shape.code)
-            if own < 0 or kept < 0:
+        for i, (track, estimate, _) in enumerate(detections):
+            own, kept = estimate.shape_index, track.shape.shape_index
+            if own >= 0 and kept >= 0:
+                if own != kept:
+                    other.append(i)
+            elif not np.array_equal(estimate.code, track.shape.code):
                 unsure.append(i)
-            elif own != kept:
-                other.append(i)
         if unsure:
             pairs = [(detections[i].estimate, detections[i].track.shape) for i in unsure]
             apart = shape_distances(
-                self._field, *(self._shapes(part) for part in zip(*pairs, strict=True))
+                self._field,
+                *(stack_shapes(part, self._device) for part in zip(*pairs, strict=True)),
             ).tolist()
             limit = self._settings.multi_view.change_m
             other += [i for i, d in zip(unsure, apart, strict=True) if d > limit]
         return sorted(other)
-
-    def _shapes(self, estimates: Sequence[ObjectEstimate]) -> Shapes:
-        """The shapes of estimates, on the device."""
-        codes, lower, upper = (
-            torch.from_numpy(np.stack([getattr(e, part) for e in estimates]))
-            for part in ("code", "lower", "upper")
-        )
-        index = torch.tensor([e.shape_index for e in estimates], device=self._device)
-        corners = (part.to(self._device, torch.float32) for part in (codes, lower, upper))
-        return Shapes(*corners, index)
 
 
 def _is_certified(estimate: ObjectEstimate | None) -> bool:

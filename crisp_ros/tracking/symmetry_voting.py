@@ -14,11 +14,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.symmetry_motions import SymmetryKind
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.geometry.symmetry_group import SymmetryGroup, nearest_symmetric_pose
 from crisp_ros.pipeline import ObjectEstimate
-from crisp_ros.tracking.known_shapes import KnownShapes
-from crisp_ros.tracking.look_alikes import LookAlikes
 from crisp_ros.tracking.track import Detection, Track, with_pose
 
 _SMALL_RAD = np.deg2rad(40.0)  # a smaller rotation is a motion, not a misread symmetry
@@ -82,22 +82,20 @@ class SymmetryVotes:
 class SymmetryVoting:
     """Lets the certified detections of each track vote."""
 
-    def __init__(self, look_alikes: LookAlikes, window: int) -> None:
+    def __init__(self, library: PreparedLibrary, window: int) -> None:
         """Start without votes.
 
         Args:
-            look_alikes: symmetries of the library's decoded surfaces.
+            library: the known shapes, whose surfaces have symmetries that their print breaks.
             window: number of frames that vote.
         """
-        self._look_alikes = look_alikes
+        self._library = library
         self._window = window
+        self._prepared: set[int] = set()
         self._votes: WeakKeyDictionary[Track, SymmetryVotes] = WeakKeyDictionary()
 
     def overruled(
-        self,
-        detections: Sequence[Detection],
-        known: KnownShapes,
-        T_fixed_camera: NDArray[np.float64],
+        self, detections: Sequence[Detection], T_fixed_camera: NDArray[np.float64]
     ) -> dict[int, ObjectEstimate]:
         """Find the detections that the majority overrules.
 
@@ -107,12 +105,13 @@ class SymmetryVoting:
             By index, the estimates at the pose of the majority.
         """
         overruled: dict[int, ObjectEstimate] = {}
-        for i, (track, estimate) in enumerate(detections):
-            shape = known.index(estimate.code)
-            group = self._look_alikes.known(shape)
-            if group is None or len(group.transforms) == 1:
+        for i, (track, estimate, _) in enumerate(detections):
+            shape = estimate.shape_index
+            same = shape >= 0 and shape == track.shape.shape_index
+            if not (same and estimate.certified and shape in self._prepared):
                 continue
-            if not estimate.certified or known.index(track.shape.code) != shape:
+            group = self._library.symmetry_group(shape, SymmetryKind.SAME_SHAPE)
+            if len(group.transforms) == 1:
                 continue
             T = T_fixed_camera @ estimate.T_camera_object
             votes = self._votes.setdefault(track, SymmetryVotes(self._window))
@@ -124,12 +123,13 @@ class SymmetryVoting:
                 overruled[i] = dataclasses.replace(found, covariance=covariance)
         return overruled
 
-    def prepare(self, tracks: Sequence[Track], known: KnownShapes) -> None:
-        """Find the symmetries of one new shape at most, which takes about 0.1 s."""
+    def prepare(self, tracks: Sequence[Track]) -> None:
+        """Find the symmetries of one new shape at most, which may take about 0.1 s."""
         for track in tracks:
-            shape = known.index(track.shape.code)
-            if shape >= 0 and self._look_alikes.known(shape) is None:
-                self._look_alikes.find(shape)
+            shape = track.shape.shape_index
+            if shape >= 0 and shape not in self._prepared:
+                self._library.symmetry_group(shape, SymmetryKind.SAME_SHAPE)
+                self._prepared.add(shape)
                 return
 
 

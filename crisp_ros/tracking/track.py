@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.geometry.se3 import transform_point
 from crisp_ros.pipeline import ObjectEstimate
@@ -176,6 +179,11 @@ class Track:
         if self.views is not None:
             self.views.clear()
 
+    def shape_fields(self) -> dict[str, Any]:
+        """The fields of an `ObjectEstimate` that describe the track's shape."""
+        names = ("code", "lower", "upper", "shape_index")
+        return {name: getattr(self.shape, name) for name in names}
+
     def snapshot(self, state: TrackState, seen: bool, estimate: ObjectEstimate) -> TrackedObject:
         """Copy the public state in a frame."""
         return TrackedObject(
@@ -202,15 +210,27 @@ class Detection(NamedTuple):
     Attributes:
         track: of the object.
         estimate: of this frame, at the symmetric pose nearest to the track's reference.
+        row: of the estimate in the frame's measurements; None where there are none.
     """
 
     track: Track
     estimate: ObjectEstimate
+    row: int | None
 
 
 def with_pose(estimate: ObjectEstimate, T_camera_object: NDArray[np.float64]) -> ObjectEstimate:
     """Copy an estimate with another pose (4, 4)."""
     return dataclasses.replace(estimate, T_camera_object=T_camera_object)
+
+
+def stack_shapes(estimates: Sequence[ObjectEstimate], device: torch.device) -> Shapes:
+    """Stack the shapes of B estimates on a device."""
+    code, lower, upper = (
+        torch.from_numpy(np.stack([getattr(e, part) for e in estimates]).astype(np.float32))
+        for part in ("code", "lower", "upper")
+    )
+    index = torch.tensor([e.shape_index for e in estimates], dtype=torch.long)
+    return Shapes(*(part.to(device) for part in (code, lower, upper, index)))
 
 
 def box_centre(

@@ -4,81 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crisp_ros.correction.certificate import CertificateSettings, score
+from crisp_ros.correction.certificate import score
 from crisp_ros.correction.prepared_library import PreparedLibrary
-from crisp_ros.correction.shape_field import DecoderField
-from crisp_ros.correction.visibility import VisibilitySettings
+from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.symmetry_motions import SymmetryKind
+from crisp_ros.correction.verification import VerificationSettings, Verifier
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.geometry.symmetry_group import box_corners, nearest_symmetric_pose
-from crisp_ros.network.decoder import ShapeDecoder
-from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.observation.observe import Rejected
-from crisp_ros.pipeline import FrameEstimate, ObjectEstimate
-from crisp_ros.tracking.association import AssociationSettings, Candidates, assign, costs
-from crisp_ros.tracking.depth_points import DepthPoints
-from crisp_ros.tracking.known_shapes import KnownShapes
-from crisp_ros.tracking.look_alikes import LookAlikes
-from crisp_ros.tracking.pose_filter import PoseFilter, PoseFilterSettings, largest_motion
-from crisp_ros.tracking.refit import refit_to_track_shape
-from crisp_ros.tracking.shape_manager import ShapeManager, ShapeManagerSettings
+from crisp_ros.pipeline import FrameEstimate, ObjectEstimate, Trace
+from crisp_ros.tracking.pose_filter import largest_motion
+from crisp_ros.tracking.refit import Measurements
+from crisp_ros.tracking.shape_manager import ShapeManager
 from crisp_ros.tracking.symmetry_voting import SymmetryVoting
 from crisp_ros.tracking.track import (
     Detection,
     Track,
     TrackedObject,
     TrackState,
-    box_centre,
     with_pose,
 )
-from crisp_ros.validation import check_ranges, ranged
-
-
-@dataclass(frozen=True)
-class TrackerSettings:
-    """Settings of the `Tracker`.
-
-    Attributes:
-        association: of estimates with tracks.
-        shapes: of the tracks' shapes.
-        pose_filter: None leaves poses as they are estimated.
-        birth_detections: a track is tentative until it is certified or was seen so often.
-        tentative_s: a tentative track ends when it is not seen for longer, seconds.
-        visible_s: a track that is not seen for longer is hidden, seconds.
-        death_s: a confirmed track ends when it is not seen for longer, seconds.
-        time_jump_s: a stamp that is earlier than the last by more than this is a jump back in time,
-            and all tracks end; one that is earlier by less counts as equal to the last.
-        symmetry_tolerance: see `KnownShapes`.
-        reference_s: an uncertified pose becomes the reference of symmetric poses only when the last
-            certified one is older than this, seconds.
-        symmetry_votes: number of certified frames that decide between poses that look alike to
-            depth; 1 follows every frame.
-        max_tracks: the longest unseen end when there are more.
-    """
-
-    association: AssociationSettings = field(default_factory=AssociationSettings)
-    shapes: ShapeManagerSettings = field(default_factory=ShapeManagerSettings)
-    pose_filter: PoseFilterSettings | None = None
-    birth_detections: int = ranged(3, 1, 1000)
-    tentative_s: float = ranged(0.5, 0.0, 60.0)
-    visible_s: float = ranged(0.3, 0.0, 60.0)
-    death_s: float = ranged(5.0, 0.0, 86400.0)
-    time_jump_s: float = ranged(0.1, 0.0, 60.0)
-    symmetry_tolerance: float = ranged(0.25, 0.0, 1.0)
-    reference_s: float = ranged(1.0, 0.0, 60.0)
-    symmetry_votes: int = ranged(25, 1, 1000)
-    max_tracks: int = ranged(100, 1, 10000)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
+from crisp_ros.tracking.track_list import TrackList
+from crisp_ros.tracking.tracker_settings import TrackerSettings
 
 
 class TrackedFrame(NamedTuple):
@@ -119,7 +73,7 @@ class _Unfinished(NamedTuple):
 
     detections: Sequence[Detection]
     final: Sequence[ObjectEstimate]
-    depth: DepthPoints | None
+    measurements: Measurements | None
     stamp_s: float
 
 
@@ -150,77 +104,83 @@ class Tracker:
 
     def __init__(
         self,
-        decoder: ShapeDecoder,
-        library: ShapeLibrary | None = None,
+        field: ShapeField,
+        library: PreparedLibrary | None = None,
         settings: TrackerSettings | None = None,
-        certificate: CertificateSettings | None = None,
-        visibility: VisibilitySettings | None = None,
+        verification: VerificationSettings | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         """Start without tracks.
 
         Args:
-            decoder: f_d, on the estimator's device.
-            library: of the model, on the same device; without it shapes come from single views and
-                symmetries are not known.
+            field: f_d, of the estimator.
+            library: of the estimator; without it shapes come from single views and symmetries are
+                not known.
             settings: see `TrackerSettings`.
-            certificate: of the estimator, for poses that are fitted here; may be replaced between
-                frames, as may `visibility`.
-            visibility: of the estimator.
+            verification: of the estimator, for poses that are fitted here; see `verification`.
             device: of the estimator.
         """
-        self.certificate = certificate or CertificateSettings()
-        self.visibility = visibility
-        self._library, self._device = library, torch.device(device)
-        self._field = DecoderField(decoder)
-        self._prepared = PreparedLibrary(self._field, library) if library is not None else None
-        self._look_alikes = LookAlikes(decoder, library) if library is not None else None
-        self._tracks: list[Track] = []
+        self._field, self._library, self._device = field, library, torch.device(device)
+        self._verifier = Verifier(field, library, verification or VerificationSettings())
+        settings = settings or TrackerSettings()
+        self._tracks = TrackList(library, settings)
         self._unfinished: _Unfinished | None = None
-        self._count = 0
-        self.restart(settings or TrackerSettings())
+        self.restart(settings)
+
+    @property
+    def settings(self) -> TrackerSettings:
+        """May be replaced between frames, but for the parts `shapes` and `symmetry_votes`."""
+        return self._tracks.settings
+
+    @settings.setter
+    def settings(self, settings: TrackerSettings) -> None:
+        self._tracks.settings = settings
+
+    @property
+    def verification(self) -> VerificationSettings:
+        """Settings of the estimator's verification; may be replaced between frames."""
+        return self._verifier.settings
+
+    @verification.setter
+    def verification(self, settings: VerificationSettings) -> None:
+        self._verifier.settings = settings
 
     def __len__(self) -> int:
         return len(self._tracks)
 
     def restart(self, settings: TrackerSettings) -> tuple[str, ...]:
         """End all tracks as `reset` does, and continue with other settings."""
-        self.settings = settings
-        self._known = KnownShapes(self._library, settings.symmetry_tolerance)
+        self._tracks.settings = settings
         self._shapes = ShapeManager(
-            self._field, self._prepared, self._known, settings.shapes, self._device
+            self._field, self._library, self._verifier, settings.shapes, self._device
         )
-        self._voting = self._look_alikes and SymmetryVoting(
-            self._look_alikes, settings.symmetry_votes
-        )
+        self._voting = None
+        if self._library is not None:
+            self._voting = SymmetryVoting(self._library, settings.symmetry_votes)
         return self.reset()
 
     def reset(self) -> tuple[str, ...]:
         """End all tracks and return their ids, which are not given again."""
-        ended = tuple(track.id for track in self._tracks)
-        self._tracks.clear()
         self._unfinished = None
         self._stamp_s = -math.inf
-        return ended
+        return self._tracks.end_all()
 
     @torch.no_grad()
     def update(
         self,
         stamp_s: float,
-        estimates: Sequence[ObjectEstimate],
+        trace: Trace,
         T_fixed_camera: NDArray[np.floating] | None = None,
         names: Mapping[int, str] | None = None,
-        depth: DepthPoints | None = None,
     ) -> TrackedFrame:
-        """Track the estimates of one frame.
+        """Track the objects of one frame.
 
         Args:
             stamp_s: of the image, seconds.
-            estimates: the frame's objects.
+            trace: of the estimator; without solutions shapes come from single views.
             T_fixed_camera: (4, 4) pose of the camera in a frame in which objects rest; identity
                 where there is none, which is right for a camera that does not move.
             names: class names of labels, as far as known.
-            depth: the points behind the estimates; without them shapes come from single views.
 
         Raises:
             ValueError: the stamp or the camera's pose is not finite, or that is no rigid motion.
@@ -230,40 +190,27 @@ class Tracker:
         restarted = stamp_s < self._stamp_s - self.settings.time_jump_s
         ended = self.reset() if restarted else ()
         self._stamp_s = stamp_s = max(stamp_s, self._stamp_s)
-        ended += self._end_expired(stamp_s)
-        finite = [estimate for estimate in estimates if _is_finite(estimate)]
-        rejected = tuple(
-            Rejected(estimate.label, "the estimate is not finite")
-            for estimate in estimates
-            if not _is_finite(estimate)
+        ended += self._tracks.end_expired(stamp_s)
+        measurements = Measurements.of(trace)
+        detections, rejected = self._detect(
+            trace.estimate.objects, measurements is not None, T_fixed_camera, names or {}
         )
-        tracks = self._assign(finite, T_fixed_camera, names or {})
-        detections = [
-            Detection(track, self._nearest_to_reference(track, estimate, T_fixed_camera))
-            for track, estimate in zip(tracks, finite, strict=True)
-        ]
         overruled = {}
         if self._voting is not None:
-            overruled = self._voting.overruled(detections, self._known, T_fixed_camera)
-        final, fit_ms = self._shapes.assign_shapes(
-            detections,
-            lambda some, pose: refit_to_track_shape(
-                self._field, some, depth, self.certificate, self.visibility, pose
-            ),
-            overruled,
-        )
+            overruled = self._voting.overruled(detections, T_fixed_camera)
+        final, fit_ms = self._shapes.assign_shapes(detections, measurements, overruled)
         objects = tuple(
             self._update_track(detection.track, estimate, T_fixed_camera)
             for detection, estimate in zip(detections, final, strict=True)
         )
-        seen = {track.id for track in tracks}
+        seen = {detection.track.id for detection in detections}
         unseen = tuple(
             self._unseen_object(track, T_fixed_camera)
             for track in self._tracks
             if track.id not in seen
         )
-        self._unfinished = _Unfinished(detections, final, depth, stamp_s)
-        ended += self._end_surplus()
+        self._unfinished = _Unfinished(detections, final, measurements, stamp_s)
+        ended += self._tracks.end_surplus()
         return TrackedFrame(objects, unseen, ended, rejected, restarted, fit_ms)
 
     @torch.no_grad()
@@ -279,93 +226,46 @@ class Tracker:
         rows = [i for i, detection in enumerate(last.detections) if detection.track.id in alive]
         detections = [last.detections[i] for i in rows]
         final = [last.final[i] for i in rows]
-        self._shapes.store_views(detections, final, last.depth, last.stamp_s)
+        self._shapes.store_views(detections, final, last.measurements, last.stamp_s)
         tracks = [detection.track for detection in detections]
         self._shapes.solve(tracks)
-        self._shapes.check_ambiguity(tracks, self.certificate)
+        self._shapes.check_ambiguity(tracks)
         if self._voting is not None:
-            self._voting.prepare(tracks, self._known)
+            self._voting.prepare(tracks)
 
-    def _end_expired(self, stamp_s: float) -> tuple[str, ...]:
-        """End the tracks that were not seen for too long."""
-        limits = {True: self.settings.death_s, False: self.settings.tentative_s}
-        expired = [t for t in self._tracks if stamp_s - t.last_seen_s > limits[t.confirmed]]
-        return self._end(expired)
-
-    def _end_surplus(self) -> tuple[str, ...]:
-        """End the longest unseen tracks where there are too many."""
-        by_age = sorted(self._tracks, key=lambda t: (t.last_seen_s, t.first_seen_s))
-        return self._end(by_age[: max(0, len(by_age) - self.settings.max_tracks)])
-
-    def _end(self, tracks: Sequence[Track]) -> tuple[str, ...]:
-        ids = {track.id for track in tracks}
-        if ids:
-            self._tracks = [t for t in self._tracks if t.id not in ids]
-        return tuple(track.id for track in tracks)
-
-    def _assign(
+    def _detect(
         self,
         estimates: Sequence[ObjectEstimate],
+        measured: bool,
         T_fixed_camera: NDArray[np.float64],
         names: Mapping[int, str],
-    ) -> list[Track]:
-        """Find or start the track of each estimate."""
-        old: dict[int, Track] = {}
-        if self._tracks and estimates:
-            tracks = Candidates(
-                np.stack([t.expected_centre(self._stamp_s) for t in self._tracks]),
-                np.array([t.estimate.label for t in self._tracks]),
-                tuple(t.class_name for t in self._tracks),
+    ) -> tuple[list[Detection], tuple[Rejected, ...]]:
+        """Assign the finite estimates to tracks, and choose the nearest symmetric poses."""
+        rows = [row for row, estimate in enumerate(estimates) if _is_finite(estimate)]
+        finite = [estimates[row] for row in rows]
+        tracks = self._tracks.assign(self._stamp_s, finite, T_fixed_camera, names)
+        detections = [
+            Detection(
+                track,
+                self._nearest_to_reference(track, estimate, T_fixed_camera),
+                row if measured else None,
             )
-            candidates = Candidates(
-                np.stack([box_centre(e, T_fixed_camera @ e.T_camera_object) for e in estimates]),
-                np.array([e.label for e in estimates]),
-                tuple(names.get(e.label, "") for e in estimates),
-            )
-            shapes = self._known.difference(
-                np.stack([t.estimate.code for t in self._tracks]),
-                np.stack([e.code for e in estimates]),
-            )
-            unseen_s = np.array([self._stamp_s - t.last_seen_s for t in self._tracks])
-            matrix = costs(tracks, unseen_s, candidates, shapes, self.settings.association)
-            old = {column: self._tracks[row] for row, column in assign(matrix)}
-        result = []
-        for i, estimate in enumerate(estimates):
-            name = names.get(estimate.label, "")
-            track = old.get(i) or self._start_track(estimate, T_fixed_camera, name)
-            track.class_name = name or track.class_name
-            result.append(track)
-        return result
-
-    def _start_track(
-        self, estimate: ObjectEstimate, T_fixed_camera: NDArray[np.float64], name: str
-    ) -> Track:
-        self._count += 1
-        smoothing = self.settings.pose_filter
-        T = T_fixed_camera @ estimate.T_camera_object
-        track = Track(
-            id=f"{_tf_name(name)}_{self._count}",
-            class_name=name,
-            first_seen_s=self._stamp_s,
-            last_seen_s=self._stamp_s,
-            estimate=estimate,
-            T_fixed_object=T,
-            centre=box_centre(estimate, T),
-            shape=estimate,
-            shape_certified=estimate.certified,
-            shape_score=estimate.score,
-            pose_filter=PoseFilter(smoothing) if smoothing is not None else None,
+            for track, estimate, row in zip(tracks, finite, rows, strict=True)
+        ]
+        rejected = tuple(
+            Rejected(estimate.label, "the estimate is not finite")
+            for estimate in estimates
+            if not _is_finite(estimate)
         )
-        self._tracks.append(track)
-        return track
+        return detections, rejected
 
     def _nearest_to_reference(
         self, track: Track, estimate: ObjectEstimate, T_fixed_camera: NDArray[np.float64]
     ) -> ObjectEstimate:
         """Choose the equivalent pose of an estimate that is nearest to the track's reference."""
-        group = self._known.symmetries(self._known.index(estimate.code))
-        if group is None or track.reference is None:
+        if self._library is None or estimate.shape_index < 0 or track.reference is None:
             return estimate
+        group = self._library.symmetry_group(estimate.shape_index, SymmetryKind.EXACT)
         T = nearest_symmetric_pose(
             T_fixed_camera @ estimate.T_camera_object,
             track.reference,
@@ -404,6 +304,7 @@ class Tracker:
         estimate = dataclasses.replace(
             with_pose(track.estimate, invert(T_fixed_camera) @ track.T_fixed_object),
             certified=False,
+            orientation_certified=False,
             score=0.0,
             reason=f"not seen for {unseen_s:.1f} s",
             covariance=None,
@@ -424,6 +325,7 @@ def _inflate_residual(estimate: ObjectEstimate, motion_m: float) -> ObjectEstima
         estimate,
         residual_m=residual,
         certified=certified,
+        orientation_certified=estimate.orientation_certified and certified,
         score=float(score(margin, torch.tensor(certified))),
         reason=reason,
     )
@@ -432,11 +334,6 @@ def _inflate_residual(estimate: ObjectEstimate, motion_m: float) -> ObjectEstima
 def _is_finite(estimate: ObjectEstimate) -> bool:
     parts = (estimate.T_camera_object, estimate.code, estimate.lower, estimate.upper)
     return all(bool(np.isfinite(part).all()) for part in parts)
-
-
-def _tf_name(class_name: str) -> str:
-    """Replace what a TF frame's name cannot contain by underscores."""
-    return re.sub(r"\W+", "_", class_name, flags=re.ASCII).strip("_") or "object"
 
 
 def _checked_pose(

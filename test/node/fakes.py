@@ -10,6 +10,8 @@ import numpy as np
 import torch
 import trimesh
 
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.network.decoder import SignedDistance
 from crisp_ros.network.library import ShapeLibrary
@@ -52,6 +54,7 @@ def estimate(
         n_points=100,
         lower=offset - HALF_EDGES,
         upper=offset + HALF_EDGES,
+        shape_index=0 if label == SYMMETRIC else -1,
     )
 
 
@@ -95,6 +98,7 @@ class FakeEstimator:
     model_version = "fake-1"
     device = torch.device("cpu")
     decoder = FakeDecoder()
+    field = DecoderField(decoder)
     library = ShapeLibrary(
         ("can",),
         torch.full((1, CODE_LENGTH), float(SYMMETRIC)),
@@ -105,6 +109,7 @@ class FakeEstimator:
 
     def __init__(self) -> None:
         self.settings = EstimatorSettings()
+        self.prepared_library = PreparedLibrary(self.field, self.library)
         self.meshes_made = 0
 
     def warm_up(self) -> None:

@@ -1,8 +1,9 @@
-"""Estimates without a network, and a decoder whose shapes are analytic: input of the tests."""
+"""Traces without a network, and a field of analytic shapes: input of the tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,10 +12,21 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from crisp_ros.correction.certificate import Condition
+from crisp_ros.correction.correspondences import Correspondences
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import DecoderField
+from crisp_ros.correction.verification import Verification, VerificationSettings
+from crisp_ros.correction.visibility import images_of
+from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.decoder import CodeGradient, SignedDistance
 from crisp_ros.network.library import ShapeLibrary
-from crisp_ros.pipeline import ObjectEstimate
-from crisp_ros.tracking.depth_points import DepthPoints
+from crisp_ros.observation.frame import Frame
+from crisp_ros.pipeline import FrameEstimate, ObjectEstimate, Trace
+from crisp_ros.tracking.track import stack_shapes
+from crisp_ros.tracking.tracker import Tracker
+from crisp_ros.tracking.tracker_settings import TrackerSettings
 
 SHAPES = household()
 CUP = cup(0.04, 0.045, 0.008)
@@ -116,6 +128,7 @@ def estimate(
         n_points=500,
         lower=np.array(shapes[shape].lower),
         upper=np.array(shapes[shape].upper),
+        shape_index=shape,
     )
 
 
@@ -135,12 +148,60 @@ def seen_points(
     return (x + noise * torch.nn.functional.normalize(x, dim=-1)).float()
 
 
-def depth_points(labels: Sequence[int], points: Sequence[Tensor]) -> DepthPoints:
-    """The points of a frame's objects, in whose frames the camera's is where it is itself."""
+class Solved(NamedTuple):
+    """The parts of a `Solution` that a tracker uses."""
+
+    hypotheses: Hypotheses
+    verification: Verification
+
+
+def trace(
+    estimates: Sequence[ObjectEstimate],
+    points: Sequence[Tensor] = (),
+    pnc_error: Tensor | float = 0.0,
+    inlier_share: float = 1.0,
+    frame: Frame | None = None,
+) -> Trace:
+    """A trace with the depth points (N, 3) of its estimates, or without solutions.
+
+    Args:
+        estimates: of the frame.
+        points: of each estimate, camera frame, metres.
+        pnc_error: added to the coordinates that the estimates' poses give.
+        inlier_share: of the registrations, zero for failed ones.
+        frame: whose images the conditions of visibility see.
+    """
+    found = FrameEstimate(tuple(estimates), (), {}, "test")
+    images = None if frame is None else images_of(frame, torch.device("cpu"))
+    if len(points) == 0:
+        return Trace(found, (), images)
     x = torch.stack(list(points))
     valid = torch.ones(x.shape[:2], dtype=torch.bool)
-    T = torch.eye(4).expand(len(x), 4, 4)
-    return DepthPoints(tuple(labels), x, valid, x, valid.to(x.dtype), T, valid.all(-1), None)
+    T = torch.from_numpy(np.stack([invert(e.T_camera_object) for e in estimates])).to(x)
+    hypotheses = Hypotheses(
+        Correspondences(x, transform(T, x) + pnc_error, valid.to(x.dtype), valid),
+        T,
+        stack_shapes(estimates, x.device),
+        torch.tensor([e.label for e in estimates]),
+        T,
+        torch.full((len(x),), inlier_share),
+    )
+    unknown = torch.tensor([e.unknown for e in estimates])
+    reasons = tuple(e.reason if e.unknown else "" for e in estimates)
+    known = Condition("known shape", ~unknown, unknown.float(), reasons)
+    return Trace(found, (Solved(hypotheses, Verification(None, known)),), images)
+
+
+def make_tracker(
+    shapes: Sequence[AnalyticShape],
+    symmetries: Sequence[NDArray[np.float64]] | None = None,
+    settings: TrackerSettings | None = None,
+    verification: VerificationSettings | None = None,
+) -> Tracker:
+    """A tracker of analytic shapes, which are its library."""
+    field = DecoderField(AnalyticDecoder(shapes))
+    prepared = PreparedLibrary(field, library(shapes, symmetries))
+    return Tracker(field, prepared, settings, verification)
 
 
 def looking_from(direction: Sequence[float], distance: float = 0.7) -> NDArray[np.float64]:

@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from crisp_ros.tracking.association import AssociationSettings, Candidates, assign, costs
+from crisp_ros.tracking.association import (
+    AssociationSettings,
+    Candidates,
+    assign,
+    code_differences,
+    costs,
+)
 
 PLAIN = AssociationSettings()
 
@@ -97,3 +103,11 @@ def test_tracked_labels_decide_alone():
 def test_settings_out_of_range_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         AssociationSettings(**values)
+
+
+def test_code_differences_are_between_zero_and_one():
+    codes = np.eye(3, dtype=np.float32)
+    assert np.allclose(code_differences(codes, codes, 2.0**0.5), 1 - np.eye(3))
+    assert np.allclose(code_differences(codes, 5 * codes, 2.0**0.5), 1)
+    found = code_differences(codes, 1.1 * codes, None)[0]
+    assert np.allclose(found, [0.1 / 1.1, 1.0, 1.0])

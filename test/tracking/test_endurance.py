@@ -6,10 +6,11 @@ import pytest
 import torch
 from analytic import sphere
 from scipy.spatial.transform import Rotation
-from tracking.scenes import AnalyticDecoder, depth_points, estimate, library
+from tracking.scenes import estimate, make_tracker, trace
 
 from crisp_ros.tracking.shape_manager import ShapeManagerSettings
-from crisp_ros.tracking.tracker import Tracker, TrackerSettings
+from crisp_ros.tracking.tracker import Tracker
+from crisp_ros.tracking.tracker_settings import TrackerSettings
 from crisp_ros.tracking.view_buffer import ViewBufferSettings
 
 SHAPES = (sphere(0.04, "small"), sphere(0.05, "large"))
@@ -32,8 +33,7 @@ def flight(tracked: Tracker, frames: int, start: int = 0) -> tuple[int, int]:
             T_k[:3, 3] += T[:3, :3] @ [0.3 * (k - 1.5), 0, 0] + rng.normal(0, 0.001, 3)
             seen.append(estimate(k + 1, T_k, int(rng.random() < 0.1), SHAPES, rng.random() < 0.8))
             points.append(template + torch.from_numpy(T_k[:3, 3]).float())
-        depth = depth_points([e.label for e in seen], points) if points else None
-        tracked.update(i / 30, seen, np.linalg.inv(T), depth=depth)
+        tracked.update(i / 30, trace(seen, points), np.linalg.inv(T))
     gc.collect()
     held = [o for o in gc.get_objects() if isinstance(o, torch.Tensor)]
     return len(gc.get_objects()), sum(tensor.numel() for tensor in held)
@@ -42,7 +42,7 @@ def flight(tracked: Tracker, frames: int, start: int = 0) -> tuple[int, int]:
 def tracker() -> Tracker:
     shapes = ShapeManagerSettings(views=ViewBufferSettings(max_views=10, points_per_view=16))
     settings = TrackerSettings(shapes=shapes, death_s=0.5, tentative_s=0.2)
-    return Tracker(AnalyticDecoder(SHAPES), library(SHAPES), settings)
+    return make_tracker(SHAPES, settings=settings)
 
 
 @pytest.mark.parametrize("frames", [1000, pytest.param(10000, marks=pytest.mark.slow)])

@@ -9,21 +9,25 @@ from tracking.scenes import (
     CAN,
     CUP,
     MUG,
-    AnalyticDecoder,
-    depth_points,
     estimate,
     library,
     looking_from,
+    make_tracker,
     rotations,
     seen_points,
+    trace,
 )
 
 from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.correction.correspondences import Shapes
+from crisp_ros.correction.covariance import CovarianceSettings
+from crisp_ros.correction.verification import VerificationSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.observation.frame import Camera, Frame
 from crisp_ros.tracking.multi_view_shape import MultiViewShapes
 from crisp_ros.tracking.shape_manager import ShapeManagerSettings
-from crisp_ros.tracking.tracker import Tracker, TrackerSettings
+from crisp_ros.tracking.tracker import Tracker
+from crisp_ros.tracking.tracker_settings import TrackerSettings
 from crisp_ros.tracking.view_buffer import ViewBufferSettings
 
 SHAPES = (CUP, MUG, CAN)
@@ -35,7 +39,11 @@ HANDLE_SEEN = ([0.2, 1, 0.3], [0.9, -1, 0.4])
 
 def tracker(**settings) -> Tracker:
     shapes = ShapeManagerSettings(**settings)
-    return Tracker(AnalyticDecoder(SHAPES), library(SHAPES, GROUPS), TrackerSettings(shapes=shapes))
+    return make_tracker(SHAPES, GROUPS, TrackerSettings(shapes=shapes))
+
+
+def verifying(threshold_m) -> VerificationSettings:
+    return VerificationSettings(certificate=CertificateSettings(threshold_m=threshold_m))
 
 
 def shown(
@@ -46,11 +54,11 @@ def shown(
     The camera flies about the object, which rests at the origin of the fixed frame.
     """
     T = looking_from(direction)
-    points = depth_points([label], [seen_points(shape, T, seed=int(1e3 * stamp))])
+    points = [seen_points(shape, T, seed=int(1e3 * stamp))]
     spin = rotations([0, 0, 1], 1)[0]
     spin[:3, :3] = Rotation.from_rotvec([0, 0, rotation]).as_matrix()
     seen = estimate(label, T @ spin, named, SHAPES, **kwargs)
-    (found,) = tracked.update(stamp, [seen], np.linalg.inv(T), depth=points).objects
+    (found,) = tracked.update(stamp, trace([seen], points), np.linalg.inv(T)).objects
     if finished:
         tracked.finish()
     return found
@@ -80,7 +88,7 @@ def test_views_correct_a_shape_that_single_frames_got_wrong():
 
 def test_a_frame_refitted_to_the_track_must_certify_itself():
     tracked = tracker(conflict_frames=3)
-    tracked.certificate = CertificateSettings(threshold_m=0.004)
+    tracked.verification = verifying(0.004)
     shown(tracked, 0.0, [1, 1, 0.5], CAN_ID, CAN)
     states = [shown(tracked, i / 10, [1, 1, 0.5], CUP_ID, CUP) for i in range(1, 4)]
     assert [o.mesh_version for o in states] == [1, 1, 2]
@@ -97,20 +105,19 @@ def test_a_frame_refitted_to_the_track_must_certify_itself():
 def test_a_refitted_pose_has_its_own_covariance():
     """That of the track's shape: a handle determines the rotation that a cup leaves free."""
     T = looking_from(HANDLE_SEEN[0])
-    points = depth_points([1], [seen_points(MUG, T, seed=3)])
-    vague = points.coordinates + 0.05 * torch.randn(points.coordinates.shape)
+    points = [seen_points(MUG, T, seed=3)]
+    vague = 0.05 * torch.randn(1, *points[0].shape)
     deviations = {}
     for kept, name in ((CUP_ID, "cup"), (MUG_ID, "mug")):
         tracked = tracker()
         shown(tracked, 0.0, HANDLE_SEEN[0], kept, SHAPES[kept])
-        other = estimate(1, T, CAN_ID, SHAPES)
-        known = dataclasses.replace(other, covariance=np.eye(6))
-        for seen in (other, known):
-            (found,) = tracked.update(
-                0.1, [seen], np.linalg.inv(T), depth=points._replace(coordinates=vague)
-            ).objects
+        seen = dataclasses.replace(estimate(1, T, CAN_ID, SHAPES), covariance=np.eye(6))
+        for wanted in (None, CovarianceSettings()):
+            tracked.verification = VerificationSettings(covariance=wanted)
+            frame = tracked.update(0.1, trace([seen], points, vague), np.linalg.inv(T))
+            (found,) = frame.objects
             assert found.estimate.code.argmax() == kept
-            assert (found.estimate.covariance is None) == (seen is other)
+            assert (found.estimate.covariance is None) == (wanted is None)
         covariance = found.estimate.covariance
         assert np.allclose(covariance, covariance.T)
         assert np.linalg.eigvalsh(covariance).min() > 0
@@ -132,11 +139,9 @@ def test_a_frame_without_registration_is_not_certified():
     tracked = tracker()
     shown(tracked, 0.0, [1, 1, 0.5], CUP_ID, CUP)
     T = looking_from([1, 1, 0.5])
-    points = depth_points([1], [seen_points(CUP, T, seed=5)])._replace(
-        registered=torch.zeros(1, dtype=torch.bool)
-    )
-    seen = estimate(1, T, CAN_ID, SHAPES, certified=False)
-    (found,) = tracked.update(0.1, [seen], np.linalg.inv(T), depth=points).objects
+    points = [seen_points(CUP, T, seed=5)]
+    seen = trace([estimate(1, T, CAN_ID, SHAPES, certified=False)], points, inlier_share=0.0)
+    (found,) = tracked.update(0.1, seen, np.linalg.inv(T)).objects
     assert not found.estimate.certified
     assert found.estimate.reason.startswith("no pose")
 
@@ -145,7 +150,9 @@ def test_a_frame_without_registration_is_not_certified():
 def test_a_shape_that_protrudes_into_free_space_is_refused(handle_in_sight):
     # The track is a mug whose handle, if it were there, would stand before the background.
     tracked = tracker()
-    tracked.visibility = VisibilitySettings(silhouette_share=0.03)
+    tracked.verification = VerificationSettings(
+        visibility=VisibilitySettings(silhouette_share=0.03)
+    )
     shown(tracked, 0.0, [0, -1, 0.2], MUG_ID, MUG)
     T = looking_from([0, -1, 0.2])
     camera = Camera(400.0, 400.0, 160.0, 120.0, 320, 240)
@@ -160,9 +167,8 @@ def test_a_shape_that_protrudes_into_free_space_is_refused(handle_in_sight):
             depth[v + dv, u + du] = x[:, 2]
             labels[v + dv, u + du] = 1
     frame = Frame(np.zeros((240, 320, 3), np.uint8), depth, labels, camera)
-    points = depth_points([1], [x])._replace(frame=frame)
-    seen = estimate(1, T, CUP_ID, SHAPES)
-    (found,) = tracked.update(0.1, [seen], np.linalg.inv(T), depth=points).objects
+    seen = trace([estimate(1, T, CUP_ID, SHAPES)], [x], frame=frame)
+    (found,) = tracked.update(0.1, seen, np.linalg.inv(T)).objects
     assert found.estimate.code.argmax() == MUG_ID
     assert found.estimate.certified != handle_in_sight
     assert ("background" in found.estimate.reason) == handle_in_sight
@@ -172,9 +178,9 @@ def test_only_new_sides_are_solved_for_and_few_a_frame(monkeypatch):
     solved = []
     from crisp_ros.tracking import shape_manager
 
-    def counting(decoder, known, views, *rest):
-        solved.append(len(views))
-        return original(decoder, known, views, *rest)
+    def counting(field, known, views, *rest):
+        solved.append(len(views.points))
+        return original(field, known, views, *rest)
 
     original = shape_manager.multi_view_shape
     monkeypatch.setattr(shape_manager, "multi_view_shape", counting)
@@ -190,9 +196,7 @@ def test_only_new_sides_are_solved_for_and_few_a_frame(monkeypatch):
             seen.append(estimate(k + 1, T @ apart, CUP_ID, SHAPES))
         shift = torch.from_numpy(T[:3, 0]).float()
         points = [x + 0.5 * k * shift for k in range(3)]
-        frame = tracked.update(
-            i / 10, seen, np.linalg.inv(T), depth=depth_points([1, 2, 3], points)
-        )
+        frame = tracked.update(i / 10, trace(seen, points), np.linalg.inv(T))
         used.append([o.views_used for o in frame.objects])
     assert solved == [2, 1]
     assert used == [[1, 1, 1]] * 4 + [[2, 2, 1], [2, 2, 2]]
@@ -222,9 +226,7 @@ def test_joint_refinement_poses_the_views_for_the_new_shape(monkeypatch):
         shape_manager,
         "multi_view_shape",
         lambda *_: MultiViewShapes(
-            codes=known.codes[1:],
-            lower=-box,
-            upper=box,
+            shapes=Shapes(known.codes[1:], -box, box, torch.tensor([1])),
             changed=torch.tensor([True]),
             objective=torch.zeros(1),
             start_objective=torch.ones(1),
@@ -234,14 +236,14 @@ def test_joint_refinement_poses_the_views_for_the_new_shape(monkeypatch):
     errors = {}
     for joint in (True, False):
         settings = TrackerSettings(shapes=ShapeManagerSettings(joint=joint))
-        tracked = Tracker(AnalyticDecoder(spheres), known, settings)
+        tracked = make_tracker(spheres, settings=settings)
         for i, direction in enumerate(([1, 0, 0], [0, 1, 0])):
             T = looking_from(direction)
-            points = depth_points([1], [seen_points(spheres[1], T, seed=i, noise_m=0.0)])
+            points = [seen_points(spheres[1], T, seed=i, noise_m=0.0)]
             wrong = T.copy()
             wrong[2, 3] += 0.012  # the larger ball that touches the seen side lies deeper
             seen = estimate(1, wrong, 0, spheres)
-            tracked.update(i / 10, [seen], np.linalg.inv(T), depth=points)
+            tracked.update(i / 10, trace([seen], points), np.linalg.inv(T))
         tracked.finish()
         (track,) = tracked._tracks
         assert track.shape.code.argmax() == 1
@@ -253,23 +255,25 @@ def test_joint_refinement_poses_the_views_for_the_new_shape(monkeypatch):
 def test_no_views_are_kept_without_points_or_certificates():
     tracked = tracker()
     T = looking_from([1, 1, 0.5])
-    (found,) = tracked.update(0.0, [estimate(1, T, CUP_ID, SHAPES)], np.linalg.inv(T)).objects
+    (found,) = tracked.update(
+        0.0, trace([estimate(1, T, CUP_ID, SHAPES)]), np.linalg.inv(T)
+    ).objects
     assert found.views_used == 1
     shown(tracked, 0.1, [1, -1, 0.5], CUP_ID, CUP, certified=False)
-    assert tracked._tracks[0].views is None
+    assert next(iter(tracked._tracks)).views is None
     shown(tracked, 0.2, [1, -1, 0.5], CUP_ID, CUP)
-    assert len(tracked._tracks[0].views) == 1
+    assert len(next(iter(tracked._tracks)).views) == 1
 
 
 def test_uncertified_views_are_kept_where_that_is_asked_for():
     tracked = tracker(views=ViewBufferSettings(certified_only=False))
     shown(tracked, 0.0, [1, -1, 0.5], CUP_ID, CUP, certified=False)
-    assert len(tracked._tracks[0].views) == 1
+    assert len(next(iter(tracked._tracks)).views) == 1
 
 
 def test_a_track_is_degenerate_until_its_views_determine_it():
     tracked = tracker()
-    tracked.certificate = CertificateSettings(threshold_m=0.003)
+    tracked.verification = verifying(0.003)
     found = shown(tracked, 0.0, HANDLE_HIDDEN[0], CUP_ID)
     assert not found.degenerate and np.isnan(found.smallest_eigenvalue)
     hidden = shown(tracked, 0.1, HANDLE_HIDDEN[0], CUP_ID)
@@ -286,15 +290,15 @@ def test_a_track_is_degenerate_until_its_views_determine_it():
 
 def test_an_object_stays_unknown_unless_its_track_explains_it():
     tracked = tracker()
-    tracked.certificate = CertificateSettings(threshold_m=0.003)
+    tracked.verification = verifying(0.003)
     shown(tracked, 0.0, [1, 1, 0.5], CAN_ID, CAN)
     T = looking_from([1, 1, 0.5])
     why = "unknown object: the nearest library shape, cup, is off by 14 mm"
     own = estimate(1, T, CUP_ID, SHAPES, certified=False, score=0.1)
     own = dataclasses.replace(own, unknown=True, reason=why)
-    points = depth_points([1], [seen_points(sphere(0.06, "ball"), T, seed=1)])
-    (found,) = tracked.update(0.1, [own], np.linalg.inv(T), depth=points).objects
+    points = [seen_points(sphere(0.06, "ball"), T, seed=1)]
+    (found,) = tracked.update(0.1, trace([own], points), np.linalg.inv(T)).objects
     assert found.estimate.unknown and found.estimate.reason == why
-    points = depth_points([1], [seen_points(CAN, T, seed=1)])  # the track's shape explains it
-    (found,) = tracked.update(0.2, [own], np.linalg.inv(T), depth=points).objects
+    points = [seen_points(CAN, T, seed=1)]  # the track's shape explains it
+    (found,) = tracked.update(0.2, trace([own], points), np.linalg.inv(T)).objects
     assert found.estimate.certified and not found.estimate.unknown

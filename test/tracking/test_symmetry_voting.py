@@ -6,18 +6,21 @@ from tracking.scenes import (
     CAN,
     MUG,
     AnalyticDecoder,
-    depth_points,
     estimate,
     library,
+    make_tracker,
     pose,
     random_pose,
     rotations,
+    trace,
 )
 
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.shape_field import DecoderField
+from crisp_ros.correction.symmetry_motions import SymmetryKind
 from crisp_ros.geometry.symmetry_group import symmetry_group
-from crisp_ros.tracking.look_alikes import LookAlikes
 from crisp_ros.tracking.symmetry_voting import SymmetryVotes, shift_covariance
-from crisp_ros.tracking.tracker import Tracker, TrackerSettings
+from crisp_ros.tracking.tracker_settings import TrackerSettings
 
 HALF = symmetry_group(rotations([0, 0, 1], 2))
 ROUND = symmetry_group(rotations([0, 0, 1], 36))
@@ -77,12 +80,13 @@ def test_a_window_of_one_follows_every_frame():
 
 def test_depth_symmetries_are_those_of_the_bare_surface():
     shapes = (CAN, MUG)
-    known = library(shapes)
-    found = LookAlikes(AnalyticDecoder(shapes), known)
-    assert found.known(0) is None
-    assert len(found.find(0).transforms) == 72 and len(found.find(0).axes) == 1
-    assert len(found.find(1).axes) == 0  # the handle
-    assert found.known(0) is found.find(0)
+    prepared = PreparedLibrary(DecoderField(AnalyticDecoder(shapes)), library(shapes))
+    exact, same = SymmetryKind.EXACT, SymmetryKind.SAME_SHAPE
+    assert len(prepared.symmetry_group(0, exact).transforms) == 1
+    can, mug = (prepared.symmetry_group(i, same) for i in (0, 1))
+    assert len(can.transforms) == 72 and len(can.axes) == 1
+    assert len(mug.axes) == 0  # the handle
+    assert prepared.symmetry_group(0, same) is can
 
 
 @pytest.mark.parametrize("window", [1, 25])
@@ -91,18 +95,15 @@ def test_a_misread_print_does_not_rotate_a_tracked_can(window):
     rng = np.random.default_rng(5)
     shapes = (CAN, MUG)
     T = random_pose(rng, 0.1)
-    tracker = Tracker(
-        AnalyticDecoder(shapes), library(shapes), TrackerSettings(symmetry_votes=window)
-    )
+    tracker = make_tracker(shapes, settings=TrackerSettings(symmetry_votes=window))
     angles = rng.uniform(-np.pi, np.pi, 400)
     heights = rng.uniform(-0.05, 0.05, 400)
     surface = np.stack([0.033 * np.cos(angles), 0.033 * np.sin(angles), heights], axis=1)
     points = torch.from_numpy(surface @ T[:3, :3].T + T[:3, 3]).float()
-    depth = depth_points([1], [points])
     poses = []
     for i in range(12):
         seen = estimate(1, rotated(T, 130.0 if i in (5, 9) else 3.0 * (i % 2)), 0, shapes)
-        frame = tracker.update(0.1 * i, [seen], depth=depth)
+        frame = tracker.update(0.1 * i, trace([seen], [points]))
         tracker.finish()
         assert frame.objects[0].estimate.certified
         poses.append(frame.objects[0].T_fixed_object)

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tracking.scenes import AnalyticDecoder, looking_from, pose, seen_points
 
+from crisp_ros.correction.correspondences import ObjectPoints, Shapes
+from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.tracking.view_buffer import (
     Insertion,
-    PooledViews,
     ViewBuffer,
     ViewBufferSettings,
     stack_views,
@@ -54,12 +55,12 @@ def test_views_differ_are_certified_and_take_no_more_memory(given_views):
         assert added is not Insertion.REFUSED or len(buffer) == count
         assert apart(buffer.cameras) >= 1.0
     assert buffer.element_count == memory
-    assert len(buffer.pooled().points) == 16 * len(buffer)
+    assert buffer.pooled().points.shape == (1, 16 * len(buffer), 3)
 
 
 @settings(deadline=None, max_examples=40)
 @given(offers)
-def test_every_certified_direction_is_covered_while_there_is_room(given_views):
+def test_every_certified_direction_is_covered_if_there_is_room(given_views):
     buffer = small(max_views=50)
     for camera, certified, score in given_views:
         buffer.add(POINTS, VALID, at(camera), certified, score)
@@ -126,10 +127,10 @@ def test_pooled_points_are_the_views_in_the_object_frame():
         part = slice(64 * i, 64 * i + 64)
         kept = transform(torch.from_numpy(T).float(), points[valid])
         kept = kept[kept.isfinite().all(-1)]
-        distance = (pooled.points[part, None] - kept).norm(dim=-1)
+        distance = (pooled.points[0, part, None] - kept).norm(dim=-1)
         assert distance.min(1).values.max() < 1e-5
         assert (distance.min(0).values < 1e-5).all()  # fewer than 64, so every one is there
-        assert pooled.weights[part].sum() == pytest.approx(score)
+        assert pooled.weights[0, part].sum() == pytest.approx(score)
 
 
 def test_views_without_points_have_no_weight():
@@ -146,12 +147,13 @@ def test_a_cleared_buffer_is_empty():
     buffer.add(POINTS, VALID, at((0, 0, 1)), True, 0.9)
     buffer.clear()
     assert len(buffer) == 0
-    assert buffer.pooled().points.shape == (0, 3)
+    assert buffer.pooled().points.shape == (1, 0, 3)
 
 
 def test_refitted_views_touch_the_shape_or_are_dropped():
     shape = box((0.04, 0.025, 0.055))
-    decoder, code = AnalyticDecoder((shape, sphere(0.3))), torch.tensor([1.0, 0.0])
+    field = DecoderField(AnalyticDecoder((shape, sphere(0.3))))
+    boxes = Shapes.of_codes(torch.tensor([1.0, 0.0]))
     buffer = small(points_per_view=96)
     for i, direction in enumerate(([1, 0.5, 0.5], [-1, 0.6, 0.4], [0.5, -0.8, -0.7])):
         T = looking_from(direction)
@@ -161,22 +163,22 @@ def test_refitted_views_touch_the_shape_or_are_dropped():
     T = looking_from([0.7, 0.7, -0.6])
     other = seen_points(sphere(0.1), T, seed=9)
     buffer.add(other, torch.ones(len(other)).bool(), np.linalg.inv(T), True, 0.8)
-    before = decoder.sdf(buffer.pooled().points[: 3 * 96], code).abs().mean()
-    assert buffer.refit_poses(decoder, code) == 1
+    before = field.sdf(buffer.pooled().points[:, : 3 * 96], boxes).abs().mean()
+    assert buffer.refit_poses(field, boxes) == 1
     assert len(buffer) == 3
-    after = decoder.sdf(buffer.pooled().points, code).abs().mean()
+    after = field.sdf(buffer.pooled().points, boxes).abs().mean()
     assert before > 2e-3
     assert after < 2e-4
 
 
 def test_stacked_views_are_padded_with_invalid_points():
     def views(count):
-        return PooledViews(torch.rand(count, 3), torch.ones(count).bool(), torch.rand(count))
+        return ObjectPoints(torch.rand(1, count, 3), torch.rand(1, count) + 0.1)
 
     few, many = views(2), views(5)
     batch = stack_views([few, many])
     assert batch.points.shape == (2, 5, 3)
-    assert torch.equal(batch.points[0, :2], few.points)
-    assert torch.equal(batch.weights[1], many.weights)
+    assert torch.equal(batch.points[:1, :2], few.points)
+    assert torch.equal(batch.weights[1:], many.weights)
     assert batch.valid.sum(-1).tolist() == [2, 5]
     assert (batch.weights[0, 2:] == 0).all()
