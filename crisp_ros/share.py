@@ -6,28 +6,38 @@ import sys
 from pathlib import Path
 
 DEFAULT_CHECKPOINT = Path("models") / "crisp_ycbv_compact.safetensors"  # in the share directory
+_RECORDING = Path("recordings") / "table"
 
 
-class NoCheckpointError(FileNotFoundError):
-    """No model file was named and none came with the package."""
+class NotInstalledError(FileNotFoundError):
+    """A file that is neither given nor part of this installation."""
 
 
 def checkpoint_path(given: Path | None = None) -> Path:
-    """The given model file, or the one that comes with the package.
+    """Return the given model file, or the one of the package.
 
     Raises:
-        NoCheckpointError: none was given and none came with the package.
+        NotInstalledError: none is given, and the package has none.
     """
-    if given is not None:
-        return given
+    return given or _installed(DEFAULT_CHECKPOINT, "name a model file by --checkpoint")
+
+
+def bundled_recording(given: Path | None = None) -> Path:
+    """Return the given recording, or the one of the package.
+
+    Raises:
+        NotInstalledError: none is given, and the package has none.
+    """
+    return given or _installed(_RECORDING, "name a recording by --bag")
+
+
+def _installed(place: Path, remedy: str) -> Path:
     try:
-        path = share_directory() / DEFAULT_CHECKPOINT
+        path = share_directory() / place
     except FileNotFoundError as error:
-        raise NoCheckpointError(f"{error}; or name a model file by --checkpoint") from error
-    if not path.is_file():
-        raise NoCheckpointError(
-            f"{path} did not come with this installation; name a model file by --checkpoint"
-        )
+        raise NotInstalledError(f"{error}; or {remedy}") from error
+    if not path.exists():
+        raise NotInstalledError(f"{path} is not part of this installation; {remedy}")
     return path
 
 

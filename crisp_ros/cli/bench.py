@@ -28,9 +28,7 @@ from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.model import network_names
 from crisp_ros.progress import progress
-from crisp_ros.share import checkpoint_path, share_directory
-
-RECORDING = Path("recordings") / "table"
+from crisp_ros.share import bundled_recording, checkpoint_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     if args.network and args.checkpoint:
         raise OptionError("--network stands for random weights: give it or --checkpoint, not both")
     settings = BenchSettings(quick=args.quick, seed=args.seed)
-    recording = args.bag or share_directory() / RECORDING
+    recording = bundled_recording(args.bag)
     if args.network:
         with progress("runs") as on_run:
             report = run_random_bench(args.network, recording, settings, args.device, on_run)

@@ -24,7 +24,7 @@ def draw_degeneracy(study: DegeneracyStudy, path: Path) -> None:
     for axes, index in zip(pictures, picked.astype(int), strict=True):
         _picture(axes, study.views[index])
     ((a, b), (c, d)) = rows[1].subplots(2, 2, sharex=True)
-    turns = np.rad2deg([view.turn for view in study.views])
+    turns = np.rad2deg([view.angle for view in study.views])
     mug, twin, grey = COLOURS[0], COLOURS[1], "0.55"
 
     a.plot(turns, [v.pair.tangent for v in study.views], color=mug, label="mug and its twin")
@@ -84,7 +84,7 @@ def _picture(axes: Axes, view: StudiedView) -> None:
     tint = np.where(handle, (0.95, 0.55, 0.2), (0.62, 0.7, 0.8))
     colour = np.where(np.isnan(view.image)[..., None], 1.0, tint * brightness[..., None])
     axes.imshow(np.clip(colour, 0.0, 1.0), interpolation="bilinear")
-    axes.set_title(f"{np.rad2deg(view.turn):.0f}°", pad=1)
+    axes.set_title(f"{np.rad2deg(view.angle):.0f}°", pad=1)
     axes.axis("off")
 
 

@@ -1,1 +1,1 @@
-"""Studies of the method: what `crisp ablate` and `crisp figure` measure, and more."""
+"""Studies of the method, for `crisp ablate`, `crisp figure` and the documentation."""

@@ -1,7 +1,7 @@
-"""How the corrector's solvers come down: objective and error after so many iterations.
+"""Convergence of the corrector's solvers: objective and error by the number of iterations.
 
-Nothing is recorded inside the solvers: each is run again with a budget of k iterations, as it would
-be in earnest, and what it returns is what is measured.
+The solvers are not instrumented: each is run as in production with a budget of k iterations, and
+its result is measured.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 
-_SCALE_M = 0.01  # of the objective, as all solvers have it
-_OTHER_EVALUATIONS = 4  # of the second-order solver, beside those of its iterations
+_SCALE_M = 0.01  # of the robust objective, the same for all solvers
+_OTHER_EVALUATIONS = 4  # of the second-order solver, in addition to its iterations
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ class ConvergenceStudySettings:
         points: of a view.
         noise: of the views.
         surface_points: on a shape, for the errors.
-        pose_iterations, newton_iterations, shape_iterations: budgets of the gradient descent on Z,
-            the second-order solver and the projected gradient on the coefficients.
+        pose_iterations: budgets of the gradient descent on Z.
+        newton_iterations: budgets of the second-order pose solver.
+        shape_iterations: budgets of the projected gradient on the coefficients.
         seed: of the views.
     """
 
@@ -62,11 +63,15 @@ class ConvergenceStudySettings:
 
 
 class Curve(NamedTuple):
-    """A solver over its iterations.
+    """Distance and error of a solver by its iterations.
 
-    name: of the solver. iterations: k budgets. distance_m: (k, B) robust root mean square distance
-    of each object's points to its surface, the root of the objective. error_m: (k, B) of the pose
-    (ADD-S) or of the shape (Chamfer distance, mean of both directions).
+    Attributes:
+        name: of the solver.
+        iterations: k budgets.
+        distance_m: (k, B) robust root mean square distance of each object's points to its surface,
+            the square root of the objective.
+        error_m: (k, B) of the pose (ADD-S) or of the shape (Chamfer distance, mean of both
+            directions).
     """
 
     name: str
@@ -78,7 +83,7 @@ class Curve(NamedTuple):
         """Mean, median and quartiles over the objects, after each budget."""
         levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
 
-        def told(values: Tensor) -> dict[str, list[float]]:
+        def summary(values: Tensor) -> dict[str, list[float]]:
             low, median, high = values.double().quantile(levels, dim=-1).tolist()
             mean = values.double().mean(-1).tolist()
             return {"mean": mean, "median": median, "quartile_1": low, "quartile_3": high}
@@ -86,8 +91,8 @@ class Curve(NamedTuple):
         return {
             "name": self.name,
             "iterations": list(self.iterations),
-            "distance_m": told(self.distance_m),
-            "error_m": told(self.error_m),
+            "distance_m": summary(self.distance_m),
+            "error_m": summary(self.error_m),
         }
 
 
@@ -98,8 +103,8 @@ class ConvergenceStudy:
     Attributes:
         pose: with the true shapes, from the registration of disturbed coordinates.
         shape: with the true poses, from the code of another library shape.
-        true_distance_m: (B,) of the points to the true surface at the true pose: noise and the
-            decoder's own error, below which nothing useful lies.
+        true_distance_m: (B,) of the points to the true surface at the true pose: the noise and the
+            decoder's own error, a lower bound for useful solutions.
         right_shape: share of the objects whose largest coefficient is that of their shape, by
             solver of the shape, at its last budget.
         settings: of the study.
@@ -129,7 +134,7 @@ def convergence_study(
     settings: ConvergenceStudySettings | None = None,
     on_solve: Callable[[int, int], None] = lambda done, total: None,
 ) -> ConvergenceStudy:
-    """Runs each solver with growing budgets on half-visible, noisy views of all library shapes.
+    """Run each solver with growing budgets on half-visible, noisy views of all library shapes.
 
     Args:
         decoder: f_d, on the CPU.
@@ -185,7 +190,7 @@ def convergence_study(
 
 @dataclass(frozen=True)
 class _Problem:
-    """The views, what the solvers start from, and how their answers are measured."""
+    """The views, the initial values of the solvers and the metrics of their results."""
 
     field: DecoderField
     library: PreparedLibrary
@@ -234,7 +239,7 @@ class _Problem:
         solve: Callable[[int], ShapeStep],
         solved: Callable[[], None],
     ) -> tuple[Curve, float]:
-        """The curve, and the share of right shapes at its end."""
+        """The curve, and the share of right shapes at the last budget."""
         distances, errors = [], []
         for budget in budgets:
             step = solve(budget)
@@ -261,26 +266,27 @@ class _Problem:
         return Correspondences(views.points, views.pnc, weights, views.valid)
 
     def _add_s(self, T: Tensor) -> Tensor:
-        """ADD-S (B,): mean way from true surface points to the nearest of the estimate's."""
+        """ADD-S (B,): mean distance from true surface points to the nearest estimated one."""
         points, valid = (part[self.views.shapes] for part in self.surfaces)
         true, found = (transform(invert(pose), points) for pose in (self.views.T_object_camera, T))
-        way = nearest_distances(true, found, valid)
-        return torch.where(valid, way, torch.nan).nanmean(-1)
+        distance = nearest_distances(true, found, valid)
+        return torch.where(valid, distance, torch.nan).nanmean(-1)
 
     def _chamfer(self, shapes: Shapes) -> Tensor:
-        """Mean of both directions of |f_d| over the other's surface points (B,)."""
+        """Chamfer distance (B,): |f_d| at the other's surface points, mean of both directions."""
         true = self._true_shapes()
-        room = 0.5 * (true.upper - true.lower)
-        within = shapes._replace(lower=true.lower - room, upper=true.upper + room)
+        margin = 0.5 * (true.upper - true.lower)
+        within = shapes._replace(lower=true.lower - margin, upper=true.upper + margin)
         found = surface_points(self.field, within, self.surfaces.points.shape[1])
         surfaces = self.surfaces.rows(true.index)
-        ways = (
+        distances = (
             self.field.sdf(found.points, true).abs(),
             self.field.sdf(surfaces.points, shapes).abs(),
         )
         valid = found.valid, surfaces.valid
         a, b = (
-            torch.where(v, way, torch.nan).nanmean(-1) for way, v in zip(ways, valid, strict=True)
+            torch.where(v, distance, torch.nan).nanmean(-1)
+            for distance, v in zip(distances, valid, strict=True)
         )
-        # A mixture may have no surface near: then one direction speaks for both.
+        # A mixture may have no surface in the box: then one direction counts for both.
         return 0.5 * (torch.where(a.isnan(), b, a) + b)

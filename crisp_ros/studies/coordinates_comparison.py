@@ -17,10 +17,10 @@ from crisp_ros.network.checkpoint import Model
 from crisp_ros.progress import progress
 from crisp_ros.studies.coordinates_study import (
     KINDS,
+    AnnotatedCrops,
     CoordinatesSettings,
     CoordinatesStudy,
-    Seen,
-    seen,
+    annotated_crops,
 )
 from crisp_ros.studies.resumable_parts import KeptParts
 from crisp_ros.synthesis.scattered_frames import DOMAINS
@@ -64,7 +64,7 @@ class CoordinatesComparison:
         kept = KeptParts(self.work, made_from)
 
         @cache
-        def crops(domain: str) -> Seen:
+        def crops(domain: str) -> AnnotatedCrops:
             return self._crops(model, domain)
 
         def studied(kind: str) -> dict[str, Any]:
@@ -75,14 +75,14 @@ class CoordinatesComparison:
 
         return {kind: kept.part(kind, lambda kind=kind: studied(kind)) for kind in KINDS}
 
-    def _crops(self, model: Model, domain: str) -> Seen:
+    def _crops(self, model: Model, domain: str) -> AnnotatedCrops:
         objects = ScatteredModels.read(self.models, self.observed_poses)
         each = {"day": self.crops_by_day, "dusk": self.crops_at_dusk}[domain]
         with progress(f"frames by {domain}, at most") as on_frame:
             crops = rendered_reference(
                 model, objects, DOMAINS[domain], each, _SEEDS[domain], POINTS, on_frame
             )
-        return seen(crops, model)
+        return annotated_crops(crops, model)
 
     def to_json(self, model: Model, kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The figures as JSON values.
@@ -108,7 +108,9 @@ def norm_ratio(history: list[dict[str, float]]) -> float:
     return history[-1]["norm_m"] / history[0]["norm_m"]
 
 
-def _self_trained(study: CoordinatesStudy, model: Model, kind: str, crops: Seen) -> dict[str, Any]:
+def _self_trained(
+    study: CoordinatesStudy, model: Model, kind: str, crops: AnnotatedCrops
+) -> dict[str, Any]:
     names = [model.library.names[k] for k in crops.shape]
     row = names.index(_DRAWN) if _DRAWN in names else 0
     before = study.coordinates(crops, row)

@@ -1,9 +1,9 @@
-"""Why coordinates are metric: with normalised ones self-training shrinks what the head answers.
+"""Self-training of a head with metric and with normalised coordinates, which then shrink.
 
-Table 11 and Fig. 14 of the paper. Both kinds go the same way: the PNC head is trained anew on
-crops with truth, then learns from its own corrected and certified answers. Normalised coordinates
-leave the size to the pose, z = s R x + t, and the corrector moves s, too; scaling s, t and z by b
-scales its loss by b^2 (eq. 24), so small is right.
+Table 11 and Fig. 14 of the paper. For both kinds the PNC head is first trained on crops with ground
+truth, then on its own corrected and certified predictions. Normalised coordinates leave the size to
+the pose, z = s R x + t, and the corrector optimises s, too; scaling s, t and z by b scales its loss
+by b^2 (eq. 24), so small coordinates are favoured.
 """
 
 from __future__ import annotations
@@ -41,16 +41,19 @@ _CHUNK = 21
 
 @dataclass(frozen=True)
 class CoordinatesSettings:
-    """Settings of the study; of both kinds the same.
+    """Settings of the study, the same for both kinds.
 
     Attributes:
-        head_steps, head_rate, head_batch: of the supervised training of the PNC head, by Adam.
+        head_steps: of the supervised training of the PNC head, by Adam.
+        head_rate: its learning rate.
+        head_batch: its batch size.
         learner: of the self-training, the paper's plain SGD.
         steps: of the self-training.
-        measured_every: steps.
-        iterations, rate: of the corrector, the paper's Algorithm 1: Adam on the coordinates.
+        measured_every: steps between two measurements.
+        iterations: of the corrector, the paper's Algorithm 1: Adam on the coordinates.
+        rate: learning rate of the corrector.
         certificate: of the pseudo-labels.
-        seed: of all draws.
+        seed: of all random choices.
     """
 
     head_steps: int = 120
@@ -67,40 +70,59 @@ class CoordinatesSettings:
     seed: int = 0
 
 
-class Seen(NamedTuple):
-    """Crops with truth: samples B whose pose and code are true, and their library index (B,)."""
+class AnnotatedCrops(NamedTuple):
+    """Crops with ground truth.
+
+    Attributes:
+        samples: B of them, with true pose and code.
+        shape: (B,) library index.
+    """
 
     samples: tuple[Sample, ...]
     shape: Tensor
 
 
-def seen(truth: ReferenceSet, model: Model) -> Seen:
-    """The crops of a set, of whatever light, as samples of self-training."""
+def annotated_crops(truth: ReferenceSet, model: Model) -> AnnotatedCrops:
+    """Convert the crops of a set to samples of self-training."""
     parts = (truth.crops, truth.grid, truth.points, truth.T_object_camera)
     codes = model.library.codes[truth.shape]
     rows = zip(*parts, codes, strict=True)
-    return Seen(tuple(Sample(str(i), True, *row) for i, row in enumerate(rows)), truth.shape)
+    return AnnotatedCrops(
+        tuple(Sample(str(i), True, *row) for i, row in enumerate(rows)), truth.shape
+    )
 
 
 class Similarity(NamedTuple):
-    """z = scale R x + translation: scale (B,), rotation (B, 3, 3), translation (B, 3) metres."""
+    """A similarity transform z = s R x + t from the camera to the object frame.
+
+    Attributes:
+        scale: (B,).
+        rotation: (B, 3, 3).
+        translation: (B, 3) metres.
+    """
 
     scale: Tensor
     rotation: Tensor
     translation: Tensor
 
-    def of(self, points: Tensor) -> Tensor:
-        """Points (B, N, 3) of the camera frame in the object frame."""
-        turned = points @ self.rotation.transpose(-1, -2)
-        return self.scale[:, None, None] * turned + self.translation[:, None]
+    def apply(self, points: Tensor) -> Tensor:
+        """Transform points (B, N, 3) from the camera to the object frame."""
+        rotated = points @ self.rotation.transpose(-1, -2)
+        return self.scale[:, None, None] * rotated + self.translation[:, None]
 
-    def undone(self, points: Tensor) -> Tensor:
-        """Points (B, N, 3) of the object frame in the camera frame."""
+    def apply_inverse(self, points: Tensor) -> Tensor:
+        """Transform points (B, N, 3) from the object to the camera frame."""
         return (points - self.translation[:, None]) @ self.rotation / self.scale[:, None, None]
 
 
-class Labels(NamedTuple):
-    """Pseudo-labels: z (B, N, 3) metres; certified (B,); motion that made them."""
+class PseudoLabels(NamedTuple):
+    """Pseudo-labels of B samples.
+
+    Attributes:
+        z: (B, N, 3) coordinates, metres.
+        certified: (B,) bool.
+        motion: of the depth points to z.
+    """
 
     z: Tensor
     certified: Tensor
@@ -108,27 +130,33 @@ class Labels(NamedTuple):
 
 
 def similarity(points: Tensor, z: Tensor, weights: Tensor, scaled: bool) -> Similarity:
-    """The motion that minimises sum_i w_i ||s R x_i + t - z_i||^2 (Umeyama); s is 1 if not scaled.
+    """Fit the similarity that minimises sum_i w_i ||s R x_i + t - z_i||^2 (Umeyama).
 
-    Differentiable. Args: points, z (B, N, 3) metres; weights (B, N).
+    The result is differentiable.
+
+    Args:
+        points: (B, N, 3) x, metres.
+        z: (B, N, 3) metres.
+        weights: (B, N).
+        scaled: s is free; otherwise it is 1.
     """
     rotation = align(points, z, weights).rotation
     share = (weights / weights.sum(-1, keepdim=True).clamp_min(1e-9))[..., None]
     centre, middle = (share * points).sum(1), (share * z).sum(1)
-    turned = (points - centre[:, None]) @ rotation.transpose(-1, -2)
+    rotated = (points - centre[:, None]) @ rotation.transpose(-1, -2)
     scale = torch.ones_like(centre[:, 0])
     if scaled:
-        agreement = (share * turned * (z - middle[:, None])).sum((1, 2))
-        scale = (agreement / (share * turned.square()).sum((1, 2)).clamp_min(1e-9)).clamp_min(1e-3)
+        agreement = (share * rotated * (z - middle[:, None])).sum((1, 2))
+        scale = (agreement / (share * rotated.square()).sum((1, 2)).clamp_min(1e-9)).clamp_min(1e-3)
     shift = middle - scale[:, None] * (rotation @ centre[..., None])[..., 0]
     return Similarity(scale, rotation, shift)
 
 
 @torch.no_grad()
 def inliers(points: Tensor, z: Tensor, scaled: bool, seed: int) -> Tensor:
-    """Weights (B, N) of the points that agree on a pose, 0 or 1.
+    """Find the points that agree on a pose: weights (B, N), 0 or 1.
 
-    Where the scale is free it is first taken as the median ratio of distances between pairs.
+    A free scale is first estimated as the median ratio of distances between pairs of points.
     """
     if scaled:
         generator = torch.Generator().manual_seed(seed)
@@ -141,21 +169,21 @@ def inliers(points: Tensor, z: Tensor, scaled: bool, seed: int) -> Tensor:
     return register(points, z, valid, _REGISTRATION).inliers.to(points.dtype)
 
 
-def labels(
+def pseudo_labels(
     decoder: ShapeDecoder,
     codes: Tensor,
     points: Tensor,
     z: Tensor,
     scaled: bool,
     settings: CoordinatesSettings,
-) -> Labels:
-    """Corrects coordinates by Algorithm 1's pose step through the pose layer; keeps the best.
+) -> PseudoLabels:
+    """Correct coordinates by Algorithm 1's pose step through the pose layer, and keep the best.
 
     Args:
         decoder: f_d, metres.
-        codes: (B, C) of the shapes that the shape head named; they are kept.
+        codes: (B, C) of the shapes that the shape head predicts; they are not changed.
         points: (B, N, 3) depth points, camera frame, metres.
-        z: (B, N, 3) what the PNC head said, metres at the named shape's size.
+        z: (B, N, 3) predictions of the PNC head, metres at the predicted shape's size.
         scaled: the pose has a scale.
         settings: see `CoordinatesSettings`.
     """
@@ -166,20 +194,20 @@ def labels(
     best = similarity(points, z, weights, scaled)
     for _ in range(settings.iterations + 1):
         motion = similarity(points, z + offset, weights, scaled)
-        posed = motion.of(points)
-        sdf, gradient = decoder.sdf_and_gradient(posed.detach(), codes)
+        aligned = motion.apply(points)
+        sdf, gradient = decoder.sdf_and_gradient(aligned.detach(), codes)
         objective = sdf.square().mean(-1)
         better = objective < lowest
         lowest = torch.where(better, objective, lowest)
         parts = zip(motion, best, strict=True)
         best = Similarity(*(torch.where(_like(better, a), a.detach(), b) for a, b in parts))
         adam.zero_grad()
-        (2 * sdf[..., None] * gradient * posed).mean(1).sum().backward()
+        (2 * sdf[..., None] * gradient * aligned).mean(1).sum().backward()
         adam.step()
-    answer = best.of(points)
-    distance = decoder.sdf(answer, codes).abs().quantile(settings.certificate.quantile, dim=-1)
+    z = best.apply(points)
+    distance = decoder.sdf(z, codes).abs().quantile(settings.certificate.quantile, dim=-1)
     known = weights.sum(-1) >= _REGISTRATION.min_inlier_share * weights.shape[-1]
-    return Labels(answer, known & (distance <= settings.certificate.threshold_m), best)
+    return PseudoLabels(z, known & (distance <= settings.certificate.threshold_m), best)
 
 
 def _like(flags: Tensor, other: Tensor) -> Tensor:
@@ -187,10 +215,10 @@ def _like(flags: Tensor, other: Tensor) -> Tensor:
 
 
 class CoordinatesStudy:
-    """One kind of coordinates: a head that answers in them, trained, then self-trained."""
+    """One kind of coordinates: a head that predicts them, trained, then self-trained."""
 
     def __init__(self, model: Model, kind: str, settings: CoordinatesSettings) -> None:
-        """Copies the heads; the model is not changed.
+        """Copy the heads of a model, which is not changed.
 
         Args:
             model: has a shape library.
@@ -199,8 +227,8 @@ class CoordinatesStudy:
         """
         self.scaled = kind == "normalised"
         self._model, self._settings = model, settings
-        # What the head says is z times this: 1, or the mean diagonal over the object's. So both
-        # kinds of answer have the same magnitude, and the same rates and scales suit them.
+        # The head predicts z times this: 1, or the mean diagonal over the object's. Both kinds of
+        # predictions then have the same magnitude, for which the same rates and scales are right.
         diagonals = model.library.diameters
         self._ratio = diagonals.mean() / diagonals if self.scaled else torch.ones_like(diagonals)
         self.learner = Learner(model.network, settings.learner)
@@ -213,78 +241,82 @@ class CoordinatesStudy:
         self._surfaces = torch.where(surfaces.valid[..., None], surfaces.points, spare[:, None])
 
     def train_head(
-        self, crops: Seen, on_step: Callable[[int, int], None] = lambda done, total: None
+        self, crops: AnnotatedCrops, on_step: Callable[[int, int], None] = lambda done, total: None
     ) -> None:
-        """Trains the PNC head on crops with truth: loss (20), the smallest over symmetries."""
+        """Train the PNC head on crops with ground truth: loss (20), the minimum over symmetries."""
         settings, head = self._settings, self.learner.heads["pnc_head"]
         samples = crops.samples
         rng = np.random.default_rng(settings.seed)
         adam = torch.optim.Adam(head.parameters(), settings.head_rate)
-        slower = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings.head_steps)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings.head_steps)
         for step in range(settings.head_steps):
             rows = rng.choice(len(samples), min(settings.head_batch, len(samples)), replace=False)
             batch = self._cache.batch([samples[row] for row in rows])
             shape = crops.shape[torch.from_numpy(rows)]
-            said = self._said(batch) / self._ratio[shape][:, None, None]
+            predicted = self._predicted(batch) / self._ratio[shape][:, None, None]
             symmetric = [
                 (one - transform(group, z)).square().sum(-1).mean(-1).min()
                 for one, z, group in zip(
-                    said, batch.z, (self._model.library.symmetries[k] for k in shape), strict=True
+                    predicted,
+                    batch.z,
+                    (self._model.library.symmetries[k] for k in shape),
+                    strict=True,
                 )
             ]
             adam.zero_grad()
             torch.stack(symmetric).mean().backward()
             nn.utils.clip_grad_norm_(head.parameters(), 1.0)
             adam.step()
-            slower.step()
+            schedule.step()
             on_step(step + 1, settings.head_steps)
         self.learner.load(dict(self.learner.heads.named_parameters()))
 
     def self_train(
-        self, crops: Seen, on_step: Callable[[int, int], None] = lambda done, total: None
+        self, crops: AnnotatedCrops, on_step: Callable[[int, int], None] = lambda done, total: None
     ) -> list[dict[str, Any]]:
-        """Self-training on crops whose truth is only measured by; the figures, as JSON values.
+        """Self-train on crops whose ground truth is only used to measure the progress.
 
         Returns:
-            At the start and every `measured_every` steps what `measured` says.
+            The figures of `measure` at the start and every `measured_every` steps, as JSON values.
         """
         settings = self._settings
         samples = crops.samples
-        shape = self._named(samples)
+        shape = self._nearest_shapes(samples)
         rng = np.random.default_rng(settings.seed)
-        history = [{"step": 0, **self.measured(crops)}]
+        history = [{"step": 0, **self.measure(crops)}]
         for step in range(1, settings.steps + 1):
             count = min(settings.learner.batch, len(samples))
             rows = torch.from_numpy(rng.choice(len(samples), count, replace=False))
             batch = self._cache.batch([samples[row] for row in rows])
             with torch.no_grad():
-                said = self._said(batch)
-            found = self._labels(batch, said, shape[rows])
+                predicted = self._predicted(batch)
+            found = self._pseudo_labels(batch, predicted, shape[rows])
             chosen = found.certified.nonzero()[:, 0].tolist()
             if chosen:
                 kept = self._cache.batch([samples[rows[i]] for i in chosen])
-                wanted = found.z[chosen] * self._ratio[shape[rows][chosen]][:, None, None]
-                self.learner.step(kept._replace(z=wanted))
+                targets = found.z[chosen] * self._ratio[shape[rows][chosen]][:, None, None]
+                self.learner.step(kept._replace(z=targets))
             if step % settings.measured_every == 0 or step == settings.steps:
-                history.append({"step": step, **self.measured(crops)})
+                history.append({"step": step, **self.measure(crops)})
             on_step(step, settings.steps)
         return history
 
-    def measured(self, crops: Seen) -> dict[str, float]:
-        """Figures of the head on crops, with truth.
+    def measure(self, crops: AnnotatedCrops) -> dict[str, float]:
+        """Measure the figures of the head on crops with ground truth.
 
-        norm_m: root mean square of ||Z||. size: that over the truth's. scale: of the pose, median.
-        auc_add_s_2cm: of the true shape posed by registration alone, at the size that the pose's
-        scale gives it. certified: the share of pseudo-labels that are certified.
+        Returns:
+            `norm_m`, the root mean square of ||Z||; `size`, its ratio to the truth's; `scale`, the
+            median scale of the poses; `auc_add_s_2cm` of the true shape at the pose of the
+            registration, with its scale; `certified`, the share of certified pseudo-labels.
         """
         norms, true, scales, errors, certified = [], [], [], [], []
-        named = self._named(crops.samples)
+        named = self._nearest_shapes(crops.samples)
         for rows in torch.arange(len(crops.samples)).split(_CHUNK):
             kept = [crops.samples[row] for row in rows]
             shape, batch = crops.shape[rows], self._cache.batch(kept)
             with torch.no_grad():
-                said = self._said(batch)
-            z = said / self._ratio[shape][:, None, None]
+                predicted = self._predicted(batch)
+            z = predicted / self._ratio[shape][:, None, None]
             norms.append(z.square().sum(-1).mean(-1))
             true.append(batch.z.square().sum(-1).mean(-1))
             weights = inliers(batch.points, z, self.scaled, self._settings.seed)
@@ -293,8 +325,8 @@ class CoordinatesStudy:
             surface = self._surfaces[shape]
             T_camera_object = invert(torch.stack([sample.T_object_camera for sample in kept]))
             at_truth = transform(T_camera_object, surface)
-            errors.append(nearest_distances(at_truth, motion.undone(surface)).mean(-1))
-            certified.append(self._labels(batch, said, named[rows]).certified)
+            errors.append(nearest_distances(at_truth, motion.apply_inverse(surface)).mean(-1))
+            certified.append(self._pseudo_labels(batch, predicted, named[rows]).certified)
         norm, truth = (torch.cat(part).mean().sqrt().item() for part in (norms, true))
         return {
             "norm_m": norm,
@@ -305,27 +337,27 @@ class CoordinatesStudy:
         }
 
     @torch.no_grad()
-    def coordinates(self, crops: Seen, row: int) -> Tensor:
-        """What the head says of one crop (N, 3), metres at the true shape's size."""
+    def coordinates(self, crops: AnnotatedCrops, row: int) -> Tensor:
+        """Predict the coordinates of one crop (N, 3), metres at the true shape's size."""
         batch = self._cache.batch([crops.samples[row]])
-        return (self._said(batch) / self._ratio[crops.shape[row]])[0]
+        return (self._predicted(batch) / self._ratio[crops.shape[row]])[0]
 
     def surface(self, shape: int) -> Tensor:
-        """Points (M, 3) on a library shape, object frame, metres."""
+        """Surface points (M, 3) of a library shape, object frame, metres."""
         return self._surfaces[shape]
 
-    def _said(self, batch: Batch) -> Tensor:
+    def _predicted(self, batch: Batch) -> Tensor:
         return read_maps(self.learner.answer(batch.features).pnc, batch.grid)
 
-    def _labels(self, batch: Batch, said: Tensor, shape: Tensor) -> Labels:
-        z = said / self._ratio[shape][:, None, None]
+    def _pseudo_labels(self, batch: Batch, predicted: Tensor, shape: Tensor) -> PseudoLabels:
+        z = predicted / self._ratio[shape][:, None, None]
         codes = self._model.library.codes[shape]
         decoder = self._model.network.decoder
-        return labels(decoder, codes, batch.points, z, self.scaled, self._settings)
+        return pseudo_labels(decoder, codes, batch.points, z, self.scaled, self._settings)
 
     @torch.no_grad()
-    def _named(self, samples: Sequence[Sample]) -> Tensor:
-        """Library index (B,) that the shape head, which is not trained here, gives each sample."""
+    def _nearest_shapes(self, samples: Sequence[Sample]) -> Tensor:
+        """Library index (B,) that the shape head, which is not trained, predicts."""
         found = []
         for start in range(0, len(samples), _CHUNK):
             batch = self._cache.batch(samples[start : start + _CHUNK])

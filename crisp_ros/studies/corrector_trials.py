@@ -1,4 +1,4 @@
-"""The parts of the corrector, each tried alone on single views of objects."""
+"""Trials of the corrector's parts, each on its own, with single views of objects."""
 
 from __future__ import annotations
 
@@ -33,16 +33,20 @@ from crisp_ros.studies.object_views import ObjectViews
 PNC_NOISE_M = (0.0, 0.002, 0.01)
 PNC_OUTLIERS = (0.0, 0.2, 0.4)
 SAME_OBJECTIVE_M = 1e-4
-FAINT_PRIOR = 1e-3  # that only holds what the signed distances leave free
+FAINT_PRIOR = 1e-3  # only determines the directions that the signed distances leave free
 _ADD_S_POINTS = 1500
 
 
 class ShapeTrial(NamedTuple):
-    """Shares of the views whose shape was found, from a wrong code of the library.
+    """Shares of the views whose shape is found, from a wrong code of the library.
 
-    lsq: Algorithm 2, one-hot, at the true pose. projected_gradient: the h step of Algorithm 1
-    there; the library code nearest to its mixture counts. corrector: pose and shape by the node's
-    settings, from true coordinates of noisy points. lsq_confused: pairs (true, found) of lsq.
+    Attributes:
+        count: number of views.
+        lsq: Algorithm 2, one-hot, at the true pose.
+        projected_gradient: the h step of Algorithm 1 at the true pose; the library code nearest to
+            its mixture counts.
+        corrector: pose and shape with the node's settings, from true coordinates of noisy points.
+        lsq_confused: pairs (true, found) of lsq.
     """
 
     count: int
@@ -53,7 +57,7 @@ class ShapeTrial(NamedTuple):
 
 
 def shape_trial(decoder: ShapeDecoder, library: ShapeLibrary, views: ObjectViews) -> ShapeTrial:
-    """Looks for the shapes of half-visible objects; each view starts with another wrong code."""
+    """Search the shapes of half-visible objects; each view starts with another wrong code."""
     count, kinds = len(views.objects), len(library)
     step = 1 + torch.arange(count) % (kinds - 1)
     wrong = library.codes[(views.objects + step) % kinds]
@@ -79,8 +83,15 @@ def shape_trial(decoder: ShapeDecoder, library: ShapeLibrary, views: ObjectViews
 
 
 class ZTrial(NamedTuple):
-    """Median ADD-S in metres of poses from coordinates with normal noise and a share of outliers:
-    as registered, and after either pose solver."""
+    """Median ADD-S of poses from noisy coordinates.
+
+    Attributes:
+        pnc_noise_m: standard deviation of the coordinates.
+        pnc_outliers: share of outliers among the coordinates.
+        before_m: of the registration.
+        second_order_m: after the second-order solver.
+        gradient_m: after the gradient solver.
+    """
 
     pnc_noise_m: float
     pnc_outliers: float
@@ -97,7 +108,7 @@ def z_trials(
     seed: int = 0,
     on_trial: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[ZTrial]:
-    """Do the pose solvers leave good poses alone? True shapes, noisy points, known coordinates."""
+    """Run the pose solvers from good poses, with true shapes, noisy points and coordinates."""
     generator = torch.Generator().manual_seed(seed)
     field = DecoderField(decoder)
     true = PreparedLibrary(field, library).shapes(views.objects)
@@ -122,12 +133,17 @@ def z_trials(
 
 
 class SolverTrial(NamedTuple):
-    """Both pose solvers to the end, from coordinates as a network errs.
+    """Optima of both pose solvers, from coordinates with the errors of a network.
 
-    second_order_m, gradient_m: medians of the root of the objective. no_worse: share of the views
-    whose root objective is at most `SAME_OBJECTIVE_M` above that of so many gradient steps, with a
-    prior just strong enough to hold free directions; no_worse_with_prior: the same with the node's,
-    which trades some fit for the coordinates.
+    Attributes:
+        count: number of views.
+        gradient_steps: of the gradient solver.
+        second_order_m: median root objective of the second-order solver.
+        gradient_m: median root objective of the gradient solver.
+        no_worse: share of the views whose root objective is at most `SAME_OBJECTIVE_M` above that
+            of the gradient steps, with a prior just strong enough to determine free directions.
+        no_worse_with_prior: the same with the node's prior, which trades some fit for agreement
+            with the coordinates.
     """
 
     count: int
@@ -145,7 +161,7 @@ def solver_trial(
     gradient_steps: int = 200,
     seed: int = 0,
 ) -> SolverTrial:
-    """Compares optima; coordinates have 4 mm noise, 10 % outliers, and lie 2 cm along the ray."""
+    """Compare optima; coordinates have 4 mm noise, 10 % outliers and are 2 cm off along the ray."""
     generator = torch.Generator().manual_seed(seed)
     ray = views.T_object_camera[:, :3, 2].float()[:, None]
     pnc = views.z + 0.02 * ray + 0.004 * torch.randn(views.z.shape, generator=generator)
@@ -155,7 +171,7 @@ def solver_trial(
     field = DecoderField(decoder)
     true = PreparedLibrary(field, library).shapes(views.objects)
 
-    # Both always take what they find: it is their optima that are compared.
+    # Both accept any fall of the objective, because their optima are compared.
     def refined(prior: PoseLmSettings) -> Tensor:
         return refine_pose(field, seen, true, start, prior).objective.sqrt()
 
@@ -174,10 +190,15 @@ def solver_trial(
 
 
 class ProgramTrial(NamedTuple):
-    """Random simplex programs by our interior-point method, all at once, and by clarabel.
+    """Random quadratic programs on the simplex, by our batched solver and by clarabel.
 
-    excess: the most that our objective is above clarabel's, over the largest entry of the matrix;
-    negative where ours is always lower. ours_ms, clarabel_ms: a program, set-up included.
+    Attributes:
+        programs: their number.
+        columns: of a program.
+        excess: largest difference of our objective to clarabel's, over the largest entry of the
+            matrix; negative if ours is always lower.
+        ours_ms: per program.
+        clarabel_ms: per program, including set-up.
     """
 
     programs: int
@@ -188,7 +209,7 @@ class ProgramTrial(NamedTuple):
 
 
 def program_trial(programs: int = 64, columns: int = 22, seed: int = 0) -> ProgramTrial | None:
-    """Compares solutions and times; None where clarabel is not installed."""
+    """Compare solutions and times; None where clarabel is not installed."""
     try:
         import clarabel
     except ModuleNotFoundError:

@@ -1,4 +1,7 @@
-"""A mug turns until its handle shows: when do its points fix its shape? (Fig. 9 of the paper)"""
+"""The shape of a mug by the visibility of its handle: when is it unambiguous? (Fig. 9)
+
+Views around a mug of the library are compared with its twin without the handle.
+"""
 
 from __future__ import annotations
 
@@ -54,25 +57,33 @@ class DegeneracyStudySettings:
 
 
 class Eigenvalues(NamedTuple):
-    """The paper's lambda_min(F^T F) in square metres, and that of the simplex's tangent space, see
-    `Degeneracy`."""
+    """Least eigenvalues of F^T F; see `Degeneracy`.
+
+    Attributes:
+        paper: in the whole space, square metres, as in the paper.
+        tangent: in the tangent space of the simplex.
+    """
 
     paper: float
     tangent: float
 
 
 class StudiedView(NamedTuple):
-    """One view of the turning mug.
+    """One view of the mug.
 
-    turn: radians, zero with the handle hidden. handle_share: of the points. pair: of the mug and
-    its twin without handle. pooled_pair: the same with the points of all views so far. library: of
-    all shapes. residual_m: 98 % quantile of |sdf| of every shape at its own best pose. certifying:
-    the shapes where that is within eps. degenerate: one of them is more than eps away from the mug
-    in Chamfer distance. image: (S, S) what is seen: NaN nothing, else brightness 0 to 1, plus 1 on
-    the handle.
+    Attributes:
+        angle: of the rotation about the mug's axis, radians, zero with the handle hidden.
+        handle_share: share of the points that are on the handle.
+        pair: for the mug and its twin without handle.
+        pooled_pair: the same with the points of all views so far.
+        library: for all shapes.
+        residual_m: 98 % quantile of |sdf| of every shape at its own best pose.
+        certifying: shapes whose residual is within eps.
+        degenerate: the Chamfer distance of a certifying shape to the mug is more than eps.
+        image: (S, S) NaN for the background, otherwise brightness 0 to 1, plus 1 on the handle.
     """
 
-    turn: float
+    angle: float
     handle_share: float
     pair: Eigenvalues
     pooled_pair: Eigenvalues
@@ -85,12 +96,15 @@ class StudiedView(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DegeneracyStudy:
-    """Views of the turning mug, and how its twin was made.
+    """Views around the mug, and the quality of its twin.
 
     Attributes:
-        twin_error: of the decoded twin to the mesh that it stands for.
+        views: by angle.
+        twin_error: of the decoded twin to its mesh.
         twin_chamfer_m: between the surfaces of the mug and its twin.
-        threshold_m, quantile: eps and p of the certificate.
+        threshold_m: eps of the certificate.
+        quantile: p of the certificate.
+        settings: of the study.
     """
 
     views: tuple[StudiedView, ...]
@@ -114,7 +128,7 @@ class DegeneracyStudy:
             "quantile": self.quantile,
             "views": [
                 {
-                    "turn_deg": float(np.rad2deg(view.turn)),
+                    "turn_deg": float(np.rad2deg(view.angle)),
                     "handle_share": view.handle_share,
                     "pair": view.pair._asdict(),
                     "pooled_pair": view.pooled_pair._asdict(),
@@ -129,7 +143,13 @@ class DegeneracyStudy:
 
 
 class _Body(NamedTuple):
-    """The cylinder about a mug's body, its axis along z; the handle is outside, towards +x."""
+    """A cylinder around a mug's body, its axis along z; the handle is outside, towards +x.
+
+    Attributes:
+        x: of the axis.
+        y: of the axis.
+        radius: metres.
+    """
 
     x: float
     y: float
@@ -137,7 +157,7 @@ class _Body(NamedTuple):
 
     @classmethod
     def of_box(cls, lower: Tensor, upper: Tensor) -> _Body:
-        """The handle makes the box longer on its own side only: the width is the body's."""
+        """Find the body in a mug's box, of which the handle extends only one side."""
         radius = float(upper[1] - lower[1]) / 2
         middle = float(upper[1] + lower[1]) / 2
         return cls(float(lower[0]) + radius, middle, radius + _CUT_M)
@@ -152,7 +172,7 @@ def degeneracy_study(
     settings: DegeneracyStudySettings | None = None,
     on_view: Callable[[int, int], None] = lambda done, total: None,
 ) -> DegeneracyStudy:
-    """Turns the library's mug before a camera and asks at each view what could explain it.
+    """View the library's mug from all sides and find the shapes that explain each view.
 
     Args:
         decoder: f_d.
@@ -176,40 +196,16 @@ def degeneracy_study(
     everything = library.with_shape(CUP, code, lower, upper)
     field = DecoderField(decoder)
     pair = PreparedLibrary(field, _only(everything, (MUG, CUP)))
-    known = PreparedLibrary(field, everything)
-    true_shape = known.shapes(torch.tensor([mug]))
-
+    viewed = _ViewedMug(field, PreparedLibrary(field, everything), pair, mug, body, certificate)
     generator = torch.Generator().manual_seed(settings.seed)
     views: list[StudiedView] = []
     seen: list[Tensor] = []
-    for turn in np.linspace(0.0, np.pi, settings.views):
-        image, points, T = _seen_points(
-            decoder, library.codes[mug], body, float(turn), settings, generator
+    for angle in np.linspace(0.0, np.pi, settings.views).tolist():
+        image, points, T = _visible_points(
+            decoder, library.codes[mug], body, angle, settings, generator
         )
-        valid = torch.ones(points.shape[:2], dtype=torch.bool)
-        z = transform(T, points)
-        seen.append(z)
-        so_far = torch.cat(seen, dim=1)
-        hypotheses = Hypotheses.of_points(points, valid, true_shape)
-        seen_now = hypotheses.correspondences._replace(pnc=z)
-        fits = library_fits(field, seen_now, known, T)
-        hypotheses = hypotheses._replace(T_object_camera=fits.T_object_camera[:, mug])
-        found = explanations(field, hypotheses, fits, known, certificate)
-        certifying = found.certified[0].nonzero().squeeze(-1).tolist()
-        pooled_valid = torch.ones(so_far.shape[:2], dtype=torch.bool)
-        views.append(
-            StudiedView(
-                float(turn),
-                float((body.sdf(z) > 0).float().mean()),
-                _eigenvalues(degeneracy(field, ObjectPoints.of(z, valid), pair)),
-                _eigenvalues(degeneracy(field, ObjectPoints.of(so_far, pooled_valid), pair)),
-                _eigenvalues(degeneracy(field, ObjectPoints.of(z, valid), known)),
-                dict(zip(everything.names, found.residual[0].tolist(), strict=True)),
-                tuple(everything.names[k] for k in certifying),
-                bool(found.degenerate[0]),
-                image,
-            )
-        )
+        seen.append(transform(T, points))
+        views.append(viewed.view(angle, image, points, T, torch.cat(seen, dim=1)))
         on_view(len(views), settings.views)
     (between,) = library_pairs(decoder, pair.library)
     return DegeneracyStudy(
@@ -220,6 +216,66 @@ def degeneracy_study(
         certificate.quantile,
         settings,
     )
+
+
+@dataclass(frozen=True)
+class _ViewedMug:
+    """The shapes that are compared with each view of the mug.
+
+    Attributes:
+        field: f_d.
+        known: the library with the twin.
+        pair: the mug and its twin.
+        mug: index of the mug in the library.
+        body: of the mug, without handle.
+        certificate: of a view.
+    """
+
+    field: DecoderField
+    known: PreparedLibrary
+    pair: PreparedLibrary
+    mug: int
+    body: _Body
+    certificate: CertificateSettings
+
+    def view(
+        self,
+        angle: float,
+        image: NDArray[np.float32],
+        points: Tensor,
+        T_object_camera: Tensor,
+        pooled: Tensor,
+    ) -> StudiedView:
+        """Study one view.
+
+        Args:
+            angle: see `StudiedView`.
+            image: see `StudiedView`.
+            points: (1, N, 3) camera frame, metres.
+            T_object_camera: (1, 4, 4).
+            pooled: (1, M, 3) points of all views so far, object frame.
+        """
+        z = transform(T_object_camera, points)
+        here = ObjectPoints.of(z, torch.ones(z.shape[:2], dtype=torch.bool))
+        so_far = ObjectPoints.of(pooled, torch.ones(pooled.shape[:2], dtype=torch.bool))
+        true_shape = self.known.shapes(torch.tensor([self.mug]))
+        hypotheses = Hypotheses.of_points(points, here.valid, true_shape)
+        correspondences = hypotheses.correspondences._replace(pnc=z)
+        fits = library_fits(self.field, correspondences, self.known, T_object_camera)
+        hypotheses = hypotheses._replace(T_object_camera=fits.T_object_camera[:, self.mug])
+        found = explanations(self.field, hypotheses, fits, self.known, self.certificate)
+        names = self.known.names
+        return StudiedView(
+            angle,
+            float((self.body.sdf(z) > 0).float().mean()),
+            _eigenvalues(degeneracy(self.field, here, self.pair)),
+            _eigenvalues(degeneracy(self.field, so_far, self.pair)),
+            _eigenvalues(degeneracy(self.field, here, self.known)),
+            dict(zip(names, found.residual[0].tolist(), strict=True)),
+            tuple(names[k] for k in found.certified[0].nonzero().squeeze(-1).tolist()),
+            bool(found.degenerate[0]),
+            image,
+        )
 
 
 def _without_handle(
@@ -233,17 +289,16 @@ def _without_handle(
     return trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
 
 
-def _seen_points(
+def _visible_points(
     decoder: ShapeDecoder,
     code: Tensor,
     body: _Body,
-    turn: float,
+    angle: float,
     settings: DegeneracyStudySettings,
     generator: torch.Generator,
 ) -> tuple[NDArray[np.float32], Tensor, Tensor]:
-    """The image of a view, its noisy points (1, N, 3) in the camera frame, and T_object_camera
-    (1, 4, 4)."""
-    view = Viewpoint(np.pi - turn, settings.elevation, settings.distance_m, (body.x, body.y, 0.0))
+    """The image of a view, noisy points (1, N, 3), camera frame, and T_object_camera (1, 4, 4)."""
+    view = Viewpoint(np.pi - angle, settings.elevation, settings.distance_m, (body.x, body.y, 0.0))
     found = shape_view(decoder, code, view, reach_m=0.12)
     T = view.T_object_camera[None]
     facing = (found.normals @ T[0, :3, :3])[:, 2].neg().clamp(0, 1)

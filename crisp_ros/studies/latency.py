@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.pipeline import STAGES
-from crisp_ros.share import share_directory
+from crisp_ros.share import bundled_recording, share_directory
 
 
 class LatencyError(RuntimeError):
@@ -103,10 +104,13 @@ def main() -> None:
     args = parser.parse_args()
     if args.frames < 1 or args.rate <= 0:
         parser.error("--frames and --rate have to be positive")
-    recording = args.recording or share_directory() / "recordings" / "table"
+    recording = bundled_recording(args.recording)
     figures = latency(probe(recording, args.frames, args.rate), args.rate)
+    console = Console(highlight=False)
     for name in ("stamp_to_transform", "without_inference", "without_inference_with_fits"):
-        print(f"{name}: {figures[name]['median_ms']} ms median, {figures[name]['p95_ms']} ms p95")
+        console.print(
+            f"{name}: {figures[name]['median_ms']} ms median, {figures[name]['p95_ms']} ms p95"
+        )
     if args.json:
         command = f"python -m crisp_ros.studies.latency --frames {args.frames} --rate {args.rate:g}"
         write_json(args.json, {**provenance(command), **figures})

@@ -1,4 +1,4 @@
-"""Single objects seen by a noisy depth camera from random sides, with everything known."""
+"""Views of single objects by a noisy depth camera from random sides, with ground truth."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class ObjectViewSettings:
     Attributes:
         views: of each object.
         points: of a view.
-        distance_m: range of the camera's distance.
+        distance_m: least and largest distance of the camera.
         noise_m: standard deviation of depth along the ray.
-        outliers: share of the points that lie up to `outlier_m` off, along the ray.
+        outliers: share of the points that are displaced along the ray.
+        outlier_m: least and largest displacement of an outlier.
         seed: of everything.
     """
 
@@ -44,9 +45,11 @@ class ObjectViewSettings:
 class ObjectViews(NamedTuple):
     """B views, `ObjectViewSettings.views` of each object in a row.
 
-    objects: (B,) which of the names. points: (B, N, 3) camera frame, metres, with noise and
-    outliers. z: (B, N, 3) where the noise-free points lie in the object frame. T_object_camera:
-    (B, 4, 4) float64.
+    Attributes:
+        objects: (B,) index of the object's name.
+        points: (B, N, 3) camera frame, metres, with noise and outliers.
+        z: (B, N, 3) the noise-free points in the object frame.
+        T_object_camera: (B, 4, 4) float64.
     """
 
     objects: Tensor
@@ -56,7 +59,7 @@ class ObjectViews(NamedTuple):
 
     @property
     def valid(self) -> Tensor:
-        """(B, N) bool, all of them."""
+        """Validity (B, N) of the points: all are valid."""
         return torch.ones(self.points.shape[:2], dtype=torch.bool)
 
 
@@ -65,11 +68,11 @@ def object_views(
     names: Sequence[str],
     settings: ObjectViewSettings | None = None,
 ) -> ObjectViews:
-    """Render each object alone, about half of its surface visible.
+    """Render each object alone, with about half of its surface visible.
 
     Args:
         meshes: by name, object frame, metres.
-        names: of the objects, in the order in which they are counted.
+        names: of the objects, in the order of their indices.
         settings: see `ObjectViewSettings`.
     """
     settings = settings or ObjectViewSettings()

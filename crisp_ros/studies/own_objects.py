@@ -1,19 +1,20 @@
-"""Trains a model for three objects that no data set has and measures it on held-out renders.
+"""Training and evaluation of a model for three toys that are in no data set.
 
     python -m crisp_ros.studies.own_objects --work /tmp/own --json docs/results/own_objects.json
 
-It runs the commands of docs/own_objects.md. A stopped run is continued.
+It runs the commands of docs/own_objects.md; an interrupted run is continued.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset
@@ -31,7 +32,7 @@ _TEST_SEED = 20
 
 
 def write_meshes(folder: Path) -> None:
-    """Three meshes in three formats, one of them in millimetres, one with a hole."""
+    """Write three meshes in three formats, one of them in millimetres, one with a hole."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, mesh in toys().items():
         if name == _MILLIMETRES:
@@ -41,8 +42,8 @@ def write_meshes(folder: Path) -> None:
         mesh.export(folder / _FILES[name])
 
 
-def write_test_set(folder: Path, model: Path, images: tuple[int, int]) -> None:
-    """Render the meshes, in the model's object frames, on tables it has never seen."""
+def write_test_set(folder: Path, model: Path, scenes: int, views: int) -> None:
+    """Render the meshes, in the model's object frames, on tables that are new to it."""
     if (folder / "test").is_dir():
         return
     meshes = {}
@@ -55,45 +56,21 @@ def write_test_set(folder: Path, model: Path, images: tuple[int, int]) -> None:
         {i: look for i, (_, look) in meshes.items()},
         {i: {"name": name} for i, (name, _) in meshes.items()},
     )
-    run("render", "tables", "--models", folder / "models", "--output", folder,
-        "--scenes", images[0], "--views", images[1], "--seed", _TEST_SEED)  # fmt: skip
+    _crisp("render", "tables", "--models", folder / "models", "--output", folder,
+           "--scenes", scenes, "--views", views, "--seed", _TEST_SEED)  # fmt: skip
 
 
-def run(*words: object) -> None:
-    command = [sys.executable, "-m", "crisp_ros.cli", *map(str, words)]
-    subprocess.run(command, check=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder for all that is made")
-    parser.add_argument(
-        "--recipe", type=Path, default=share_directory() / "config/training/own_objects.yaml"
-    )
-    parser.add_argument("--scenes", type=int, default=12)
-    parser.add_argument("--views", type=int, default=2)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-
-    write_meshes(args.work / "meshes")
-    model = args.work / "own.safetensors"
-    if not model.exists():
-        run("train", "--models", args.work / "meshes", "--recipe", args.recipe, "--run",
-            args.work / "run", "--from", checkpoint_path(),
-            "--output", model)  # fmt: skip
-    write_test_set(args.work / "test_set", model, (args.scenes, args.views))
-
-    dataset = BopDataset(args.work / "test_set")
-    estimator = Estimator(load_model(model))
-    evaluation = evaluate_bop(estimator, dataset)
+def evaluated(model: Path, test_set: Path) -> dict[str, Any]:
+    """Measure the model on the test set, as JSON values."""
+    loaded, dataset = load_model(model), BopDataset(test_set)
+    header = loaded.header
+    evaluation = evaluate_bop(Estimator(loaded), dataset)
     names = {i: m.name for i, m in dataset.models.items()}
     errors = {
         name: [i.add_s_m for i in evaluation.instances if names[i.obj_id] == name]
         for name in names.values()
     }
-    header = load_model(model).header
-    result = {
-        **provenance(" ".join(["python -m crisp_ros.studies.own_objects", *sys.argv[1:]])),
+    return {
         "training_processor_s": sum(s["processor"] for s in header["seconds"].values()),
         "training_s": header["seconds"],
         "figures": header["figures"],
@@ -106,9 +83,33 @@ def main() -> None:
         "median_add_s_m": {name: float(np.median(values)) for name, values in errors.items()},
         "recipe": header["recipe"],
     }
-    print(json.dumps({k: v for k, v in result.items() if k not in ("recipe", "machine")}, indent=1))
+
+
+def _crisp(*words: object) -> None:
+    command = [sys.executable, "-m", "crisp_ros.cli", *map(str, words)]
+    subprocess.run(command, check=True)
+
+
+def main() -> None:
+    recipe = share_directory() / "config" / "training" / "own_objects.yaml"
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder for all files")
+    parser.add_argument("--recipe", type=Path, default=recipe)
+    parser.add_argument("--scenes", type=int, default=12)
+    parser.add_argument("--views", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    write_meshes(args.work / "meshes")
+    model = args.work / "own.safetensors"
+    if not model.exists():
+        _crisp("train", "--models", args.work / "meshes", "--recipe", args.recipe, "--run",
+               args.work / "run", "--from", checkpoint_path(), "--output", model)  # fmt: skip
+    write_test_set(args.work / "test_set", model, args.scenes, args.views)
+    figures = evaluated(model, args.work / "test_set")
+    Console().print_json(data={k: v for k, v in figures.items() if k != "recipe"})
     if args.json:
-        write_json(args.json, result)
+        command = " ".join(["python -m crisp_ros.studies.own_objects", *sys.argv[1:]])
+        write_json(args.json, {**provenance(command), **figures})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Effect of self-training on the time that a frame takes.
+"""The effect of self-training on the time of an estimate.
 
     python -m crisp_ros.studies.self_training_latency [--frames N] [--rate HZ] [--json FILE]
 
-Frames of the bundled recording are estimated one after the other, as the node does it, while the
-self-training worker is stopped and runs in turn, for ten frames each. It learns at the node's
-default duty; the guard is asked more often than by default, so that its checks count.
+Frames of the bundled recording are estimated as in the node, while the self-training worker is
+alternately stopped and running, for ten frames each. It learns at the node's default duty; the
+guard checks candidates more often than by default, so that its checks are included.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 
 from crisp_ros.adaptation.reference_set import load_reference, reference_path
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
@@ -30,9 +31,9 @@ from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator
-from crisp_ros.share import checkpoint_path, share_directory
+from crisp_ros.share import bundled_recording, checkpoint_path
 
-_BLOCK = 10  # frames in a row with the worker on, or off
+_BLOCK = 10  # consecutive frames with the worker running, or stopped
 _WARM_UP = 5  # frames that are not counted
 _STEPS_PER_CANDIDATE = 4
 
@@ -40,9 +41,20 @@ _STEPS_PER_CANDIDATE = 4
 def measured(
     frames: list[Frame], count: int, period_s: float, device: str, threads: int
 ) -> dict[str, Any]:
-    """Figures of so many frames that come every `period_s`, or when the one before is done."""
-    set_own_cpu_threads(threads)  # as the node's estimation does in its thread
-    path = checkpoint_path(None)
+    """Measure the times of the estimation with the worker stopped and running.
+
+    Args:
+        frames: of a recording, repeated as needed.
+        count: number of estimates.
+        period_s: of the frames; a frame waits until the one before is done.
+        device: of the estimator.
+        threads: of the estimation; 0 for one per core.
+
+    Returns:
+        JSON values.
+    """
+    set_own_cpu_threads(threads)  # as in the node's estimation thread
+    path = checkpoint_path()
     model = load_model(path, device)
     estimator = Estimator(model, device=device)
     estimator.warm_up()
@@ -50,42 +62,51 @@ def measured(
     worker = SelfTrainingWorker(
         estimator, load_reference(reference_path(path), model), WorkerSettings(learning)
     )
-    took: dict[bool, list[float]] = {False: [], True: []}
-    memory: list[float] = []
+    times_ms: dict[bool, list[float]] = {False: [], True: []}
+    memory_mb: list[float] = []
     for number in range(-_WARM_UP, count):
-        on = (number // _BLOCK) % 2 == 1
-        (worker.start if on else worker.stop)()
+        running = (number // _BLOCK) % 2 == 1
+        (worker.start if running else worker.stop)()
         pair, place = divmod(number, 2 * _BLOCK)  # the same frames with and without
         frame = frames[(pair * _BLOCK + place % _BLOCK) % len(frames)]
         start = time.perf_counter()
-        with worker.estimating() if on else contextlib.nullcontext():
+        with worker.estimating() if running else contextlib.nullcontext():
             trace = estimator.trace(frame)
         spent = time.perf_counter() - start
         if number >= 0:
-            took[on].append(1e3 * spent)
-        if on:
+            times_ms[running].append(1e3 * spent)
+        if running:
             worker.offer(trace, {e.label: str(e.label) for e in trace.estimate.objects})
-        memory.append(_resident_mb())
+        memory_mb.append(_resident_mb())
         time.sleep(max(period_s - spent, 0.0))
     worker.stop()
-    status = worker.status
     if worker.error:
         raise SystemExit(f"the worker ended: {worker.error}")
-    percentiles = {
-        name: dict(zip(("median_ms", "p95_ms"), np.percentile(took[on], (50, 95)), strict=True))
-        for name, on in (("off", False), ("on", True))
-    }
+    return {**_summary(times_ms), **_worker_figures(worker), "resident_mb": _memory(memory_mb)}
+
+
+def _summary(times_ms: dict[bool, list[float]]) -> dict[str, Any]:
+    rows: dict[str, dict[str, float]] = {}
+    for name, running in (("off", False), ("on", True)):
+        median, p95 = np.percentile(times_ms[running], (50, 95)).tolist()
+        rows[name] = {"frames": len(times_ms[running]), "median_ms": median, "p95_ms": p95}
+    return {**rows, "p95_ratio": rows["on"]["p95_ms"] / rows["off"]["p95_ms"]}
+
+
+def _worker_figures(worker: SelfTrainingWorker) -> dict[str, Any]:
+    status = worker.status
     return {
-        **{name: {"frames": len(took[name == "on"]), **p} for name, p in percentiles.items()},
-        "p95_ratio": percentiles["on"]["p95_ms"] / percentiles["off"]["p95_ms"],
         "steps": status.steps,
         "checks": status.swaps + status.refused,
         "max_duty": worker.settings.max_duty,
         "threads": torch.get_num_threads(),
         "learning_threads": worker.settings.threads,
         "samples_mb": status.nbytes / 1e6,
-        "resident_mb": {"after_warm_up": memory[_WARM_UP], "end": memory[-1], "most": max(memory)},
     }
+
+
+def _memory(memory_mb: list[float]) -> dict[str, float]:
+    return {"after_warm_up": memory_mb[_WARM_UP], "end": memory_mb[-1], "most": max(memory_mb)}
 
 
 def _resident_mb() -> float:
@@ -98,21 +119,21 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=160, help=f"at least {2 * _BLOCK}")
     parser.add_argument("--rate", type=float, default=1.5, help="frames a second, at most")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=0, help="of the estimation; 0: one a core")
+    parser.add_argument("--threads", type=int, default=0, help="of the estimation; 0: one per core")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.frames < 2 * _BLOCK:
         parser.error(f"--frames {args.frames}: expected at least {2 * _BLOCK}")
-    bags = sorted((share_directory() / "recordings").rglob("*.mcap"))
-    frames = [Frame.from_recorded(frame) for frame in Recording(bags[0].parent).frames()]
+    frames = [Frame.from_recorded(frame) for frame in Recording(bundled_recording()).frames()]
     figures = measured(frames, args.frames, 1.0 / args.rate, args.device, args.threads)
+    console = Console(highlight=False)
     for name in ("off", "on"):
         row = figures[name]
-        print(
+        console.print(
             f"{name:4} {row['frames']} frames, median {row['median_ms']:.0f} ms, "
             f"p95 {row['p95_ms']:.0f} ms"
         )
-    print(
+    console.print(
         f"p95 on / off {figures['p95_ratio']:.2f}; {figures['steps']} steps, "
         f"{figures['checks']} checks of the guard"
     )

@@ -1,10 +1,10 @@
-"""Measurements of docs/self_training.md for a model, with one command.
+"""All measurements of docs/self_training.md in one command, for the shipped or a new model.
 
     python -m crisp_ros.studies.self_training_proof --models DIR --observed-poses NPZ --work DIR
 
-It renders dusk frames, lets the model learn from them by both algorithms, feeds it wrong data,
-times estimation during training and compares metric with normalised coordinates. Hours on two
-cores; parts whose results lie in the work folder are not made again.
+It renders dusk frames, self-trains on them by both algorithms, self-trains on wrong data, times the
+estimation during self-training, and compares metric with normalised coordinates. It takes hours on
+two cores; results that are in the work folder are kept.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 SEEDS = (51, 52, 53)
@@ -22,73 +23,89 @@ ALGORITHMS = ("2", "1")
 PARTS = ("gap", "safety", "latency", "coordinates")
 
 
-def crisp(work: Path, *words: object) -> None:
-    """Run a subcommand in the work folder, so that reports name no path of this machine."""
-    command = [sys.executable, "-m", "crisp_ros.cli", *map(str, words)]
-    subprocess.run(command, check=True, cwd=work)
+@dataclass(frozen=True)
+class SelfTrainingProof:
+    """The measurements, each a command that runs in the work folder.
 
+    Reports then name no path of this machine.
 
-def study(work: Path, name: str, *words: object) -> None:
-    """Run a module of this room in the work folder."""
-    command = [sys.executable, "-m", f"crisp_ros.studies.{name}", *map(str, words)]
-    subprocess.run(command, check=True, cwd=work)
+    Attributes:
+        work: folder for all files.
+        models: of the objects, in the BOP layout.
+        observed_poses: of real scenes.
+        real: real frames to measure on, in the BOP layout, or None.
+        seeds: of the frames to learn from.
+        algorithms: of the corrector.
+    """
 
+    work: Path
+    models: Path
+    observed_poses: Path
+    real: Path | None
+    seeds: tuple[int, ...] = SEEDS
+    algorithms: tuple[str, ...] = ALGORITHMS
 
-def linked(work: Path, name: str, target: Path) -> str:
-    """The name under which a file or folder is found in the work folder."""
-    link = work / name
-    if not link.exists():
-        link.symlink_to(target.resolve())
-    return name
+    def gap(self) -> None:
+        """Measure the domain gap before and after self-training."""
+        checks = ["--check", self._dusk(HELD_OUT_SEED, HELD_OUT_FRAMES)]
+        if self.real:
+            checks += ["--check", self._linked("real", self.real)]
+        reports = []
+        for algorithm in self.algorithms:
+            for seed in self.seeds:
+                name = f"{seed}_{algorithm}"
+                reports.append(f"gap_{name}.json")
+                if (self.work / reports[-1]).exists():
+                    continue
+                self._run("cli", "self-train", "--bop", self._dusk(seed, FRAMES), *checks,
+                          "--algorithm", algorithm, "--seed", seed, "--run", f"run_{name}",
+                          "--html", f"gap_{name}.html", "--json", reports[-1])  # fmt: skip
+        self._study("self_training_summary", "--gap", *reports, "--json", "self_training.json")
 
+    def safety(self) -> None:
+        """Measure the effect of wrong data."""
+        models = self._linked("models", self.models)
+        self._study("self_training_safety", "--models", models, "--work", "safety",
+                    "--json", "self_training_safety.json")  # fmt: skip
 
-def rendered(work: Path, args: argparse.Namespace, seed: int, frames: int) -> str:
-    folder = f"dusk_{seed}"
-    if not (work / folder / "done").exists():
-        shutil.rmtree(work / folder, ignore_errors=True)
-        crisp(work, "render", "scattered", *sources(work, args), "--domain", "dusk",
-              "--frames", frames, "--seed", seed, "--output", folder)  # fmt: skip
-        (work / folder / "done").touch()
-    return folder
+    def latency(self) -> None:
+        """Measure the estimation's latency during self-training."""
+        if not (self.work / "self_training_latency.json").exists():
+            self._study("self_training_latency", "--json", "self_training_latency.json")
 
+    def coordinates(self) -> None:
+        """Compare metric with normalised coordinates."""
+        self._run("cli", "ablate", "coordinates", *self._sources(), "--work", "coordinates",
+                  "--png", "coordinates.png", "--json", "ablation_coordinates.json")  # fmt: skip
 
-def sources(work: Path, args: argparse.Namespace) -> list[str]:
-    models = linked(work, "models", args.models)
-    poses = linked(work, "observed_poses.npz", args.observed_poses)
-    return ["--models", models, "--observed-poses", poses]
+    def _dusk(self, seed: int, frames: int) -> str:
+        """The name of a folder of dusk frames, rendered if it is not there."""
+        folder = f"dusk_{seed}"
+        if not (self.work / folder / "done").exists():
+            shutil.rmtree(self.work / folder, ignore_errors=True)
+            self._run("cli", "render", "scattered", *self._sources(), "--domain", "dusk",
+                      "--frames", frames, "--seed", seed, "--output", folder)  # fmt: skip
+            (self.work / folder / "done").touch()
+        return folder
 
+    def _sources(self) -> list[str]:
+        models = self._linked("models", self.models)
+        poses = self._linked("observed_poses.npz", self.observed_poses)
+        return ["--models", models, "--observed-poses", poses]
 
-def gap(work: Path, args: argparse.Namespace) -> None:
-    checks = ["--check", rendered(work, args, HELD_OUT_SEED, HELD_OUT_FRAMES)]
-    if args.real:
-        checks += ["--check", linked(work, "real", args.real)]
-    reports = []
-    for algorithm in args.algorithms:
-        for seed in args.seeds:
-            name = f"{seed}_{algorithm}"
-            reports.append(f"gap_{name}.json")
-            if (work / reports[-1]).exists():
-                continue
-            crisp(work, "self-train", "--bop", rendered(work, args, seed, FRAMES), *checks,
-                  "--algorithm", algorithm, "--seed", seed, "--run", f"run_{name}",
-                  "--html", f"gap_{name}.html", "--json", reports[-1])  # fmt: skip
-    study(work, "self_training_summary", "--gap", *reports, "--json", "self_training.json")
+    def _linked(self, name: str, target: Path) -> str:
+        """The name of a link in the work folder to a file or folder."""
+        link = self.work / name
+        if not link.exists():
+            link.symlink_to(target.resolve())
+        return name
 
+    def _study(self, name: str, *words: object) -> None:
+        self._run(f"studies.{name}", *words)
 
-def safety(work: Path, args: argparse.Namespace) -> None:
-    models = linked(work, "models", args.models)
-    study(work, "self_training_safety", "--models", models, "--work", "safety",
-           "--json", "self_training_safety.json")  # fmt: skip
-
-
-def latency(work: Path, args: argparse.Namespace) -> None:
-    if not (work / "self_training_latency.json").exists():
-        study(work, "self_training_latency", "--json", "self_training_latency.json")
-
-
-def coordinates(work: Path, args: argparse.Namespace) -> None:
-    crisp(work, "ablate", "coordinates", *sources(work, args), "--work", "coordinates",
-          "--png", "coordinates.png", "--json", "ablation_coordinates.json")  # fmt: skip
+    def _run(self, module: str, *words: object) -> None:
+        command = [sys.executable, "-m", f"crisp_ros.{module}", *map(str, words)]
+        subprocess.run(command, check=True, cwd=self.work)
 
 
 def main() -> None:
@@ -103,9 +120,16 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="also copy the JSON files to this folder")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    made = {"gap": gap, "safety": safety, "latency": latency, "coordinates": coordinates}
+    proof = SelfTrainingProof(
+        args.work,
+        args.models,
+        args.observed_poses,
+        args.real,
+        tuple(args.seeds),
+        tuple(args.algorithms),
+    )
     for part in args.only:
-        made[part](args.work, args)
+        getattr(proof, part)()
     if args.results:
         for pattern in ("self_training*.json", "ablation_coordinates.json"):
             for path in args.work.glob(pattern):

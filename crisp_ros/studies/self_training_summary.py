@@ -1,8 +1,8 @@
-"""docs/results/self_training.json from the reports of `crisp self-train`.
+"""The summary of several self-trainings: docs/results/self_training.json.
 
     python -m crisp_ros.studies.self_training_summary --gap REPORT... --json FILE
 
-Each report keeps its own command, machine and version.
+The reports are those of `crisp self-train`; each keeps its own command, machine and version.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ import numpy as np
 from crisp_ros.data.atomic_file import write_json
 
 FIGURES = ("auc_add_s_2cm", "auc_chamfer_5cm", "certified_share", "certified_within_2cm")
+_KEPT = ("algorithm", "passes", "kept_passes", "certified_share_after_passes", "before", "after")
+_KEPT += ("certificates", "held_out", "model_version", "command", "version", "machine")
+_COUNTS = ("steps", "swaps", "halved", "refused", "broken", "rollbacks")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gap", type=Path, nargs="+", required=True)
-    parser.add_argument("--json", type=Path, required=True)
-    args = parser.parse_args()
-    runs = [_run(json.loads(path.read_text())) for path in args.gap]
+def summary(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """Summarise reports by algorithm, as JSON values: changes of the figures, and the runs."""
+    runs = [_run(report) for report in reports]
     changes = {}
     for algorithm in sorted({run["algorithm"] for run in runs}):
         mine = [run for run in runs if run["algorithm"] == algorithm]
-        seen = {"learned_from": mine}
+        compared = {"learned_from": mine}
         for name in mine[0]["held_out"]:
-            seen[name] = [run["held_out"][name] for run in mine]
+            compared[name] = [run["held_out"][name] for run in mine]
         changes[f"algorithm_{algorithm}"] = {"runs": len(mine)} | {
-            name: _changes(compared) for name, compared in seen.items()
+            name: _changes(runs_of) for name, runs_of in compared.items()
         }
-    write_json(args.json, {"change": changes, "runs": runs})
+    return {"change": changes, "runs": runs}
 
 
 def _changes(compared: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return before, after and change of each figure over several runs."""
+    """The figures before and after, and their change over several runs."""
     found: dict[str, Any] = {
         "objects": [one["before"]["objects"] for one in compared],
         "certificates": {
@@ -56,17 +56,22 @@ def _changes(compared: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _run(report: dict[str, Any]) -> dict[str, Any]:
-    kept = ("algorithm", "passes", "kept_passes", "certified_share_after_passes")
-    kept += ("before", "after", "certificates", "held_out", "model_version", "command")
-    counts = ("steps", "swaps", "halved", "refused", "broken", "rollbacks")
     return {
-        **{name: report[name] for name in (*kept, "version", "machine")},
-        **{name: report["self_training"][name] for name in counts},
+        **{name: report[name] for name in _KEPT},
+        **{name: report["self_training"][name] for name in _COUNTS},
     }
 
 
 def _spread(values: list[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "min": min(values), "max": max(values)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gap", type=Path, nargs="+", required=True)
+    parser.add_argument("--json", type=Path, required=True)
+    args = parser.parse_args()
+    write_json(args.json, summary([json.loads(path.read_text()) for path in args.gap]))
 
 
 if __name__ == "__main__":

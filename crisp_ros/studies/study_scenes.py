@@ -1,4 +1,4 @@
-"""Rendered scenes for studies: half of them clean, half with bad masks, depth and light."""
+"""Rendered scenes for studies: half are clean, half have bad masks, depth and light."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class MaskErrors:
     """Errors of a segmenter's masks.
 
     Attributes:
-        shift_px: a mask is moved by up to this, each way.
-        border_px: ... and grown or shrunk by up to this, over its neighbours where it grows.
-        bitten: share of the masks that lose a disc; bite: its radius over the longer side of the
-            mask's box.
+        shift_px: largest shift of a mask in each direction.
+        border_px: largest dilation or erosion; a dilated mask covers its neighbours.
+        bitten: share of the masks that lose a disc.
+        bite: least and largest radius of the disc over the longer side of the mask's box.
     """
 
     shift_px: int = 3
@@ -42,11 +42,11 @@ class MaskErrors:
 
 @dataclass(frozen=True)
 class StudyScene:
-    """A table with some objects on it, seen by a camera that moves around it.
+    """A table with objects, and a camera that moves around it.
 
     Attributes:
         names: of the objects.
-        seed: of everything that is drawn.
+        seed: of all random choices.
         disturbed: masks, depth and light are bad.
     """
 
@@ -56,23 +56,23 @@ class StudyScene:
 
     @property
     def name(self) -> str:
-        """Distinct for the scenes of a study."""
+        """A name that is unique within a study."""
         return f"{'disturbed' if self.disturbed else 'clean'}_{self.seed}"
 
     @property
     def key(self) -> str:
-        """Distinct for scenes of all studies, whose tables have other objects; fit for a file."""
+        """A file name that is unique for these objects, too."""
         return f"{self.name}_{fingerprint(self.names)}"
 
 
 def study_scenes(names: Sequence[str], each: int, objects: int, seed: int) -> list[StudyScene]:
-    """Clean and disturbed scenes, so many of each, in which the objects take turns.
+    """Plan clean and disturbed scenes in which all objects appear about equally often.
 
     Args:
         names: of all objects.
-        each: scenes a half.
+        each: number of clean scenes, and of disturbed ones.
         objects: on one table, at most.
-        seed: of the first scene; the others count on from it.
+        seed: of the first scene; the others have the next numbers.
     """
     rng = np.random.default_rng(seed)
     scenes = []
@@ -95,7 +95,7 @@ def scene_frames(
     folder: Path,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[RecordedFrame]:
-    """The frames of a scene, rendered at the first call and read from `folder` from then on.
+    """Render the frames of a scene, or read them from `folder` if they are there.
 
     Args:
         scene: one of `study_scenes`.
@@ -126,7 +126,7 @@ def scene_frames(
 def disturbed_labels(
     labels: NDArray[np.integer], errors: MaskErrors, rng: np.random.Generator
 ) -> NDArray[np.integer]:
-    """The labels (H, W) that a poor segmenter would give: shifted, bitten, with wrong borders."""
+    """Degrade labels (H, W) as a poor segmenter would: shifts, missing parts, wrong borders."""
     result = np.zeros_like(labels)
     found = np.unique(labels[labels > 0])
     for label in rng.permutation(found):
@@ -148,12 +148,12 @@ def disturbed_labels(
 
 
 def _poor_depth() -> DepthSensor:
-    """Twice the noise and the steps, wider smearing, many holes."""
+    """A depth sensor with twice the noise and the steps, wider blur and many holes."""
     return DepthSensor(step_px=0.25, noise_px=0.13, lateral_px=1.0, edge_loss=0.6, random_loss=0.1)
 
 
 def _poor_colour(rng: np.random.Generator) -> ColourSensor:
-    """Too dark or too bright, off in colour, blurred and grainy."""
+    """A colour sensor that is too dark or too bright, off in colour, blurred and noisy."""
     return ColourSensor(
         blur_px=1.1,
         exposure=float(rng.choice([0.35, 1.7]) * rng.uniform(0.85, 1.15)),

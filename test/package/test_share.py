@@ -54,19 +54,24 @@ def test_missing_shared_files_are_an_error(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("folder", [".", "share/crisp_ros"])
-def test_the_default_model_is_found_in_source_and_installation(
+def test_the_default_model_and_recording_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     monkeypatch.setattr(share, "__file__", str(tmp_path / "crisp_ros" / "share.py"))
     monkeypatch.setattr("sys.prefix", str(tmp_path / "nowhere"))
-    with pytest.raises(share.NoCheckpointError, match="package.xml.*--checkpoint"):
+    with pytest.raises(share.NotInstalledError, match="package.xml.*--checkpoint"):
         share.checkpoint_path(None)
     place = tmp_path / folder
     place.mkdir(parents=True, exist_ok=True)
     (place / "package.xml").touch()
-    with pytest.raises(share.NoCheckpointError, match="did not come.*--checkpoint"):
+    with pytest.raises(share.NotInstalledError, match="not part of.*--checkpoint"):
         share.checkpoint_path(None)
     (place / share.DEFAULT_CHECKPOINT).parent.mkdir()
     (place / share.DEFAULT_CHECKPOINT).touch()
     assert share.checkpoint_path(None) == place / share.DEFAULT_CHECKPOINT
     assert share.checkpoint_path(Path("other")) == Path("other")
+    with pytest.raises(share.NotInstalledError, match="not part of.*--bag"):
+        share.bundled_recording()
+    (place / "recordings" / "table").mkdir(parents=True)
+    assert share.bundled_recording() == place / "recordings" / "table"
+    assert share.bundled_recording(Path("other")) == Path("other")

@@ -13,9 +13,9 @@ from crisp_ros.reports.coordinates_figure import draw_coordinates
 from crisp_ros.studies.coordinates_study import (
     CoordinatesSettings,
     CoordinatesStudy,
+    annotated_crops,
     inliers,
-    labels,
-    seen,
+    pseudo_labels,
     similarity,
 )
 
@@ -33,7 +33,7 @@ def some_crops(rows=range(0, 126, 21)):
     whole = shipped_reference()
     names = ("crops", "grid", "points", "T_object_camera", "shape")
     parts = {name: getattr(whole, name)[list(rows)] for name in names}
-    return seen(dataclasses.replace(whole, **parts), shipped_model())
+    return annotated_crops(dataclasses.replace(whole, **parts), shipped_model())
 
 
 def moved(scale, count=2, points=80):
@@ -44,14 +44,14 @@ def moved(scale, count=2, points=80):
     return x, scale * x @ R.transpose(-1, -2) + t[:, None], R, t
 
 
-def test_a_similarity_is_found_exactly_and_undone():
+def test_a_similarity_is_fitted_and_inverted():
     x, z, R, t = moved(0.3)
     found = similarity(x, z, torch.ones(2, 80), scaled=True)
     torch.testing.assert_close(found.scale, torch.full((2,), 0.3), atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(found.rotation, R, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(found.translation, t, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(found.of(x), z, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(found.undone(z), x, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found.apply(x), z, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.apply_inverse(z), x, atol=1e-3, rtol=1e-3)
     assert torch.equal(similarity(x, z, torch.ones(2, 80), scaled=False).scale, torch.ones(2))
 
 
@@ -62,7 +62,7 @@ def test_outliers_have_no_weight_whatever_the_scale():
     assert weights[:, 16:].mean() > 0.95 and weights[:, :16].mean() < 0.1
 
 
-def test_noisy_coordinates_shrink_only_with_a_free_scale():
+def test_only_with_a_free_scale_noise_shrinks_the_labels():
     """The cause in small: of noise that the pose cannot explain the scale takes the blame."""
     crops, model = some_crops(range(0, 42, 6)), shipped_model()
     points = torch.stack([sample.points for sample in crops.samples])
@@ -71,7 +71,7 @@ def test_noisy_coordinates_shrink_only_with_a_free_scale():
     settings = dataclasses.replace(QUICK, iterations=0)
     codes = model.library.codes[crops.shape]
     free, fixed = (
-        labels(model.network.decoder, codes, points, noisy, scaled, settings)
+        pseudo_labels(model.network.decoder, codes, points, noisy, scaled, settings)
         for scaled in (True, False)
     )
 
@@ -82,14 +82,14 @@ def test_noisy_coordinates_shrink_only_with_a_free_scale():
     assert extent(free.z).mean() < 0.98 * extent(noisy).mean()
 
 
-def test_the_corrector_moves_coordinates_onto_the_shape():
+def test_the_corrector_improves_and_keeps_the_best():
     crops, model = some_crops(range(0, 42, 6)), shipped_model()
     points = torch.stack([sample.points for sample in crops.samples])
     z = torch.stack([sample.z for sample in crops.samples]) + torch.tensor([0.0, 0.0, 0.015])
     codes, decoder = model.library.codes[crops.shape], model.network.decoder
     distances = [
         decoder.sdf(
-            labels(
+            pseudo_labels(
                 decoder, codes, points, z, False, dataclasses.replace(QUICK, iterations=count)
             ).z,
             codes,

@@ -46,7 +46,7 @@ def test_the_mug_without_its_handle_is_a_cup(study: DegeneracyStudy) -> None:
 
 def test_the_handle_decides(study: DegeneracyStudy) -> None:
     first, last = study.views[0], study.views[-1]
-    assert first.turn == 0 and last.turn == pytest.approx(np.pi)
+    assert first.angle == 0 and last.angle == pytest.approx(np.pi)
     assert first.handle_share < 0.02 < 0.05 < last.handle_share
     assert {MUG, CUP} <= set(first.certifying) and CUP not in last.certifying
     assert MUG in last.certifying and last.residual_m[CUP] > study.threshold_m
