@@ -108,9 +108,8 @@ def main() -> None:
     figures = latency(probe(recording, args.frames, args.rate), args.rate)
     console = Console(highlight=False)
     for name in ("stamp_to_transform", "without_inference", "without_inference_with_fits"):
-        console.print(
-            f"{name}: {figures[name]['median_ms']} ms median, {figures[name]['p95_ms']} ms p95"
-        )
+        median, p95 = figures[name].values()
+        console.print(f"{name}: {median} ms median, {p95} ms p95")
     if args.json:
         command = f"python -m crisp_ros.studies.latency --frames {args.frames} --rate {args.rate:g}"
         write_json(args.json, {**provenance(command), **figures})

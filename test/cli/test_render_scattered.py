@@ -66,9 +66,7 @@ def test_frames_come_with_truth_that_fits_their_depth(models: Path, tmp_path: Pa
             assert np.count_nonzero(frame.labels == instance.label) > 500
 
 
-def test_a_seed_is_repeatable_and_the_domain_changes_colours(
-    models: Path, tmp_path: Path
-) -> None:
+def test_a_seed_is_repeatable_and_the_domain_changes_colours(models: Path, tmp_path: Path) -> None:
     first, again = (scattered(models, tmp_path / name, "--seed", "3") for name in "ab")
     other = scattered(models, tmp_path / "c", "--seed", "4")
     dusk = scattered(models, tmp_path / "d", "--seed", "3", "--domain", "dusk")

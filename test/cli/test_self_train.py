@@ -83,9 +83,7 @@ def test_a_run_reports_training_and_check_data_and_continues(folder, capsys):
     assert "need different names" in printed
 
 
-def test_a_fall_of_the_certified_share_keeps_the_old_model(
-    folder, capsys, monkeypatch
-):
+def test_a_fall_of_the_certified_share_keeps_the_old_model(folder, capsys, monkeypatch):
     measured = []
 
     def fallen(estimator, frames, shapes, on_frame):
