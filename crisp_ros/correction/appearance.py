@@ -1,7 +1,8 @@
 """Colours of library shapes, compared with the image: which of several poses does the print fit?
 
 Depth alone cannot tell a can from the same can rotated about its axis. The colours of the surface
-can, if they are compared in a measure that exposure, white balance and blur hardly change.
+can, if they are compared in a measure that exposure, white balance and blur hardly change, and that
+ignores what is the same at all poses, such as a bright lid.
 """
 
 from __future__ import annotations
@@ -9,18 +10,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.visibility import Images
-from crisp_ros.geometry.chamfer import pairwise_distances
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.library import SurfaceColors
 from crisp_ros.network.maps import crop_grid, read_maps
 
-_POINTS = 1024  # of a shape that are compared
-_SMOOTHING = 0.015  # of the colours, as a share of the shape's size: about a pixel of its crop
+_POINTS = 2048  # of a shape that are looked at in the image
+_VOXELS = 48  # a side of the grid of colours
+_NEIGHBOURS = 4  # coloured points whose mean a voxel has
+_ROOM = 0.06  # around the shape's box, as a share of its diagonal
 _NEWTON_STEPS = 2
 _FACING = 0.25  # cosine between normal and viewing direction from which on a point is seen well
 _HIDDEN_M = 0.015  # a point so much farther than the measured depth is hidden
@@ -28,32 +31,57 @@ _CHROMA_WEIGHT = 2.0  # of differences of colour against differences of brightne
 
 
 class PrintedSurface(NamedTuple):
-    """The print of a shape, as it is compared.
+    """The print of a shape, ready to be compared with images.
 
     Attributes:
         points: (N, 3) on the shape, object frame, metres.
         normals: (N, 3) outward.
-        colors: (N, 3) smoothed, in the channels of `opponent_channels`.
+        volume: (1, 3, D, D, D) colours around the surface, in the channels of `opponent_channels`;
+            the last dimension is x.
+        lower: (3,) corner of the volume, object frame, metres.
+        upper: (3,) opposite corner.
     """
 
     points: Tensor
     normals: Tensor
-    colors: Tensor
+    volume: Tensor
+    lower: Tensor
+    upper: Tensor
+
+    def colors_at(self, points: Tensor) -> Tensor:
+        """Colours (..., 3) of the print at points (..., 3) near the surface, interpolated."""
+        unit = 2 * (points - self.lower) / (self.upper - self.lower) - 1
+        found = torch.nn.functional.grid_sample(
+            self.volume, unit.view(1, 1, 1, -1, 3), padding_mode="border", align_corners=True
+        )
+        return found.view(3, -1).T.view(points.shape)
 
 
 class PrintAgreement(NamedTuple):
     """Agreement of the image with the print at M poses.
 
     Attributes:
-        correlation: (M,) normalized correlation of print and image over the visible points and all
-            channels, -1 to 1; zero where one of both has no contrast.
-        visible: (M,) number of points that are seen.
-        contrast: (M,) standard deviation of the print over the visible points.
+        correlation: (M,) of what sets the poses apart, -1 to 1: print and image over the visible
+            points and all channels, without the part that is the same at all poses. Zero where
+            nothing is left of one of them.
+        overall: (M,) the same correlation with the part that is the same at all poses left in.
+        visible: number of points that are seen.
+        contrast: (M,) root mean square of that part of the print.
     """
 
     correlation: Tensor
-    visible: Tensor
+    overall: Tensor
+    visible: int
     contrast: Tensor
+
+    def joined(self, other: PrintAgreement) -> PrintAgreement:
+        """The agreement at these poses and at others of the same comparison."""
+        return PrintAgreement(
+            torch.cat((self.correlation, other.correlation)),
+            torch.cat((self.overall, other.overall)),
+            self.visible,
+            torch.cat((self.contrast, other.contrast)),
+        )
 
 
 class CropView(NamedTuple):
@@ -82,7 +110,7 @@ def opponent_channels(rgb: Tensor) -> Tensor:
 
 @torch.no_grad()
 def printed_surface(field: ShapeField, shape: Shapes, colors: SurfaceColors) -> PrintedSurface:
-    """The print of a shape, moved onto its decoded surface and smoothed.
+    """The print of a shape, with points on its decoded surface.
 
     Args:
         field: f_d.
@@ -91,56 +119,99 @@ def printed_surface(field: ShapeField, shape: Shapes, colors: SurfaceColors) -> 
     """
     step = max(1, len(colors.points) // _POINTS)
     x = colors.points[::step].to(shape.codes)
-    painted = opponent_channels(colors.rgb.to(x) / 255.0)
-    weights = torch.exp(
-        -0.5
-        * (pairwise_distances(x, colors.points.to(x)) / (_SMOOTHING * shape.diameters)).square()
-    )
-    smoothed = (weights / weights.sum(-1, keepdim=True)) @ painted
     for _ in range(_NEWTON_STEPS):
         sdf, gradient = field.sdf_and_gradient(x, shape)
         x = x - (sdf / gradient.square().sum(-1).clamp_min(0.1))[:, None] * gradient
     normals = torch.nn.functional.normalize(field.sdf_and_gradient(x, shape).gradient, dim=-1)
-    return PrintedSurface(x, normals, smoothed)
+    room = _ROOM * shape.diameters
+    lower, upper = shape.lower - room, shape.upper + room
+    steps = torch.linspace(0.0, 1.0, _VOXELS, dtype=x.dtype, device=x.device)
+    z, y, x_ = torch.meshgrid(steps, steps, steps, indexing="ij")
+    voxels = lower + torch.stack((x_, y, z), dim=-1).view(-1, 3) * (upper - lower)
+    tree = cKDTree(colors.points.cpu().numpy())
+    _, nearest = tree.query(voxels.cpu().numpy(), k=min(_NEIGHBOURS, len(colors.points)))
+    nearest = torch.from_numpy(nearest).to(x.device).view(len(voxels), -1)
+    painted = opponent_channels(colors.rgb.to(x) / 255.0)[nearest].mean(1)
+    volume = painted.T.reshape(1, 3, _VOXELS, _VOXELS, _VOXELS).contiguous()
+    return PrintedSurface(x, normals, volume, lower, upper)
 
 
-@torch.no_grad()
-def print_agreement(
-    surface: PrintedSurface, T_object_camera: Tensor, view: CropView, images: Images
-) -> PrintAgreement:
-    """Compare the print of a shape with the image at several poses.
+class PrintComparison:
+    """Compares the print of an object with the image at a pose and at motions of it.
 
-    A point takes part where its normal faces the camera, its pixel has the object's label, and no
-    depth is measured in front of it.
-
-    Args:
-        surface: the print.
-        T_object_camera: (M, 4, 4) poses.
-        view: the object's crop.
-        images: that the object was seen in.
+    The motions map the shape onto itself: at all of them the same pixels show the object, only the
+    print under them changes. Of image and print the part that is explained by the mean print of
+    the motions is removed, so that what is the same at all of them does not count.
     """
-    T = invert(T_object_camera)
-    x = transform(T, surface.points)
-    normals = surface.normals @ T[:, :3, :3].transpose(-1, -2)
-    rays = torch.nn.functional.normalize(x, dim=-1)
-    pixels, seen = _project(x, view.label, images)
-    seen = seen & ((normals * rays).sum(-1) < -_FACING)
-    count = len(T)
-    grid = crop_grid(pixels.flatten(0, 1)[None], view.box[None])
-    image = read_maps(view.crop[None], grid)[0].view(count, -1, 3)
-    image = opponent_channels(image)
-    weights = seen.to(image.dtype)[..., None]
-    total = weights.sum(1).clamp_min(1.0)
-    painted = surface.colors.expand_as(image)
-    a = (painted - ((weights * painted).sum(1) / total)[:, None]) * weights
-    b = (image - ((weights * image).sum(1) / total)[:, None]) * weights
-    variances = a.square().sum((1, 2)), b.square().sum((1, 2))
-    correlation = (a * b).sum((1, 2)) / (variances[0] * variances[1]).sqrt().clamp_min(1e-9)
-    return PrintAgreement(correlation, seen.sum(1), (variances[0] / total[:, 0]).sqrt())
+
+    def __init__(
+        self,
+        surface: PrintedSurface,
+        T_object_camera: Tensor,
+        motions: Tensor,
+        view: CropView,
+        images: Images,
+    ) -> None:
+        """Look at the visible points of the surface.
+
+        A point is visible where its normal faces the camera, its pixel has the object's label, and
+        no depth is measured in front of it.
+
+        Args:
+            surface: the print.
+            T_object_camera: (4, 4) the pose.
+            motions: (M, 4, 4) of the object frame, the identity included.
+            view: the object's crop.
+            images: that the object was seen in.
+        """
+        self._surface = surface
+        T = invert(T_object_camera)
+        x = transform(T, surface.points)
+        pixels, seen = _project(x, view.label, images)
+        rays = torch.nn.functional.normalize(x, dim=-1)
+        normals = surface.normals @ T[:3, :3].transpose(-1, -2)
+        seen = seen & ((normals * rays).sum(-1) < -_FACING)
+        self._points = surface.points[seen]
+        grid = crop_grid(pixels[seen][None], view.box[None])
+        image = opponent_channels(read_maps(view.crop[None], grid)[0])
+        self._mean = self._prints(motions).mean(0)
+        basis = torch.stack((torch.ones_like(self._mean), self._mean), dim=-1)  # (N, 3, 2)
+        self._basis = torch.linalg.qr(basis.permute(1, 0, 2)).Q  # (3, N, 2)
+        self._image = self._without_common(image[None])[0]
+        self._centred = image - image.mean(0)
+
+    def agreement(self, motions: Tensor) -> PrintAgreement:
+        """The agreement at motions (M, 4, 4)."""
+        count = len(self._points)
+        if count < 3:
+            nothing = self._mean.new_zeros(len(motions))
+            return PrintAgreement(nothing, nothing, count, nothing)
+        prints = self._prints(motions)
+        overall = _correlation(prints - prints.mean(1, keepdim=True), self._centred)
+        distinct = self._without_common(prints - self._mean)
+        contrast = (distinct.square().sum((1, 2)) / count).sqrt()
+        return PrintAgreement(_correlation(distinct, self._image), overall, count, contrast)
+
+    def _prints(self, motions: Tensor) -> Tensor:
+        """What the print has at the visible pixels (M, N, 3)."""
+        return self._surface.colors_at(transform(motions, self._points))
+
+    def _without_common(self, values: Tensor) -> Tensor:
+        """Values (M, N, 3) without what a constant and the mean print explain of each channel."""
+        channels = values.permute(0, 2, 1)[..., None]  # (M, 3, N, 1)
+        common = self._basis @ (self._basis.transpose(-1, -2) @ channels)
+        return (channels - common)[..., 0].permute(0, 2, 1)
+
+
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Normalized correlations (M,) of values (M, N, C), already centred, with values (N, C)."""
+    scale = (a.square().sum((1, 2)) * b.square().sum()).sqrt()
+    product = (a * b).sum((1, 2))
+    return torch.where(scale > 1e-6, product / scale.clamp_min(1e-6), 0.0)
 
 
 def _project(x: Tensor, label: Tensor, images: Images) -> tuple[Tensor, Tensor]:
-    """Pixels (M, N, 2) of points (M, N, 3) in the camera frame, and which are not hidden (M, N)."""
+    """Pixels (N, 2) of points (N, 3) in the camera frame, and which are not hidden (N,)."""
     depth, labels, camera = images
     z = x[..., 2].clamp_min(1e-3)
     u = camera.fx * x[..., 0] / z + camera.cx

@@ -15,7 +15,7 @@ import roma
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.appearance import CropView, PrintAgreement, print_agreement
+from crisp_ros.correction.appearance import CropView, PrintComparison
 from crisp_ros.correction.certificate import Condition
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.prepared_library import PreparedLibrary
@@ -35,14 +35,16 @@ class OrientationSettings:
         same_rad: rotations within this angle of one another are the same orientation, radians.
         margin: by how much the correlation of the best orientation must exceed that of every other.
         least_correlation: of the best orientation.
-        least_contrast: of the print over the visible points; a plain surface determines nothing.
+        least_overall: correlation, with the part of the print that all orientations share.
+        least_contrast: of what sets the orientations apart; a plain surface determines nothing.
         least_visible: points of the print that must be seen.
     """
 
     same_rad: float = radians(25.0)
-    margin: float = 0.08
-    least_correlation: float = 0.25
-    least_contrast: float = 0.03
+    margin: float = 0.12
+    least_correlation: float = 0.15
+    least_overall: float = 0.25
+    least_contrast: float = 0.07
     least_visible: int = 80
 
 
@@ -72,8 +74,9 @@ def resolve_orientations(
 ) -> Orientations:
     """Choose among the orientations that depth cannot tell apart, by the print of the shapes.
 
-    An orientation is chosen where the print agrees with the image clearly better there than at all
-    others. Elsewhere, as with a plain object, it stays as the network has it and is not clear.
+    An orientation is clear where the print agrees with the image clearly better there than at all
+    others. Elsewhere it stays as the network has it, as with a plain object, unless the print
+    contradicts that: then the one that agrees best is taken.
 
     Args:
         library: the known shapes, with their colours.
@@ -151,28 +154,35 @@ def _choose_by_print(
         return _unclear(T_object_camera, alike, _NO_COLORS)._replace(alternatives=alike[:0])
     exact = library.motions(index).of_kind(SymmetryKind.EXACT).to(T_object_camera)
     candidates = torch.cat((identity[None], alike))
-    agreement = print_agreement(surface, candidates @ T_object_camera, view, images)
+    comparison = PrintComparison(surface, T_object_camera, candidates, view, images)
+    agreement = comparison.agreement(candidates)
     fine = _fine_motions(alike, candidates[agreement.correlation.argmax()])
     if len(fine) > 0:
-        more = print_agreement(surface, fine @ T_object_camera, view, images)
+        more = comparison.agreement(fine)
         candidates = torch.cat((candidates, fine))
-        agreement = PrintAgreement(*(torch.cat(pair) for pair in zip(agreement, more, strict=True)))
+        agreement = agreement.joined(more)
     best = int(agreement.correlation.argmax())
     others = _angles(candidates, candidates[best], exact) > settings.same_rad
     correlation = agreement.correlation
     runner_up = torch.where(others, correlation, -1.0).max()
     margin = float(correlation[best] - runner_up)
-    sure = (
-        margin >= settings.margin
-        and float(correlation[best]) >= settings.least_correlation
+    readable = (
+        float(correlation[best]) >= settings.least_correlation
+        and float(agreement.overall[best]) >= settings.least_overall
         and float(agreement.contrast[best]) >= settings.least_contrast
-        and int(agreement.visible[best]) >= settings.least_visible
+        and agreement.visible >= settings.least_visible
     )
-    if sure:
+    if readable and margin >= settings.margin:
         return _Choice(candidates[best], alike[:0], margin, "")
-    open_ = _angles(candidates, identity, exact) > settings.same_rad
-    open_ &= correlation >= correlation[best] - settings.margin
-    return _unclear(T_object_camera, candidates[open_], "", margin)
+    chosen = candidates[0]
+    possible = torch.ones_like(others)
+    if readable:
+        possible = correlation >= correlation[best] - settings.margin
+        if not possible[0]:
+            chosen = candidates[best]  # the print contradicts the network
+    apart = possible & (_angles(candidates, chosen, exact) > settings.same_rad)
+    # Alternatives are motions of the pose that is taken.
+    return _unclear(identity, candidates[apart] @ invert(chosen), "", margin, chosen)
 
 
 def _unclear(
@@ -180,19 +190,21 @@ def _unclear(
     alternatives: Tensor | Sequence[Tensor],
     cause: str,
     margin: float = 0.0,
+    motion: Tensor | None = None,
 ) -> _Choice:
-    """The choice of no motion, with the alternatives that the reason names."""
+    """The choice of a motion, none by default, with the alternatives that the reason names."""
     identity = torch.eye(4).to(T_object_camera)
+    motion = identity if motion is None else motion
     if len(alternatives) == 0:
         nothing = identity[None][:0]
-        return _Choice(identity, nothing, margin, f"orientation not known: {cause or 'no print'}")
+        return _Choice(motion, nothing, margin, f"orientation not known: {cause or 'no print'}")
     angles = _angles(alternatives, identity, identity[None])
     widest = degrees(float(angles.max()))
     if len(alternatives) == 1:
         reason = f"two orientations {widest:.0f} degrees apart look alike"
     else:
         reason = f"{len(alternatives) + 1} orientations up to {widest:.0f} degrees apart look alike"
-    return _Choice(identity, alternatives, margin, reason + (f": {cause}" if cause else ""))
+    return _Choice(motion, alternatives, margin, reason + (f": {cause}" if cause else ""))
 
 
 def _angles(motions: Tensor, reference: Tensor, exact: Tensor) -> Tensor:
