@@ -14,7 +14,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_graph import isolated_node
 
-from crisp_ros.correction.symmetry_search import TurnSettings
+from crisp_ros.correction.symmetry_search import SymmetrySearchSettings
 from crisp_ros.node.estimator_factory import estimator_settings
 from crisp_ros.node.parameters.node_parameters import SECTIONS, Parameters, label_names, rules
 from crisp_ros.node.parameters.parameter_page import page
@@ -157,10 +157,11 @@ def test_the_parameter_limits_the_objects_of_the_estimator() -> None:
     assert estimator_settings(Parameters(max_objects=5)).observation.max_objects == 5
 
 
-def test_turns_are_tried_or_not_as_the_parameter_says() -> None:
+def test_near_symmetries_are_searched_as_the_parameter_says() -> None:
     without = estimator_settings(Parameters(correct_turns=False))
-    assert without.turns is None
-    assert estimator_settings(Parameters(), without).turns == TurnSettings()
+    assert without.symmetry_search is None
+    with_search = estimator_settings(Parameters(), without)
+    assert with_search.symmetry_search == SymmetrySearchSettings()
 
 
 def test_label_names() -> None:
