@@ -5,11 +5,11 @@ import pytest
 import torch
 from tiny_bop import write_tiny_bop
 
-from crisp_ros.cli import self_train
 from crisp_ros.cli.main import main
 from crisp_ros.evaluation.self_training_comparison import ObjectResult, Results
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.share import checkpoint_path
+from crisp_ros.studies import self_training_run
 
 
 def refused(capsys, *arguments):
@@ -91,7 +91,7 @@ def test_a_fall_of_the_certified_share_keeps_the_old_model(folder, capsys, monke
         certified = len(measured) <= 2  # before, on both folders
         return Results((ObjectResult("box", certified, 0.01, 0.01),))
 
-    monkeypatch.setattr(self_train, "measure", fallen)
+    monkeypatch.setattr(self_training_run, "measure", fallen)
     files = ["--json", "a.json", "--html", "page.html", "--output", "own.safetensors"]
     assert main(["self-train", *SEEN, "--check", "others", *files]) == 0
     words = "certified from pass to pass 100.0, 0.0 %, so the heads from before are kept"

@@ -35,9 +35,7 @@ def _interpolation(grid: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("grid", [16, 30])
-def test_position_embedding_is_resampled_with_published_offset(
-    backbone: DinoV2, grid: int
-) -> None:
+def test_position_embedding_is_resampled_with_published_offset(backbone: DinoV2, grid: int) -> None:
     trained = backbone.pos_embed[0, 1:].detach().double().reshape(37, 37, 384)
     rows = _interpolation(grid)
     expected = torch.einsum("ir,jc,rck->ijk", rows, rows, trained).reshape(grid**2, 384)

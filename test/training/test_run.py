@@ -38,9 +38,7 @@ def training(**changes: object) -> Recipe:
     return dataclasses.replace(RECIPE, training=dataclasses.replace(RECIPE.training, **changes))
 
 
-def test_a_continued_run_may_change_steps_and_intervals(
-    meshes: Path, tmp_path: Path
-) -> None:
+def test_a_continued_run_may_change_steps_and_intervals(meshes: Path, tmp_path: Path) -> None:
     objects = training_objects(meshes)
     begin(RECIPE, objects, tmp_path)
     begin(RECIPE, training_objects(meshes), tmp_path)
@@ -96,9 +94,7 @@ def write_model(path: Path) -> CrispNetwork:
     return network
 
 
-def test_a_backbone_is_loaded_without_heads_and_decoder(
-    meshes: Path, tmp_path: Path
-) -> None:
+def test_a_backbone_is_loaded_without_heads_and_decoder(meshes: Path, tmp_path: Path) -> None:
     given = write_model(tmp_path / "other.safetensors").state_dict()
     objects = training_objects(meshes)
     run = TrainingRun(RECIPE, objects, tmp_path / "run", backbone=tmp_path / "other.safetensors")

@@ -1,0 +1,247 @@
+"""Self-training on recorded frames, with errors and certificates before and after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crisp_ros.adaptation.recorded_self_training import Kept, RecordedSelfTraining
+from crisp_ros.adaptation.reference_set import load_reference, reference_path
+from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
+from crisp_ros.correction.corrector import CorrectorSettings
+from crisp_ros.data.atomic_file import write_json
+from crisp_ros.data.bop import BopDataset
+from crisp_ros.data.recorded_frame import RecordedFrame, bop_frames, left_out_text
+from crisp_ros.data.recording import Recording
+from crisp_ros.evaluation.self_training_comparison import (
+    Comparison,
+    Results,
+    load_results,
+    measure,
+    save_results,
+)
+from crisp_ros.evaluation.true_shapes import SHAPES_NAME, ModelShapes, TrueShape, load_shapes
+from crisp_ros.network.checkpoint import Model, load_model
+from crisp_ros.observation.frame import Frame
+from crisp_ros.observation.observe import ObservationSettings
+from crisp_ros.pipeline import Estimator, EstimatorSettings, model_version
+from crisp_ros.progress import progress
+from crisp_ros.studies.resumable_parts import fingerprint
+from crisp_ros.studies.study_error import StudyError
+
+CORRECTORS = {
+    "1": CorrectorSettings(solver="gradient", shape="projected_gradient"),
+    "2": CorrectorSettings(),
+}
+_TRUTH_POINTS = 1500
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """Frames that can be read repeatedly.
+
+    Attributes:
+        name: of the recording or data set.
+        key: a file name that is unique for these frames.
+        place: folder or file, and split.
+        frames: reads the frames, always the same ones in the same order.
+        count: number of frames.
+        shapes: true shapes by name, as far as known.
+        left_out: what cannot be read of a recording, and why; "" where all can.
+    """
+
+    name: str
+    key: str
+    place: tuple[str, str | None]
+    frames: Callable[[], Iterator[RecordedFrame]]
+    count: int
+    shapes: Mapping[str, TrueShape]
+    left_out: str = ""
+
+
+def bop_frame_set(folder: Path, split: str) -> FrameSet:
+    """Open a split of a data set in the BOP layout.
+
+    Raises:
+        DatasetError: the data set cannot be read.
+    """
+    dataset = BopDataset(folder, split)
+    shapes = ModelShapes(dataset.models.values(), _TRUTH_POINTS)
+    place = (str(folder.resolve()), split)
+    return FrameSet(
+        folder.name,
+        fingerprint(*place),
+        place,
+        lambda: bop_frames(dataset),
+        len(dataset.images),
+        shapes,
+    )
+
+
+def bag_frame_set(path: Path) -> FrameSet:
+    """Open a recording, with true shapes where it has them.
+
+    Raises:
+        RecordingError: the recording cannot be read.
+    """
+    recording = Recording(path)
+    count = sum(1 for _ in recording.frames())
+    known = (path if path.is_dir() else path.parent) / SHAPES_NAME
+    place = str(path.resolve())
+    return FrameSet(
+        path.name,
+        fingerprint(place),
+        (place, None),
+        recording.frames,
+        count,
+        load_shapes(known) if known.is_file() else {},
+        left_out_text(recording.left_out) if recording.left_out else "",
+    )
+
+
+@dataclass(frozen=True)
+class SelfTrainingOutcome:
+    """The result of a self-training.
+
+    Attributes:
+        compared: on the frames that were learned from.
+        held_out: on other frames, by name.
+        kept: the chosen heads.
+        learned: counts of the self-training, as JSON values.
+    """
+
+    compared: Comparison
+    held_out: Mapping[str, Comparison]
+    kept: Kept
+    learned: Mapping[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """The changes, the counts and the chosen heads in words."""
+        learned, kept = self.learned, self.kept
+        broken = ", ".join(f"{name} {n}" for name, n in learned["broken"].items())
+        shares = ", ".join(f"{100 * share:.1f}" for share in kept.shares.values())
+        which = f"after pass {kept.passes}" if kept.passes else "from before"
+        return (
+            f"{self.compared.summary}; {learned['steps']} steps, {learned['swaps']} swaps, "
+            f"{learned['refused']} refused ({broken}); "
+            f"certified from pass to pass {shares} %, so the heads {which} are kept"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON values."""
+        compared = self.compared
+        return {
+            **compared.to_json(),
+            "per_object": {name: compared.of(name).to_json() for name in compared.before.names},
+            "held_out": {name: one.to_json() for name, one in self.held_out.items()},
+            "kept_passes": self.kept.passes,
+            "certified_share_after_passes": self.kept.shares,
+            "self_training": dict(self.learned),
+            "model_version": model_version(self.kept.model),
+        }
+
+
+@dataclass(frozen=True)
+class SelfTrainingRun:
+    """A self-training in a folder, from which an interrupted run is continued.
+
+    Attributes:
+        source: frames to learn from.
+        checks: frames that are only measured, with distinct names.
+        checkpoint: model file, with its reference set.
+        algorithm: a key of `CORRECTORS`.
+        passes: over all frames.
+        folder: of the state and the results.
+        seed: of all random choices.
+        device: of the model.
+    """
+
+    source: FrameSet
+    checks: tuple[FrameSet, ...]
+    checkpoint: Path
+    algorithm: str
+    passes: int
+    folder: Path
+    seed: int
+    device: str
+
+    def run(self) -> SelfTrainingOutcome:
+        """Measure, self-train, choose the heads that certify most, and measure again.
+
+        Raises:
+            StudyError: two sets have one name, or the folder has a run with other options.
+            ReferenceError: the model has no reference set.
+        """
+        names = [one.name for one in self.checks]
+        if len({self.source.name, *names}) <= len(names):
+            raise StudyError(f"--check: the folders need different names, not {', '.join(names)}")
+        model = load_model(self.checkpoint, self.device)
+        reference = load_reference(reference_path(self.checkpoint), model)
+        settings = EstimatorSettings(
+            observation=ObservationSettings(seed=self.seed), corrector=CORRECTORS[self.algorithm]
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._check_folder(model.header["sha256"])
+
+        def results(frames: FrameSet, model: Model, passes: int) -> Results:
+            return self._results(frames, Estimator(model, settings, self.device), passes)
+
+        measured = (self.source, *self.checks)
+        before = [results(frames, model, 0) for frames in measured]
+        training = RecordedSelfTraining(
+            load_model(self.checkpoint, self.device),
+            reference,
+            SelfTrainingSettings(seed=self.seed),
+            settings,
+            self.folder,
+            self.device,
+        )
+        self._learn(training)
+        kept = training.kept(
+            model,
+            self.passes,
+            lambda model, passes: results(self.source, model, passes).certified_share,
+        )
+        after = [results(frames, kept.model, kept.passes) for frames in measured]
+        first, *others = (Comparison(*pair) for pair in zip(before, after, strict=True))
+        held_out = dict(zip(names, others, strict=True))
+        return SelfTrainingOutcome(first, held_out, kept, training.model().header["self_training"])
+
+    def _learn(self, training: RecordedSelfTraining) -> None:
+        def frames() -> Iterator[Frame]:
+            return (Frame.from_recorded(frame) for frame in self.source.frames())
+
+        with progress("learning") as on_frame:
+            training.run(frames, self.source.count, self.passes, on_frame)
+
+    def _check_folder(self, checkpoint_sha256: str) -> None:
+        """Refuse to continue a run with other options."""
+        place, split = self.source.place
+        settings = {
+            "source": place,
+            "split": split,
+            "checkpoint": checkpoint_sha256,
+            "algorithm": self.algorithm,
+            "seed": self.seed,
+        }
+        path = self.folder / "run.json"
+        if path.is_file() and json.loads(path.read_text()) != settings:
+            raise StudyError(f"{self.folder} holds a run with other options: name another folder")
+        write_json(path, settings)
+
+    def _results(self, frames: FrameSet, estimator: Estimator, passes: int) -> Results:
+        """The results in the folder, measured if they are not there."""
+        when = f"after {passes} passes" if passes else "before"
+        path = self.folder / f"{when.replace(' ', '_')}.{frames.name}.{frames.key}.json"
+        if path.is_file():
+            return load_results(path)
+        with progress(f"measuring {when}, {frames.name}") as on_frame:
+            results = measure(
+                estimator, frames.frames(), frames.shapes, lambda done: on_frame(done, frames.count)
+            )
+        save_results(path, results)
+        return results
