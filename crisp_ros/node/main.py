@@ -12,6 +12,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.utilities import try_shutdown
 
 from crisp_ros.node.crisp_node import CrispNode
+from crisp_ros.node.parameters.undeclared import warn_of_undeclared
 from crisp_ros.node.shutdown import until_interrupted
 
 _PATIENCE_S = 1.0
@@ -57,6 +58,7 @@ def run(
         print(f"{name}: {error}", file=sys.stderr)
         try_shutdown()
         return 1
+    warn_of_undeclared(node, arguments)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:

@@ -44,6 +44,7 @@ from crisp_ros.node.inputs.subscriptions import IMAGE_TOPICS, LABEL_INFO_TOPIC, 
 from crisp_ros.node.inputs.synchronizer import stamp_ns
 from crisp_ros.node.outputs.image_encoding import image_message
 from crisp_ros.node.outputs.message_conversion import pose, transform
+from crisp_ros.node.parameters.undeclared import warn_of_undeclared
 from crisp_ros.node.player.player_parameters import declared_parameters
 from crisp_ros.node.player.player_results import Results
 from crisp_ros.node.shutdown import until_interrupted
@@ -79,6 +80,7 @@ class Player(Node):
         """Declares the parameters; `play` does the work."""
         super().__init__("crisp_player")
         self.parameters = declared_parameters(self)
+        warn_of_undeclared(self)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         self.results = Results(Path(self.parameters.results)) if self.parameters.results else None
