@@ -59,11 +59,11 @@ class SampleBuffer:
         self._samples.clear()
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Sample]:
-        """Different samples, as many of each object as can be; at most `count`."""
-        turn = rng.permutation(len(self._samples))
+        """Draw up to `count` distinct samples, balanced over the objects."""
+        order = rng.permutation(len(self._samples))
         seen: Counter[str] = Counter()
         ranked = []
-        for place, index in enumerate(turn):
+        for place, index in enumerate(order):
             key = self._samples[index].key
             ranked.append((seen[key], place, index))
             seen[key] += 1

@@ -35,7 +35,7 @@ class LearnerSettings:
         batch: samples a step.
         pnc_scale, code_scale: see above.
         clamp_quantile: squared residuals beyond this quantile of the batch's teach nothing; 1
-            leaves all as they are. A can that is certified although it is turned about its axis
+            leaves all as they are. A can that is certified although it is rotated about its axis
             has large ones everywhere.
         averaging: share of the old in the running mean of the weights, which is what is offered
             for use; 0 offers the latest weights.

@@ -135,7 +135,7 @@ class SelfTrainer:
         )
         self._watch = ShareWatch(settings.watch)
         self._rng = np.random.default_rng(settings.seed)
-        self._turn: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self._credit, self._since_verdict = 0.0, 0
         self._job: Generator[None, None, None] | None = None  # in parts
         # Of all runs since the original model, as the version's number is.
@@ -178,17 +178,17 @@ class SelfTrainer:
         for sample in samples:
             if version == self._history.current.name:
                 self._watch.estimated(sample.certified)
-            turn = self._turn[sample.key]
-            self._turn[sample.key] = turn + 1
-            if turn % self.settings.held_back_every == self.settings.held_back_every - 1:
+            count = self._counts[sample.key]
+            self._counts[sample.key] = count + 1
+            if count % self.settings.held_back_every == self.settings.held_back_every - 1:
                 self._held_back.append(sample)
             elif sample.certified:
                 learned_from.append(sample)
         for sample in self._guard.with_library_codes(learned_from):
             self._buffer.add(sample)
             self._credit += self.settings.replay / self._batch
-        if len(self._turn) > 1000:  # objects come and go for as long as a robot runs
-            self._turn.clear()
+        if len(self._counts) > 1000:  # objects come and go for as long as a robot runs
+            self._counts.clear()
         self._cache.keep_only([*self._buffer, *self._held_back])
         # No debt of steps grows where samples come faster than they are learned from.
         self._credit = min(self._credit, float(self.settings.steps_per_candidate))

@@ -187,7 +187,7 @@ class SelfTrainingWorker:
                 while not self._stopping:
                     self._idle.wait(self.settings.patience_s)
                     start = time.perf_counter()  # what it waited is no work
-                    worked = self._turn()
+                    worked = self._work()
                     if worked:
                         spent = time.perf_counter() - start
                         self._rest(spent * (1.0 / self.settings.max_duty - 1.0))
@@ -198,7 +198,7 @@ class SelfTrainingWorker:
             self._error = f"{type(error).__name__}: {error}"
             _log.exception("self-training ended")
 
-    def _turn(self) -> bool:
+    def _work(self) -> bool:
         """One piece of work; False where there is none."""
         try:
             seen = self._seen.popleft()

@@ -83,7 +83,7 @@ def run_bench(
     device: str = "cpu",
     on_run: Callable[[int, int], None] = lambda done, total: None,
 ) -> BenchReport:
-    """Times all stages of a model and the baselines on the same inputs, in turns.
+    """Times all stages of a model and the baselines on the same inputs, alternately.
 
     Args:
         model: on the CPU; its network and library go to the device.

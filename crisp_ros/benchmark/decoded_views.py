@@ -36,7 +36,7 @@ class ViewNoise:
         pnc_outliers: share of the points whose coordinates are anywhere around the shape.
         pnc_shrink: factor by which the network shrinks its coordinates towards their middle.
         pnc_shift_m: length of a common shift of the network's coordinates, in a random direction.
-        pnc_turn: angle of a common turn of them about a random axis, radians.
+        pnc_turn: angle of a common rotation about a random axis, radians.
     """
 
     depth_m: float = 0.002
@@ -136,8 +136,8 @@ def _predicted(
 ) -> Tensor:
     middle = points.mean(0)
     axis, shift = torch.nn.functional.normalize(torch.randn(2, 3, generator=generator), dim=-1)
-    turned = noise.pnc_shrink * (points - middle) @ roma.rotvec_to_rotmat(noise.pnc_turn * axis).T
-    z = middle + turned + noise.pnc_shift_m * shift
+    rotated = noise.pnc_shrink * (points - middle) @ roma.rotvec_to_rotmat(noise.pnc_turn * axis).T
+    z = middle + rotated + noise.pnc_shift_m * shift
     z = z + noise.pnc_m * torch.randn(points.shape, generator=generator)
     wild = middle + _OUTLIER_REACH * diameter * torch.randn(points.shape, generator=generator)
     outlier = torch.rand(len(points), 1, generator=generator) < noise.pnc_outliers

@@ -1,4 +1,4 @@
-"""Wall times of several tasks, taken in turns so that a busy moment falls on all of them alike."""
+"""Wall times of several tasks, measured alternately so that machine load affects all alike."""
 
 from __future__ import annotations
 
@@ -87,16 +87,16 @@ def timed(
     timings = {task.name: Timing(task) for task in tasks}
     total = sum(task.repetitions + 1 for task in tasks)
     done = 0
-    for turn in range(-1, max(task.repetitions for task in tasks)):
+    for repetition in range(-1, max(task.repetitions for task in tasks)):
         for task in tasks:
-            if turn >= task.repetitions:
+            if repetition >= task.repetitions:
                 continue
-            index = max(turn, 0) % task.inputs
+            index = max(repetition, 0) % task.inputs
             synchronised(task.device)
             start = time.perf_counter()
             answer = task.run(index)
             synchronised(task.device)
-            if turn >= 0:
+            if repetition >= 0:
                 timings[task.name].milliseconds.append(1e3 * (time.perf_counter() - start))
                 timings[task.name].answers.setdefault(index, answer)
             done += 1

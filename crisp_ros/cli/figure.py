@@ -24,7 +24,7 @@ from crisp_ros.progress import progress
 from crisp_ros.share import checkpoint_path
 
 _FIGURES = {
-    "degeneracy": "a mug turns until its handle shows: when do its points fix its shape?",
+    "degeneracy": "when do the points of a rotating mug determine its shape?",
     "corrector": "objective and error of each solver of the corrector, over its iterations",
 }
 

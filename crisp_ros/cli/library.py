@@ -37,7 +37,7 @@ from crisp_ros.training.network_codes import mean_network_codes
 from crisp_ros.training.shape_codes import neutral_codes
 from crisp_ros.training.surface_colors import mesh_surface_colors
 
-_SYMMETRY_STEPS = 36  # of a full turn
+_SYMMETRY_STEPS = 36  # of a full rotation
 
 
 class LibraryError(ValueError):

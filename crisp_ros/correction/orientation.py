@@ -227,5 +227,5 @@ def _fine_motions(alike: Tensor, coarse: Tensor) -> Tensor:
     rotation, shift = alike[smallest, :3, :3], alike[smallest, :3, 3]
     identity = torch.eye(3).to(alike)
     centre = torch.linalg.pinv(identity - rotation, rtol=1e-3) @ shift
-    turned = roma.rotvec_to_rotmat(torch.tensor(_FINE_RAD).to(alike)[:, None] * axis)
-    return from_rotation_translation(turned, centre - turned @ centre) @ coarse
+    rotation = roma.rotvec_to_rotmat(torch.tensor(_FINE_RAD).to(alike)[:, None] * axis)
+    return from_rotation_translation(rotation, centre - rotation @ centre) @ coarse

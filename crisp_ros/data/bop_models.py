@@ -21,7 +21,7 @@ MM = 1e-3  # the layout's unit in metres
 
 
 class SymmetryAxis(NamedTuple):
-    """A line about which the object may turn freely: direction (3,), point (3,) on it, metres."""
+    """Axis of a continuous symmetry: direction (3,), point (3,) on it, metres."""
 
     direction: NDArray[np.float64]
     point: NDArray[np.float64]
@@ -54,7 +54,7 @@ class BopModel:
         return load_mesh(self.path, unit_m=MM)
 
     def symmetries(self, steps: int = 360) -> NDArray[np.float64]:
-        """All symmetries (S, 4, 4), identity first, every full turn in equal steps."""
+        """All symmetries (S, 4, 4), identity first, every continuous one in equal steps."""
         group = self.discrete_symmetries
         for axis in self.symmetry_axes:
             angles = np.linspace(0.0, 2.0 * np.pi, steps, endpoint=False)

@@ -64,7 +64,7 @@ class NocsModel:
         mesh.apply_translation(-(lower + upper) / 2.0)
         mesh.apply_scale(1.0 / np.linalg.norm(upper - lower))
         if self.mirrored:
-            mesh.apply_transform(np.diag([1.0, 1.0, -1.0, 1.0]))  # turns the faces over, too
+            mesh.apply_transform(np.diag([1.0, 1.0, -1.0, 1.0]))  # also reverses the faces
         return mesh
 
 
@@ -78,7 +78,7 @@ class NocsInstance:
         T_camera_object: (4, 4) metric object frame to camera, metres.
         diagonal_m: of its tight box: what its normalised frame is multiplied by.
         size_m: (3,) edges of that box, object frame.
-        handle_visible: False for a mug whose handle is out of sight, which then turns freely.
+        handle_visible: False for a mug whose handle is out of sight, which is then symmetric.
         visible_px: size of its mask.
     """
 

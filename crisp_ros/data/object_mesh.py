@@ -99,14 +99,14 @@ def closed_surface(mesh: trimesh.Trimesh, wrap: bool) -> tuple[trimesh.Trimesh, 
     if holes:
         notes.append(f"{holes} small hole{'s' if holes != 1 else ''} closed")
     try:
-        closed, turned = _closed(filled)
+        closed, orientation_notes = _closed(filled)
     except MeshError:
         if not wrap:
             raise
         # The remnants count again: together they may be a wall.
         note = "open: a closed surface was wrapped around it, see that it is right"
         return wrapped(mesh), [note]
-    return closed, notes + turned
+    return closed, notes + orientation_notes
 
 
 def _closed(mesh: trimesh.Trimesh) -> tuple[trimesh.Trimesh, list[str]]:

@@ -195,7 +195,7 @@ def nocs_report(evaluation: NocsEvaluation, pictures: Sequence[Picture]) -> Data
                {"all": [getattr(i, name) for i in known],
                 "certified": [getattr(i, name) for i in known if i.certified]}, right, limits)
         for name, title, note, unit, right, limits in (
-            ("degrees", "Rotation error", "without free turns", "degrees", 40.0, (5.0, 10.0)),
+            ("degrees", "Rotation error", "without symmetries", "degrees", 40.0, (5.0, 10.0)),
             ("centimetres", "Shift", "between the origins", "cm", 15.0, (5.0, 10.0)),
         )
     )  # fmt: skip

@@ -103,7 +103,7 @@ def _charts(score: RecordingScore) -> str:
             ("ADD-S", "filled: certified; dashed: 2 cm", add_s),
             (
                 "Rotation error",
-                "a can turned about its axis counts here, hardly in ADD-S",
+                "a can rotated about its axis counts here, hardly in ADD-S",
                 rotation,
             ),
             ("Accuracy", "share of objects below an ADD-S error", _accuracy(score)),

@@ -99,7 +99,7 @@ def test_an_accepted_candidate_is_published_with_a_new_version():
 
 
 def test_a_worse_candidate_is_dropped_with_its_samples():
-    """Solutions moved by 20 cm and half a turn, learned from violently: nothing gets out."""
+    """Wrong solutions, moved by 20 cm and rotated by 180 degrees, are never accepted."""
     offset = torch.eye(4)
     offset[0, 0] = offset[1, 1] = -1.0
     offset[:3, 3] = 0.2

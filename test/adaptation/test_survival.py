@@ -28,14 +28,14 @@ SETTINGS = SelfTrainingSettings(learner=GENTLE, steps_per_candidate=3, held_back
 VERSION = model_version(shipped_model())
 
 
-def swap_and_save_for_ever(tested, path, turn):
+def swap_and_save_for_ever(tested, path, number):
     """Swap and save weights for ever; each set is constant, so that mixtures are visible."""
     original = {name: value.clone() for name, value in tested.weights.items()}
-    tested._history.number = turn
+    tested._history.number = number
     while True:
-        turn += 1
-        tested._use(tested._history.swap({k: v + float(turn) for k, v in original.items()}))
-        tested.observe(samples([turn % 100]), tested.status.version)
+        number += 1
+        tested._use(tested._history.swap({k: v + float(number) for k, v in original.items()}))
+        tested.observe(samples([number % 100]), tested.status.version)
         tested.save(path)
 
 

@@ -1,4 +1,4 @@
-"""Tasks are timed in turns, after a warm-up that does not count."""
+"""Tasks are timed alternately, after a warm-up that does not count."""
 
 import time
 

@@ -136,7 +136,7 @@ def test_codes_of_the_network_are_means_over_a_data_sets_images(
     assert crisp(*words, "--output", output, "--force") == 0
     model = load_model(output)
     assert model.library.names == ("box", "can", "ball")
-    # The data set's symmetries come along: a can may turn.
+    # The data set's symmetries come along: a can is rotationally symmetric.
     assert [len(group) for group in model.library.symmetries] == [2, 72, 1]
 
 

@@ -196,12 +196,12 @@ def test_missing_textures_of_other_kinds_are_reported(tmp_path: Path) -> None:
 
 
 def test_symmetries_of_a_printed_can(tmp_path: Path) -> None:
-    """A can of a GLB, one half red: turning it shows, unless it is of one colour."""
+    """A can of a GLB, one half red: it has symmetries only if it has one colour."""
     can = trimesh.creation.cylinder(0.03, 0.1, sections=48).subdivide()
     uv = np.stack([(can.vertices[:, 0] > 0) * 0.5 + 0.25, np.full(len(can.vertices), 0.5)], axis=1)
-    for texture, turns in ((halves(), 1), (Image.new("RGB", (8, 8), RED), 36)):
+    for texture, symmetries in ((halves(), 1), (Image.new("RGB", (8, 8), RED), 36)):
         can.visual = textured(PBRMaterial(baseColorTexture=texture), uv)
         trimesh.Scene([can]).export(tmp_path / "can.glb")
         look = read_object_mesh(tmp_path / "can.glb").look
-        assert len(symmetries_of_look(look, 0.002, 0)) >= turns
+        assert len(symmetries_of_look(look, 0.002, 0)) >= symmetries
     assert len(symmetries_of_look(look, 0.002, 0)) > 36  # and end over end

@@ -28,8 +28,8 @@ def test_files_hold_millimetres_in_the_order_of_the_benchmark(tmp_path: Path) ->
     assert lines[0] == "scene_id,im_id,obj_id,score,R,t,time"
     fields = lines[1].split(",")
     assert fields[:4] == ["48", "36", "21", "1.0"] and fields[6] == "-1.0"
-    turn = [0, 0, 1, 0, 1, 0, -1, 0, 0]
-    assert [float(x) for x in fields[4].split(" ")] == pytest.approx(turn, abs=1e-12)
+    rotation = [0, 0, 1, 0, 1, 0, -1, 0, 0]
+    assert [float(x) for x in fields[4].split(" ")] == pytest.approx(rotation, abs=1e-12)
     assert [float(x) for x in fields[5].split(" ")] == [0, 0, 1000]
 
 

@@ -86,15 +86,15 @@ def test_a_shift_of_a_centimetre_is_measured_as_one(tiny: BopDataset) -> None:
 
 
 def test_stated_symmetries_excuse_rotations_and_only_those(tiny: BopDataset) -> None:
-    def turn(estimate: SimpleNamespace) -> SimpleNamespace:
-        turned = Rotation.from_euler("z", 47, degrees=True).as_matrix()
-        estimate.T_camera_object[:3, :3] @= turned
+    def rotation(estimate: SimpleNamespace) -> SimpleNamespace:
+        rotated = Rotation.from_euler("z", 47, degrees=True).as_matrix()
+        estimate.T_camera_object[:3, :3] @= rotated
         return estimate
 
     dense = replace(FEW_SAMPLES, model_points=5_000)
-    evaluation = evaluate_bop(Oracle(tiny, turn), tiny, dense)
+    evaluation = evaluate_bop(Oracle(tiny, rotation), tiny, dense)
     degrees = {e.obj_id: math.degrees(e.rotation_error_rad) for e in evaluation.instances}
-    assert degrees == pytest.approx({1: 47, 2: 0, 5: 47}, abs=1e-4)  # the can turns freely
+    assert degrees == pytest.approx({1: 47, 2: 0, 5: 47}, abs=1e-4)  # the can is symmetric
     assert {e.obj_id for e in evaluation.instances if e.add_s_m < 0.002} == {2, 5}
 
 

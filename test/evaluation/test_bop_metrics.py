@@ -37,15 +37,15 @@ def naive_mssd(symmetries: np.ndarray) -> float:
 
 
 def project(T: np.ndarray) -> np.ndarray:
-    turn = Rotation.from_matrix(T[:3, :3]).as_rotvec()
-    return cv2.projectPoints(POINTS, turn, T[:3, 3], INTRINSICS, None)[0][:, 0]
+    rotation = Rotation.from_matrix(T[:3, :3]).as_rotvec()
+    return cv2.projectPoints(POINTS, rotation, T[:3, 3], INTRINSICS, None)[0][:, 0]
 
 
 def test_mssd_is_the_naive_loop_with_and_without_symmetries() -> None:
     for group in (GROUP[:1], GROUP):
         assert mssd(POINTS, ESTIMATE, TRUTH, group) == pytest.approx(naive_mssd(group))
-    turned = TRUTH @ GROUP[2]
-    assert mssd(POINTS, turned, TRUTH, GROUP) < 1e-9 < mssd(POINTS, turned, TRUTH, GROUP[:1])
+    rotated = TRUTH @ GROUP[2]
+    assert mssd(POINTS, rotated, TRUTH, GROUP) < 1e-9 < mssd(POINTS, rotated, TRUTH, GROUP[:1])
 
 
 def test_mssd_of_the_hull_is_that_of_the_points() -> None:
@@ -84,11 +84,11 @@ def test_many_points_and_symmetries_are_taken_in_parts(
     can = BopDataset(write_tiny_bop(tmp_path_factory.mktemp("tiny"))).models[2]
     group = can.symmetries(SYMMETRY_STEPS)
     assert len(group) == 2 * 315
-    turned = TRUTH @ pose((0, 0, 77.7), (0, 0, 0))
-    whole = mssd(POINTS, turned, TRUTH, group), mspd(POINTS, turned, TRUTH, group, INTRINSICS)
-    assert whole[0] < 0.01 * can.diameter_m  # what the steps of a free turn leave
+    rotated = TRUTH @ pose((0, 0, 77.7), (0, 0, 0))
+    whole = mssd(POINTS, rotated, TRUTH, group), mspd(POINTS, rotated, TRUTH, group, INTRINSICS)
+    assert whole[0] < 0.01 * can.diameter_m  # what the steps of a continuous symmetry leave
     monkeypatch.setattr("crisp_ros.evaluation.bop_metrics._CHUNK", 1000)
-    parts = mssd(POINTS, turned, TRUTH, group), mspd(POINTS, turned, TRUTH, group, INTRINSICS)
+    parts = mssd(POINTS, rotated, TRUTH, group), mspd(POINTS, rotated, TRUTH, group, INTRINSICS)
     assert parts == pytest.approx(whole)
 
 

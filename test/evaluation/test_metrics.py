@@ -71,25 +71,25 @@ def test_add_s_goes_from_truth_to_estimate() -> None:
 def test_add_s_of_a_can_that_spins_is_the_spacing_of_its_points(count: int) -> None:
     can = trimesh.creation.cylinder(radius=0.05, height=0.14, sections=128)
     points = surface_samples(can, count, np.random.default_rng(0)).points
-    turned = trimesh.transformations.rotation_matrix(1.7, (0, 0, 1))
+    rotated = trimesh.transformations.rotation_matrix(1.7, (0, 0, 1))
     expected = 0.5 * np.sqrt(can.area / count)
-    assert add_s(points, turned, np.eye(4)) == pytest.approx(expected, rel=0.05)
+    assert add_s(points, rotated, np.eye(4)) == pytest.approx(expected, rel=0.05)
 
 
 def test_add_s_ignores_a_symmetry_and_add_does_not() -> None:
     grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 6)] * 3), axis=-1).reshape(-1, 3)
     box = grid * (0.05, 0.03, 0.02)
-    pose, turn = random_pose(4), np.diag([-1.0, -1.0, 1.0, 1.0])
-    assert add_s(box, pose @ turn, pose) == pytest.approx(0, abs=1e-9)
-    assert add(box, pose @ turn, pose) > 0.02
+    pose, rotation = random_pose(4), np.diag([-1.0, -1.0, 1.0, 1.0])
+    assert add_s(box, pose @ rotation, pose) == pytest.approx(0, abs=1e-9)
+    assert add(box, pose @ rotation, pose) > 0.02
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-7, 0.3, 3.0, np.pi])
 def test_the_angle_of_a_rotation_is_kept_also_when_tiny(angle: float) -> None:
     axis = np.array([1.0, 2.0, -2.0]) / 3.0
     R = random_pose(5)[:3, :3]
-    turned = R @ Rotation.from_rotvec(angle * axis).as_matrix()
-    assert rotation_error(turned, R) == pytest.approx(angle, abs=1e-9 if angle < 3 else 1e-6)
+    rotated = R @ Rotation.from_rotvec(angle * axis).as_matrix()
+    assert rotation_error(rotated, R) == pytest.approx(angle, abs=1e-9 if angle < 3 else 1e-6)
 
 
 def test_rotations_agree_with_scipy_in_batches() -> None:
@@ -101,10 +101,10 @@ def test_rotations_agree_with_scipy_in_batches() -> None:
 def test_symmetries_act_in_the_object_frame() -> None:
     R = random_pose(6)[:3, :3]
     group = Rotation.from_euler("z", [[0], [90], [180], [270]], degrees=True).as_matrix()
-    turn = Rotation.from_euler("z", 95, degrees=True).as_matrix()
-    assert np.degrees(rotation_error(R @ turn, R, group)) == pytest.approx(5)
-    assert np.degrees(rotation_error(R @ turn, R)) == pytest.approx(95)
-    assert np.degrees(rotation_error(turn @ R, R, group)) > 6  # about the camera's axis
+    rotation = Rotation.from_euler("z", 95, degrees=True).as_matrix()
+    assert np.degrees(rotation_error(R @ rotation, R, group)) == pytest.approx(5)
+    assert np.degrees(rotation_error(R @ rotation, R)) == pytest.approx(95)
+    assert np.degrees(rotation_error(rotation @ R, R, group)) > 6  # about the camera's axis
 
 
 def test_chamfer_is_the_mean_of_both_directions() -> None:

@@ -72,11 +72,11 @@ def test_six_centimetres_are_between_five_and_ten(dataset: NocsDataset) -> None:
 def test_free_turns_are_excused_and_others_not(dataset: NocsDataset) -> None:
     """The handle of the test's mug is out of sight."""
 
-    def turned(estimate: SimpleNamespace) -> SimpleNamespace:
+    def rotated(estimate: SimpleNamespace) -> SimpleNamespace:
         estimate.T_camera_object[:3, :3] @= Rotation.from_euler("y", 36, degrees=True).as_matrix()
         return estimate
 
-    evaluation = evaluate_nocs(truthful(dataset, turned), dataset, FEW)
+    evaluation = evaluate_nocs(truthful(dataset, rotated), dataset, FEW)
     degrees = {e.category: e.degrees for e in evaluation.instances}
     assert degrees == pytest.approx({"bottle": 0.0, "mug": 0.0, "laptop": 36.0}, abs=1e-4)
     assert evaluation.precision.pose["laptop"]["10deg10cm"] == 0.0

@@ -22,13 +22,13 @@ from crisp_ros.evaluation.nocs_metrics import (
 
 def box(
     category: str = "camera",
-    turn: Rotation | None = None,
+    rotation: Rotation | None = None,
     place: tuple[float, float, float] = (0.0, 0.0, 1.0),
     edges: tuple[float, float, float] = (0.1, 0.1, 0.1),
     **more: object,
 ) -> Box:
     T = np.eye(4)
-    T[:3, :3] = (turn or Rotation.identity()).as_matrix()
+    T[:3, :3] = (rotation or Rotation.identity()).as_matrix()
     T[:3, 3] = place
     half = np.array(edges) / 2
     return Box(category, T, -half, half, **more)
@@ -40,7 +40,7 @@ def about(axis: str, degrees: float) -> Rotation:
 
 def test_overlap_is_the_share_of_a_grid_of_points() -> None:
     a = box(edges=(0.3, 0.2, 0.1)).corners()
-    b = box(place=(0.05, 0.02, 1.03), turn=about("z", 90), edges=(0.25, 0.3, 0.1)).corners()
+    b = box(place=(0.05, 0.02, 1.03), rotation=about("z", 90), edges=(0.25, 0.3, 0.1)).corners()
     ticks = np.linspace(-0.3, 0.3, 121) + 0.0025
     grid = np.stack(np.meshgrid(ticks, ticks, ticks + 1), axis=-1).reshape(-1, 3)
     in_a, in_b = (((grid > c.min(axis=0)) & (grid < c.max(axis=0))).all(axis=1) for c in (a, b))
@@ -59,7 +59,7 @@ def test_overlap_of_turned_boxes_is_the_share_of_random_points(
     rng = np.random.default_rng(seed)
     boxes = [
         box(
-            turn=Rotation.random(random_state=rng.integers(2**31)),
+            rotation=Rotation.random(random_state=rng.integers(2**31)),
             place=tuple(np.array([0.0, 0.0, 1.0]) + shift),
             edges=tuple(rng.uniform(0.05, 0.4, 3) * [1.0, 1.0, thin]),
         )
@@ -83,11 +83,11 @@ def test_overlap_by_hand() -> None:
     assert box_iou(cube, cube) == pytest.approx(1.0)
     # Turned by 45 degrees the common body is a regular octagon's prism.
     octagon = 2.0 * (np.sqrt(2.0) - 1.0)
-    turned = box(turn=about("y", 45)).corners()
-    assert box_iou(cube, turned) == pytest.approx(octagon / (2.0 - octagon))
+    rotated = box(rotation=about("y", 45)).corners()
+    assert box_iou(cube, rotated) == pytest.approx(octagon / (2.0 - octagon))
     assert box_iou(cube, box(place=(0.1, 0.0, 1.0)).corners()) == pytest.approx(0.0, abs=1e-9)
     assert box_iou(cube, box(place=(0.5, 0.0, 1.0)).corners()) == 0.0
-    inside = box(edges=(0.05, 0.05, 0.05), turn=about("x", 30)).corners()
+    inside = box(edges=(0.05, 0.05, 0.05), rotation=about("x", 30)).corners()
     assert box_iou(cube, inside) == pytest.approx(1.0 / 8.0)
     assert box_iou(cube, box(edges=(0.1, 0.1, 0.0)).corners()) == 0.0
 
@@ -120,7 +120,7 @@ def test_what_turns_freely_may_be_turned_and_nothing_else() -> None:
 @given(seed=st.integers(0, 10_000))
 def test_angles_are_those_of_scipy(seed: int) -> None:
     a, b = Rotation.random(2, random_state=seed)
-    degrees, cm = pose_difference(box(turn=a), box(turn=b, place=(0.03, 0.04, 1.0)))
+    degrees, cm = pose_difference(box(rotation=a), box(rotation=b, place=(0.03, 0.04, 1.0)))
     assert degrees == pytest.approx(np.degrees((a.inv() * b).magnitude()), abs=1e-4)
     assert cm == pytest.approx(5.0)
     y = np.degrees(np.arccos(np.clip(a.apply([0, 1, 0]) @ b.apply([0, 1, 0]), -1, 1)))
@@ -214,13 +214,13 @@ def scene(rng: np.random.Generator) -> ImageBoxes:
     truths, estimates = [], []
     for _ in range(rng.integers(0, 4)):
         category = str(rng.choice(["mug", "camera"]))
-        turn = Rotation.random(random_state=rng)
+        rotation = Rotation.random(random_state=rng)
         place = (*rng.uniform(-0.1, 0.1, 2), 1.0)
-        truths.append(box(category, turn, place, handle_visible=bool(rng.integers(2))))
+        truths.append(box(category, rotation, place, handle_visible=bool(rng.integers(2))))
         for _ in range(rng.integers(0, 3)):
             off = about("xyz"[rng.integers(3)], rng.choice([2.0, 7.0, 30.0]))
             moved = tuple(np.array(place) + rng.normal(0, 0.03, 3))
-            estimates.append(box(category, turn * off, moved, score=float(rng.random())))
+            estimates.append(box(category, rotation * off, moved, score=float(rng.random())))
     return ImageBoxes(truths, estimates)
 
 

@@ -58,16 +58,16 @@ def test_sparse_sampling_gives_the_dense_mesh(shape):
 
 @pytest.mark.parametrize("gain", [0.5, 1.0, 2.0])
 def test_slopes_other_than_one_lose_nothing(gain):
-    """A learned function's gradient is not exactly 1; the mug is turned off the grid's axes."""
+    """A learned function's gradient is not exactly 1; the mug is not aligned with the grid."""
     shape = mug(0.04, 0.045, 0.008, 0.03)
-    turn = torch.tensor(Rotation.random(random_state=4).as_matrix()).float()
+    rotation = torch.tensor(Rotation.random(random_state=4).as_matrix()).float()
 
-    def turned(points, _=None):
-        return gain * shape.sdf(points @ turn)
+    def rotated(points, _=None):
+        return gain * shape.sdf(points @ rotation)
 
     lower, upper = torch.full((1, 3), -0.09), torch.full((1, 3), 0.09)
-    mesh = extract_meshes(turned, lower, upper, COARSE)[0]
-    vertices, faces, _ = dense_mesh(turned, lower[0], upper[0], 40, COARSE.margin)
+    mesh = extract_meshes(rotated, lower, upper, COARSE)[0]
+    vertices, faces, _ = dense_mesh(rotated, lower[0], upper[0], 40, COARSE.margin)
     np.testing.assert_allclose(mesh.vertices, vertices, atol=2e-6)
     assert len(mesh.faces) == len(faces)
 

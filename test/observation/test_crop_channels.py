@@ -104,8 +104,8 @@ def test_a_rotated_image_has_rotated_coordinates():
         )
         for d, m in ((depth, mask), (np.rot90(depth, -1).copy(), np.rot90(mask, -1)))
     ]
-    turned = torch.rot90(channels[0], -1, (2, 3))
-    expected = rotate_coordinates(turned, torch.tensor([math.pi / 2]))
+    rotated = torch.rot90(channels[0], -1, (2, 3))
+    expected = rotate_coordinates(rotated, torch.tensor([math.pi / 2]))
     assert torch.allclose(channels[1], expected, atol=1e-4)
 
 

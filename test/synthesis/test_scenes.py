@@ -58,10 +58,10 @@ def test_observed_orientations_are_those_seen_along_the_ray():
         trimesh.creation.box((0.1, 0.1, 0.1)), np.array([[qw, qx, qy, qz, 0, 0, 1.0]])
     )
     np.testing.assert_allclose(ahead.observed[0], R.as_matrix(), atol=1e-12)
-    # The same view of the object, the whole scene turned about the camera.
-    turn = Rotation.from_rotvec([0.1, 0.3, 0.0])
-    qx, qy, qz, qw = (turn * R).as_quat()
-    place = turn.apply([0, 0, 1.0])
+    # The same view of the object, the whole scene rotated about the camera.
+    rotation = Rotation.from_rotvec([0.1, 0.3, 0.0])
+    qx, qy, qz, qw = (rotation * R).as_quat()
+    place = rotation.apply([0, 0, 1.0])
     aside = viewpoints(trimesh.creation.box((0.1, 0.1, 0.1)), np.array([[qw, qx, qy, qz, *place]]))
     np.testing.assert_allclose(aside.observed[0], R.as_matrix(), atol=1e-9)
 
