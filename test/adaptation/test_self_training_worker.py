@@ -54,7 +54,7 @@ def test_samples_of_a_trace_say_what_the_estimator_said(estimator):
     for point, z in zip(kept[1].points, kept[1].z, strict=True):
         row = (solution.observations.points[2] - point).norm(dim=-1).argmin()
         torch.testing.assert_close(z, pnc[row], atol=1e-5, rtol=1e-5)
-    assert torch.equal(kept[1].code, solution.correction.codes[2])
+    assert torch.equal(kept[1].code, solution.correction.shapes.codes[2])
     assert kept[1].crop.dtype == torch.uint8 and kept[1].grid.abs().max() <= 1.0
 
 
