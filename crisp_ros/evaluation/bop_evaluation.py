@@ -39,6 +39,7 @@ from crisp_ros.evaluation.metrics import (
     rotation_error,
     translation_error,
 )
+from crisp_ros.evaluation.pose_summary import PoseSummary, summarize_poses
 from crisp_ros.evaluation.summary_statistics import (
     ADD_S_THRESHOLDS_M,
     SHAPE_THRESHOLDS_M,
@@ -86,6 +87,8 @@ class InstanceErrors:
         translation_error_m: metres.
         chamfer_m: between reconstructed and true surface in the object frame, metres.
         certified: the estimate has a certificate.
+        orientation_certified: the certificate covers the orientation too.
+        orientation_reason: why it does not.
         one_sided_chamfer: see `one_sided_normalised_chamfer`, in diameters.
         bop: the errors of the BOP benchmark.
         result: the estimate, None where there is none.
@@ -102,6 +105,8 @@ class InstanceErrors:
     translation_error_m: float = math.inf
     chamfer_m: float = math.inf
     certified: bool = False
+    orientation_certified: bool = False
+    orientation_reason: str = ""
     one_sided_chamfer: float = math.inf
     bop: PoseError | None = None
     result: BopResult | None = None
@@ -119,6 +124,8 @@ class InstanceErrors:
             "translation_error_m": finite_or_none(self.translation_error_m),
             "chamfer_m": finite_or_none(self.chamfer_m),
             "certified": self.certified,
+            "orientation_certified": self.orientation_certified,
+            "orientation_reason": self.orientation_reason,
         }
 
 
@@ -165,6 +172,20 @@ class BopEvaluation:
         """Certified estimates over all instances."""
         return share([i.certified for i in self.instances])
 
+    @property
+    def poses(self) -> PoseSummary:
+        """Pose errors of all instances."""
+        return summarize_poses(self.instances)
+
+    @property
+    def poses_by_object(self) -> dict[int, PoseSummary]:
+        """Pose errors by object id."""
+        ids = sorted({i.obj_id for i in self.instances})
+        return {
+            obj_id: summarize_poses([i for i in self.instances if i.obj_id == obj_id])
+            for obj_id in ids
+        }
+
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values."""
         return {
@@ -173,6 +194,8 @@ class BopEvaluation:
             "auc_e_shape": self.auc_e_shape,
             "baseline_auc_add_s": self.baseline_auc_add_s,
             "certified_share": self.certified_share,
+            "poses": self.poses.to_json(),
+            "poses_by_object": {str(k): p.to_json() for k, p in self.poses_by_object.items()},
             "config": dict(self.config),
         }
 
@@ -306,6 +329,8 @@ def _errors(
         ),
         translation_error_m=float(translation_error(T_estimate[:3, 3], T_truth[:3, 3])),
         certified=estimated.certified,
+        orientation_certified=estimated.orientation_certified,
+        orientation_reason=estimated.orientation_reason,
         bop=PoseError(
             mssd(corners, T_estimate, T_truth, truth.symmetries),
             mspd(truth.mesh.vertices, T_estimate, T_truth, truth.symmetries, frame.intrinsics),

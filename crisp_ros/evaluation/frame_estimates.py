@@ -38,6 +38,8 @@ class Estimated(NamedTuple):
         mesh: the reconstructed surface, object frame, metres; no faces where there is none.
         certified: the estimate has a certificate.
         score: in [0, 1].
+        orientation_certified: the certificate covers the orientation too.
+        orientation_reason: why it does not.
     """
 
     rgb: NDArray[np.uint8]
@@ -48,6 +50,8 @@ class Estimated(NamedTuple):
     mesh: TriangleMesh
     certified: bool
     score: float
+    orientation_certified: bool = False
+    orientation_reason: str = ""
 
 
 class FrameEstimates(NamedTuple):
@@ -84,6 +88,8 @@ def estimate_frame(estimator: FrameEstimator, images: RecordedImages) -> FrameEs
             mesh,
             bool(e.certified),
             e.score,
+            bool(e.orientation_certified),
+            e.orientation_reason,
         )
         for e, mesh in zip(estimate.objects, estimator.meshes(estimate.objects), strict=True)
     }

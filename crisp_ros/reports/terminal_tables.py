@@ -40,8 +40,50 @@ def summary_table(evaluation: BopEvaluation) -> Table:
     for name, area in evaluation.auc_add_s.items():
         baseline = evaluation.baseline_auc_add_s[name]
         table.add_row("ADD-S", name, f"{area:.3f}", f"{baseline:.3f}")
+    for name, area in evaluation.poses.auc_add.items():
+        table.add_row("ADD", name, f"{area:.3f}", "")
     for name, area in evaluation.auc_e_shape.items():
         table.add_row("Chamfer", name, f"{area:.3f}", "")
+    return table
+
+
+def pose_table(evaluation: BopEvaluation, names: Mapping[int, str]) -> Table:
+    """One row an object, and one for all: rotations, and what the certificates are worth."""
+    table = Table(
+        title="Rotations and certificates",
+        caption="wrong: of the certified, ADD-S above 2 cm (place), rotation error above 30 deg "
+        "(rotation)",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("object", no_wrap=True)
+    for column in (
+        "instances",
+        "ADD AUC\n10 cm",
+        "rotation\nmedian deg",
+        "below\n5/15/30 deg",
+        "certified",
+        "wrong\nplace",
+        "wrong\nrotation",
+        "orientation\ncertified",
+        "wrong",
+    ):
+        table.add_column(column, justify="right")
+    rows = {names.get(k, str(k)): p for k, p in evaluation.poses_by_object.items()}
+    for name, poses in (*rows.items(), ("all", evaluation.poses)):
+        median = poses.median_rotation_deg
+        table.add_row(
+            name,
+            str(poses.instances),
+            f"{poses.auc_add['10cm']:.3f}",
+            f"{median:.1f}" if math.isfinite(median) else "-",
+            "/".join(f"{100 * share:.0f}" for share in poses.rotations_within.values()) + " %",
+            str(poses.certified),
+            str(poses.certified_wrong_place),
+            str(poses.certified_wrong_rotation),
+            str(poses.orientation_certified),
+            str(poses.orientation_certified_wrong),
+            style="bold" if name == "all" else None,
+        )
     return table
 
 
@@ -99,8 +141,14 @@ def _cells(instance: InstanceErrors, names: Mapping[int, str]) -> list[str]:
         f"{math.degrees(instance.rotation_error_rad):.1f}" if _found(instance) else "-",
         _millimetres(instance.translation_error_m),
         _millimetres(instance.chamfer_m),
-        "yes" if instance.certified else "no" if _found(instance) else "missed",
+        _certificate(instance),
     ]
+
+
+def _certificate(instance: InstanceErrors) -> str:
+    if not instance.certified:
+        return "no" if _found(instance) else "missed"
+    return "yes" if instance.orientation_certified else "place"
 
 
 def _found(instance: InstanceErrors) -> bool:

@@ -28,7 +28,8 @@ def test_a_report_with_the_fixed_names_is_written(
         reports.append(json.loads((tmp_path / name).read_text()))
     report = reports[0]
     assert list(report) == [
-        "instances", "auc_add_s", "auc_e_shape", "baseline_auc_add_s", "certified_share", "config",
+        "instances", "auc_add_s", "auc_e_shape", "baseline_auc_add_s", "certified_share",
+        "poses", "poses_by_object", "config",
     ]  # fmt: skip
     assert [(i["scene"], i["image"], i["obj_id"]) for i in report["instances"]] == [
         (1, 3, 1), (1, 3, 2), (1, 3, 5), (1, 12, 1), (1, 12, 2), (7, 0, 1), (7, 0, 1),

@@ -42,6 +42,8 @@ class Oracle:
                     label=instance.label,
                     T_camera_object=instance.T_camera_object.copy(),
                     certified=True,
+                    orientation_certified=True,
+                    orientation_reason="",
                     score=0.9,
                     mesh=self.true_meshes[instance.obj_id],
                 )
@@ -176,11 +178,13 @@ def test_the_report_has_the_fixed_names(tiny: BopDataset) -> None:
     ).to_json()
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert list(report) == [
-        "instances", "auc_add_s", "auc_e_shape", "baseline_auc_add_s", "certified_share", "config",
+        "instances", "auc_add_s", "auc_e_shape", "baseline_auc_add_s", "certified_share",
+        "poses", "poses_by_object", "config",
     ]  # fmt: skip
     assert set(report["instances"][0]) == {
         "scene", "image", "obj_id", "add_s_m", "add_m", "rotation_error_deg",
-        "translation_error_m", "chamfer_m", "certified",
+        "translation_error_m", "chamfer_m", "certified", "orientation_certified",
+        "orientation_reason",
     }  # fmt: skip
     assert set(report["auc_add_s"]) == set(report["baseline_auc_add_s"]) == {"1cm", "2cm", "3cm"}
     assert set(report["auc_e_shape"]) == {"3cm", "5cm", "10cm"}

@@ -2,20 +2,26 @@
 
 import io
 import math
+from dataclasses import replace
 
 from rich.console import Console
 
 from crisp_ros.evaluation.bop_evaluation import BopEvaluation, InstanceErrors
-from crisp_ros.reports.terminal_tables import instance_table, summary_table
+from crisp_ros.reports.terminal_tables import instance_table, pose_table, summary_table
 
 
 def test_tables_show_figures_and_misses() -> None:
     found = InstanceErrors(48, 1, 3, 0.02, 0.0051, 0.0062, math.radians(7.3), 0.0084, 0.0095, True)
-    evaluation = BopEvaluation((found, InstanceErrors(48, 1, 4, 0.02)))
+    sure = replace(found, obj_id=5, orientation_certified=True)
+    evaluation = BopEvaluation((found, InstanceErrors(48, 1, 4, 0.02), sure))
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(instance_table(evaluation, {3: "sugar box"}))
     console.print(summary_table(evaluation))
+    console.print(pose_table(evaluation, {3: "sugar box"}))
     printed = console.export_text()
     row = next(line for line in printed.splitlines() if "sugar box" in line)
-    assert all(cell in row for cell in ("5.1", "6.2", "7.3", "8.4", "9.5", "yes"))
-    assert "missed" in printed and "50 % certified" in printed
+    assert all(cell in row for cell in ("5.1", "6.2", "7.3", "8.4", "9.5", "place"))
+    assert "missed" in printed and "67 % certified" in printed
+    assert any("yes" in line for line in printed.splitlines() if " 5 " in line)
+    total = next(line for line in printed.splitlines() if " all " in line)
+    assert total.split()[:2] == ["all", "3"] and total.split()[-5:] == ["2", "0", "0", "1", "0"]
