@@ -137,6 +137,10 @@ class CalibrationBuffer:
         while len(self._by_stamp) > _CALIBRATIONS:
             del self._by_stamp[next(iter(self._by_stamp))]
 
+    def has(self, stamp_ns: int) -> bool:
+        """Whether there is a calibration of this stamp."""
+        return stamp_ns in self._by_stamp
+
     def of(self, stamp_ns: int) -> Any:
         """The calibration of an image. Raises StopIteration where there is none at all."""
         latest = next(reversed(self._by_stamp.values()))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy
 
 from crisp_ros.node.health.monitor import InputRecord, rate
 
@@ -13,6 +15,8 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 
 Summary = tuple[bytes, str]
 
+_CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+_PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 _CLOCK_TOPIC = "/clock"
 _EARLY_S = 0.1  # a stamp this far ahead of the clock
 _LATE_S = 1.0
@@ -45,6 +49,8 @@ def input_summary(
     if record.expected_since is None:
         return OK, "not subscribed"
     silent_s = record.silent_s(now)
+    if record.latched and silent_s > timeout_s and not record.fault:
+        return OK, f"{record.encoding} {record.size}, latched: received {silent_s:.0f} s ago"
     if silent_s > timeout_s or (record.incompatible_qos and not record.arrivals):
         return ERROR, f"nothing for {silent_s:.0f} s: {_silence(node, name, record)}"
     if record.fault:
@@ -59,7 +65,8 @@ def input_summary(
 def _silence(node: Node, name: str, record: InputRecord) -> str:
     """Explain why no message arrives."""
     topic = record.topic
-    types = [p.topic_type for p in node.get_publishers_info_by_topic(topic)]
+    publishers = node.get_publishers_info_by_topic(topic)
+    types = [p.topic_type for p in publishers]
     if record.incompatible_qos:
         return (
             f"a publisher offers an incompatible {record.incompatible_qos} "
@@ -69,7 +76,38 @@ def _silence(node: Node, name: str, record: InputRecord) -> str:
         return f"publishers on {topic} send {', '.join(sorted(set(types)))}, not {record.type_name}"
     if not types:
         return f"no publisher on {topic}{_elsewhere(node, name, record)}"
-    return f"{len(types)} publisher(s) on {topic} send nothing"
+    latched = any(p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers)
+    return f"{len(types)} publisher(s) on {topic}, but {_without_message(record, latched)}"
+
+
+def _without_message(record: InputRecord, latched: bool) -> str:
+    """Describe what is known of a topic that has publishers and no messages.
+
+    Args:
+        record: of the input.
+        latched: whether a publisher offers transient_local durability.
+    """
+    if record.lost:
+        return f"{record.lost} messages were lost between the processes: {_profile_advice()}"
+    if record.count:
+        return "no message arrives any more"
+    if latched and record.type_name != _CAMERA_INFO:  # which is subscribed to as latched, too
+        return (
+            "no message arrives; what was sent before this node subscribed is only received with "
+            f"qos_overrides.{record.topic}.subscription.durability set to transient_local"
+        )
+    if record.type_name == _CAMERA_INFO:
+        return "no message has arrived since this node subscribed"
+    return (
+        "no message has arrived: none was sent since this node subscribed, or large images are "
+        f"lost between the processes: {_profile_advice()}"
+    )
+
+
+def _profile_advice() -> str:
+    """Advise on the shared-memory profile, which this process and the publisher both need."""
+    here = "" if os.environ.get(_PROFILE) else " (this node runs without it)"
+    return f"start the publisher with {_PROFILE}=config/fastdds_shm.xml of this package{here}"
 
 
 def _elsewhere(node: Node, name: str, record: InputRecord) -> str:
@@ -111,24 +149,37 @@ def synchronisation_summary(
     flowing = all(r.arrivals and r.silent_s(now) <= timeout_s for r in images.values())
     if not flowing:
         return OK, "not all inputs arrive"
-    stamps = {name: record.stamp for name, record in images.items()}
-    oldest, newest = min(stamps, key=stamps.get), max(stamps, key=stamps.get)
-    apart = (
-        f"the stamps of {oldest} and {newest} are {stamps[newest] - stamps[oldest]:.3f} s apart, "
-        f"sync_slop is {slop_s:g} s"
-    )
+    unusable = [name for name, record in images.items() if record.fault and record.unreadable]
     since = max(r.expected_since for r in images.values())
     if now - max([since, *set_times[-1:]]) > timeout_s:
-        return ERROR, f"all inputs arrive, but none match: {apart}"
+        if unusable:
+            return ERROR, (
+                f"all inputs arrive, but {' and '.join(unusable)} cannot be used: see the status "
+                f"of input {unusable[0]}"
+            )
+        return ERROR, f"all inputs arrive, but none match: {_stamps_apart(images, slop_s)}"
     matched = rate(set_times, now)
     slowest = min(images, key=lambda name: images[name].rate(now))
     possible = images[slowest].rate(now)
     if len(set_times) > 5 and matched < _SPARSE * possible:
         return WARN, (
             f"only {matched:.1f} of {possible:.1f} {slowest} images a second are matched: "
-            f"{apart}; sync_queue_size may be too small for the slowest input"
+            f"{_stamps_apart(images, slop_s)}; sync_queue_size may be too small for the slowest "
+            "input"
         )
     return OK, f"{matched:.1f} sets of images a second"
+
+
+def _stamps_apart(images: Mapping[str, InputRecord], slop_s: float) -> str:
+    """Describe how far the latest stamps are apart."""
+    stamps = {name: record.stamp for name, record in images.items()}
+    oldest, newest = min(stamps, key=stamps.get), max(stamps, key=stamps.get)
+    if stamps[oldest] == stamps[newest]:
+        return f"the latest stamps of all inputs are equal, sync_slop is {slop_s:g} s"
+    return (
+        f"the stamps of {oldest} and {newest} are {stamps[newest] - stamps[oldest]:.3f} s apart, "
+        f"sync_slop is {slop_s:g} s"
+    )
 
 
 def clock_summary(node: Node, delay_s: float | None) -> Summary:

@@ -39,6 +39,12 @@ LABEL_INFO_TOPIC = "label_info"
 TOPICS = {**IMAGE_TOPICS, "camera_info": CAMERA_INFO_TOPIC}
 
 _KINDS = {"rgb": "colour", "depth": "depth", "segmentation": "segmentation"}
+_POLICIES = (
+    QoSPolicyKind.HISTORY,
+    QoSPolicyKind.DEPTH,
+    QoSPolicyKind.RELIABILITY,
+    QoSPolicyKind.DURABILITY,
+)
 _JUMP_S = 1.0  # a stamp older than the newest by more is a restarted recording, not a late image
 _LEAP_S = 10.0  # a stamp ahead of the newest by more is wrong, or follows a long pause
 
@@ -87,6 +93,7 @@ class InputSubscriptions:
         self._last_frame = -1
         self._calibrations = CalibrationBuffer()
         self._used: CameraInfo | None = None  # for the last frame
+        self._latched_stamp: int | None = None  # of a calibration that may arrive once more
         self._last_set: tuple[Any, Any, Any] | None = None
         self.label_names: dict[int, str] = {}
         self.epoch = 0
@@ -105,17 +112,26 @@ class InputSubscriptions:
             {name: ExpectedInput(topic, type_name(kind)) for name, (kind, topic) in topics.items()}
         )
         # The calibration first: the executor serves what is ready in the order of subscription.
+        self._subscribe_to_latched(*topics["camera_info"], self._latched_camera_info_received)
         self._subscribe_to("camera_info", *topics.pop("camera_info"), self._camera_info_received)
         for name, (message_type, topic) in topics.items():
             self._subscribe_to(name, message_type, topic, partial(self._image_received, name))
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._subscribe_to_latched(LabelInfo, LABEL_INFO_TOPIC, self._label_info_received)
+
+    def _subscribe_to_latched(
+        self, message_type: type, topic: str, callback: Callable[[Any], None]
+    ) -> None:
+        """Subscribe to what a publisher keeps for late subscribers; others do not match this."""
+        options = QoSOverridingOptions(_POLICIES) if message_type is LabelInfo else None
         self._subscriptions.append(
             self._node.create_subscription(
-                LabelInfo,
-                LABEL_INFO_TOPIC,
-                self._label_info_received,
-                latched,
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+                message_type,
+                topic,
+                callback,
+                QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+                # A publisher that keeps nothing is no fault: without a callback rclpy would warn.
+                event_callbacks=SubscriptionEventCallbacks(incompatible_qos=lambda event: None),
+                qos_overriding_options=options,
             )
         )
 
@@ -175,7 +191,7 @@ class InputSubscriptions:
                 callback,
                 sensor_data,
                 event_callbacks=events,
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+                qos_overriding_options=QoSOverridingOptions(_POLICIES),
             )
         )
 
@@ -259,7 +275,23 @@ class InputSubscriptions:
     def _log_drop(self, name: str, stamp: int, reason: str) -> None:
         self._node.get_logger().debug(f"{name} {stamp_text(stamp)} dropped: {reason}")
 
+    def _latched_camera_info_received(self, message: CameraInfo) -> None:
+        """Take a calibration that was sent once, unless the other subscription has it already."""
+        if not self._calibrations.has(stamp_ns(message)):
+            self._latched_stamp = stamp_ns(message)
+            self._take_camera_info(message)
+        with self._monitor.lock:
+            self._monitor.inputs["camera_info"].latched = True
+
     def _camera_info_received(self, message: CameraInfo) -> None:
+        latched, self._latched_stamp = self._latched_stamp, None
+        if stamp_ns(message) == latched:
+            return  # the same message by the other subscription
+        with self._monitor.lock:
+            self._monitor.inputs["camera_info"].latched = False
+        self._take_camera_info(message)
+
+    def _take_camera_info(self, message: CameraInfo) -> None:
         stamp = self._record("camera_info", message)
         if stamp is None:
             return

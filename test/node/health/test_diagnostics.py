@@ -11,10 +11,11 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from node.fakes import estimate, tracked
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.time import Time
 from ros_graph import isolated_node, spin_until
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 
 from crisp_ros.node.health.diagnostics import Diagnostics, agreement, silence
@@ -81,7 +82,39 @@ def test_a_wrong_type_and_a_silent_publisher_are_named(node: Node) -> None:
     assert f"publishers on {TOPIC} send std_msgs/msg/String, not sensor_msgs/msg/Image" in found
     node.destroy_publisher(publisher)
     node.create_publisher(Image, TOPIC, 1)
-    assert f"1 publisher(s) on {TOPIC} send nothing" in cause(node, silent())
+    found = cause(node, silent())
+    assert f"1 publisher(s) on {TOPIC}, but no message has arrived: none was sent since" in found
+    assert "lost between the processes: start the publisher with FASTRTPS_DEFAULT_PROF" in found
+
+
+def test_lost_and_ended_messages_are_no_guess(node: Node) -> None:
+    node.create_publisher(Image, TOPIC, 1)
+    lost, ended = silent(), silent()
+    lost.lost, ended.count = 7, 7
+    assert "but 7 messages were lost between the processes: start" in cause(node, lost)
+    assert "but no message arrives any more" in cause(node, ended)
+
+
+def test_latched_images_name_the_override(node: Node) -> None:
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    node.create_publisher(Image, TOPIC, latched)
+    override = f"qos_overrides.{TOPIC}.subscription.durability set to transient_local"
+    assert override in cause(node, silent())
+
+
+def test_small_messages_are_not_said_to_be_lost(node: Node) -> None:
+    node.create_publisher(CameraInfo, "/info", 1)
+    record = InputRecord("/info", "sensor_msgs/msg/CameraInfo", expected_since=NOW - 10)
+    text = cause(node, record)
+    assert "no message has arrived since this node subscribed" in text and "lost" not in text
+
+
+def test_a_latched_calibration_need_not_come_again(node: Node) -> None:
+    record = InputRecord("/info", "sensor_msgs/msg/CameraInfo", expected_since=NOW - 60)
+    record.arrivals.append(NOW - 50)
+    record.encoding, record.size, record.latched = "plumb_bob", "640 x 480", True
+    level, text = input_summary(node, "camera_info", record, 2.0, NOW)
+    assert level == OK and text == "plumb_bob 640 x 480, latched: received 50 s ago"
 
 
 def test_an_incompatible_policy_is_named_at_once(node: Node) -> None:
@@ -104,6 +137,19 @@ def test_stamps_that_are_apart_are_named() -> None:
     level, text = synchronisation_summary(images(0.4), [], 0.05, 2.0, NOW)
     assert level == ERROR
     assert "none match: the stamps of rgb and depth are 0.400 s apart" in text
+
+
+def test_an_input_that_cannot_be_used_is_named_instead() -> None:
+    records = images()
+    records["rgb"].fault, records["rgb"].unreadable = "colour encoding 'x' is not supported", 9
+    level, text = synchronisation_summary(records, [], 0.05, 2.0, NOW)
+    assert level == ERROR and "rgb cannot be used: see the status of input rgb" in text
+    assert "apart" not in text
+
+
+def test_equal_stamps_are_not_said_to_be_apart() -> None:
+    level, text = synchronisation_summary(images(), [], 0.05, 2.0, NOW)
+    assert level == ERROR and "the latest stamps of all inputs are equal" in text
 
 
 def test_a_low_share_of_matched_images_is_a_warning() -> None:

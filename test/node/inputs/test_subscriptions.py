@@ -8,7 +8,7 @@ import pytest
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_graph import isolated_node, spin_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
@@ -268,3 +268,36 @@ def test_an_incompatible_qos_policy_is_recorded() -> None:
         assert spin_until(node, lambda: record.incompatible_qos == "RELIABILITY")
         bench.inputs.unsubscribe()
         node.destroy_node()
+
+
+def test_a_calibration_sent_once_before_the_start_is_received() -> None:
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    with isolated_node() as node:
+        topic = node.resolve_topic_name(TOPICS["camera_info"])
+        publisher = node.create_publisher(CameraInfo, topic, latched)
+        publisher.publish(CameraInfo(width=77))
+        bench = Bench(node)
+        record = bench.monitor.inputs["camera_info"]
+        assert spin_until(node, lambda: record.latched)
+        assert record.count == 1
+        later = CameraInfo(width=78)
+        later.header.stamp.sec = 5
+        publisher.publish(later)
+        assert spin_until(node, lambda: record.count == 2)
+        assert not spin_until(node, lambda: record.count > 2, 0.5)  # by both subscriptions, once
+        bench.images(5 * SECOND)
+        assert bench.frames[0].messages.camera_info.width == 78
+        bench.inputs.unsubscribe()
+
+
+def test_a_calibration_of_a_usual_publisher_is_not_latched() -> None:
+    with isolated_node() as node:
+        bench = Bench(node)
+        topic = bench.monitor.inputs["camera_info"].topic
+        publisher = node.create_publisher(CameraInfo, topic, 5)
+        assert spin_until(node, lambda: publisher.get_subscription_count() > 0)
+        publisher.publish(CameraInfo(width=77))
+        record = bench.monitor.inputs["camera_info"]
+        assert spin_until(node, lambda: record.count == 1)
+        assert not record.latched and not record.incompatible_qos
+        bench.inputs.unsubscribe()
