@@ -117,7 +117,7 @@ def test_a_frame_is_estimated_with_one_set_of_weights(estimator):
 def test_the_share_of_time_is_limited(estimator):
     worker = SelfTrainingWorker(estimator, small_reference(), WorkerSettings(LEARNING, 0.1))
     worked = []
-    real = worker._turn
+    real = worker._work
 
     def timed():
         start = time.perf_counter()
@@ -125,7 +125,7 @@ def test_the_share_of_time_is_limited(estimator):
         worked.append(time.perf_counter() - start)
         return result
 
-    worker._turn = timed
+    worker._work = timed
     trace = certifying(estimator.trace(scene()))
     start = time.perf_counter()
     worker.start()

@@ -139,6 +139,6 @@ def test_ten_hours_of_frames_do_not_grow(tmp_path):
     assert status.steps > 1000 and status.buffered <= 20 and status.held_back <= 8
     assert max(sizes[2:]) - sizes[1] < 40, sizes
     assert min(sizes[-4:]) - min(sizes[1:5]) < 15, sizes
-    assert len(tested._turn) <= 1003 and status.nbytes < 40e6
+    assert len(tested._counts) <= 1003 and status.nbytes < 40e6
     assert len(set(published)) == len(published)
     assert all(torch.isfinite(value).all() for value in tested.weights.values())
