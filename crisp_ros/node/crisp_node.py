@@ -30,13 +30,13 @@ from crisp_ros.node.inputs.subscriptions import TOPICS, InputSubscriptions, Rece
 from crisp_ros.node.inputs.synchronizer import stamp_ns
 from crisp_ros.node.latest_item_worker import NewestItemWorker
 from crisp_ros.node.outputs.collision_objects import SceneFrame
-from crisp_ros.node.outputs.estimated_frame import EstimatedFrame
+from crisp_ros.node.estimated_frame import EstimatedFrame
 from crisp_ros.node.outputs.published_objects import KnownObjects
 from crisp_ros.node.outputs.publishers import Outputs
 from crisp_ros.node.parameters.node_parameters import Parameters, label_names
 from crisp_ros.node.parameters.parameter_server import ParameterServer
 from crisp_ros.node.self_training import SelfTraining
-from crisp_ros.node.services import Services
+from crisp_ros.node.services.node_services import Services
 from crisp_ros.pipeline import Estimator
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE

@@ -9,7 +9,7 @@ import torch
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from crisp_ros.geometry.convex import can_decompose
-from crisp_ros.node.outputs.output_paths import output_directory
+from crisp_ros.node.services.output_paths import output_directory
 from crisp_ros.node.parameters.parameter_rules import Rules, Settable, one_of, parameter, problem_of
 
 

@@ -17,9 +17,9 @@ from std_srvs.srv import SetBool, Trigger
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.msg import ObjectMesh
 from crisp_ros.node.outputs import message_conversion as messages
-from crisp_ros.node.outputs.estimated_frame import EstimatedFrame
-from crisp_ros.node.outputs.mesh_files import MeshFormatError, checked_format, write_objects
-from crisp_ros.node.outputs.output_paths import (
+from crisp_ros.node.estimated_frame import EstimatedFrame
+from crisp_ros.node.services.mesh_files import MeshFormatError, checked_format, write_objects
+from crisp_ros.node.services.output_paths import (
     OutputPathError,
     output_directory,
     output_file,

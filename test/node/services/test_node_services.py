@@ -22,7 +22,7 @@ from ros_graph import isolated_node, spin_until
 from std_srvs.srv import SetBool, Trigger
 
 from crisp_ros.node.self_training import SelfTraining
-from crisp_ros.node.services import Services
+from crisp_ros.node.services.node_services import Services
 from crisp_ros.pipeline.frame_dump import read_frame_dump
 
 
