@@ -35,7 +35,13 @@ class Truthful:
         estimates = [
             self.change(
                 SimpleNamespace(
-                    label=label, T_camera_object=T.copy(), certified=True, score=0.9, mesh=mesh
+                    label=label,
+                    T_camera_object=T.copy(),
+                    certified=True,
+                    score=0.9,
+                    mesh=mesh,
+                    orientation_certified=True,
+                    orientation_reason="",
                 )
             )
             for label, (T, mesh) in objects.items()

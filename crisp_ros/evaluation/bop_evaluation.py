@@ -87,12 +87,12 @@ class InstanceErrors:
         translation_error_m: metres.
         chamfer_m: between reconstructed and true surface in the object frame, metres.
         certified: the estimate has a certificate.
-        orientation_certified: the certificate covers the orientation too.
-        orientation_reason: why it does not.
         one_sided_chamfer: see `one_sided_normalised_chamfer`, in diameters.
         bop: the errors of the BOP benchmark.
         result: the estimate, None where there is none.
         missed: the reason why there is no estimate, "" where there is one.
+        orientation_certified: the certificate covers the orientation too.
+        orientation_reason: why it does not.
     """
 
     scene: int
@@ -105,12 +105,12 @@ class InstanceErrors:
     translation_error_m: float = math.inf
     chamfer_m: float = math.inf
     certified: bool = False
-    orientation_certified: bool = False
-    orientation_reason: str = ""
     one_sided_chamfer: float = math.inf
     bop: PoseError | None = None
     result: BopResult | None = None
     missed: str = ""
+    orientation_certified: bool = False
+    orientation_reason: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """JSON fields; a missed instance has null errors."""
