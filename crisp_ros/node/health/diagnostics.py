@@ -16,6 +16,7 @@ from diagnostic_updater import DiagnosticStatusWrapper, Updater
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
+from crisp_ros.data.depth_units import unit_by_sizes, unit_in_use
 from crisp_ros.node.health.input_diagnosis import (
     Summary,
     clock_summary,
@@ -34,6 +35,7 @@ _FRAMES = 10  # fewest frames with several objects, to search for common causes
 _SHARED = 0.8  # share of failing objects that suggests a common cause
 _SIZE_TOLERANCE = 0.2  # relative error of the sizes that the network estimates
 _STANDSTILL_S = 2.0
+_REMINDER_S = 60.0
 
 
 class ModelStatus(NamedTuple):
@@ -266,7 +268,11 @@ class Diagnostics:
     def _agreement(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         with self._monitor.lock:
             fits = list(self._monitor.work.fits)
-        level, text, values = agreement(fits)
+            encoding = self._monitor.inputs["depth"].encoding
+        unit_m = unit_in_use(encoding, self._parameters().depth_unit)
+        level, text, values = agreement(fits, unit_m)
+        if "suggested depth_unit" in values:
+            self._node.get_logger().warning(text, throttle_duration_sec=_REMINDER_S)
         stat.summary(level, text)
         _add_all(stat, values)
         return stat
@@ -328,14 +334,26 @@ def silence(work: WorkRecord, enabled: bool, timeout_s: float, now: float) -> Su
     return None
 
 
-def agreement(fits: list[tuple[Fit, ...]]) -> tuple[bytes, str, dict[str, str]]:
+def agreement(
+    fits: list[tuple[Fit, ...]], unit_m: float = 1e-3
+) -> tuple[bytes, str, dict[str, str]]:
     """Search for a common cause where most objects fail: level, text and values.
 
     Args:
         fits: of the objects of the latest frames.
+        unit_m: length of one step of depth, metres.
     """
     frames = [frame for frame in fits if len(frame) > 1]
     objects = [fit for frame in frames for fit in frame]
+    better_m = unit_by_sizes(unit_m, [[fit.size_ratio for fit in frame] for frame in fits])
+    if better_m is not None:
+        ratio = float(np.nanmedian([fit.size_ratio for frame in fits for fit in frame]))
+        return (
+            WARN,
+            f"objects are {ratio:.2g} times as large by depth as by their appearance: the depth "
+            f"scale is wrong; a step is taken for {unit_m:g} m, set depth_unit to {better_m:g}",
+            {"size by depth": f"{ratio:.2f}", "suggested depth_unit": f"{better_m:g}"},
+        )
     if len(frames) < _FRAMES:
         return OK, "too few frames with several objects to judge", {}
     failing = float(np.mean([fit.fails for fit in objects]))

@@ -9,6 +9,8 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
+from crisp_ros.data.depth_units import PLAUSIBLE_DEPTH_M, unit_by_distance, unit_in_use
+from crisp_ros.data.image_encodings import description
 from crisp_ros.data.rgbd_messages import (
     InputError,
     InputRules,
@@ -21,7 +23,6 @@ from crisp_ros.node.inputs.segmentation_messages import Segmentation
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.observation.frame import Frame, depth_mm_to_m
 
-_PLAUSIBLE_DEPTH_M = (0.1, 10.0)
 __all__ = ["ConvertedFrame", "FrameMessages", "InputError", "convert_frame"]
 _DEPTH_STEP = 4  # every 4th pixel along each axis is enough to judge the depth
 
@@ -91,10 +92,13 @@ def convert_frame(
             rectification.values(labels),
         )
     result = Frame(rgb, depth, labels, images.camera)
-    return ConvertedFrame(result, found.class_names, _warnings(messages, result, found))
+    warnings = _warnings(messages, result, found, parameters.depth_unit)
+    return ConvertedFrame(result, found.class_names, warnings)
 
 
-def _warnings(messages: FrameMessages, frame: Frame, found: Segmentation) -> dict[str, str]:
+def _warnings(
+    messages: FrameMessages, frame: Frame, found: Segmentation, depth_unit_m: float
+) -> dict[str, str]:
     """Describe what is unusual about a usable frame, by the name of the input."""
     warnings = {}
     depth = frame.depth[::_DEPTH_STEP, ::_DEPTH_STEP]
@@ -103,11 +107,15 @@ def _warnings(messages: FrameMessages, frame: Frame, found: Segmentation) -> dic
         warnings["depth"] = "no valid depth: every pixel is 0, NaN or infinite"
     elif len(depth) > 0:
         median = float(np.median(depth))
-        low, high = _PLAUSIBLE_DEPTH_M
+        low, high = PLAUSIBLE_DEPTH_M
         if not low <= median <= high:
+            unit_m = unit_in_use(description(messages.depth)[0], depth_unit_m)
+            better_m = unit_by_distance(unit_m, median)
+            advice = f": set depth_unit to {better_m:g}" if better_m else "; see depth_unit"
             warnings["depth"] = (
                 f"median depth is {median:g} m, expected {low:g} to {high:g} m: "
-                "32FC1 has to be in metres, 16UC1 in millimetres (REP 118)"
+                "32FC1 has to be in metres, 16UC1 in millimetres (REP 118); a step is taken for "
+                f"{unit_m:g} m{advice}"
             )
     frame_id = messages.rgb.header.frame_id
     for name, message, advice in (

@@ -330,3 +330,18 @@ def test_a_fault_of_all_objects_is_attributed_to_depth() -> None:
     assert "objects are 5 times as large by depth as by their appearance" in text
     assert values["size by depth"] == "5.00"
     assert "registration is wrong, or" in agreement(frames(True, float("nan")))[1]
+
+
+@pytest.mark.parametrize(
+    ("unit_m", "ratio", "suggested"),
+    [(0.001, 4.0, "0.00025"), (0.001, 10.2, "0.0001"), (1.0, 5.0, "0.2"), (0.0001, 0.1, "0.001")],
+)
+def test_the_first_frames_name_a_wrong_depth_unit(
+    unit_m: float, ratio: float, suggested: str
+) -> None:
+    """Small objects do not fail; sizes tell all the same."""
+    for fails in (True, False):
+        objects = tuple(Fit(fails, ratio * r) for r in (0.85, 1.0, 1.02, 1.15))
+        level, text, values = agreement([objects, objects], unit_m)
+        assert level == WARN and text.endswith(f"set depth_unit to {suggested}")
+        assert values["suggested depth_unit"] == suggested
