@@ -29,10 +29,10 @@ def test_figure_and_json_are_written(
         on_done(1, 1)
         return SimpleNamespace(to_json=lambda: {"views": settings.views})
 
-    room = "crisp_ros.evaluation"
-    monkeypatch.setattr(f"{room}.{module}_study.{module}_study", study)
+    monkeypatch.setattr(f"crisp_ros.studies.{module}_study.{module}_study", study)
     monkeypatch.setattr(
-        f"{room}.{module}_figure.draw_{module}", lambda study, path: path.write_bytes(b"png")
+        f"crisp_ros.reports.{module}_figure.draw_{module}",
+        lambda study, path: path.write_bytes(b"png"),
     )
     picture, written = tmp_path / "a.png", tmp_path / "a.json"
     options = ["--checkpoint", str(checkpoint), "--output", str(picture), "--json", str(written)]
