@@ -1,4 +1,4 @@
-"""A frame that was estimated, with all that was told about it."""
+"""An estimated frame with its inputs and results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from crisp_ros import __version__
 from crisp_ros.msg import ObjectEstimateArray
 from crisp_ros.node.outputs.message_conversion import object_estimates
-from crisp_ros.node.outputs.published_objects import KnownObject
+from crisp_ros.node.outputs.published_objects import PublishedObject
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import EstimatorSettings, FrameEstimate
@@ -21,12 +21,19 @@ from crisp_ros.pipeline.frame_dump import FrameDump
 
 
 class EstimatedFrame(NamedTuple):
-    """One frame.
+    """One estimated frame.
 
-    header: of the image. camera_info: the calibration as it came. frame, estimate: what the
-    estimator was given and answered, before tracking. settings, device, checkpoint: of the
-    estimator. known: the objects as they are tracked. stage_ms: milliseconds a stage.
-    parameters: of the node.
+    Attributes:
+        header: of the image.
+        camera_info: the calibration message.
+        frame: input of the estimator.
+        estimate: output of the estimator, before tracking.
+        settings: of the estimator.
+        device: of the estimator.
+        checkpoint: file of the model.
+        objects: as they are tracked.
+        stage_ms: durations by stage, milliseconds.
+        parameters: of the node.
     """
 
     header: Header
@@ -36,28 +43,28 @@ class EstimatedFrame(NamedTuple):
     settings: EstimatorSettings
     device: str
     checkpoint: str
-    known: list[KnownObject]
+    objects: list[PublishedObject]
     stage_ms: Mapping[str, float]
     parameters: Parameters
 
     @property
     def stamp_text(self) -> str:
-        """The stamp for a file's name, such as "12_000000005"."""
+        """Stamp as part of a file name, such as "12_000000005"."""
         return f"{self.header.stamp.sec}_{self.header.stamp.nanosec:09d}"
 
     def message(self) -> ObjectEstimateArray:
-        """Message for ~/objects."""
+        """Convert it to the message on ~/objects."""
         prefix, version = self.parameters.tf_prefix, self.estimate.model_version
-        return object_estimates(self.header, self.known, prefix, version, self.stage_ms)
+        return object_estimates(self.header, self.objects, prefix, version, self.stage_ms)
 
     def dump(self) -> FrameDump:
-        """All of it for a file."""
+        """Collect all of it for a file."""
         context = {
             "stamp": f"{self.header.stamp.sec}.{self.header.stamp.nanosec:09d}",
             "frame_id": self.header.frame_id,
             "camera_info": _calibration(self.camera_info),
             "parameters": dataclasses.asdict(self.parameters),
-            "published": [_published(o) for o in self.known],
+            "published": [_description(o) for o in self.objects],
             "versions": {"crisp_ros": __version__, "torch": torch.__version__},
         }
         return FrameDump(
@@ -86,11 +93,11 @@ def _calibration(message: CameraInfo) -> dict[str, Any]:
     }
 
 
-def _published(known: KnownObject) -> dict[str, Any]:
+def _description(published: PublishedObject) -> dict[str, Any]:
     return {
-        "id": known.id,
-        "label": known.estimate.label,
-        "T_camera_object": known.estimate.T_camera_object.tolist(),
-        "certified": known.estimate.certified,
-        "mesh_version": known.version,
+        "id": published.id,
+        "label": published.estimate.label,
+        "T_camera_object": published.estimate.T_camera_object.tolist(),
+        "certified": published.estimate.certified,
+        "mesh_version": published.version,
     }

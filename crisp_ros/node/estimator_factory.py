@@ -1,4 +1,4 @@
-"""The estimator that the node's parameters ask for."""
+"""Creation of the estimator from the parameters of the node."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from crisp_ros.share import DEFAULT_CHECKPOINT, share_directory
 
 
 def make_estimator(parameters: Parameters) -> Estimator:
-    """The estimator that parameters ask for; the calling thread takes their number of CPU threads.
+    """Create the estimator; also sets the number of CPU threads of the calling thread.
 
     Raises:
-        crisp_ros.network.checkpoint.CheckpointError: the model file cannot be used.
+        crisp_ros.network.checkpoint.CheckpointError: unusable model file.
         ValueError: the device does not exist.
     """
     set_own_cpu_threads(parameters.threads)
@@ -30,7 +30,7 @@ def make_estimator(parameters: Parameters) -> Estimator:
 
 
 def checkpoint_file(parameters: Parameters) -> Path:
-    """The model file that parameters ask for."""
+    """Get the path of the model file."""
     return Path(parameters.checkpoint or share_directory() / DEFAULT_CHECKPOINT)
 
 
@@ -39,7 +39,13 @@ def estimator_settings(
     settings: EstimatorSettings | None = None,
     with_covariance: bool = True,
 ) -> EstimatorSettings:
-    """Settings with what the parameters say about them."""
+    """Apply the parameters to settings of the estimator.
+
+    Args:
+        parameters: of the node.
+        settings: to start from; None for the defaults.
+        with_covariance: whether covariances are needed.
+    """
     settings = settings or EstimatorSettings()
     certificate = replace(
         settings.certificate,

@@ -1,4 +1,4 @@
-"""The node's tracker: what parameters ask of it, and which frame it works in."""
+"""The tracker of the node, which works in the fixed frame."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHORTEST_FILTER_S = 0.001
 
 
 def tracker_settings(parameters: Parameters) -> TrackerSettings:
-    """Settings of the tracker that the parameters ask for."""
+    """Get the settings of the tracker from the parameters."""
     gate_m = parameters.track_distance
     association = AssociationSettings(
         gate_m=gate_m,
@@ -51,47 +51,49 @@ def tracker_settings(parameters: Parameters) -> TrackerSettings:
     )
 
 
-class Tracking:
-    """Follows the objects of the estimator's frames, in the fixed frame where there is one.
+class FixedFrameTracker:
+    """Tracker of the objects, in the fixed frame if there is one.
 
-    `T_fixed_camera` (4, 4) is where the camera was at the last frame.
+    Attributes:
+        fixed_frame: lookup of the camera's pose.
+        T_fixed_camera: (4, 4) pose of the camera at the last frame.
     """
 
     def __init__(self, node: Node) -> None:
-        """Has no tracker yet."""
+        """Create it without a tracker, which needs a model."""
         self.fixed_frame = FixedFrame(node)
         self.T_fixed_camera = np.eye(4)
         self._tracker: Tracker | None = None
         self._estimator: Estimator | None = None
 
     def fixed_header(self, header: Header) -> Header:
-        """An image's header, with the frame in which objects rest."""
+        """Replace the frame of an image's header by the fixed frame."""
         return Header(stamp=header.stamp, frame_id=self.fixed_frame.name or header.frame_id)
 
     def configure(self, estimator: Estimator) -> None:
-        """Makes the tracker; it lives until `release`, and never gives an id twice."""
+        """Create the tracker; it lives until `release` and never reuses an id."""
         self._estimator = estimator
         self._tracker = Tracker(
             estimator.field, estimator.prepared_library, device=estimator.device
         )
 
     def release(self) -> None:
-        """Lets the tracker go."""
+        """Release the tracker."""
         self._tracker = self._estimator = None
 
     def start(self, parameters: Parameters) -> None:
-        """Begins to listen to transforms, and has the tracker follow the parameters."""
+        """Subscribe to transforms, and apply the parameters to the tracker."""
         self._tracker.restart(tracker_settings(parameters))
         self.fixed_frame.listen(parameters.fixed_frame)
 
     def stop(self) -> None:
-        """Stops listening, and ends all tracks."""
+        """Unsubscribe, and end all tracks."""
         self.fixed_frame.stop()
         if self._tracker is not None:
             self._tracker.reset()
 
     def reset(self) -> None:
-        """Forgets all that is bound to time, which has jumped back."""
+        """Drop all tracks and transforms, after time has jumped back or on request."""
         self.fixed_frame.clear()
         self._tracker.reset()
 
@@ -102,16 +104,16 @@ class Tracking:
         names: Mapping[int, str],
         parameters: Parameters,
     ) -> TrackedFrame:
-        """The tracked objects of one frame.
+        """Track the objects of one frame.
 
         Args:
             header: of the image.
-            trace: of the estimator.
-            names: class names of labels, as far as known.
-            parameters: the node's.
+            trace: output of the estimator.
+            names: class names by label, as far as known.
+            parameters: of the node.
 
         Raises:
-            FixedFrameError: the camera's place is not known.
+            FixedFrameError: the camera's pose is unknown.
         """
         T = self.fixed_frame.T_fixed_camera(header, parameters.fixed_frame_timeout)
         self.T_fixed_camera = T
@@ -122,5 +124,5 @@ class Tracking:
         return tracker.update(stamp_s, trace, T, names)
 
     def finish(self) -> None:
-        """Solves for shapes, which may change from the next frame on; after the frame's answer."""
+        """Solve for shapes after the frame was published; they apply from the next frame on."""
         self._tracker.finish()

@@ -1,4 +1,4 @@
-"""A thread that works on the newest item and lets older ones go."""
+"""A thread that processes the latest item and drops older ones."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class NewestItemWorker(Generic[Item]):
-    """Processes one item at a time; of those that arrive meanwhile, only the newest.
+class LatestItemWorker(Generic[Item]):
+    """Thread that processes one item at a time; of those that arrive meanwhile, only the latest.
 
-    So a slow computation never falls behind its input, and the callback that submits returns at
-    once. Errors do not end the thread: each is handed to `on_error`.
+    So a slow computation never lags behind its input, and the callback that submits returns
+    immediately. Errors do not end the thread: `on_error` receives them.
     """
 
     def __init__(
@@ -24,13 +24,13 @@ class NewestItemWorker(Generic[Item]):
         name: str,
         on_start: Callable[[], None] = lambda: None,
     ) -> None:
-        """Does not start the thread yet.
+        """Prepare the worker; `start` starts the thread.
 
         Args:
             process: called in the thread with each item.
-            on_error: called in the thread with what `process`, `on_start` or a task raised.
+            on_error: called in the thread with an error of `process`, `on_start` or a task.
             name: of the thread.
-            on_start: called in the thread before all else.
+            on_start: called first in the thread.
         """
         self._process = process
         self._on_error = on_error
@@ -43,52 +43,52 @@ class NewestItemWorker(Generic[Item]):
         self._stopping = False
 
     def start(self) -> None:
-        """Starts the thread.
+        """Start the thread.
 
         Raises:
-            RuntimeError: it runs already.
+            RuntimeError: it is already running.
         """
         if self._thread is not None:
-            raise RuntimeError(f"worker {self._name} runs already")
+            raise RuntimeError(f"worker {self._name} is already running")
         self._stopping = False
         self._tasks.append(self._on_start)
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
     def submit(self, item: Item) -> Item | None:
-        """Puts an item in line, in place of one that waits there; ignored unless running.
+        """Queue an item in place of the pending one; ignored unless running.
 
         Returns:
-            The item that will not be processed: the one in whose place it is put, None where there
-            is none, or itself unless running.
+            The item that will not be processed: the replaced one, None without one, or the item
+            itself unless running.
         """
         with self._changed:
             if self._thread is None or self._stopping:
                 return item
-            before, self._pending = self._pending, item
+            replaced, self._pending = self._pending, item
             self._changed.notify()
-            return before
+            return replaced
 
     def call(self, task: Callable[[], None]) -> None:
-        """Has a task run in the thread before the next item; ignored unless running."""
+        """Run a task in the thread before the next item; ignored unless running."""
         with self._changed:
             if self._thread is not None and not self._stopping:
                 self._tasks.append(task)
                 self._changed.notify()
 
     def stop(self) -> Item | None:
-        """Ends the thread after what it works on now; the item that waits is let go: it, if any."""
+        """End the thread after its current item or task; return the pending item, if any."""
         thread = self._thread
         if thread is None:
             return None
         with self._changed:
             self._stopping = True
-            waiting, self._pending = self._pending, None
+            dropped, self._pending = self._pending, None
             self._tasks.clear()
             self._changed.notify()
         thread.join()
         self._thread = None
-        return waiting
+        return dropped
 
     def _run(self) -> None:
         while True:
@@ -99,13 +99,13 @@ class NewestItemWorker(Generic[Item]):
                 if self._stopping:
                     return
                 if self._tasks:
-                    job = self._tasks.popleft()
+                    task = self._tasks.popleft()
                 else:
                     item, self._pending = self._pending, None
-                    job = None
+                    task = None
             try:
-                if job is not None:
-                    job()
+                if task is not None:
+                    task()
                 else:
                     self._process(item)
             except Exception as error:

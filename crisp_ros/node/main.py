@@ -13,24 +13,24 @@ from rclpy.utilities import try_shutdown
 
 from crisp_ros.node.crisp_node import CrispNode
 from crisp_ros.node.parameters.undeclared import warn_of_undeclared
-from crisp_ros.node.shutdown import until_interrupted
+from crisp_ros.node.shutdown import until_shutdown
 
 _PATIENCE_S = 1.0
-# Python lets a thread go on for so long while another one waits. Its default of 5 ms passes between
-# the last image of a frame and the estimation's begin.
+# Python switches threads after this time. Its default of 5 ms would delay the start of the
+# estimation after the last image of a frame.
 _SWITCH_S = 0.0005
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the node until it is interrupted; 0, or 1 where its parameters are refused."""
+    """Run the node until shutdown; return 0, or 1 if its parameters are refused."""
     return run(CrispNode, arguments)
 
 
 class ClosableNode(Protocol):
-    """A node that has something to end before it is destroyed."""
+    """Node with threads or files to close before it is destroyed."""
 
     def close(self) -> None:
-        """Ends it."""
+        """Close them."""
 
 
 def run(
@@ -39,16 +39,16 @@ def run(
     name: str = "crisp_node",
     refusals: tuple[type[Exception], ...] = (ParameterException,),
 ) -> int:
-    """Runs a node that `make_node` makes once ROS is up; 0, or 1 where that is refused.
+    """Run a node until shutdown; return 0, or 1 if its creation is refused.
+
+    One thread serves all callbacks: they only receive messages, and more threads make rclpy slower.
+    The estimation has its own thread.
 
     Args:
-        make_node: makes it.
-        arguments: of the process, those of ROS among them.
-        name: of the executable, before what it says of a refusal.
-        refusals: errors of `make_node` that are told in one line.
-
-    One thread serves all callbacks: they only take messages in, and more threads make rclpy slower.
-    The estimation has a thread of its own.
+        make_node: creates the node after the initialisation of ROS.
+        arguments: of the process, including those of ROS.
+        name: of the executable, for error messages.
+        refusals: errors of `make_node` that are reported in one line.
     """
     sys.setswitchinterval(_SWITCH_S)
     rclpy.init(args=arguments)
@@ -62,11 +62,11 @@ def run(
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        with until_interrupted():
+        with until_shutdown():
             executor.spin()
     finally:
         node.close()
-        executor.shutdown(_PATIENCE_S)  # a service may still wait for a frame
+        executor.shutdown(_PATIENCE_S)  # a service call may still be pending
         node.destroy_node()
         try_shutdown()
     return 0

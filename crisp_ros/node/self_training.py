@@ -1,4 +1,4 @@
-"""Self-training in the node: switched by parameters, fed by the estimates, told in diagnostics."""
+"""Self-training in the node: set by parameters, fed with estimates, reported in diagnostics."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 
 
 class SelfTrainingError(RuntimeError):
-    """What was asked of self-training cannot be done; says why."""
+    """Request to self-training that cannot be met; the text gives the cause."""
 
 
 class SelfTraining:
-    """The background worker in the node's lifecycle; does nothing where it is switched off."""
+    """Background worker in the lifecycle of the node; does nothing if it is switched off."""
 
     def __init__(self) -> None:
         self._worker: SelfTrainingWorker | None = None
@@ -31,11 +31,11 @@ class SelfTraining:
 
     @property
     def is_on(self) -> bool:
-        """Whether there is a worker, at work or not."""
+        """Whether there is a worker, running or not."""
         return self._worker is not None
 
     def configure(self, estimator: Estimator, parameters: Parameters, checkpoint: Path) -> None:
-        """Prepares the worker, if it is wanted.
+        """Prepare the worker, if the parameters enable it.
 
         Args:
             checkpoint: file of the estimator's model; its reference set lies beside it, or is the
@@ -64,66 +64,67 @@ class SelfTraining:
             self._note = self._worker.restore_samples(samples_path(checkpoint))
 
     def start(self) -> None:
-        """Begins to learn."""
+        """Start to train."""
         if self._worker is not None:
             self._worker.start()
 
     def stop(self) -> None:
-        """Pauses; what was learned stays."""
+        """Pause; the weights stay."""
         if self._worker is not None:
             self._worker.stop()
 
     def release(self) -> None:
-        """Ends the worker and forgets what was learned and not saved."""
+        """End the worker and drop unsaved weights."""
         self.stop()
         self._worker, self._note = None, ""
 
     def estimating(self) -> contextlib.AbstractContextManager[None]:
-        """While the context is open the worker begins nothing."""
+        """While the context is open, the worker starts no step."""
         return contextlib.nullcontext() if self._worker is None else self._worker.estimating()
 
     def offer(self, trace: Trace, ids: Mapping[int, str]) -> None:
-        """Shows a frame to the worker; costs nothing.
+        """Offer a frame to the worker; returns immediately.
 
         Args:
+            trace: of the frame.
             ids: of the objects, by label.
         """
         if self._worker is not None:
             self._worker.offer(trace, ids)
 
     def save_checkpoint(self, path_of: Callable[[str], Path]) -> tuple[Path, str]:
-        """Writes the weights in use as a model file, the samples beside it.
+        """Write the current weights to a model file, with the samples next to it.
 
         Args:
-            path_of: the file, given the model's version.
+            path_of: returns the file for a model's version.
 
         Returns:
             The file and the model's version.
 
         Raises:
-            SelfTrainingError: it is switched off.
+            SelfTrainingError: self-training is off.
             OSError: a file cannot be written.
         """
-        return self._working().save(path_of)
+        return self._enabled_worker().save(path_of)
 
     def rollback(self) -> str:
-        """Goes back to the weights before the last swap; the model's version.
+        """Restore the weights before the last swap; return the model's version.
 
         Raises:
-            SelfTrainingError: it is switched off, or there was no swap to go back from.
+            SelfTrainingError: self-training is off, or there was no swap.
         """
-        done, version = self._working().roll_back("asked for by ~/rollback")
+        done, version = self._enabled_worker().roll_back("requested by ~/rollback")
         if not done:
-            raise SelfTrainingError(f"there is no swap to go back from: model {version}")
+            raise SelfTrainingError(f"there is no swap to roll back: model {version}")
         return version
 
-    def _working(self) -> SelfTrainingWorker:
+    def _enabled_worker(self) -> SelfTrainingWorker:
         if self._worker is None:
             raise SelfTrainingError("self-training is off: set the parameter self_training")
         return self._worker
 
     def report(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
-        """Fills in the diagnostics' status."""
+        """Fill in the diagnostic status."""
         if self._worker is None:
             stat.summary(OK, "off")
             return stat
@@ -131,7 +132,7 @@ class SelfTraining:
         if self._worker.error:
             stat.summary(ERROR, f"ended: {self._worker.error}")
         elif self._note:
-            stat.summary(WARN, f"samples of the last run not taken: {self._note}")
+            stat.summary(WARN, f"samples of the last run not used: {self._note}")
         else:
             stat.summary(OK, status.event or f"{status.buffered} certified samples, no swap yet")
         for key, value in _values(status).items():

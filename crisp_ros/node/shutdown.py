@@ -1,4 +1,4 @@
-"""Interruptions (Ctrl-C, SIGTERM from a launch file) end a process quietly."""
+"""Quiet shutdown of a process by Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 
 
 @contextmanager
-def until_interrupted(context: Context | None = None) -> Iterator[None]:
-    """Runs its body until the end or an interruption, which may come amid any call of rclpy's.
+def until_shutdown(context: Context | None = None) -> Iterator[None]:
+    """Run the body of a with statement until its end or a shutdown, which ends it without error.
 
     Args:
-        context: that the interruption shuts down; None: the default one.
+        context: that the signal shuts down; None for the default one.
     """
     try:
         yield

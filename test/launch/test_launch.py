@@ -37,7 +37,7 @@ def declared_arguments(file: Path) -> dict[str, dict[str, ast.expr]]:
     }
 
 
-def test_every_launch_argument_has_a_description_and_a_default() -> None:
+def test_launch_arguments_have_descriptions_and_defaults() -> None:
     names = {file.name: declared_arguments(file) for file in FILES}
     assert set(names) == {"crisp.launch.py", "demo.launch.py", "realsense.launch.py"}
     for arguments in names.values():
@@ -61,18 +61,18 @@ def constants(file: Path) -> dict[str, object]:
     return found
 
 
-def test_launch_arguments_rename_the_inputs_that_the_node_has() -> None:
+def test_launch_arguments_remap_inputs_of_the_node() -> None:
     renamed = constants(share_directory() / "launch" / "crisp.launch.py")["TOPICS"]
     assert set(renamed.values()) == {*TOPICS.values(), DETECTIONS_TOPIC, LABEL_INFO_TOPIC}
 
 
-def test_launch_arguments_override_parameters_that_the_node_has() -> None:
+def test_launch_arguments_override_parameters_of_the_node() -> None:
     overridden = constants(share_directory() / "launch" / "crisp.launch.py")["OVERRIDES"]
     assert set(overridden) <= {field.name for field in fields(Parameters)}
 
 
 @pytest.mark.parametrize("name", ["demo", "realsense"])
-def test_what_is_passed_on_is_declared_on_both_sides(name: str) -> None:
+def test_forwarded_launch_arguments_are_declared(name: str) -> None:
     launch = share_directory() / "launch"
     passed_on = set(constants(launch / f"{name}.launch.py")["PASSED_ON"])
     known = set(constants(launch / "crisp.launch.py")["TOPICS"])
@@ -81,7 +81,7 @@ def test_what_is_passed_on_is_declared_on_both_sides(name: str) -> None:
     assert passed_on <= set(declared_arguments(launch / f"{name}.launch.py"))
 
 
-def test_the_demo_sets_only_parameters_that_the_player_has() -> None:
+def test_the_demo_sets_only_parameters_of_the_player() -> None:
     tree = ast.parse((share_directory() / "launch" / "demo.launch.py").read_text())
     (node,) = (n for n in ast.walk(tree) if getattr(getattr(n, "func", None), "id", "") == "Node")
     keywords = {k.arg: k.value for k in node.keywords}
@@ -92,7 +92,7 @@ def test_the_demo_sets_only_parameters_that_the_player_has() -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=[f.name for f in FILES])
-def test_the_launch_system_reads_the_file(file: Path) -> None:
+def test_the_launch_system_loads_the_file(file: Path) -> None:
     pytest.importorskip("launch_ros", reason="launch and launch_ros are not on PyPI")
     from launch.launch_description_sources import get_launch_description_from_python_launch_file
 
@@ -113,7 +113,7 @@ def executables() -> None:
         pytest.skip("the package is not installed where ROS looks for executables")
 
 
-def test_demo_launch_plays_a_recording_and_ends_with_it(executables: None, tmp_path: Path) -> None:
+def test_demo_launch_ends_with_its_recording(executables: None, tmp_path: Path) -> None:
     untrained_model(tmp_path / "good.safetensors")
     write_recording(tmp_path / "bag", (recorded_frame(i) for i in range(8)))
     arguments = {
@@ -131,7 +131,7 @@ def test_demo_launch_plays_a_recording_and_ends_with_it(executables: None, tmp_p
     assert process.returncode == 0 and answers
 
 
-def test_crisp_launch_brings_the_node_up_in_a_namespace(executables: None, tmp_path: Path) -> None:
+def test_crisp_launch_activates_a_node_in_a_namespace(executables: None, tmp_path: Path) -> None:
     untrained_model(tmp_path / "good.safetensors")
     arguments = [
         str(share_directory() / "launch" / "crisp.launch.py"),

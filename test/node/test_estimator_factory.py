@@ -19,7 +19,7 @@ def _as_before() -> Iterator[None]:
     set_own_cpu_threads(before)
 
 
-def test_one_thread_a_core_is_so_after_another_number_too() -> None:
+def test_zero_threads_are_one_per_core_after_other_numbers() -> None:
     def threads(asked: int) -> int:
         make_estimator(Parameters(threads=asked))
         return torch.get_num_threads()

@@ -67,7 +67,7 @@ def peer() -> Iterator[Peer]:
         assert process.poll() is None, "the node did not survive"
 
 
-def test_ids_belong_to_places_in_the_fixed_frame_not_to_labels_or_pixels(peer: Peer) -> None:
+def test_ids_follow_positions_in_the_fixed_frame(peer: Peer) -> None:
     markers = peer.received["markers"]
     peer.listen(MarkerArray, "/crisp/markers", "markers", LATCHED)
     world = World(peer, {"a": 30, "b": 100})
@@ -107,7 +107,7 @@ def test_a_symmetric_object_does_not_flip(peer: Peer) -> None:
     assert all(abs(q.w) == pytest.approx(1.0, abs=1e-6) for q in poses), poses
 
 
-def test_a_recording_that_begins_again_resets(peer: Peer) -> None:
+def test_a_restarted_recording_resets_the_tracker(peer: Peer) -> None:
     world = World(peer, {"a": 30, "b": 100})
     ids = {o.id for o in world.answer(0.0, {"a": 1, "b": 2}).values()}
     peer.stamp_ns -= 30 * 10**9
@@ -121,7 +121,7 @@ def test_a_recording_that_begins_again_resets(peer: Peer) -> None:
     assert same["a"].id == again["a"].id and same["b"].id == again["b"].id
 
 
-def test_a_missing_transform_is_named_and_no_frame_is_answered_without_it(peer: Peer) -> None:
+def test_a_frame_without_transform_is_dropped_with_the_reason(peer: Peer) -> None:
     peer.stamp_ns += 10**9
     header = peer.send(Scene())
     status = peer.diagnosis("fixed frame", "no transform from 'camera_optical' to the fixed frame")
@@ -132,6 +132,6 @@ def test_a_missing_transform_is_named_and_no_frame_is_answered_without_it(peer: 
     assert peer.diagnosis("fixed frame", "rest in 'map'").level == DiagnosticStatus.OK
 
 
-def test_tracking_parameters_cannot_change_under_way(peer: Peer) -> None:
+def test_tracking_parameters_cannot_change_while_active(peer: Peer) -> None:
     (reason,) = peer.set_parameters(fixed_frame="odom")
     assert "deactivate it first" in reason

@@ -93,10 +93,10 @@ def test_objects_and_transforms_answer_a_frame(peer: Peer) -> None:
             assert (t.x, t.y, t.z) == (p.x, p.y, p.z)
     status = peer.diagnosis("estimates", REASON)
     assert status.level == WARN and "1 of 3 without certificate" in status.message
-    assert ("withheld object_3", REASON) in [(v.key, v.value) for v in status.values]
+    assert ("uncertified object_3", REASON) in [(v.key, v.value) for v in status.values]
 
 
-def test_both_depth_encodings_and_all_label_encodings_give_the_same_poses(peer: Peer) -> None:
+def test_depth_and_label_encodings_give_the_same_poses(peer: Peer) -> None:
     scene = Scene()
     reference = [o.pose.pose for o in seen(peer.answer(scene))]
     millimetres = np.round(1000 * scene.depth_m).astype(np.uint16)
@@ -110,7 +110,7 @@ def test_both_depth_encodings_and_all_label_encodings_give_the_same_poses(peer: 
             assert a.position.x == pytest.approx(b.position.x, abs=1e-6)
 
 
-def test_meshes_and_markers_reach_late_subscribers_and_follow_the_shape(peer: Peer) -> None:
+def test_meshes_and_markers_reach_late_subscribers(peer: Peer) -> None:
     peer.answer(Scene())  # before anybody listens to shapes
     peer.listen_to_shapes()
     meshes, markers = peer.received["meshes"], peer.received["markers"]
@@ -140,7 +140,7 @@ def test_meshes_and_markers_reach_late_subscribers_and_follow_the_shape(peer: Pe
     peer.wait(lambda: latest.items() <= {m.id: m.mesh_version for m in later}.items())
 
 
-def test_a_pose_is_that_of_the_models_frame_and_not_of_the_middle_of_its_box(peer: Peer) -> None:
+def test_a_pose_is_that_of_the_object_frame_not_of_its_box(peer: Peer) -> None:
     peer.listen_to_shapes()
     scene = Scene({OFF_CENTRE: (20, 30, 60, 70, 1.2)})  # away from all before
     (found,) = (o for o in peer.answer(scene).estimates if o.label)
@@ -185,7 +185,7 @@ def test_a_marker_is_deleted_when_its_object_ends(peer: Peer) -> None:
     peer.wait(lambda: actions()[-1] == Marker.DELETE)
 
 
-def test_overlay_is_made_only_for_those_who_look(peer: Peer) -> None:
+def test_overlay_is_made_only_for_subscribers(peer: Peer) -> None:
     subscription = peer.listen(Image, "/crisp/overlay", "overlay", 1)
     peer.wait(lambda: peer.node.count_publishers("/crisp/overlay") == 1)
     overlays = peer.received["overlay"]
@@ -277,7 +277,7 @@ FAULTS = [
 @pytest.mark.parametrize(
     ("spoil", "reporter", "level", "words"), FAULTS, ids=[f[0].__name__ for f in FAULTS]
 )
-def test_bad_input_is_reported_and_the_next_good_frame_is_answered(
+def test_bad_input_is_reported_and_the_next_frame_is_estimated(
     peer: Peer, spoil, reporter: str, level: bytes, words: str
 ) -> None:
     bad = Scene()
@@ -287,7 +287,7 @@ def test_bad_input_is_reported_and_the_next_good_frame_is_answered(
     assert len(seen(peer.answer(Scene()))) == 2
 
 
-def test_time_that_jumps_back_starts_afresh(peer: Peer) -> None:
+def test_a_backward_jump_of_time_restarts_tracking(peer: Peer) -> None:
     before = {o.id for o in peer.answer(Scene()).estimates}
     peer.stamp_ns -= 50 * 10**9
     answer = peer.answer(Scene())
@@ -333,7 +333,7 @@ def test_parameters_change_live_and_are_refused_with_the_reason(peer: Peer) -> N
     assert "deactivate it first" in reason
 
 
-def test_stages_are_timed_and_memory_is_told(peer: Peer) -> None:
+def test_stage_times_and_memory_are_reported(peer: Peer) -> None:
     assert peer.transition(Transition.TRANSITION_DEACTIVATE)  # earlier frames are forgotten
     assert peer.transition(Transition.TRANSITION_ACTIVATE)
     peer.wait(peer.is_heard)
@@ -364,7 +364,7 @@ def test_missing_inputs_are_named_with_the_probable_cause(impatient: Peer) -> No
     assert impatient.diagnosis("estimates", "no frame for").level == ERROR
 
 
-def test_a_refused_transition_is_answered_and_the_node_goes_on(peer: Peer) -> None:
+def test_an_invalid_transition_is_answered_and_survived(peer: Peer) -> None:
     assert not peer.transition(Transition.TRANSITION_CONFIGURE)
     assert peer.state() == "active"
     assert peer.transition(Transition.TRANSITION_DEACTIVATE)

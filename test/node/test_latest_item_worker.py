@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from crisp_ros.node.latest_item_worker import NewestItemWorker
+from crisp_ros.node.latest_item_worker import LatestItemWorker
 
 PATIENCE_S = 10.0
 
@@ -21,7 +21,7 @@ class Bench:
         self.begun = threading.Semaphore(0)
         self.go = threading.Semaphore(0)
         self.finished = threading.Semaphore(0)
-        self.worker = NewestItemWorker(self._process, self._failed, "test")
+        self.worker = LatestItemWorker(self._process, self._failed, "test")
 
     def _process(self, item: object) -> None:
         self.begun.release()
@@ -51,7 +51,7 @@ def bench():
     bench.worker.stop()
 
 
-def test_of_items_that_arrive_meanwhile_only_the_newest_is_processed(bench: Bench) -> None:
+def test_of_items_that_arrive_meanwhile_the_latest_is_processed(bench: Bench) -> None:
     bench.worker.submit(1)
     assert bench.begun.acquire(timeout=PATIENCE_S)
     assert [bench.worker.submit(item) for item in (2, 3, 4)] == [None, 2, 3]
@@ -59,7 +59,7 @@ def test_of_items_that_arrive_meanwhile_only_the_newest_is_processed(bench: Benc
     assert bench.done == [1, 4]
 
 
-def test_what_waits_at_the_end_is_handed_back(bench: Bench) -> None:
+def test_the_pending_item_is_returned_by_stop(bench: Bench) -> None:
     bench.worker.submit(1)
     assert bench.begun.acquire(timeout=PATIENCE_S)
     bench.worker.submit(2)
@@ -68,14 +68,14 @@ def test_what_waits_at_the_end_is_handed_back(bench: Bench) -> None:
     assert bench.worker.submit(3) == 3  # nobody is there to process it
 
 
-def test_submit_does_not_wait(bench: Bench) -> None:
+def test_submit_does_not_block(bench: Bench) -> None:
     bench.worker.submit(1)
     assert bench.begun.acquire(timeout=PATIENCE_S)
     bench.worker.submit(2)  # returns though 1 is not done
     assert bench.done == []
 
 
-def test_errors_are_handed_on_and_the_next_item_is_processed(bench: Bench) -> None:
+def test_errors_are_reported_and_the_next_item_is_processed(bench: Bench) -> None:
     bench.worker.submit(RuntimeError("bad frame"))
     bench.work_off(1)
     bench.worker.submit(5)
@@ -94,7 +94,7 @@ def test_tasks_run_in_order_before_the_next_item(bench: Bench) -> None:
     assert bench.done == [1, "a", "b", 2]
 
 
-def test_stop_finishes_the_item_at_hand_and_no_other(bench: Bench) -> None:
+def test_stop_finishes_only_the_current_item(bench: Bench) -> None:
     bench.worker.submit(1)
     assert bench.begun.acquire(timeout=PATIENCE_S)
     bench.worker.submit(2)
@@ -112,7 +112,7 @@ def test_stop_finishes_the_item_at_hand_and_no_other(bench: Bench) -> None:
     assert bench.done == [1, 4]
 
 
-def test_each_start_begins_with_its_own_task_in_the_thread() -> None:
+def test_each_start_runs_on_start_in_the_thread() -> None:
     seen: list[object] = []
     errors: list[Exception] = []
     done = threading.Event()
@@ -125,7 +125,7 @@ def test_each_start_begins_with_its_own_task_in_the_thread() -> None:
         seen.append(item)
         done.set()
 
-    worker = NewestItemWorker(process, errors.append, "test", begin)
+    worker = LatestItemWorker(process, errors.append, "test", begin)
     for item in (1, 2):
         worker.start()
         worker.submit(item)

@@ -22,7 +22,7 @@ CYCLES = 10
 GROWTH_MB = 15.0
 
 
-def test_two_nodes_in_two_namespaces_see_each_its_own_camera() -> None:
+def test_two_nodes_in_two_namespaces_have_their_own_cameras() -> None:
     with isolated_node("peer") as node:
         domain = node.context.get_domain_id()
         left_arguments = ["--ros-args", "-r", "__ns:=/left", "-p", "tf_prefix:=left_"]
@@ -57,7 +57,7 @@ def answers(peer: Peer) -> bool:
 
 
 @pytest.mark.slow  # DDS takes its time to see that the first one is dead
-def test_a_node_that_was_killed_comes_back_while_the_camera_goes_on() -> None:
+def test_a_killed_node_recovers_while_the_camera_continues() -> None:
     with isolated_node("peer") as node:
         domain = node.context.get_domain_id()
         peer, scene = Peer(node), Scene()

@@ -23,7 +23,7 @@ def untrained_model(path: Path) -> None:
     save_model(path, Model(build_network("compact"), None, {"version": "untrained"}))
 
 
-def test_bad_model_files_are_refused_and_a_good_one_then_works(tmp_path: Path, capsys) -> None:
+def test_bad_model_files_are_refused_and_a_good_one_works(tmp_path: Path, capsys) -> None:
     missing, corrupt, good = (tmp_path / f"{n}.safetensors" for n in ("missing", "bad", "good"))
     untrained_model(good)
     damaged = bytearray(good.read_bytes())

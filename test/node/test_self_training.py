@@ -1,4 +1,4 @@
-"""Self-training in the node: switched on by a parameter, refused with a reason, told of."""
+"""Self-training in the node: enabled by a parameter, reported in diagnostics, or refused."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def estimator() -> Estimator:
     return Estimator(load_model(CHECKPOINT), EstimatorSettings(corrector=None, visibility=None))
 
 
-def told(training: SelfTraining) -> tuple[bytes, str, dict[str, str]]:
+def report(training: SelfTraining) -> tuple[bytes, str, dict[str, str]]:
     status = training.report(DiagnosticStatusWrapper())
     return status.level, status.message, {v.key: v.value for v in status.values}
 
 
-def test_off_by_default_and_says_so(estimator: Estimator) -> None:
+def test_self_training_is_off_by_default(estimator: Estimator) -> None:
     training = SelfTraining()
     training.configure(estimator, Parameters(), CHECKPOINT)
     assert not training.is_on
@@ -45,7 +45,7 @@ def test_off_by_default_and_says_so(estimator: Estimator) -> None:
     with training.estimating():
         pass
     training.stop()
-    assert told(training)[:2] == (DiagnosticStatus.OK, "off")
+    assert report(training)[:2] == (DiagnosticStatus.OK, "off")
     for request in (training.rollback, lambda: training.save_checkpoint(Path)):
         with pytest.raises(SelfTrainingError, match="set the parameter self_training"):
             request()
@@ -56,13 +56,11 @@ def test_without_a_reference_set_it_is_refused(estimator: Estimator, tmp_path: P
         SelfTraining().configure(estimator, ON, tmp_path / "other.safetensors")
 
 
-def test_on_it_reports_saves_and_has_nothing_to_go_back_to(
-    estimator: Estimator, tmp_path: Path
-) -> None:
+def test_enabled_self_training_reports_and_saves(estimator: Estimator, tmp_path: Path) -> None:
     training = SelfTraining()
     training.configure(estimator, ON, CHECKPOINT)
     try:
-        level, message, values = told(training)
+        level, message, values = report(training)
         assert level == DiagnosticStatus.OK and message == "0 certified samples, no swap yet"
         assert values["model version"] == estimator.model_version and values["steps"] == "0"
         saved = tmp_path / "model.safetensors"
@@ -71,24 +69,24 @@ def test_on_it_reports_saves_and_has_nothing_to_go_back_to(
         learned = load_model(saved)
         for name, value in shipped_model().network.state_dict().items():
             assert torch.equal(learned.network.state_dict()[name], value)
-        with pytest.raises(SelfTrainingError, match="no swap to go back from"):
+        with pytest.raises(SelfTrainingError, match="no swap to roll back"):
             training.rollback()
-        # The saved model goes on with the samples beside it and the reference set it is told.
+        # The saved model continues with the samples next to it and the given reference set.
         again = SelfTraining()
         reference = str(CHECKPOINT.with_name("crisp_ycbv_compact.reference.safetensors"))
         parameters = Parameters(self_training=True, self_training_reference=reference)
         again.configure(Estimator(learned), parameters, saved)
-        assert told(again)[0] == DiagnosticStatus.OK
+        assert report(again)[0] == DiagnosticStatus.OK
         damaged = tmp_path / "model.samples.safetensors"
         damaged.write_bytes(os.urandom(100))
         again.configure(Estimator(learned), parameters, saved)
-        assert told(again)[0] == DiagnosticStatus.WARN and "samples" in told(again)[1]
+        assert report(again)[0] == DiagnosticStatus.WARN and "samples" in report(again)[1]
     finally:
         training.release()
     assert not training.is_on
 
 
-def test_the_node_learns_beside_its_estimates_and_says_why_it_cannot(tmp_path: Path) -> None:
+def test_the_node_trains_while_it_estimates(tmp_path: Path) -> None:
     bare = tmp_path / "bare.safetensors"
     save_model(bare, Model(shipped_model().network, None, {"version": "bare"}))
     arguments = ["--ros-args", "-p", f"checkpoint:={bare}", "-p", "self_training:=true"]
@@ -130,20 +128,20 @@ def values_of(peer: Peer, text: str) -> dict[str, str]:
     return {v.key: v.value for v in status.values}
 
 
-def test_weights_are_saved_and_rolled_back_through_the_services(tmp_path: Path, capsys) -> None:
+def test_weights_are_saved_and_rolled_back_by_services(tmp_path: Path, capsys) -> None:
     arguments = ["--ros-args", "-p", "threads:=1", "-p", f"output_directory:={tmp_path}"]
     arguments += ["-p", "self_training:=true", "-p", "self_training_max_duty:=1.0"]
     arguments += ["-p", "self_training_steps:=1"]
     with graph(Path(__file__).with_name("learning_node.py"), arguments) as (peer, _):
-        told = peer.received["vision_info"]
+        infos = peer.received["vision_info"]
         peer.listen(VisionInfo, "/crisp/vision_info", "vision_info", LATCHED)
         save = peer.node.create_client(SaveCheckpoint, "/crisp/save_checkpoint")
         dump = peer.node.create_client(DumpFrame, "/crisp/dump_frame")
         roll_back = peer.node.create_client(Trigger, "/crisp/rollback")
         peer.activate()
-        peer.wait(lambda: told)
-        original = told[-1].method.removeprefix("CRISP, model ")
-        assert told[-1].database_version == 1
+        peer.wait(lambda: infos)
+        original = infos[-1].method.removeprefix("CRISP, model ")
+        assert infos[-1].database_version == 1
 
         def learned() -> bool:
             return peer.answer(Scene()).model_version != original
@@ -151,8 +149,8 @@ def test_weights_are_saved_and_rolled_back_through_the_services(tmp_path: Path, 
         peer.wait(learned, START_S)  # parts of a step are done between frames alone
         version = peer.received["objects"][-1].model_version
         assert version.startswith(f"{original}+1-")
-        peer.wait(lambda: told[-1].method == f"CRISP, model {version}")
-        assert told[-1].database_version == 2
+        peer.wait(lambda: infos[-1].method == f"CRISP, model {version}")
+        assert infos[-1].database_version == 2
         values = values_of(peer, version)
         assert (values["swaps"], values["rollbacks"]) == ("1", "0")
         assert version in peer.diagnosis("model", version).message
@@ -169,14 +167,14 @@ def test_weights_are_saved_and_rolled_back_through_the_services(tmp_path: Path, 
         assert back.success and f"{original}+2-" in back.message
         earlier = peer.answer(Scene()).model_version
         assert earlier.startswith(f"{original}+2-") and earlier in back.message
-        peer.wait(lambda: told[-1].database_version == 3)
-        assert told[-1].method == f"CRISP, model {earlier}"
+        peer.wait(lambda: infos[-1].database_version == 3)
+        assert infos[-1].method == f"CRISP, model {earlier}"
         assert values_of(peer, earlier)["rollbacks"] == "1"
         restored = peer.call(save, SaveCheckpoint.Request())
         assert restored.path == str(tmp_path / f"checkpoint_{earlier}.safetensors")
         assert peer.call(save, SaveCheckpoint.Request()).path != restored.path
         again = peer.call(roll_back, Trigger.Request())
-        assert not again.success and "no swap to go back from" in again.message
+        assert not again.success and "no swap to roll back" in again.message
     # The frame is estimated again by the model that was saved, and by no other.
     assert main(["replay", dumped.path, "--checkpoint", saved.path]) == 0
     assert "not identical" not in capsys.readouterr().out

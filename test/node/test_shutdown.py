@@ -11,28 +11,28 @@ from rclpy.node import Node
 from ros_graph import free_domain, isolated_node
 from std_msgs.msg import String
 
-from crisp_ros.node.shutdown import until_interrupted
+from crisp_ros.node.shutdown import until_shutdown
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, ExternalShutdownException])
-def test_it_ends_what_runs(interruption: type[BaseException]) -> None:
-    with until_interrupted():
+def test_a_shutdown_ends_the_body_without_error(interruption: type[BaseException]) -> None:
+    with until_shutdown():
         raise interruption
 
 
-def test_it_may_come_before_a_message_is_sent() -> None:
+def test_a_shutdown_before_a_message_is_sent_is_no_error() -> None:
     context = Context()
     rclpy.init(context=context, domain_id=free_domain())
     node = Node("talker", context=context)
-    publisher = node.create_publisher(String, "told", 1)
+    publisher = node.create_publisher(String, "talk", 1)
     rclpy.shutdown(context=context)  # as the signal handler does
-    with until_interrupted(context):
+    with until_shutdown(context):
         publisher.publish(String())
     node.destroy_node()
 
 
-def test_errors_while_all_runs_are_told() -> None:
+def test_errors_before_the_shutdown_are_raised() -> None:
     with isolated_node() as node:
         with pytest.raises(rclpy_implementation.RCLError, match="no such"):
-            with until_interrupted(node.context):
+            with until_shutdown(node.context):
                 raise rclpy_implementation.RCLError("no such thing")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from crisp_ros.node.health.input_diagnosis import (
     synchronisation_summary,
 )
 from crisp_ros.node.health.monitor import DropReason, Fit, Monitor, WorkRecord
+from crisp_ros.node.node_state import NodeState
 from crisp_ros.node.parameters.node_parameters import Parameters, resolved_device
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -38,18 +38,6 @@ _STANDSTILL_S = 2.0
 _REMINDER_S = 60.0
 
 
-class ModelStatus(NamedTuple):
-    """The model in use.
-
-    Attributes:
-        values: to show, by name.
-        problem: why there is no model, or "".
-    """
-
-    values: dict[str, str]
-    problem: str
-
-
 class Diagnostics:
     """Publisher of the node's state, once a second, in all lifecycle states."""
 
@@ -58,8 +46,7 @@ class Diagnostics:
         node: Node,
         monitor: Monitor,
         parameters: Callable[[], Parameters],
-        state: Callable[[], str],
-        enabled: Callable[[], bool],
+        state: NodeState,
     ) -> None:
         """Start to publish.
 
@@ -67,16 +54,12 @@ class Diagnostics:
             node: provides the clock, the graph and the name.
             monitor: records to report.
             parameters: returns the current values.
-            state: returns the label of the lifecycle state.
-            enabled: returns whether the stream of frames is estimated.
+            state: of the node.
         """
         self._node = node
         self._monitor = monitor
         self._parameters = parameters
         self._state = state
-        self._enabled = enabled
-        self.model = ModelStatus({}, "")
-        self.cpu_threads = 0  # of the estimating thread; 0 before its start
         updater = Updater(node)
         updater.setHardwareID("none")
         for name in monitor.inputs:
@@ -120,7 +103,7 @@ class Diagnostics:
             timeout_s = self._parameters().input_timeout
             level, text = input_summary(self._node, name, record, timeout_s, now)
             if record.expected_since is None:
-                text = f"{text}: the node is {self._state()}"
+                text = f"{text}: the node is {self._state.label}"
             stat.summary(level, text)
             _add_all(
                 stat,
@@ -148,13 +131,13 @@ class Diagnostics:
             work, now = self._monitor.work, time.monotonic()
             images = {n: r for n, r in self._monitor.inputs.items() if n != "camera_info"}
             stamps = [r.stamp for r in images.values()]
-            if self._state() == "active":
+            if self._state.label == "active":
                 times, slop_s = list(work.set_times), parameters.sync_slop
                 stat.summary(
                     *synchronisation_summary(images, times, slop_s, parameters.input_timeout, now)
                 )
             else:
-                stat.summary(OK, f"the node is {self._state()}")
+                stat.summary(OK, f"the node is {self._state.label}")
             _add_all(
                 stat,
                 {
@@ -188,8 +171,8 @@ class Diagnostics:
         return stat
 
     def _stream(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
-        notes = [] if self._state() == "active" else [f"the node is {self._state()}"]
-        if not self._enabled():
+        notes = [] if self._state.label == "active" else [f"the node is {self._state.label}"]
+        if not self._state.is_enabled:
             notes.append("disabled by ~/enable; ~/estimate works")
         stat.summary(OK, "; ".join(notes) or "frames are estimated as they arrive")
         return stat
@@ -213,10 +196,10 @@ class Diagnostics:
         return report_or_silence
 
     def _silence(self) -> Summary | None:
-        if self._state() != "active":
-            return OK, f"the node is {self._state()}"
+        if self._state.label != "active":
+            return OK, f"the node is {self._state.label}"
         timeout_s = self._parameters().input_timeout
-        return silence(self._monitor.work, self._enabled(), timeout_s, time.monotonic())
+        return silence(self._monitor.work, self._state.is_enabled, timeout_s, time.monotonic())
 
     def _clock(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         with self._monitor.lock:
@@ -230,23 +213,23 @@ class Diagnostics:
             work = self._monitor.work
             objects = work.estimate.objects if work.estimate else ()
             rejected = work.estimate.rejected if work.estimate else ()
-            withheld = {
+            uncertified = {
                 id: e.reason for id, e in zip(work.ids, objects, strict=True) if not e.certified
             }
             if work.last_error:
                 stat.summary(ERROR, work.last_error)
-            elif withheld or rejected:
+            elif uncertified or rejected:
                 rejections = (f"label {r.label}: {r.reason}" for r in rejected[:3])
-                reasons = [*withheld.values(), *rejections]
+                reasons = [*uncertified.values(), *rejections]
                 stat.summary(
                     WARN,
-                    f"{len(withheld)} of {len(objects)} without certificate, "
+                    f"{len(uncertified)} of {len(objects)} without certificate, "
                     f"{len(rejected)} labels without estimate: {'; '.join(reasons[:3])}",
                 )
             else:
                 stat.summary(OK, f"{len(objects)} objects, all certified")
-            for id, reason in withheld.items():
-                stat.add(f"withheld {id}", reason)
+            for id, reason in uncertified.items():
+                stat.add(f"uncertified {id}", reason)
             for label, reason in rejected[:_LISTED]:
                 stat.add(f"rejected label {label}", reason)
         return stat
@@ -296,17 +279,19 @@ class Diagnostics:
     def _device(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         values = device_values(resolved_device(self._parameters().device))
         stat.summary(OK, values["device"])
-        _add_all(stat, {"CPU threads": self.cpu_threads or "none yet", **values})
+        _add_all(stat, {"CPU threads": self._monitor.cpu_threads or "none yet", **values})
         return stat
 
     def _model(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
-        if self.model.problem:
-            stat.summary(ERROR, self.model.problem)
-        elif self.model.values:
-            stat.summary(OK, f"{self._state()}: {self.model.values.get('version', '')}")
+        if self._monitor.model.problem:
+            stat.summary(ERROR, self._monitor.model.problem)
+        elif self._monitor.model.values:
+            stat.summary(
+                OK, f"{self._state.label}: {self._monitor.model.values.get('version', '')}"
+            )
         else:
-            stat.summary(OK, f"no model: the node is {self._state()}")
-        _add_all(stat, self.model.values)
+            stat.summary(OK, f"no model: the node is {self._state.label}")
+        _add_all(stat, self._monitor.model.values)
         return stat
 
 

@@ -138,6 +138,18 @@ class StageTime(NamedTuple):
     p95_ms: float
 
 
+class ModelStatus(NamedTuple):
+    """The model in use.
+
+    Attributes:
+        values: to show, by name.
+        problem: why there is no model, or "".
+    """
+
+    values: dict[str, str]
+    problem: str
+
+
 class Fit(NamedTuple):
     """Agreement of an object's depth with its estimate.
 
@@ -203,7 +215,15 @@ class WorkRecord:
 
 
 class Monitor:
-    """All records, under one lock: the executor's thread and the worker's write them."""
+    """All records, under one lock: the executor's thread and the worker's write them.
+
+    Attributes:
+        lock: held while records are read or written.
+        inputs: records by the name of the input.
+        work: record of the frames.
+        model: the model in use.
+        cpu_threads: of the worker's thread; 0 before its start.
+    """
 
     def __init__(self, topics: dict[str, str]) -> None:
         """Create empty records.
@@ -214,6 +234,15 @@ class Monitor:
         self.lock = threading.RLock()
         self.inputs = {name: InputRecord(topic) for name, topic in topics.items()}
         self.work = WorkRecord()
+        self.model = ModelStatus({}, "")
+        self.cpu_threads = 0
+
+    @property
+    def input_problem(self) -> str:
+        """Why the latest images could not be used, "" if they could."""
+        with self.lock:
+            faults = {name: r.fault for name, r in self.inputs.items() if r.fault}
+        return "; ".join(f"{name}: {fault}" for name, fault in faults.items())
 
     def record_message(
         self, name: str, stamp: float, delay: float, frame_id: str, encoding: str, size: str

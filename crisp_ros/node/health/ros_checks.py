@@ -1,4 +1,4 @@
-"""Is ROS 2 as the node needs it, and do its inputs arrive?"""
+"""Checks of the ROS 2 installation and of the node's input topics, for `crisp doctor`."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _DISCOVERY_S = 3.0
 
 
 def ros_findings() -> Iterator[Finding]:
-    """The distribution, the middleware and its profile, messages, and where packages come from."""
+    """Check distribution, middleware, its profile, messages, the origin of packages and images."""
     distro = os.environ.get("ROS_DISTRO")
     rclpy_version = distribution_version("ros-rclpy") or distribution_version("rclpy") or "unknown"
     if distro in (None, "jazzy"):
-        told = f"{distro} is sourced" if distro else "none is sourced; rclpy comes from wheels"
-        yield fine("ROS", "distribution", f"{told}, rclpy {rclpy_version}")
+        source = f"{distro} is sourced" if distro else "none is sourced; rclpy is from wheels"
+        yield fine("ROS", "distribution", f"{source}, rclpy {rclpy_version}")
     else:
-        yield note("ROS", "distribution", distro, "the node is made for Jazzy")
+        yield note("ROS", "distribution", distro, "the node is developed for Jazzy")
     middleware = get_rmw_implementation_identifier()
     yield fine("ROS", "middleware", middleware)
     yield from _profile(middleware)
@@ -67,7 +67,7 @@ def _profile(middleware: str) -> Iterator[Finding]:
             "FastDDS profile",
             f"{_PROFILES} is not set",
             "images between processes may be lost: set it to config/fastdds_shm.xml for the camera "
-            "driver too; our launch files do it for the node",
+            "driver too; the launch files set it for the node",
         )
     elif not os.path.isfile(path):
         yield problem("ROS", "FastDDS profile", f"{path} does not exist", f"correct {_PROFILES}")
@@ -91,7 +91,7 @@ def _origin(name: str, distributions: Sequence[str]) -> Finding:
     except ImportError as error:
         return problem("ROS", name, str(error), f"apt install ros-jazzy-{name.replace('_', '-')}")
     if _STAND_INS in distributions:
-        return fine("ROS", name, "our stand-in")
+        return fine("ROS", name, "stand-in of this package")
     place = Path(module.__file__ or "").parent
     return fine("ROS", name, f"the real package, in {place}")
 
@@ -108,7 +108,7 @@ def _discovery() -> Iterator[Finding]:
 
 
 def _loopback() -> Finding:
-    """Sends camera images to itself, as a first test of the middleware."""
+    """Test the middleware with camera images to itself."""
     context = Context()
     rclpy.init(context=context)
     node = Node("crisp_doctor_loopback", context=context)
@@ -126,21 +126,21 @@ def _loopback() -> Finding:
         _spin(executor, 0.2)
     finally:
         _end(node, executor, context)
-    told = f"{len(arrived)} of {_IMAGES_SENT} images came back"
+    result = f"{len(arrived)} of {_IMAGES_SENT} images were received"
     if not arrived:
         return problem(
-            "ROS", "images", told, "the middleware passes nothing on: network, firewall?"
+            "ROS", "images", result, "the middleware delivers no image: network or firewall?"
         )
     if len(arrived) < _IMAGES_SENT:
-        return note("ROS", "images", told, "some are lost: see FastDDS profile")
-    return fine("ROS", "images", told)
+        return note("ROS", "images", result, "some are lost: see FastDDS profile")
+    return fine("ROS", "images", result)
 
 
 def topic_findings(seconds: float, namespace: str, ros_arguments: Sequence[str]) -> list[Finding]:
-    """Listens to the node's inputs for a while and says what is wrong with each.
+    """Receive the node's inputs for a while and report the faults of each.
 
     Args:
-        seconds: to listen.
+        seconds: duration.
         namespace: of the node.
         ros_arguments: remappings, as after --ros-args.
     """
@@ -163,7 +163,7 @@ def topic_findings(seconds: float, namespace: str, ros_arguments: Sequence[str])
 
 
 def _await_publishers(node: Node, executor: SingleThreadedExecutor) -> None:
-    """Gives the middleware time to find the publishers of all topics."""
+    """Wait until the publishers of all topics are discovered."""
     topics = [node.resolve_topic_name(topic) for topic in TOPICS.values()]
     end = time.monotonic() + _DISCOVERY_S
     while time.monotonic() < end and not all(map(node.count_publishers, topics)):
@@ -178,7 +178,7 @@ def _topic(node: Node, name: str, messages: Sequence[Any], seconds: float, now: 
         return problem(
             "topics",
             topic,
-            "nobody publishes it",
+            "it has no publisher",
             f"start its source, or remap: {TOPICS[name]}:=...",
         )
     others = {p.topic_type for p in publishers} - {wanted}
@@ -188,20 +188,20 @@ def _topic(node: Node, name: str, messages: Sequence[Any], seconds: float, now: 
         for publisher in publishers:
             fits, reason = qos_check_compatible(publisher.qos_profile, qos_profile_sensor_data)
             if fits == QoSCompatibility.ERROR:
-                return problem("topics", topic, f"QoS does not fit: {reason}", "override the QoS")
-        return problem("topics", topic, f"nothing in {seconds:g} s", "is its source running?")
+                return problem("topics", topic, f"incompatible QoS: {reason}", "override the QoS")
+        return problem("topics", topic, f"no message in {seconds:g} s", "is its source running?")
     newest = messages[-1]
     age = (now.nanoseconds - stamp_ns(newest)) / 1e9
     kind = getattr(newest, "encoding", "")
-    told = f"{len(messages) / seconds:.1f} Hz, {newest.width}x{newest.height} {kind}".rstrip()
-    told += f", frame {newest.header.frame_id or '(none)'}, {1e3 * age:.0f} ms old"
+    result = f"{len(messages) / seconds:.1f} Hz, {newest.width}x{newest.height} {kind}".rstrip()
+    result += f", frame {newest.header.frame_id or '(none)'}, {1e3 * age:.0f} ms old"
     if name == "camera_info" and newest.k[0] == 0.0:
-        return problem("topics", topic, f"{told}, K[0] = 0", "calibrate the camera")
+        return problem("topics", topic, f"{result}, K[0] = 0", "calibrate the camera")
     if not newest.header.frame_id:
-        return problem("topics", topic, told, "TF needs a frame_id in the header")
+        return problem("topics", topic, result, "TF needs a frame_id in the header")
     if not -0.1 <= age <= _OLD_S:
-        return note("topics", topic, told, "clocks apart, or use_sim_time missing?")
-    return fine("topics", topic, told)
+        return note("topics", topic, result, "do the clocks differ, or is use_sim_time missing?")
+    return fine("topics", topic, result)
 
 
 def _spin(executor: SingleThreadedExecutor, seconds: float) -> None:

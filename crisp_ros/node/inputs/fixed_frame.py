@@ -1,4 +1,4 @@
-"""Where the camera is in the frame in which objects rest."""
+"""Pose of the camera in the fixed frame, in which objects are at rest."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tf2_ros import Buffer, TransformException, TransformListener
 
 
 class FixedFrameError(Exception):
-    """The camera's place at an image's stamp is not known; the text says why."""
+    """The camera's pose at an image's stamp is unknown; the text gives the cause."""
 
 
 class FixedFrame:
-    """Looks up the camera's pose in a fixed TF frame; without one, the camera is that frame."""
+    """Lookup of the camera's pose in a fixed TF frame; without one, the camera is fixed."""
 
     def __init__(self, node: Node) -> None:
-        """Does not listen yet."""
+        """Prepare the lookup; `listen` subscribes."""
         self._node = node
         self._name = ""
         self._buffer: Buffer | None = None
@@ -32,38 +32,38 @@ class FixedFrame:
 
     @property
     def name(self) -> str:
-        """Of the frame, "" where the camera's own takes its place."""
+        """Name of the frame, "" if the camera is fixed."""
         return self._name
 
     def listen(self, name: str) -> None:
-        """Begins to listen to transforms, where `name` is not empty."""
+        """Subscribe to transforms, if `name` is not empty."""
         self._name, self._missed, self._problem = name, 0, ""
         if name:
             self._buffer = Buffer(node=self._node)
             self._listener = TransformListener(self._buffer, self._node)
 
     def stop(self) -> None:
-        """Stops listening, and forgets all transforms."""
+        """Unsubscribe and drop all transforms."""
         if self._listener is not None:
             self._listener.unregister()
         self._listener = self._buffer = None
         self._name = ""
 
     def clear(self) -> None:
-        """Forgets all but static transforms: time has jumped back."""
+        """Drop all but static transforms, after time has jumped back."""
         if self._buffer is not None:
             self._buffer.clear()
 
     def T_fixed_camera(self, header: Header, timeout_s: float) -> NDArray[np.float64]:
-        """The pose (4, 4) of an image's frame at its stamp; identity without a fixed frame.
+        """Get the pose (4, 4) of an image's frame at its stamp; identity without a fixed frame.
 
         Args:
             header: of the image.
-            timeout_s: how long to wait for the transform, at most. The node has to be spun by
-                another thread meanwhile.
+            timeout_s: longest time to wait for the transform, seconds. Another thread has to spin
+                the node meanwhile.
 
         Raises:
-            FixedFrameError: it is not known, and did not come in time.
+            FixedFrameError: the transform did not arrive in time.
         """
         T = np.eye(4)
         if self._buffer is None or header.frame_id == self._name:
@@ -88,11 +88,11 @@ class FixedFrame:
         return T
 
     def report(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
-        """Its diagnostic status."""
+        """Fill in the diagnostic status."""
         if self._problem:
             stat.summary(DiagnosticStatus.ERROR, self._problem)
         elif self._name:
-            stat.summary(DiagnosticStatus.OK, f"objects rest in {self._name!r}")
+            stat.summary(DiagnosticStatus.OK, f"objects are tracked in {self._name!r}")
         else:
             stat.summary(DiagnosticStatus.OK, "none: objects are tracked in the camera's frame")
         stat.add("fixed frame", self._name)

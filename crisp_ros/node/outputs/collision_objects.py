@@ -1,4 +1,4 @@
-"""Objects as obstacles of a planning scene: added once, then moved, and taken away when gone."""
+"""Obstacles of a planning scene: added once, then moved, and removed when the object is gone."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ from crisp_ros.geometry.decimation import decimated
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.geometry.se3 import transform_point
 from crisp_ros.geometry.symmetry_group import box_corners
-from crisp_ros.node.outputs import message_conversion as messages
-from crisp_ros.node.outputs.mesh_worker import Background
-from crisp_ros.node.outputs.occupancy_check import Presence, presence
-from crisp_ros.node.outputs.published_objects import KnownObject
+from crisp_ros.node.outputs import message_conversion
+from crisp_ros.node.outputs.mesh_worker import MeshWorker
+from crisp_ros.node.outputs.occupancy_check import Occupancy, check_occupancy
+from crisp_ros.node.outputs.published_objects import PublishedObject
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.observation.frame import Frame
 from crisp_ros.tracking.pose_filter import largest_motion
 
-SurfaceMaker = Callable[[KnownObject, float], TriangleMesh]
-"""The closed surface of an object, grown outwards by so many metres."""
+SurfaceMaker = Callable[[PublishedObject, float], TriangleMesh]
+"""Makes the closed surface of an object, grown outwards by a distance in metres."""
 
 
 class SceneFrame(NamedTuple):
-    """What a planning scene is brought up to date by.
+    """A frame that updates a planning scene.
 
-    header: stamp of the image, and the frame that obstacles are placed in. T_scene_camera: (4, 4)
-    of the camera in it. frame: the images.
+    Attributes:
+        header: stamp of the image, and the frame of the obstacles' poses.
+        T_scene_camera: (4, 4) pose of the camera in that frame.
+        frame: the images.
     """
 
     header: Header
@@ -43,13 +45,17 @@ class SceneFrame(NamedTuple):
 
 @dataclass(eq=False)
 class _Obstacle:
-    """What planners were told of an object.
+    """An object that was sent to planners.
 
-    known: the object. version: of the shape that was sent, 0 to have it sent again. T: (4, 4) pose
-    in the scene. points: (V, 3) on its surface, object frame. has_ended: its track has.
+    Attributes:
+        published: the object.
+        version: of the shape that was sent, 0 to send it again.
+        T: (4, 4) pose in the scene.
+        points: (V, 3) on its surface, object frame.
+        has_ended: whether its track has ended.
     """
 
-    known: KnownObject
+    published: PublishedObject
     version: int
     T: NDArray[np.float64]
     points: NDArray[np.float32]
@@ -57,70 +63,70 @@ class _Obstacle:
 
 
 class CollisionObjects:
-    """Keeps a planning scene up to date; with nobody listening it does nothing.
+    """Obstacles of a planning scene; without subscribers nothing is computed.
 
-    An object enters with its first certificate (or at once, where the parameter says "all"), with
-    its shape; a new shape replaces it, a motion is sent without geometry. Once its track has ended
-    it is removed, unless the depth at its place shows something: the object, which only was not
-    segmented, or what hides it, a gripper above all. Then it stays until the camera looks through,
-    or another object takes its place. What a gripper holds is left alone altogether.
+    An object is added with its shape at its first certificate, or immediately if the parameter is
+    "all"; a new shape replaces it, a motion is sent without geometry. After the end of its track it
+    is removed, unless the depth at its place is occupied: by the object, which was not segmented,
+    or by something that hides it, such as a gripper. Then it stays until the place is free or
+    another object takes it. Held objects are neither moved nor removed.
 
     `update` and `clear` are for one thread at a time, `hold` for any.
     """
 
-    def __init__(self, publisher: Publisher, decompose: Background) -> None:
-        """Has told nothing yet.
+    def __init__(self, publisher: Publisher, decomposer: MeshWorker) -> None:
+        """Start with an empty scene.
 
         Args:
             publisher: of CollisionObject.
-            decompose: turns meshes into convex parts, in a thread of its own.
+            decomposer: decomposes meshes into convex parts, in a thread of its own.
         """
         self._publisher = publisher
-        self._decompose = decompose
+        self._decomposer = decomposer
         self._obstacles: dict[str, _Obstacle] = {}
         self._held: frozenset[str] = frozenset()
         self._shape_settings: tuple[object, ...] = ()
-        self._is_new_listener = False
+        self._resends_all = False
 
     @property
     def held(self) -> list[str]:
-        """Ids of what is held, sorted."""
+        """Ids of the held objects, sorted."""
         return sorted(self._held)
 
     def hold(self, ids: Collection[str], hold: bool) -> list[str]:
-        """Holds objects, or lets them go (all, where no ids are given); all that are held then."""
+        """Hold objects, or release them (all, without ids); return the ids of all held objects."""
         if hold:
             self._held = self._held | frozenset(ids)
         else:
             self._held = self._held - frozenset(ids) if ids else frozenset()
         return self.held
 
-    def listener_came(self) -> None:
-        """Has everything sent again."""
-        self._is_new_listener = True
+    def resend_all(self) -> None:
+        """Send all objects again with the next update."""
+        self._resends_all = True
 
     def update(
         self,
         scene: SceneFrame,
-        known: Iterable[KnownObject],
+        objects: Iterable[PublishedObject],
         surface: SurfaceMaker,
         parameters: Parameters,
     ) -> None:
-        """Tells what changed with a frame.
+        """Publish the changes of a frame.
 
         Args:
             scene: the frame.
-            known: all objects with a track; the tracks of all others have ended.
+            objects: all objects with a track; the tracks of all others have ended.
             surface: makes surfaces.
             parameters: of the node.
         """
         if parameters.collision_objects == "off":
             self.clear(scene.header)
             return
-        known = list(known)
-        tracked = {o.id for o in known}
+        objects = list(objects)
+        tracked = {o.id for o in objects}
         has_parts = parameters.collision_shape == "parts"
-        self._decompose.keep(tracked | self._obstacles.keys() if has_parts else ())
+        self._decomposer.keep(tracked | self._obstacles.keys() if has_parts else ())
         if self._publisher.get_subscription_count() == 0:
             self._obstacles.clear()
             return
@@ -129,49 +135,53 @@ class CollisionObjects:
             parameters.collision_padding,
             parameters.collision_faces,
         )
-        if self._is_new_listener or shape_settings != self._shape_settings:
-            self._is_new_listener, self._shape_settings = False, shape_settings
+        if self._resends_all or shape_settings != self._shape_settings:
+            self._resends_all, self._shape_settings = False, shape_settings
             for obstacle in self._obstacles.values():
                 obstacle.version = 0
         for id in self._held & self._obstacles.keys():
-            self._obstacles[id].version = 0  # wherever it was put, it is sent when it is let go
+            self._obstacles[id].version = 0  # its pose is unknown: sent again after its release
         for id, obstacle in self._obstacles.items():
             obstacle.has_ended = id not in tracked
-        self._remove_the_gone(scene)
-        for o in known:
+        self._remove_free(scene)
+        for o in objects:
             if o.id not in self._held:
-                self._bring_up_to_date(scene, o, surface, parameters)
+                self._update_obstacle(scene, o, surface, parameters)
 
     def clear(self, header: Header) -> None:
-        """Removes all obstacles but those that are held; the frame and stamp are the header's."""
+        """Remove all obstacles that are not held; frame and stamp are the header's."""
         for id in list(self._obstacles):
             if id in self._held:
-                del self._obstacles[id]  # the planner's own now
+                del self._obstacles[id]  # now the planner's own
             else:
                 self._remove(header, id)
-        self._decompose.keep(())
+        self._decomposer.keep(())
 
-    def _bring_up_to_date(
-        self, scene: SceneFrame, o: KnownObject, surface: SurfaceMaker, parameters: Parameters
+    def _update_obstacle(
+        self, scene: SceneFrame, o: PublishedObject, surface: SurfaceMaker, parameters: Parameters
     ) -> None:
         obstacle = self._obstacles.get(o.id)
         T = scene.T_scene_camera @ o.estimate.T_camera_object
-        trusted = o.estimate.certified or (parameters.collision_objects == "all" and o.seen)
+        trusted = o.estimate.certified or (parameters.collision_objects == "all" and o.is_seen)
         if obstacle is None and not trusted:
             return
         if obstacle is not None and not trusted:
-            T = obstacle.T  # where it was last known to be
+            T = obstacle.T  # its last trusted pose
         is_new_shape = obstacle is None or obstacle.version != o.version
-        if is_new_shape or self._decompose.has_news(o.id, (o.version, _padding(o, parameters))):
+        if is_new_shape or self._decomposer.has_new_result(
+            o.id, (o.version, _padding(o, parameters))
+        ):
             self._add(scene.header, o, T, surface, parameters)
         elif _motion(obstacle.T, T, o) > parameters.collision_motion:
             obstacle.T = T
-            self._publisher.publish(messages.moved_collision_object(scene.header, o.id, T))
+            self._publisher.publish(
+                message_conversion.moved_collision_object(scene.header, o.id, T)
+            )
 
     def _add(
         self,
         header: Header,
-        o: KnownObject,
+        o: PublishedObject,
         T: NDArray[np.float64],
         surface: SurfaceMaker,
         parameters: Parameters,
@@ -183,48 +193,47 @@ class CollisionObjects:
         self._make_room(header, o, T)
         self._obstacles[o.id] = _Obstacle(o, o.version, T, whole.vertices)
         self._publisher.publish(
-            messages.added_collision_object(header, o.id, o.tracked.class_name, T, parts)
+            message_conversion.added_collision_object(header, o.id, o.tracked.class_name, T, parts)
         )
 
     def _parts(
-        self, o: KnownObject, whole: TriangleMesh, parameters: Parameters
+        self, o: PublishedObject, whole: TriangleMesh, parameters: Parameters
     ) -> Sequence[TriangleMesh]:
         if whole.is_empty:
             return []
         if parameters.collision_shape == "mesh":
             return [decimated(whole, parameters.collision_faces)]
         if parameters.collision_shape == "parts":
-            found = self._decompose.result(o.id, (o.version, _padding(o, parameters)), whole)
+            found = self._decomposer.result(o.id, (o.version, _padding(o, parameters)), whole)
             if found:
                 return found
         hull = convex_hull(whole)
         return [] if hull.is_empty else [decimated(hull, parameters.collision_faces)]
 
-    def _make_room(self, header: Header, o: KnownObject, T: NDArray[np.float64]) -> None:
-        """Removes what is still in a new object's place though its track has ended."""
+    def _make_room(self, header: Header, o: PublishedObject, T: NDArray[np.float64]) -> None:
+        """Remove obstacles without a track from the place of a new object."""
         centre = _centre(T, o)
         for id, old in list(self._obstacles.items()):
             if id != o.id and old.has_ended and id not in self._held:
-                reach = np.max(old.known.shape.upper - old.known.shape.lower) / 2
-                if np.linalg.norm(_centre(old.T, old.known) - centre) < reach:
+                reach = np.max(old.published.shape.upper - old.published.shape.lower) / 2
+                if np.linalg.norm(_centre(old.T, old.published) - centre) < reach:
                     self._remove(header, id)
 
-    def _remove_the_gone(self, scene: SceneFrame) -> None:
+    def _remove_free(self, scene: SceneFrame) -> None:
         T_camera_scene = np.linalg.inv(scene.T_scene_camera)
         for id, old in list(self._obstacles.items()):
             if old.has_ended and id not in self._held:
-                found = presence(old.points, T_camera_scene @ old.T, scene.frame)
-                if found is not Presence.POSSIBLE:
+                found = check_occupancy(old.points, T_camera_scene @ old.T, scene.frame)
+                if found is not Occupancy.OCCUPIED:
                     self._remove(scene.header, id)
 
     def _remove(self, header: Header, id: str) -> None:
         del self._obstacles[id]
-        self._publisher.publish(messages.removed_collision_object(header, id))
+        self._publisher.publish(message_conversion.removed_collision_object(header, id))
 
 
-def _padding(o: KnownObject, parameters: Parameters) -> float:
-    """Metres by which an obstacle is larger than the surface: none, or how far that may be from
-    the truth, by the certificate, in whole millimetres."""
+def _padding(o: PublishedObject, parameters: Parameters) -> float:
+    """Padding of an obstacle, metres: 0, or the certificate's residual in whole millimetres."""
     if not parameters.collision_padding:
         return 0.0
     residual = o.shape.residual_m
@@ -233,10 +242,10 @@ def _padding(o: KnownObject, parameters: Parameters) -> float:
     return math.ceil(1e3 * residual) / 1e3
 
 
-def _centre(T: NDArray[np.float64], o: KnownObject) -> NDArray[np.float64]:
+def _centre(T: NDArray[np.float64], o: PublishedObject) -> NDArray[np.float64]:
     return transform_point(T, (o.shape.lower + o.shape.upper) / 2)
 
 
-def _motion(before: NDArray[np.float64], after: NDArray[np.float64], o: KnownObject) -> float:
-    """The farthest way of a corner of the object's box, metres."""
+def _motion(before: NDArray[np.float64], after: NDArray[np.float64], o: PublishedObject) -> float:
+    """Largest displacement of a corner of the object's box, metres."""
     return largest_motion(before, after, box_corners(o.shape.lower, o.shape.upper))

@@ -1,4 +1,4 @@
-"""Slow work on objects' meshes in a thread of its own, newest mesh of each object alone."""
+"""Slow processing of meshes in a background thread, for the newest mesh of each object only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from crisp_ros.geometry.isosurface import TriangleMesh
 
 @dataclass(eq=False)
 class _Task:
-    """An object's mesh, and what became of it: None until it was worked on."""
+    """A mesh and its result.
+
+    Attributes:
+        version: of the mesh.
+        mesh: to process.
+        result: None until it was processed.
+        is_taken: whether the result was returned.
+    """
 
     version: Hashable
     mesh: TriangleMesh
@@ -19,11 +26,11 @@ class _Task:
     is_taken: bool = False
 
 
-class Background:
-    """Turns meshes into others, one at a time, while others work; results wait to be taken.
+class MeshWorker:
+    """Background thread that processes one mesh at a time and stores the results.
 
-    The thread lives while there is work, and ends with the process, whatever it works on. A mesh
-    is told from an object's others by its version: any value that stands for all that shapes it.
+    The thread runs while there is work, and ends with the process. The version of a mesh is any
+    value that identifies it among the meshes of its object.
     """
 
     def __init__(
@@ -31,11 +38,11 @@ class Background:
         work: Callable[[TriangleMesh], Sequence[TriangleMesh]],
         on_error: Callable[[Exception], None],
     ) -> None:
-        """Does not start a thread before there is work.
+        """Prepare the worker; the thread starts with the first mesh.
 
         Args:
-            work: done in the thread.
-            on_error: called there with what it raised; the mesh then has no result.
+            work: processes a mesh, in the thread.
+            on_error: called there with an error of `work`; the mesh then has no result.
         """
         self._work = work
         self._on_error = on_error
@@ -46,8 +53,10 @@ class Background:
     def result(
         self, id: str, version: Hashable, mesh: TriangleMesh
     ) -> Sequence[TriangleMesh] | None:
-        """What became of an object's mesh, or None: then it is worked on, in place of the
-        object's others, and `has_news` tells when."""
+        """Get the result of an object's mesh, None while it is processed.
+
+        A new version replaces the earlier meshes of the object; see `has_new_result`.
+        """
         with self._lock:
             task = self._tasks.get(id)
             if task is None or task.version != version:
@@ -59,8 +68,8 @@ class Background:
             task.is_taken = task.result is not None
             return task.result
 
-    def has_news(self, id: str, version: Hashable) -> bool:
-        """Whether there is a result that was not taken yet."""
+    def has_new_result(self, id: str, version: Hashable) -> bool:
+        """Whether there is a result that was not returned yet."""
         with self._lock:
             task = self._tasks.get(id)
             if task is None or task.version != version:
@@ -68,7 +77,7 @@ class Background:
             return task.result is not None and not task.is_taken
 
     def keep(self, ids: Collection[str]) -> None:
-        """Lets go of the meshes and results of all objects but these."""
+        """Drop the meshes and results of all other objects."""
         with self._lock:
             self._tasks = {id: task for id, task in self._tasks.items() if id in ids}
 
@@ -76,14 +85,14 @@ class Background:
         while (task := self._next()) is not None:
             try:
                 result = self._work(task.mesh)
-            except Exception as error:  # a library's own kinds
+            except Exception as error:  # libraries raise errors of their own
                 self._on_error(error)
                 result = []
             with self._lock:
                 task.result = result
 
     def _next(self) -> _Task | None:
-        """The task that waits longest; without one the thread is over."""
+        """Get the oldest task without a result; without one the thread ends."""
         with self._lock:
             task = next((t for t in self._tasks.values() if t.result is None), None)
             if task is None:

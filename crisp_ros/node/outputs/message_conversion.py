@@ -1,4 +1,4 @@
-"""Estimates, poses and meshes as ROS messages."""
+"""Conversion of estimates, poses and meshes to ROS messages."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from visualization_msgs.msg import Marker
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.msg import ObjectEstimate as ObjectEstimateMessage
 from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
-from crisp_ros.node.outputs.published_objects import KnownObject
+from crisp_ros.node.outputs.published_objects import PublishedObject
 
-NOT_SEEN = 0  # label of an object that is held where it was
+NOT_SEEN = 0  # label of an object that is held at its last pose
 
-_GOLDEN = 0.618034  # steps of the hue that never come close to one another
+_GOLDEN = 0.618034  # golden ratio: multiples of it give well separated hues
 
 
 def pose(T: NDArray[np.float64]) -> Pose:
-    """The pose of a transform (4, 4), metres, with a unit quaternion x, y, z, w."""
+    """Convert a transform (4, 4), metres, to a pose with a unit quaternion x, y, z, w."""
     result = Pose()
     q, p = result.orientation, result.position
     q.x, q.y, q.z, q.w = Rotation.from_matrix(T[:3, :3]).as_quat().tolist()
@@ -38,7 +38,7 @@ def pose(T: NDArray[np.float64]) -> Pose:
 
 
 def transform(header: Header, child_frame_id: str, T: NDArray[np.float64]) -> TransformStamped:
-    """The transform (4, 4) that maps coordinates of the child frame to the header's frame."""
+    """Convert the transform (4, 4) from the child frame to the header's frame."""
     result = TransformStamped(header=header, child_frame_id=child_frame_id)
     at = pose(T)
     result.transform.rotation = at.orientation
@@ -48,40 +48,41 @@ def transform(header: Header, child_frame_id: str, T: NDArray[np.float64]) -> Tr
 
 def object_estimates(
     header: Header,
-    known: Sequence[KnownObject],
+    objects: Sequence[PublishedObject],
     tf_prefix: str,
     model_version: str,
     stage_ms: Mapping[str, float],
 ) -> ObjectEstimateArray:
-    """The objects of one frame.
+    """Convert the objects of one frame.
 
     Args:
         header: of the image.
-        known: the objects seen in it, and those that are held.
-        tf_prefix: put before each id to get the TF frame.
-        model_version, stage_ms: of the estimate.
+        objects: seen in it, or held.
+        tf_prefix: precedes each id in its TF frame.
+        model_version: of the estimates.
+        stage_ms: durations by stage, milliseconds.
     """
     return ObjectEstimateArray(
         header=header,
-        estimates=[_object_estimate(o, tf_prefix) for o in known],
+        estimates=[_object_estimate(o, tf_prefix) for o in objects],
         model_version=model_version,
         stage_names=list(stage_ms),
         stage_ms=array.array("f", stage_ms.values()),
     )
 
 
-def object_mesh(known: KnownObject, mesh: TriangleMesh) -> ObjectMesh:
-    """A version of an object's shape."""
+def object_mesh(published: PublishedObject, mesh: TriangleMesh) -> ObjectMesh:
+    """Convert one version of an object's shape."""
     return ObjectMesh(
-        id=known.id,
-        mesh_version=known.version,
+        id=published.id,
+        mesh_version=published.version,
         mesh=shape_mesh(mesh),
-        shape_code=array.array("f", known.shape.code.tolist()),
+        shape_code=array.array("f", published.shape.code.tolist()),
     )
 
 
 def shape_mesh(mesh: TriangleMesh) -> Mesh:
-    """A mesh in metres, outward."""
+    """Convert a mesh in metres with outward faces."""
     faces = np.ascontiguousarray(mesh.faces, np.uint32)
     return Mesh(
         vertices=_points(mesh.vertices),
@@ -90,9 +91,9 @@ def shape_mesh(mesh: TriangleMesh) -> Mesh:
 
 
 def mesh_marker(id: str, frame_id: str, mesh: TriangleMesh) -> Marker:
-    """A mesh that moves with an object's TF frame until it is deleted.
+    """Create a mesh marker that follows an object's TF frame until it is deleted.
 
-    Its stamp is zero, so that viewers take the newest transform.
+    Its stamp is zero, so that viewers use the newest transform.
     """
     marker = _marker(id, Marker.ADD)
     marker.header.frame_id = frame_id
@@ -108,38 +109,38 @@ def mesh_marker(id: str, frame_id: str, mesh: TriangleMesh) -> Marker:
 
 
 def deleted_marker(id: str, frame_id: str) -> Marker:
-    """Takes the marker of an object away."""
+    """Create the message that deletes an object's marker."""
     marker = _marker(id, Marker.DELETE)
     marker.header.frame_id = frame_id
     return marker
 
 
-def detections(header: Header, known: Sequence[KnownObject]) -> Detection3DArray:
-    """The objects of one frame as vision_msgs has them.
+def detections(header: Header, objects: Sequence[PublishedObject]) -> Detection3DArray:
+    """Convert the objects of one frame to vision_msgs.
 
-    The class is the name, or where none is known the label; the pose of the hypothesis is that of
-    the object frame, and the box, along the same axes, need not be centred on it.
+    The class is the name if known, otherwise the label. The pose of the hypothesis is that of the
+    object frame; the box has the same axes and may have another centre.
 
     Args:
         header: of the image.
-        known: the objects seen in it.
+        objects: seen in it.
     """
-    return Detection3DArray(header=header, detections=[_detection(header, o) for o in known])
+    return Detection3DArray(header=header, detections=[_detection(header, o) for o in objects])
 
 
-def poses(header: Header, known: Sequence[KnownObject]) -> PoseArray:
-    """The poses of objects in the header's frame."""
-    return PoseArray(header=header, poses=[pose(o.estimate.T_camera_object) for o in known])
+def poses(header: Header, objects: Sequence[PublishedObject]) -> PoseArray:
+    """Convert the poses of objects in the header's frame."""
+    return PoseArray(header=header, poses=[pose(o.estimate.T_camera_object) for o in objects])
 
 
 def vision_info(header: Header, model_version: str, file: str, changes: int) -> VisionInfo:
-    """Which model the detections come from.
+    """Describe the model of the detections.
 
     Args:
-        header: of the time at which it came into use.
+        header: with the time from which it is in use.
         model_version: of the model.
-        file: it was read from.
-        changes: counts the models that were in use.
+        file: of the model.
+        changes: number of models used so far.
     """
     return VisionInfo(
         header=header,
@@ -156,13 +157,14 @@ def added_collision_object(
     T: NDArray[np.float64],
     parts: Sequence[TriangleMesh],
 ) -> CollisionObject:
-    """An obstacle with its shape, instead of what has this id so far.
+    """Create the message that adds an obstacle, or replaces the one with the same id.
 
     Args:
-        header: its frame, and the stamp of the pose.
-        id, class_name: of the object.
-        T: (4, 4) its pose in the header's frame.
-        parts: closed meshes that make it up, object frame, metres.
+        header: frame and stamp of the pose.
+        id: of the object.
+        class_name: of the object, or "".
+        T: (4, 4) pose in the header's frame.
+        parts: closed meshes that compose it, object frame, metres.
     """
     message = _collision_object(header, id, CollisionObject.ADD)
     message.type.key = class_name
@@ -173,31 +175,31 @@ def added_collision_object(
 
 
 def moved_collision_object(header: Header, id: str, T: NDArray[np.float64]) -> CollisionObject:
-    """The same obstacle at another pose; it holds no geometry."""
+    """Create the message that moves an obstacle; it contains no geometry."""
     message = _collision_object(header, id, CollisionObject.MOVE)
     message.pose = pose(T)
     return message
 
 
 def removed_collision_object(header: Header, id: str) -> CollisionObject:
-    """The end of an obstacle."""
+    """Create the message that removes an obstacle."""
     return _collision_object(header, id, CollisionObject.REMOVE)
 
 
 def colour(id: str) -> tuple[float, float, float]:
-    """A bright colour, red, green, blue in [0, 1], that an object keeps."""
+    """Choose an object's constant colour: red, green, blue in [0, 1]."""
     hue = (zlib.crc32(id.encode()) * _GOLDEN) % 1.0
     return colorsys.hsv_to_rgb(hue, 0.65, 0.95)
 
 
-def _object_estimate(known: KnownObject, tf_prefix: str) -> ObjectEstimateMessage:
-    estimate, tracked = known.estimate, known.tracked
+def _object_estimate(published: PublishedObject, tf_prefix: str) -> ObjectEstimateMessage:
+    estimate, tracked = published.estimate, published.tracked
     residual = estimate.residual_m if math.isfinite(estimate.residual_m) else math.nan
     message = ObjectEstimateMessage(
-        id=known.id,
-        child_frame_id=tf_prefix + known.id,
+        id=published.id,
+        child_frame_id=tf_prefix + published.id,
         class_name=tracked.class_name,
-        label=estimate.label if known.seen else NOT_SEEN,
+        label=estimate.label if published.is_seen else NOT_SEEN,
         score=estimate.score,
         certified=estimate.certified,
         certificate_residual=residual,
@@ -207,7 +209,7 @@ def _object_estimate(known: KnownObject, tf_prefix: str) -> ObjectEstimateMessag
         degenerate=tracked.degenerate,
         smallest_eigenvalue=tracked.smallest_eigenvalue,
         views_used=tracked.views_used,
-        mesh_version=known.version,
+        mesh_version=published.version,
     )
     message.pose.pose = pose(estimate.T_camera_object)
     if estimate.covariance is not None:
@@ -216,15 +218,15 @@ def _object_estimate(known: KnownObject, tf_prefix: str) -> ObjectEstimateMessag
     return message
 
 
-def _detection(header: Header, known: KnownObject) -> Detection3D:
-    estimate = known.estimate
+def _detection(header: Header, published: PublishedObject) -> Detection3D:
+    estimate = published.estimate
     hypothesis = ObjectHypothesisWithPose()
-    hypothesis.hypothesis.class_id = known.tracked.class_name or str(estimate.label)
+    hypothesis.hypothesis.class_id = published.tracked.class_name or str(estimate.label)
     hypothesis.hypothesis.score = float(estimate.score)
     hypothesis.pose.pose = pose(estimate.T_camera_object)
     if estimate.covariance is not None:
         hypothesis.pose.covariance = estimate.covariance.ravel()
-    message = Detection3D(header=header, id=known.id, results=[hypothesis])
+    message = Detection3D(header=header, id=published.id, results=[hypothesis])
     centre = np.eye(4)
     centre[:3, 3] = (estimate.lower + estimate.upper) / 2
     message.bbox.center = pose(estimate.T_camera_object @ centre)
@@ -235,7 +237,7 @@ def _detection(header: Header, known: KnownObject) -> Detection3D:
 
 def _collision_object(header: Header, id: str, operation: bytes) -> CollisionObject:
     message = CollisionObject(header=header, id=id, operation=operation)
-    # Planners refuse quaternions of length zero, even where they do not need a pose.
+    # Planners refuse quaternions of length zero, even if they need no pose.
     message.pose.orientation.w = 1.0
     return message
 

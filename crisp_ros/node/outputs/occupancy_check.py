@@ -1,4 +1,4 @@
-"""Is an object that is not seen still where it was? The depth at its place may tell."""
+"""Occupancy of an unseen object's place, judged from the depth of a frame."""
 
 from __future__ import annotations
 
@@ -12,58 +12,60 @@ from crisp_ros.geometry.se3 import transform
 from crisp_ros.observation.frame import Frame
 
 
-class Presence(enum.Enum):
-    """What a frame's depth says about an object's place.
+class Occupancy(enum.Enum):
+    """Occupancy of an object's place.
 
-    GONE: the camera looks through it. POSSIBLE: something is there or before it, such as a gripper.
-    UNKNOWN: it lies outside the image or has no depth, for the most part.
+    Attributes:
+        FREE: the camera sees through the place, so the object is gone.
+        OCCUPIED: something is there or in front of it: the object, or for example a gripper.
+        UNKNOWN: most of the place is outside the image or has no depth.
     """
 
-    GONE = "gone"
-    POSSIBLE = "possible"
+    FREE = "free"
+    OCCUPIED = "occupied"
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class PresenceSettings:
-    """Settings of `presence`.
+class OccupancyCheckSettings:
+    """Settings of `check_occupancy`.
 
     Attributes:
-        margin_m: depth that is farther than a point by more than this is seen through it, metres;
-            sensors and poses are not exact.
-        gone_share: share of the points with depth that are seen through from which on it is gone.
-        measured_share: share of all points that need depth for a verdict.
-        points: of the surface that are looked at, at most.
+        margin_m: a point is seen through if the depth exceeds its own by more than this, metres;
+            covers the errors of sensor and pose.
+        free_share: share of the measured points that are seen through from which the place is free.
+        measured_share: share of all points that must have depth for a verdict.
+        points: upper bound of the surface points that are checked.
     """
 
     margin_m: float = 0.02
-    gone_share: float = 0.5
+    free_share: float = 0.5
     measured_share: float = 0.25
     points: int = 300
 
 
-def presence(
+def check_occupancy(
     surface: ArrayLike,
     T_camera_object: NDArray[np.float64],
     frame: Frame,
-    settings: PresenceSettings | None = None,
-) -> Presence:
-    """What the depth of a frame says about an object that was not seen in it.
+    settings: OccupancyCheckSettings | None = None,
+) -> Occupancy:
+    """Check whether the place of an unseen object is free, from the depth of a frame.
 
-    A thing that covers the place (its depth is nearer than the object's far side) leaves the
-    question open, and so does the object itself where it was merely not segmented.
+    A place whose depth is nearer than the object's far side is occupied: it is covered, or shows
+    the object itself, which was not segmented.
 
     Args:
         surface: (V, 3) points on the object, object frame, metres.
-        T_camera_object: (4, 4) where it was, seen from the camera of the frame.
-        frame: a frame.
-        settings: see `PresenceSettings`.
+        T_camera_object: (4, 4) its last pose in the camera of the frame.
+        frame: the current frame.
+        settings: see `OccupancyCheckSettings`.
     """
-    settings = settings or PresenceSettings()
+    settings = settings or OccupancyCheckSettings()
     points = np.asarray(surface, np.float64)
     points = points[:: max(1, -(-len(points) // settings.points))]
     if len(points) == 0:
-        return Presence.UNKNOWN
+        return Occupancy.UNKNOWN
     points = transform(T_camera_object, points)
     in_front = points[points[:, 2] > settings.margin_m]
     camera = frame.camera
@@ -72,6 +74,6 @@ def presence(
     depth = frame.depth[v[inside].astype(int), u[inside].astype(int)]
     measured = depth > 0
     if np.count_nonzero(measured) < settings.measured_share * len(points):
-        return Presence.UNKNOWN
+        return Occupancy.UNKNOWN
     through = depth[measured] > in_front[inside, 2][measured] + settings.margin_m
-    return Presence.GONE if through.mean() >= settings.gone_share else Presence.POSSIBLE
+    return Occupancy.FREE if through.mean() >= settings.free_share else Occupancy.OCCUPIED

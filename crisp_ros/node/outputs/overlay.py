@@ -1,4 +1,4 @@
-"""The camera image with what was estimated drawn into it."""
+"""Camera image with the estimates drawn into it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from crisp_ros.observation.frame import Camera
 from crisp_ros.pipeline import ObjectEstimate
 
 _CERTIFIED = (60, 220, 90)
-_WITHHELD = (255, 150, 40)
+_UNCERTIFIED = (255, 150, 40)
 _AXES = ((230, 60, 60), (60, 200, 60), (80, 110, 255))
-_NEAREST_M = 0.01  # what lies closer to the camera is not drawn
-_SUBPIXEL = 4  # bits of the fraction that OpenCV draws with
+_NEAREST_M = 0.01  # nearer points are not drawn
+_SUBPIXEL = 4  # fractional bits of the coordinates for OpenCV
 
 
 class _Box(NamedTuple):
@@ -33,25 +33,33 @@ class _Box(NamedTuple):
         return not (apart_x or apart_y)
 
 
-class Drawn(NamedTuple):
-    """An object to draw: its name, estimate and surface (object frame)."""
+class OverlayObject(NamedTuple):
+    """An object to draw.
+
+    Attributes:
+        name: written next to it.
+        estimate: its pose and certificate.
+        mesh: its surface, object frame, metres.
+    """
 
     name: str
     estimate: ObjectEstimate
     mesh: TriangleMesh
 
 
-def overlay(rgb: NDArray[np.uint8], camera: Camera, objects: Sequence[Drawn]) -> NDArray[np.uint8]:
-    """A copy of an image (H, W, 3) with each object's outline, axes, name and certificate.
+def overlay(
+    rgb: NDArray[np.uint8], camera: Camera, objects: Sequence[OverlayObject]
+) -> NDArray[np.uint8]:
+    """Draw each object's outline, axes, name and certificate into a copy of an image (H, W, 3).
 
-    Green: certified; orange: withheld, with the reason. Axes x, y, z are red, green, blue and as
-    long as the object.
+    Green: certified; orange: not certified, with the reason. The axes x, y, z are red, green, blue
+    and half as long as the object.
     """
     image = rgb.copy()
-    # The farthest first, so that what is in front is drawn over it.
+    # The farthest first: nearer objects are drawn over it.
     ordered = sorted(objects, key=lambda o: -o.estimate.T_camera_object[2, 3])
     for drawn in ordered:
-        colour = _CERTIFIED if drawn.estimate.certified else _WITHHELD
+        colour = _CERTIFIED if drawn.estimate.certified else _UNCERTIFIED
         outlines = silhouette(drawn.mesh, drawn.estimate.T_camera_object, camera)
         cv2.drawContours(image, outlines, -1, colour, 2, cv2.LINE_AA)
         _draw_axes(image, camera, drawn.estimate)
@@ -65,7 +73,7 @@ def overlay(rgb: NDArray[np.uint8], camera: Camera, objects: Sequence[Drawn]) ->
 def silhouette(
     mesh: TriangleMesh, T_camera_object: NDArray[np.float64], camera: Camera
 ) -> list[NDArray[np.int32]]:
-    """Outlines, each (n, 1, 2) in pixels, of a mesh as the camera sees it; none where it is behind.
+    """Compute the outlines of a mesh in an image, each (n, 1, 2) pixels; none behind the camera.
 
     Args:
         mesh: object frame, metres.
@@ -78,10 +86,10 @@ def silhouette(
     in_front = (points[:, 2] > _NEAREST_M)[mesh.faces].all(axis=1)
     pixels = _projected(points, camera)
     triangles = pixels[mesh.faces[in_front]]
-    # Beyond the image by its own size there is nothing to fill, and OpenCV's integers overflow.
+    # Farther outside the image nothing is filled, and OpenCV's integers overflow.
     limit = 2 * max(camera.width, camera.height)
     triangles = triangles[(np.abs(triangles) < limit).all(axis=(1, 2))]
-    # Of a closed surface, the sides that face the camera cover the whole outline.
+    # The front faces of a closed surface cover the whole outline.
     edge, other = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
     triangles = triangles[edge[:, 0] * other[:, 1] - edge[:, 1] * other[:, 0] < 0]
     if len(triangles) == 0:
@@ -94,7 +102,7 @@ def silhouette(
 
 
 def certificate_text(estimate: ObjectEstimate) -> str:
-    """The verdict in a few characters, such as "q98 4.2 mm", or why there is none."""
+    """Format the certificate, such as "q98 4.2 mm", or the reason why there is none."""
     if not estimate.certified:
         return estimate.reason
     return f"q{100 * estimate.quantile:.3g} {1e3 * estimate.residual_m:.1f} mm"
@@ -118,9 +126,9 @@ def _draw_axes(image: NDArray[np.uint8], camera: Camera, estimate: ObjectEstimat
 
 
 def _draw_text(
-    image: NDArray[np.uint8], camera: Camera, drawn: Drawn, written: Sequence[_Box]
+    image: NDArray[np.uint8], camera: Camera, drawn: OverlayObject, written: Sequence[_Box]
 ) -> _Box:
-    """Writes name and certificate over an object, as near as there is room beside other texts."""
+    """Write name and certificate over an object, or at the nearest place free of other texts."""
     size = 0.45 * max(camera.width / 640, 0.6)
     rows = (drawn.name, certificate_text(drawn.estimate))
     extents = [cv2.getTextSize(row, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0] for row in rows]
@@ -128,10 +136,10 @@ def _draw_text(
     u, v = np.round(_projected(drawn.estimate.T_camera_object[:3, 3], camera)).astype(int).tolist()
     left = min(max(u - width // 2, 2), max(camera.width - width - 2, 2))
     top = _free_top(_Box(left, v - step, width, len(rows) * step), written, camera.height)
-    colour = _CERTIFIED if drawn.estimate.certified else _WITHHELD
+    colour = _CERTIFIED if drawn.estimate.certified else _UNCERTIFIED
     for index, (row, (row_width, row_height)) in enumerate(zip(rows, extents, strict=True)):
         place = left + (width - row_width) // 2, top + index * step + row_height
-        # A dark rim keeps the text readable on any background.
+        # A dark outline keeps the text readable on any background.
         for shade, thickness in (((0, 0, 0), 3), (colour, 1)):
             cv2.putText(
                 image, row, place, cv2.FONT_HERSHEY_SIMPLEX, size, shade, thickness, cv2.LINE_AA
@@ -140,7 +148,7 @@ def _draw_text(
 
 
 def _free_top(wanted: _Box, written: Sequence[_Box], image_height: int) -> int:
-    """The top nearest to the wanted one where a box overlaps none; where all do, the nearest."""
+    """Find the top nearest to the wanted one at which a box overlaps no other, if there is one."""
     lowest = max(image_height - wanted.height - 2, 2)
     tops = sorted(range(2, lowest + 1), key=lambda top: abs(top - wanted.top))
     free = (t for t in tops if not any(wanted._replace(top=t).overlaps(box) for box in written))

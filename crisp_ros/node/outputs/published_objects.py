@@ -1,35 +1,48 @@
-"""The objects that the node has told others about, and what was made and sent of their shapes."""
+"""Objects that were published, with their surfaces and what was sent of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.pipeline import ObjectEstimate
 from crisp_ros.tracking.track import TrackedObject
 
 
+class MeshKey(NamedTuple):
+    """What a mesh depends on.
+
+    Attributes:
+        version: of the shape.
+        max_faces: upper bound of its triangles.
+    """
+
+    version: int
+    max_faces: int
+
+
 @dataclass
-class KnownObject:
+class PublishedObject:
     """One object over time.
 
     Attributes:
-        tracked: what the tracker last told of it.
-        frame_id: TF frame that was last broadcast for it, so that what lies in it can be shown;
-            "" before the first.
-        mesh: its surface, or None until somebody wants it.
-        mesh_of: version of the shape, and most triangles, that `mesh` was made for.
-        mesh_sent: `mesh_of` of the mesh that was last published.
-        marker_sent: ... of the last marker, and its frame.
+        tracked: its latest state in the tracker.
+        frame_id: TF frame that was last broadcast for it, "" before the first broadcast; markers
+            need it to exist.
+        mesh: its surface, None before it is needed.
+        mesh_key: of `mesh`.
+        sent_mesh: key of the mesh that was last published.
+        sent_marker: key of the mesh in the marker that was last published, and its frame.
     """
 
     tracked: TrackedObject
     frame_id: str = ""
     mesh: TriangleMesh | None = None
-    mesh_of: tuple[int, int] | None = None
-    mesh_sent: tuple[int, int] | None = None
-    marker_sent: tuple[tuple[int, int], str] | None = None
+    mesh_key: MeshKey | None = None
+    sent_mesh: MeshKey | None = None
+    sent_marker: tuple[MeshKey, str] | None = None
 
     @property
     def id(self) -> str:
@@ -37,48 +50,49 @@ class KnownObject:
         return self.tracked.id
 
     @property
-    def seen(self) -> bool:
-        """The newest frame shows it; else it is held where it was."""
+    def is_seen(self) -> bool:
+        """Whether the latest frame shows it; otherwise it is held at its last pose."""
         return self.tracked.seen
 
     @property
     def estimate(self) -> ObjectEstimate:
-        """Of the newest frame."""
+        """Estimate of the latest frame."""
         return self.tracked.estimate
 
     @property
     def shape(self) -> ObjectEstimate:
-        """The estimate with the shape of this version."""
+        """Estimate with the shape of this version."""
         return self.tracked.shape
 
     @property
     def version(self) -> int:
-        """Of the shape; grows with each change."""
+        """Version of the shape, which grows with each change."""
         return self.tracked.mesh_version
 
 
-class KnownObjects:
-    """All objects with a track. What others were told of any other object is taken back."""
+class PublishedObjects:
+    """All objects with a track, by id."""
 
     def __init__(self) -> None:
-        self._objects: dict[str, KnownObject] = {}
+        self._objects: dict[str, PublishedObject] = {}
 
-    def __iter__(self) -> Iterator[KnownObject]:
+    def __iter__(self) -> Iterator[PublishedObject]:
         return iter(self._objects.values())
 
     def __len__(self) -> int:
         return len(self._objects)
 
-    def __getitem__(self, id: str) -> KnownObject:
+    def __getitem__(self, id: str) -> PublishedObject:
         return self._objects[id]
 
     def update(self, tracked: Iterable[TrackedObject]) -> None:
-        """Brings all objects up to date; those that are not among a tracker's tracks are gone."""
+        """Replace the states of all objects; objects without a track are removed."""
         before, self._objects = self._objects, {}
-        for o in tracked:
-            known = self._objects[o.id] = before.get(o.id) or KnownObject(o)
-            known.tracked = o
+        for track in tracked:
+            published = before.get(track.id) or PublishedObject(track)
+            published.tracked = track
+            self._objects[track.id] = published
 
     def clear(self) -> None:
-        """Takes out all objects."""
+        """Remove all objects."""
         self._objects.clear()

@@ -1,4 +1,4 @@
-"""The node's parameters: each with a description and a range."""
+"""Parameters of the node, with descriptions, ranges and checks."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from crisp_ros.geometry.convex import can_decompose
-from crisp_ros.node.services.output_paths import output_directory
 from crisp_ros.node.parameters.parameter_rules import Rules, Settable, one_of, parameter, problem_of
+from crisp_ros.node.services.output_paths import output_directory
 
 
 def label_names(text: str) -> dict[int, str]:
-    """Names of labels, from "1=mug, 2=bowl".
+    """Parse names of labels, such as "1=mug, 2=bowl".
 
     Raises:
-        ValueError: an entry is not LABEL=NAME with a positive label, or a label comes twice.
+        ValueError: an entry is not LABEL=NAME with a positive label, or a label occurs twice.
     """
     names: dict[int, str] = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
@@ -31,7 +31,7 @@ def label_names(text: str) -> dict[int, str]:
 
 
 def resolved_device(name: str) -> torch.device:
-    """The device of a name; "auto" is the first GPU where there is one, else the CPU.
+    """Get the device of a name; "auto" is the first GPU if there is one, otherwise the CPU.
 
     Raises:
         ValueError: no such device on this machine.
@@ -40,7 +40,7 @@ def resolved_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:[0-9]{1,9})?", name):
         raise ValueError(f"{name!r} is not a device: expected auto, cpu, cuda or cuda:N")
-    # Compared as text says: torch.device wraps large numbers.
+    # Parsed here: torch.device wraps large numbers.
     index = int(name.partition(":")[2] or 0)
     if name != "cpu" and index >= torch.cuda.device_count():
         raise ValueError(f"no device {name}: this machine has {torch.cuda.device_count()} GPUs")
@@ -292,7 +292,7 @@ class Parameters:
     )
     self_training: bool = parameter(
         False,
-        "Learn in the background from certified estimates; see docs/self_training.md.",
+        "Train the model in the background with certified estimates; see docs/self_training.md.",
         Settable.UNCONFIGURED,
     )
     self_training_reference: str = parameter(
@@ -357,7 +357,7 @@ class Parameters:
     )
 
 
-# Headings of the documentation, by the first parameter under each.
+# Headings of the documentation, by the first parameter of each section.
 SECTIONS = {
     "checkpoint": "Model",
     "image_transport": "Inputs",
@@ -370,31 +370,25 @@ SECTIONS = {
     "output_directory": "Services",
 }
 
-# Every parameter by its name.
+# All parameters by name.
 FIELDS = {field.name: field for field in dataclasses.fields(Parameters)}
 
 
 def rules(name: str) -> Rules:
-    """What holds for a parameter."""
+    """Get the rules of a parameter."""
     return FIELDS[name].metadata["rules"]
 
 
-def limits(name: str) -> tuple[float, float] | None:
-    """The least and the largest value of a number; None for what is no number."""
-    found = rules(name)
-    return None if found.low is None else (found.low, found.high)
-
-
 def descriptor(name: str) -> ParameterDescriptor:
-    """What ROS tools show about a parameter."""
+    """Create the description of a parameter for ROS tools."""
+    allowed = rules(name).range
     result = ParameterDescriptor(
         description=rules(name).description, additional_constraints=rules(name).settable.advice
     )
-    low_high = limits(name)
-    if low_high is not None and isinstance(FIELDS[name].default, int):
-        low, high = map(int, low_high)
+    if allowed is not None and isinstance(FIELDS[name].default, int):
+        low, high = int(allowed.low), int(allowed.high)
         result.integer_range = [IntegerRange(from_value=low, to_value=high, step=0)]
-    elif low_high is not None:
-        low, high = low_high
+    elif allowed is not None:
+        low, high = float(allowed.low), float(allowed.high)
         result.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.0)]
     return result

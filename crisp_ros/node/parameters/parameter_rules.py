@@ -1,4 +1,4 @@
-"""What holds for a parameter: when it can be set, and to what."""
+"""Rules of a parameter: when it can be set, and to which values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
+from crisp_ros.validation import Range
+
 
 class Settable(enum.Enum):
-    """The lifecycle states in which a parameter can be set."""
+    """Lifecycle states in which a parameter can be set."""
 
     ALWAYS = frozenset({"unconfigured", "inactive", "active"})
     UNLESS_ACTIVE = frozenset({"unconfigured", "inactive"})
@@ -17,7 +19,7 @@ class Settable(enum.Enum):
 
     @property
     def advice(self) -> str:
-        """When such a parameter can be set, and what to do to set it now."""
+        """When such a parameter can be set, and how to reach such a state."""
         return {
             Settable.ALWAYS: "Can be set at any time.",
             Settable.UNLESS_ACTIVE: "Can be set while the node is not active: deactivate it first.",
@@ -27,19 +29,18 @@ class Settable(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What holds for a parameter.
+    """Rules of a parameter.
 
     Attributes:
-        description: what it is for.
+        description: shown to users.
         settable: when it can be set.
-        low, high: of a number.
-        problem: what is wrong with a value, or None.
+        range: of a number, None for other types.
+        problem: describes why a value is refused, or returns None.
     """
 
     description: str
     settable: Settable
-    low: float | None = None
-    high: float | None = None
+    range: Range | None = None
     problem: Callable[[Any], str | None] = lambda value: None
 
 
@@ -51,13 +52,23 @@ def parameter(
     high: float | None = None,
     problem: Callable[[Any], str | None] = lambda value: None,
 ) -> Any:
-    """A dataclass field for a parameter; see `Rules`."""
-    found = Rules(description, settable, low, high, problem)
-    return dataclasses.field(default=default, metadata={"rules": found})
+    """Declare a dataclass field for a parameter; see `Rules`.
+
+    Args:
+        default: of the parameter.
+        description: shown to users.
+        settable: when it can be set.
+        low: least value of a number.
+        high: greatest value of a number.
+        problem: describes why a value is refused, or returns None.
+    """
+    allowed = None if low is None or high is None else Range(low, high)
+    rules = Rules(description, settable, allowed, problem)
+    return dataclasses.field(default=default, metadata={"rules": rules})
 
 
 def problem_of(parse: Callable[[str], Any]) -> Callable[[str], str | None]:
-    """Turns a function that raises ValueError into one that returns the text, or None."""
+    """Convert a function that raises ValueError to one that returns its text, or None."""
 
     def problem(value: str) -> str | None:
         try:
@@ -70,7 +81,7 @@ def problem_of(parse: Callable[[str], Any]) -> Callable[[str], str | None]:
 
 
 def one_of(*choices: str) -> Callable[[str], str | None]:
-    """Refuses any other text."""
+    """Create a rule that refuses all texts but the choices."""
 
     def problem(value: str) -> str | None:
         return None if value in choices else f"{value!r} is not one of {', '.join(choices)}"

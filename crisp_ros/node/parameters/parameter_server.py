@@ -1,9 +1,8 @@
-"""Declares the node's parameters and keeps their values; a change is checked before it applies."""
+"""Parameters of the node: declaration, values, and the check of changes."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable
 
 from rcl_interfaces.msg import SetParametersResult
@@ -14,21 +13,24 @@ from crisp_ros.node.parameters.node_parameters import FIELDS, Parameters, descri
 
 
 class ParameterServer:
-    """Declares the parameters of a node and keeps their values.
+    """Declared parameters of a node and their values.
 
-    A change is checked before it applies, and refused with the reason; `values` are all that hold.
+    A change is checked before it applies, and refused with the reason.
+
+    Attributes:
+        values: current values of all parameters.
     """
 
     def __init__(self, node: Node, state: Callable[[], str]) -> None:
-        """Declares all parameters.
+        """Declare all parameters.
 
         Args:
-            node: whose parameters they are.
-            state: the label of the node's lifecycle state.
+            node: that owns the parameters.
+            state: returns the label of the node's lifecycle state.
 
         Raises:
-            rclpy.exceptions.InvalidParameterValueException: an override is refused.
-            rclpy.exceptions.InvalidParameterTypeException: an override has the wrong type.
+            rclpy.exceptions.InvalidParameterValueException: invalid override.
+            rclpy.exceptions.InvalidParameterTypeException: override of the wrong type.
         """
         self._state = state
         node.add_on_set_parameters_callback(self._check)
@@ -45,14 +47,15 @@ class ParameterServer:
         return SetParametersResult(successful=True)
 
     def _problem(self, parameter: Parameter) -> str | None:
-        if parameter.name not in FIELDS:  # of rclpy itself, such as use_sim_time
+        if parameter.name not in FIELDS:  # of rclpy, such as use_sim_time
             return None
-        settable = rules(parameter.name).settable
-        if self._state() not in settable.value:
-            return settable.advice
-        if isinstance(parameter.value, float) and not math.isfinite(parameter.value):
-            return f"{parameter.value} is not a finite number"
-        return rules(parameter.name).problem(parameter.value)
+        found = rules(parameter.name)
+        if self._state() not in found.settable.value:
+            return found.settable.advice
+        # rclpy checks ranges too, but NaN passes its check.
+        if found.range is not None and parameter.value not in found.range:
+            return f"{parameter.value}: expected {found.range}"
+        return found.problem(parameter.value)
 
     def _apply(self, parameters: Iterable[Parameter]) -> None:
         changed = {p.name: p.value for p in parameters if p.name in FIELDS}

@@ -1,8 +1,8 @@
-"""The executable `crisp_player`: plays a recording in step with the node and notes its answers.
+"""The executable `crisp_player`: plays a recording at the node's pace and records its estimates.
 
-Every frame is answered before the next one is sent, so that none is lost however slow the machine.
-In a loop, which somebody watches, frames come as a camera's would: not before their time, stamped
-with the clock's where they are late, and without those that the node leaves out.
+Each frame is sent after the estimate of the one before, so that none is lost on a slow machine. In
+a loop, which is for watching, frames are sent as by a camera: not before their time, stamped with
+the clock if they are late, and without waiting for frames that the node drops.
 """
 
 from __future__ import annotations
@@ -47,15 +47,17 @@ from crisp_ros.node.outputs.message_conversion import pose, transform
 from crisp_ros.node.parameters.undeclared import warn_of_undeclared
 from crisp_ros.node.player.player_parameters import declared_parameters
 from crisp_ros.node.player.player_results import Results
-from crisp_ros.node.shutdown import until_interrupted
+from crisp_ros.node.shutdown import until_shutdown
 
 _ENCODINGS = {"uint8": "mono8", "uint16": "16UC1", "int32": "32SC1", "float32": "32FC1"}
 _ASK_AGAIN_S = 5.0
-_LEFT_OUT_S = 10.0  # in a loop: a frame whose answer takes longer was left out, if none was so slow
+_DROPPED_S = (
+    10.0  # in a loop: a frame was dropped if its estimate takes longer than this and others
+)
 _OVERLAY_TIMEOUT_S = 20.0
 _LAST_MESHES_S = 0.5
 _BETWEEN_LOOPS_NS = 1_000_000_000
-_TRANSITIONS = {  # by the state before: the transition, what it is called, the state after
+_TRANSITIONS = {  # by the initial state: transition, its label, final state
     State.PRIMARY_STATE_UNCONFIGURED: (
         Transition.TRANSITION_CONFIGURE,
         "configure",
@@ -70,14 +72,14 @@ _TRANSITIONS = {  # by the state before: the transition, what it is called, the 
 
 
 class PlayError(Exception):
-    """The node did not do its part; the message says what was awaited."""
+    """The node did not react; the message says what was expected."""
 
 
 class Player(Node):
-    """Sends frames and waits for their estimates."""
+    """Node that sends frames and waits for their estimates."""
 
     def __init__(self) -> None:
-        """Declares the parameters; `play` does the work."""
+        """Declare the parameters; `play` sends the frames."""
         super().__init__("crisp_player")
         self.parameters = declared_parameters(self)
         warn_of_undeclared(self)
@@ -93,7 +95,7 @@ class Player(Node):
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._label_info = self.create_publisher(LabelInfo, LABEL_INFO_TOPIC, latched)
         self._label_names: Mapping[int, str] = {}
-        self._slowest_s = 0.0  # of the answers so far
+        self._slowest_s = 0.0  # of the estimates so far
         self.left_out = 0  # messages or frames that could not be played
         self._truth = self.create_publisher(PoseArray, "ground_truth/poses", 5)
         self._broadcaster = TransformBroadcaster(self)
@@ -107,11 +109,11 @@ class Player(Node):
             self.create_subscription(ObjectMesh, f"{estimator}/meshes", self.results.mesh, latched)
 
     def play(self) -> int:
-        """Plays everything and returns the number of frames that were answered.
+        """Play all frames; return the number of frames with an estimate.
 
         Raises:
-            PlayError: the node is not there, cannot be activated, or has never answered.
-            RecordingError, DatasetError: what should be played cannot be read.
+            PlayError: the node is missing, cannot be activated, or never sends an estimate.
+            RecordingError, DatasetError: unreadable recording or data set.
         """
         parameters = self.parameters
         source = parameters.source()
@@ -136,7 +138,7 @@ class Player(Node):
                 sent += 1
                 if answered == 0:
                     raise PlayError(
-                        f"/{parameters.estimator} did not answer the first frame within"
+                        f"/{parameters.estimator} sent no estimate of the first frame within"
                         f" {parameters.timeout:g} s"
                     )
                 if parameters.rate > 0.0:
@@ -150,7 +152,7 @@ class Player(Node):
         return answered
 
     def _report_left_out(self, source: FrameSource) -> None:
-        """Report what of the source could not be played, once per reason."""
+        """Report what could not be played, once per reason."""
         self.left_out = len(source.left_out)
         if self.left_out:
             text = left_out_text(source.left_out)
@@ -159,26 +161,26 @@ class Player(Node):
                 self.results.left_out(self.left_out, text)
 
     def _when_due(self, stamp_ns: int) -> int:
-        """Waits until the clock has come to a stamp; by how much it is late, nanoseconds."""
+        """Wait until the clock reaches a stamp; return by how much it is late, nanoseconds."""
         ahead_ns = stamp_ns - self.get_clock().now().nanoseconds
         self._pause(ahead_ns / 1e9)
         return max(-ahead_ns, 0)
 
     def _play_frame(self, index: int, frame: RecordedFrame) -> bool:
-        """Sends one frame; whether it was answered in time."""
+        """Send one frame; return whether its estimate arrived in time."""
         stamp = frame.stamp_ns
         timeout = self.parameters.timeout
         if self.parameters.loop and self._slowest_s > 0.0:
-            timeout = min(timeout, max(_LEFT_OUT_S, 5 * self._slowest_s))
+            timeout = min(timeout, max(_DROPPED_S, 5 * self._slowest_s))
         sent = time.monotonic()
         self._publish(frame)
         answered = self._spin_until(lambda: stamp in self._estimates, timeout)
         if not answered:
-            self.get_logger().warning(f"frame {index}: no answer within {timeout:.3g} s")
+            self.get_logger().warning(f"frame {index}: no estimate within {timeout:.3g} s")
         message, received = self._estimates.pop(stamp, (None, math.nan))
         if answered:
             self._slowest_s = max(self._slowest_s, received - sent)
-        self._estimates.clear()  # late answers to frames given up
+        self._estimates.clear()  # late estimates of earlier frames
         if self.results:
             if answered:
                 self._spin_until(lambda: stamp in self._overlays, _OVERLAY_TIMEOUT_S)
@@ -205,7 +207,7 @@ class Player(Node):
         self._images["rgb"].publish(image_message(frame.rgb, "rgb8", header))
 
     def _publish_label_names(self, header: Header, names: Mapping[int, str]) -> None:
-        """Once, and again where they change: in a data set each image has labels of its own."""
+        """Publish the names if they have changed: in a data set each image has its own labels."""
         if names != self._label_names:
             self._label_names = names
             classes = [VisionClass(class_id=i, class_name=name) for i, name in names.items()]
@@ -218,7 +220,7 @@ class Player(Node):
         self._overlays[stamp_ns(message)] = message
 
     def _bring_up(self) -> None:
-        """Takes the node from wherever it is to active."""
+        """Activate the node from any state."""
         name = f"/{self.parameters.estimator}"
         state_service = self.create_client(GetState, f"{name}/get_state")
         change_service = self.create_client(ChangeState, f"{name}/change_state")
@@ -241,9 +243,7 @@ class Player(Node):
                 raise PlayError(f"{name} refused to {label}")
 
     def _state_of(self, service: Client, name: str) -> State:
-        """The node's state, asked for again where no answer comes: one that is sent before the
-        two have wholly discovered each other is lost.
-        """
+        """Request the node's state, repeatedly: responses during discovery can be lost."""
         answers: list[Future] = []
         asked_at = -math.inf
 
@@ -288,15 +288,15 @@ class Player(Node):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Play until the end or an interruption.
+    """Play until the end or shutdown.
 
     Returns:
-        0; 1 where something was missing; 3 where a part of the recording could not be played.
+        0; 1 after an error; 3 if a part of the recording could not be played.
     """
     rclpy.init(args=arguments)
     player = Player()
     try:
-        with until_interrupted():
+        with until_shutdown():
             player.play()
         return 3 if player.left_out else 0
     except (PlayError, RecordingError, DatasetError) as error:
@@ -314,7 +314,7 @@ def _header(stamp_ns: int, frame_id: str) -> Header:
 
 
 def _image(pixels: np.ndarray, header: Header) -> Image:
-    """Labels or depth (H, W), encoded as their type asks for."""
+    """Create an image of labels or depth (H, W), with the encoding of its type."""
     return image_message(pixels, _ENCODINGS[pixels.dtype.name], header)
 
 

@@ -1,4 +1,4 @@
-"""The parameters of `crisp_player`."""
+"""Parameters of `crisp_player`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from crisp_ros.data.recorded_frame import (
 from crisp_ros.data.recording import Recording
 from crisp_ros.data.rgbd_messages import InputRules
 
-_BOP_INTERVAL_S = 10.0  # unrelated images: longer than the node holds an object
+_BOP_INTERVAL_S = 10.0  # between unrelated images; longer than the node holds an object
 
 
 def _parameter(default: Any, description: str) -> Any:
@@ -38,21 +38,21 @@ def _topic(role: str) -> Any:
 
 @dataclass(frozen=True)
 class PlayerParameters:
-    """What is played, and how."""
+    """Parameters of the player."""
 
     recording: str = _parameter("", "rosbag2 folder, .mcap or .db3 file to play.")
     bop: str = _parameter("", "Data set folder in the BOP layout, played instead of a recording.")
-    frames: int = _parameter(0, "Most frames to play; 0 plays all.")
+    frames: int = _parameter(0, "Maximum number of frames; 0 for all.")
     loop: bool = _parameter(
-        False, "Begin again at the end; play no faster than recorded, and go on without an answer."
+        False, "Restart at the end; play no faster than recorded, and do not require estimates."
     )
-    rate: float = _parameter(0.0, "Most frames a second; 0 goes as fast as the node answers.")
+    rate: float = _parameter(0.0, "Maximum frames a second; 0 for the pace of the node.")
     timeout: float = _parameter(
-        120.0, "Seconds to wait for the node: until it is ready, and for each answer."
+        120.0, "Seconds to wait for the node: until it is ready, and for each estimate."
     )
-    estimator: str = _parameter("crisp", "Name of the node that answers.")
+    estimator: str = _parameter("crisp", "Name of the node that estimates.")
     bring_up: bool = _parameter(False, "Configure and activate the node first.")
-    results: str = _parameter("", "Folder for the node's answers; empty for none.")
+    results: str = _parameter("", "Folder for the estimates; empty for none.")
     rgb_topic: str = _topic("rgb")
     depth_topic: str = _topic("depth")
     segmentation_topic: str = _topic("segmentation")
@@ -68,10 +68,10 @@ class PlayerParameters:
     )
 
     def source(self) -> FrameSource:
-        """Open what is to be played.
+        """Open the recording or data set.
 
         Raises:
-            RecordingError, DatasetError: it cannot be read.
+            RecordingError, DatasetError: unreadable recording or data set.
         """
         if bool(self.recording) == bool(self.bop):
             raise RecordingError("name what to play: the parameter recording, or bop")
@@ -83,13 +83,13 @@ class PlayerParameters:
         return Recording(self.recording, given, rules)
 
     def played(self, source: FrameSource) -> Iterator[RecordedFrame]:
-        """The frames to play, once."""
+        """Read the frames to play, once."""
         frames = source.frames()
         return islice(frames, self.frames) if self.frames > 0 else frames
 
 
 def declared_parameters(node: Node) -> PlayerParameters:
-    """Declares the parameters on a node; their values."""
+    """Declare the parameters on a node; return their values."""
     values = {
         parameter.name: node.declare_parameter(
             parameter.name,

@@ -1,8 +1,8 @@
-"""What `crisp_player` leaves in a folder, each as it comes.
+"""Files that `crisp_player` writes to a folder, each as soon as its content arrives.
 
-    results.jsonl         one JSON object a line, of kind state, mesh, frame, left_out, end or error
+    results.jsonl         one JSON object per line: state, mesh, frame, left_out, end or error
     meshes/ID_V.npz       version V of an object's surface: vertices (V, 3), faces (F, 3)
-    overlays/IIII.jpg     what the node drew into frame I
+    overlays/IIII.jpg     overlay of frame I
 
 `crisp_ros.evaluation.recording_score.frame_score` reads an entry of kind frame.
 """
@@ -30,7 +30,7 @@ _JPEG_QUALITY = 88
 
 
 class Results:
-    """Writes the folder; each line of results.jsonl once what it names is there."""
+    """Writer of the folder; a line of results.jsonl follows the files that it names."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -39,23 +39,23 @@ class Results:
         self._file = (folder / "results.jsonl").open("a", buffering=1)
 
     def state(self, text: str) -> None:
-        """Notes what is being done or awaited."""
+        """Record what the player does or waits for."""
         self._note({"kind": "state", "text": text})
 
     def left_out(self, count: int, text: str) -> None:
-        """Notes what of the recording could not be played."""
+        """Record what could not be played."""
         self._note({"kind": "left_out", "count": count, "text": text})
 
     def end(self, answered: int) -> None:
-        """Notes that all was played, and with how many answers."""
+        """Record the end, with the number of frames that have an estimate."""
         self._note({"kind": "end", "answered": answered})
 
     def error(self, text: str) -> None:
-        """Notes why nothing more comes."""
+        """Record the error that ends the results."""
         self._note({"kind": "error", "text": text})
 
     def mesh(self, message: ObjectMesh) -> None:
-        """Keeps a version of an object's surface."""
+        """Write a version of an object's surface."""
         vertices = np.array([(p.x, p.y, p.z) for p in message.mesh.vertices], np.float32)
         faces = np.array([t.vertex_indices for t in message.mesh.triangles], np.int32)
         name = f"meshes/{message.id}_{message.mesh_version}.npz"
@@ -71,14 +71,14 @@ class Results:
         round_trip_ms: float,
         overlay: Image | None,
     ) -> None:
-        """Keeps what the answer to a frame says of the objects seen in it, beside the truth.
+        """Write the estimates of the objects that a frame shows, and the ground truth.
 
         Args:
             index: of the frame.
             frame: as it was sent.
-            answer: None where none came in time.
-            round_trip_ms: from sending the images to receiving the answer, NaN for none.
-            overlay: the image with the estimates drawn into it, None where none came.
+            answer: its estimates, None if they did not arrive in time.
+            round_trip_ms: from sending the images to receiving the estimates, NaN for none.
+            overlay: the image with the estimates drawn into it, or None.
         """
         entry: dict[str, Any] = {
             "kind": "frame",
@@ -140,5 +140,5 @@ def _matrix(pose: Pose) -> NDArray[np.float64]:
 
 
 def _number(value: float) -> float | None:
-    """None where there is none: JSON has no NaN."""
+    """Convert to JSON, which has no NaN."""
     return float(value) if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Reconstructed shapes as files: a mesh in the object's frame, and its pose beside it."""
+"""Files of reconstructed shapes: a mesh in the object's frame, and its pose as JSON."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from std_msgs.msg import Header
 
 from crisp_ros.data.atomic_file import write_atomically, write_json
 from crisp_ros.geometry.isosurface import TriangleMesh
-from crisp_ros.node.outputs.published_objects import KnownObject
+from crisp_ros.node.outputs.published_objects import PublishedObject
 
 FORMATS = ("ply", "obj", "stl")
 
 
 class MeshFormatError(ValueError):
-    """A file format that is not offered."""
+    """Unsupported file format."""
 
 
 def checked_format(text: str) -> str:
-    """The format that a caller names, "ply" where none is.
+    """Get the format that a caller names, "ply" by default.
 
     Raises:
         MeshFormatError: not one of `FORMATS`.
@@ -35,43 +35,43 @@ def checked_format(text: str) -> str:
 def write_objects(
     folder: Path,
     format: str,
-    objects: Sequence[tuple[KnownObject, TriangleMesh]],
+    objects: Sequence[tuple[PublishedObject, TriangleMesh]],
     header: Header,
     model_version: str,
 ) -> list[Path]:
-    """Write ID.FORMAT and ID.json for each object; a reader never sees half a file.
+    """Write ID.FORMAT and ID.json for each object, each file atomically.
 
     Args:
-        folder: that exists.
+        folder: existing folder.
         format: one of `FORMATS`.
-        objects: with their surfaces, object frame, metres; none of them empty.
-        header: of the image that the poses belong to.
-        model_version: of the estimate.
+        objects: with their non-empty surfaces, object frame, metres.
+        header: of the image of the poses.
+        model_version: of the estimates.
 
     Raises:
         OSError: a file cannot be written.
     """
     written = []
-    for known, mesh in objects:
-        path = folder / f"{known.id}.{format}"
+    for published, mesh in objects:
+        path = folder / f"{published.id}.{format}"
         solid = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
         write_atomically(path, solid.export(file_type=format))
-        beside = path.with_suffix(".json")
-        write_json(beside, _description(known, path.name, solid, header, model_version))
-        written += [path, beside]
+        sidecar = path.with_suffix(".json")
+        write_json(sidecar, _description(published, path.name, solid, header, model_version))
+        written += [path, sidecar]
     return written
 
 
 def _description(
-    known: KnownObject, file: str, mesh: trimesh.Trimesh, header: Header, model_version: str
+    published: PublishedObject, file: str, mesh: trimesh.Trimesh, header: Header, model_version: str
 ) -> dict[str, Any]:
-    estimate = known.estimate
+    estimate = published.estimate
     return {
-        "id": known.id,
+        "id": published.id,
         "mesh": file,
         "unit": "metre",
         "scale": 1.0,
-        "mesh_version": known.version,
+        "mesh_version": published.version,
         "size_m": mesh.extents.tolist(),
         "volume_m3": float(mesh.volume),
         "frame_id": header.frame_id,

@@ -1,4 +1,4 @@
-"""Output paths of services: checked before anything is written."""
+"""Output paths of services, checked before anything is written."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 class OutputPathError(ValueError):
-    """A path that cannot be written to; the text says why."""
+    """Path that cannot be written to; the text gives the cause."""
 
 
 def output_directory(parameter: str) -> Path:
-    """The node's folder for files: that of its parameter, else crisp_ros in ROS's own (~/.ros).
+    """Get the node's output folder: that of its parameter, or by default ~/.ros/crisp_ros.
 
     Raises:
         OutputPathError: not an absolute path.
@@ -26,18 +26,17 @@ def output_directory(parameter: str) -> Path:
 
 
 def output_file(text: str, base: Path, default: str, suffix: str) -> Path:
-    """The file that a caller names; the folders above it are made.
+    """Get the file that a caller names, and create its parent folders.
 
     Args:
-        text: path; a relative one lies in `base`, an empty one means `default` there. The suffix
-            may be left out.
+        text: path, with or without suffix; relative to `base`; empty for `default`.
         base: see `output_directory`.
-        default: name of the file where none is given; where it is taken, "_2" or so is added.
+        default: name of the file without `text`; "_2" and so on is appended if it exists.
         suffix: of the file's name, with its dot.
 
     Raises:
         OutputPathError: another suffix, a folder, or a relative path that leads out of `base`.
-        OSError: the folders cannot be made.
+        OSError: the folders cannot be created.
     """
     path = _resolved(text or default, base)
     if path.suffix != suffix:
@@ -51,11 +50,11 @@ def output_file(text: str, base: Path, default: str, suffix: str) -> Path:
 
 
 def output_folder(text: str, base: Path, default: str) -> Path:
-    """The folder that a caller names, made where it does not exist; see `output_file`.
+    """Get the folder that a caller names, and create it if needed; see `output_file`.
 
     Raises:
         OutputPathError: a file, or a relative path that leads out of `base`.
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     path = _resolved(text or default, base)
     if path.exists() and not path.is_dir():
@@ -67,7 +66,7 @@ def output_folder(text: str, base: Path, default: str) -> Path:
 
 def _expanded(text: str) -> Path:
     if any(ord(character) < 32 for character in text):
-        raise OutputPathError(f"{text!r} holds control characters")
+        raise OutputPathError(f"{text!r} contains control characters")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:  # ~nobody
@@ -75,7 +74,7 @@ def _expanded(text: str) -> Path:
 
 
 def _free(path: Path) -> Path:
-    """The path, or the first with a number from 2 on behind its name that does not exist yet."""
+    """Append the first number from 2 on to the name of a path that exists."""
     numbered = (path.with_stem(f"{path.stem}_{number}") for number in itertools.count(2))
     return next(p for p in itertools.chain([path], numbered) if not p.exists())
 

@@ -1,4 +1,4 @@
-"""A Rerun recording of the node's inputs and answers."""
+"""Rerun recording of the node's inputs and outputs."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _MEMORY = "512MiB"
 
 
 class ViewerError(Exception):
-    """Nothing can be shown; the message says why and what to do."""
+    """The viewer cannot start; the text gives the cause and the remedy."""
 
 
 class RerunScene:
-    """Writes messages into a recording, each at the stamp of its header.
+    """Writer of messages to a recording, each at the stamp of its header.
 
-    In the camera's optical frame: `camera/image` with colour and depth, and a `camera/objects/ID`
-    with pose, surface and verdict for each object of the newest frame. Beside it `overlay`, the
-    image that the node drew into, and the certificates' residuals over time, `residual/ID`,
-    millimetres.
+    In the camera's optical frame: `camera/image` with colour and depth, and `camera/objects/ID`
+    with pose, surface and certificate of each object of the latest frame. In addition `overlay`,
+    the image of the node with its estimates, and `residual/ID`, the certificates' residuals over
+    time in millimetres.
     """
 
     def __init__(self, save: Path | None, port: int) -> None:
-        """Opens the recording.
+        """Open the recording.
 
         Args:
-            save: file to write (.rrd); None serves it to browsers.
-            port: of the web page, with the data one port higher.
+            save: file to write (.rrd); None to serve browsers.
+            port: of the web page; the next port serves the data.
 
         Raises:
             ViewerError: Rerun is not installed, or the file or the port cannot be used.
@@ -65,7 +65,7 @@ class RerunScene:
         self._recording.log(_CAMERA, axes, static=True)
 
     def camera(self, message: CameraInfo) -> None:
-        """Takes the calibration of a rectified image."""
+        """Write the calibration of a rectified image."""
         if message.p[0] <= 0.0:
             return
         self._at(message.header.stamp)
@@ -81,15 +81,15 @@ class RerunScene:
         )
 
     def colour(self, message: Image) -> None:
-        """Takes a colour image; one that cannot be read is left out."""
+        """Write a colour image; ignore unreadable ones."""
         self._picture(f"{_IMAGE}/colour", message)
 
     def overlay(self, message: Image) -> None:
-        """Takes the image that the node drew into."""
+        """Write the overlay of the node."""
         self._picture(_OVERLAY, message)
 
     def depth(self, message: Image) -> None:
-        """Takes a depth image; one that cannot be read is left out."""
+        """Write a depth image; ignore unreadable ones."""
         try:
             metres = image_messages.depth_m(message)
         except image_messages.ImageError:
@@ -100,7 +100,7 @@ class RerunScene:
         self._log(f"{_IMAGE}/depth", image)
 
     def objects(self, message: ObjectEstimateArray) -> None:
-        """Takes the objects of a frame; those of earlier frames that are not among them vanish."""
+        """Write the objects of a frame; objects of earlier frames disappear."""
         self._at(message.header.stamp)
         present = {estimate.id: estimate for estimate in message.estimates}
         for id in self._shown - set(present):
@@ -110,7 +110,7 @@ class RerunScene:
         self._shown = set(present)
 
     def mesh(self, message: ObjectMesh) -> None:
-        """Takes an object's surface, which stays until the next version."""
+        """Write an object's surface, which stays until the next version."""
         vertices = np.array([(p.x, p.y, p.z) for p in message.mesh.vertices], np.float32)
         faces = np.array([t.vertex_indices for t in message.mesh.triangles], np.uint32)
         tint = [round(255 * c) for c in colour(message.id)]
@@ -123,7 +123,7 @@ class RerunScene:
         self._log(f"{_OBJECTS}/{message.id}/surface", surface)
 
     def close(self) -> None:
-        """Writes what is not yet written."""
+        """Flush and close the recording."""
         self._recording.flush()
         self._recording.disconnect()
 
@@ -172,7 +172,7 @@ def _rerun() -> ModuleType:
 
 
 def _layout(rerun: ModuleType) -> object:
-    """The scene beside the image, the residuals below."""
+    """Arrange the scene next to the overlay, with the residuals below."""
     blueprint = rerun.blueprint
     return blueprint.Blueprint(
         blueprint.Vertical(
@@ -180,7 +180,7 @@ def _layout(rerun: ModuleType) -> object:
                 blueprint.Spatial3DView(
                     origin=_CAMERA,
                     name="scene",
-                    # Behind and above the camera's right shoulder, looking where it looks.
+                    # To the right, above and behind the camera, with its viewing direction.
                     eye_controls=blueprint.EyeControls3D(
                         position=(0.35, -0.45, -0.1),
                         look_target=(0.0, 0.05, 0.8),
@@ -197,7 +197,7 @@ def _layout(rerun: ModuleType) -> object:
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals (V, 3) of a mesh, each the mean of its faces' by their area."""
+    """Compute unit normals (V, 3) of a mesh: means of the faces' normals, weighted by area."""
     corners = vertices[faces]
     across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals = np.zeros_like(vertices)

@@ -1,4 +1,4 @@
-"""The executable `crisp_viewer`: shows what the node publishes in Rerun, where there is no RViz.
+"""The executable `crisp_viewer`: shows the outputs of the node in Rerun, without RViz.
 
 ros2 run crisp_ros crisp_viewer                                      # in a browser
 ros2 run crisp_ros crisp_viewer --ros-args -p save:=run.rrd          # into a file
@@ -24,13 +24,13 @@ _LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Viewer(Node):
-    """Hands the messages of an estimator on to a Rerun recording."""
+    """Node that writes the inputs and outputs of an estimator to a Rerun recording."""
 
     def __init__(self) -> None:
-        """Declares the parameters, opens the recording and subscribes.
+        """Declare the parameters, open the recording and subscribe.
 
         Raises:
-            ViewerError: Rerun is not installed, or cannot open what it is to write to.
+            ViewerError: Rerun is not installed, or cannot open its output.
         """
         super().__init__("crisp_viewer")
         estimator = self.declare_parameter("estimator", "crisp").value
@@ -40,23 +40,25 @@ class Viewer(Node):
         self.get_logger().info(self._scene.where)
         inputs = {"rgb": self._scene.colour, "depth": self._scene.depth}
         for name, callback in inputs.items():
-            self._listen(Image, IMAGE_TOPICS[name], callback, qos_profile_sensor_data)
-        self._listen(CameraInfo, TOPICS["camera_info"], self._scene.camera, qos_profile_sensor_data)
-        self._listen(ObjectEstimateArray, f"{estimator}/objects", self._scene.objects, 10)
-        self._listen(Image, f"{estimator}/overlay", self._scene.overlay, 1)
-        self._listen(ObjectMesh, f"{estimator}/meshes", self._scene.mesh, _LATCHED)
+            self._subscribe(Image, IMAGE_TOPICS[name], callback, qos_profile_sensor_data)
+        self._subscribe(
+            CameraInfo, TOPICS["camera_info"], self._scene.camera, qos_profile_sensor_data
+        )
+        self._subscribe(ObjectEstimateArray, f"{estimator}/objects", self._scene.objects, 10)
+        self._subscribe(Image, f"{estimator}/overlay", self._scene.overlay, 1)
+        self._subscribe(ObjectMesh, f"{estimator}/meshes", self._scene.mesh, _LATCHED)
 
-    def _listen(self, kind: type, topic: str, callback, qos: QoSProfile | int) -> None:
+    def _subscribe(self, kind: type, topic: str, callback, qos: QoSProfile | int) -> None:
         overrides = QoSOverridingOptions.with_default_policies()
         self.create_subscription(kind, topic, callback, qos, qos_overriding_options=overrides)
 
     def close(self) -> None:
-        """Writes what is not yet written."""
+        """Flush and close the recording."""
         self._scene.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Shows until interrupted; 0, or 1 where that is impossible."""
+    """Show until shutdown; return 0, or 1 if that is impossible."""
     return run(Viewer, arguments, "crisp_viewer", (ViewerError,))
 
 

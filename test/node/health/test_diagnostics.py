@@ -32,6 +32,7 @@ from crisp_ros.node.health.monitor import (
     Monitor,
     WorkRecord,
 )
+from crisp_ros.node.node_state import NodeState
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.observation.observe import Rejected
 from crisp_ros.pipeline import FrameEstimate
@@ -182,7 +183,7 @@ def test_diagnostics_report_a_missing_clock() -> None:
     with isolated_node() as listener:
         node = Node("crisp", context=listener.context, parameter_overrides=[override])
         monitor = Monitor({name: f"/{name}" for name in images()} | {"camera_info": "/info"})
-        Diagnostics(node, monitor, Parameters, lambda: "active", lambda: True)
+        Diagnostics(node, monitor, Parameters, NodeState(label="active"))
         found: list[str] = []
 
         def heard(message: DiagnosticArray) -> None:
@@ -214,11 +215,9 @@ class Reported:
 
     def __init__(self, node: Node) -> None:
         self.monitor = Monitor({name: f"/{name}" for name in (*images(), "camera_info")})
-        self.state, self.enabled = "unconfigured", True
+        self.state = NodeState()
         self._statuses: dict[str, DiagnosticStatus] = {}
-        self._diagnostics = Diagnostics(
-            node, self.monitor, Parameters, lambda: self.state, lambda: self.enabled
-        )
+        self._diagnostics = Diagnostics(node, self.monitor, Parameters, self.state)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._heard, 10)
         self._node = node
 
@@ -240,12 +239,12 @@ class Reported:
 def test_an_inactive_node_reports_no_frame(node: Node) -> None:
     reported = Reported(node)
     for state in ("unconfigured", "inactive", "finalized"):
-        reported.state = state
+        reported.state.label = state
         record_frame(reported.monitor)  # one that was in progress when the node stopped
         assert {s.message for s in reported.of_frames()} == {f"the node is {state}"}
-    reported.state, reported.enabled = "inactive", False
+    reported.state.label, reported.state.is_enabled = "inactive", False
     assert "the node is inactive; disabled by ~/enable" in reported.of_frames()[-1].message
-    reported.state, reported.enabled = "active", True
+    reported.state.label, reported.state.is_enabled = "active", True
     reported.expect_inputs()
     assert {s.message for s in reported.of_frames()[:4]} == {"no frame yet"}
     record_frame(reported.monitor)
@@ -256,14 +255,14 @@ def test_an_inactive_node_reports_no_frame(node: Node) -> None:
 
 def test_silence_after_the_latest_frame_is_reported(node: Node) -> None:
     reported = Reported(node)
-    reported.state = "active"
+    reported.state.label = "active"
     reported.expect_inputs()
     record_frame(reported.monitor)
     reported.monitor.work.last_end -= 8.0
     found = reported.of_frames()
     assert all(s.message.startswith("no frame for 8 s: see the ") for s in found[:4])
     assert [s.level for s in found[:4]] == [ERROR, ERROR, OK, OK]
-    reported.enabled = False
+    reported.state.is_enabled = False
     found = reported.of_frames()
     assert {s.message for s in found[:4]} == {"no frame for 8 s: disabled by ~/enable"}
     assert {s.level for s in found} == {OK}
@@ -280,7 +279,7 @@ def test_silence_ends_with_the_start_of_a_frame() -> None:
 
 def test_a_failed_frame_ends_silence_a_dropped_one_does_not(node: Node) -> None:
     reported = Reported(node)
-    reported.state = "active"
+    reported.state.label = "active"
     reported.expect_inputs()
     work = reported.monitor.work
     work.last_end -= 8.0
@@ -296,7 +295,7 @@ def test_a_failed_frame_ends_silence_a_dropped_one_does_not(node: Node) -> None:
 
 def test_many_rejected_labels_are_counted_and_some_listed(node: Node) -> None:
     reported = Reported(node)
-    reported.state = "active"
+    reported.state.label = "active"
     reported.expect_inputs()
     record_frame(reported.monitor, rejected=1000)
     found = reported.of_frames()[0]

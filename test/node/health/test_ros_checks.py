@@ -52,7 +52,7 @@ def test_a_healthy_topic_is_described(node):
     assert "3x2 mono8" in found.found and "frame camera" in found.found
 
 
-def test_old_stamps_and_missing_frames_are_told_apart(node):
+def test_old_stamps_and_missing_frames_are_named(node):
     publisher = node.create_publisher(Image, TOPIC, 5)
 
     def old():
@@ -72,7 +72,7 @@ def test_old_stamps_and_missing_frames_are_told_apart(node):
     assert found.verdict is Verdict.PROBLEM and "frame_id" in found.advice
 
 
-def test_a_topic_of_another_type_and_an_uncalibrated_camera_are_problems(node):
+def test_another_type_and_an_uncalibrated_camera_are_problems(node):
     node.create_publisher(CameraInfo, TOPIC, 5)
     info = node.create_publisher(CameraInfo, "/rgb/camera_info", 5)
 

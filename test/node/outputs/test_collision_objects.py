@@ -1,4 +1,4 @@
-"""What planners are told of objects that come, move, change, are held and go."""
+"""Messages to planners for objects that appear, move, change, are held and disappear."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from std_msgs.msg import Header
 
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.node.outputs.collision_objects import CollisionObjects, SceneFrame
-from crisp_ros.node.outputs.mesh_worker import Background
-from crisp_ros.node.outputs.published_objects import KnownObject
+from crisp_ros.node.outputs.mesh_worker import MeshWorker
+from crisp_ros.node.outputs.published_objects import PublishedObject
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.observation.frame import Camera, Frame
 
@@ -33,23 +33,25 @@ def at(x: float, y: float = 0.0, z: float = 0.8) -> np.ndarray:
     return T
 
 
-def known(id: str, T: np.ndarray, version: int = 1, seen: bool = True, **options) -> KnownObject:
-    return KnownObject(tracked(id, estimate(1, T, **options), version, seen, "mug"))
+def tracked_box(
+    id: str, T: np.ndarray, version: int = 1, seen: bool = True, **options
+) -> PublishedObject:
+    return PublishedObject(tracked(id, estimate(1, T, **options), version, seen, "mug"))
 
 
 class World:
     """A planner that applies what it hears, and notes it."""
 
     def __init__(self, work=lambda mesh: [mesh]) -> None:
-        self.listeners = 1
+        self.subscribers = 1
         self.heard: list[CollisionObject] = []
         self.objects: dict[str, CollisionObject] = {}
         self.surfaces_made = 0
         self.errors: list[Exception] = []
         publisher = SimpleNamespace(
-            publish=self._hear, get_subscription_count=lambda: self.listeners
+            publish=self._hear, get_subscription_count=lambda: self.subscribers
         )
-        self.scene = CollisionObjects(publisher, Background(work, self.errors.append))
+        self.scene = CollisionObjects(publisher, MeshWorker(work, self.errors.append))
 
     def _hear(self, message: CollisionObject) -> None:
         self.heard.append(message)
@@ -60,14 +62,14 @@ class World:
         else:
             del self.objects[message.id]
 
-    def _surface(self, o: KnownObject, grown_m: float) -> TriangleMesh:
+    def _surface(self, o: PublishedObject, grown_m: float) -> TriangleMesh:
         self.surfaces_made += 1
         box = trimesh.creation.box(2 * (HALF_EDGES + grown_m))
         return TriangleMesh(box.vertices.astype(np.float32), box.faces.astype(np.int32))
 
     def frame(
         self,
-        *objects: KnownObject,
+        *objects: PublishedObject,
         depth_m: float = BEHIND_M,
         parameters: Parameters = PARAMETERS,
         T: np.ndarray | None = None,
@@ -95,7 +97,7 @@ def corners(message: CollisionObject) -> np.ndarray:
 
 
 def test_an_object_is_added_with_a_closed_outward_mesh_in_metres(world) -> None:
-    assert world.frame(known("a", at(0.1))) == [(ADD, "a")]
+    assert world.frame(tracked_box("a", at(0.1))) == [(ADD, "a")]
     message = world.objects["a"]
     assert message.header.frame_id == "world" and message.type.key == "mug"
     (mesh,) = message.meshes
@@ -108,40 +110,43 @@ def test_an_object_is_added_with_a_closed_outward_mesh_in_metres(world) -> None:
     assert (p.x, p.y, p.z) == (0.1, 0.0, 0.8)
 
 
-def test_a_motion_is_sent_without_geometry_and_a_tremble_not_at_all(world) -> None:
-    world.frame(known("a", at(0.1)))
-    assert world.frame(known("a", at(0.103))) == []
-    assert world.frame(known("a", at(0.106))) == [(MOVE, "a")]
+def test_a_motion_has_no_geometry_and_jitter_is_not_sent(world) -> None:
+    world.frame(tracked_box("a", at(0.1)))
+    assert world.frame(tracked_box("a", at(0.103))) == []
+    assert world.frame(tracked_box("a", at(0.106))) == [(MOVE, "a")]
     message = world.heard[-1]
     assert not message.meshes and not message.mesh_poses and not message.primitives
     assert message.pose.position.x == 0.106 and message.header.frame_id == "world"
     turned = at(0.106)
     turned[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
-    assert world.frame(known("a", turned)) == [(MOVE, "a")]
+    assert world.frame(tracked_box("a", turned)) == [(MOVE, "a")]
     assert world.surfaces_made == 1
 
 
 def test_a_new_shape_replaces_the_old_one(world) -> None:
-    world.frame(known("a", at(0.1)))
-    assert world.frame(known("a", at(0.1), version=2)) == [(ADD, "a")]
-    assert world.frame(known("a", at(0.1), version=2)) == []
+    world.frame(tracked_box("a", at(0.1)))
+    assert world.frame(tracked_box("a", at(0.1), version=2)) == [(ADD, "a")]
+    assert world.frame(tracked_box("a", at(0.1), version=2)) == []
 
 
-def test_without_a_certificate_it_neither_enters_nor_moves(world) -> None:
-    assert world.frame(known("a", at(0.1), certified=False)) == []
-    world.frame(known("a", at(0.1)))
-    assert world.frame(known("a", at(0.3), certified=False)) == []
-    assert world.frame(known("a", at(0.4), version=2, certified=False)) == [(ADD, "a")]
+def test_uncertified_objects_are_neither_added_nor_moved(world) -> None:
+    assert world.frame(tracked_box("a", at(0.1), certified=False)) == []
+    world.frame(tracked_box("a", at(0.1)))
+    assert world.frame(tracked_box("a", at(0.3), certified=False)) == []
+    assert world.frame(tracked_box("a", at(0.4), version=2, certified=False)) == [(ADD, "a")]
     assert world.objects["a"].pose.position.x == 0.1  # a new shape, at the last certified pose
     every = dataclasses.replace(PARAMETERS, collision_objects="all")
-    a, b = known("a", at(0.1), 2, certified=False), known("b", at(-0.1), certified=False)
+    a, b = (
+        tracked_box("a", at(0.1), 2, certified=False),
+        tracked_box("b", at(-0.1), certified=False),
+    )
     assert world.frame(a, b, parameters=every) == [(ADD, "b")]
 
 
-def test_an_object_that_ended_goes_once_the_camera_looks_through_its_place(world) -> None:
-    a = known("a", at(0.1))
+def test_an_ended_object_is_removed_once_its_place_is_free(world) -> None:
+    a = tracked_box("a", at(0.1))
     world.frame(a)
-    unseen = known("a", at(0.1), seen=False, certified=False)
+    unseen = tracked_box("a", at(0.1), seen=False, certified=False)
     assert world.frame(unseen, depth_m=BEFORE_M) == []
     assert world.frame(depth_m=BEFORE_M) == []  # a gripper before it
     assert world.frame(depth_m=0.8 - HALF_EDGES[2]) == []  # it stands there, unsegmented
@@ -150,105 +155,111 @@ def test_an_object_that_ended_goes_once_the_camera_looks_through_its_place(world
 
 
 @pytest.mark.parametrize(("T", "depth_m"), [(at(5.0), BEFORE_M), (at(0.1), 0.0)])
-def test_what_cannot_be_looked_at_goes_when_its_time_is_up(world, T, depth_m: float) -> None:
-    world.frame(known("a", T))
+def test_an_ended_object_of_unknown_occupancy_is_removed(world, T, depth_m: float) -> None:
+    world.frame(tracked_box("a", T))
     assert world.frame(depth_m=depth_m) == [(REMOVE, "a")]
 
 
-def test_a_new_object_takes_the_place_of_one_that_ended(world) -> None:
-    world.frame(known("a", at(0.1)))
-    b, c = known("b", at(0.3)), known("c", at(0.11))
+def test_a_new_object_replaces_an_ended_one(world) -> None:
+    world.frame(tracked_box("a", at(0.1)))
+    b, c = tracked_box("b", at(0.3)), tracked_box("c", at(0.11))
     assert world.frame(b, depth_m=BEFORE_M) == [(ADD, "b")]
     assert world.frame(b, c, depth_m=BEFORE_M) == [(REMOVE, "a"), (ADD, "c")]
 
 
-def test_what_is_held_is_neither_moved_nor_removed(world) -> None:
-    world.frame(known("a", at(0.1)))
+def test_held_objects_are_neither_moved_nor_removed(world) -> None:
+    world.frame(tracked_box("a", at(0.1)))
     assert world.scene.hold(["a", "never seen"], True) == ["a", "never seen"]
-    assert world.frame(known("a", at(0.3))) == []
+    assert world.frame(tracked_box("a", at(0.3))) == []
     assert world.frame() == []  # its track has ended
-    b = known("b", at(0.1))
+    b = tracked_box("b", at(0.1))
     assert world.frame(b) == [(ADD, "b")]
     assert world.scene.hold([], False) == []
     assert world.frame(b) == [(REMOVE, "a")]
 
 
-def test_what_is_let_go_is_sent_anew_where_it_is(world) -> None:
-    world.frame(known("a", at(0.1)))
+def test_a_released_object_is_sent_again_with_its_pose(world) -> None:
+    world.frame(tracked_box("a", at(0.1)))
     world.scene.hold(["a"], True)
-    world.frame(known("a", at(0.2)))
+    world.frame(tracked_box("a", at(0.2)))
     world.scene.hold(["a"], False)
-    assert world.frame(known("a", at(0.2))) == [(ADD, "a")]
+    assert world.frame(tracked_box("a", at(0.2))) == [(ADD, "a")]
     assert world.objects["a"].pose.position.x == 0.2
 
 
-def test_the_end_of_everything_leaves_what_is_held(world) -> None:
-    world.frame(known("a", at(0.1)), known("b", at(-0.1)))
+def test_clear_keeps_held_objects(world) -> None:
+    world.frame(tracked_box("a", at(0.1)), tracked_box("b", at(-0.1)))
     world.scene.hold(["a"], True)
     world.scene.clear(Header(frame_id="world"))
     assert set(world.objects) == {"a"} and world.heard[-1].operation == REMOVE
 
 
-def test_off_is_the_default_and_switching_off_removes_everything(world) -> None:
-    assert world.frame(known("a", at(0.1)), parameters=Parameters()) == []
-    world.frame(known("a", at(0.1)))
-    assert world.frame(known("a", at(0.1)), parameters=Parameters()) == [(REMOVE, "a")]
+def test_obstacles_are_off_by_default_and_off_removes_all(world) -> None:
+    assert world.frame(tracked_box("a", at(0.1)), parameters=Parameters()) == []
+    world.frame(tracked_box("a", at(0.1)))
+    assert world.frame(tracked_box("a", at(0.1)), parameters=Parameters()) == [(REMOVE, "a")]
 
 
-def test_with_nobody_listening_nothing_is_made_and_who_comes_gets_all(world) -> None:
-    world.listeners = 0
-    assert world.frame(known("a", at(0.1))) == [] and world.surfaces_made == 0
-    world.listeners = 1
-    assert world.frame(known("a", at(0.1)), known("b", at(-0.1))) == [(ADD, "a"), (ADD, "b")]
-    world.listeners = 2
-    world.scene.listener_came()
-    assert world.frame(known("a", at(0.1)), known("b", at(-0.1))) == [(ADD, "a"), (ADD, "b")]
+def test_without_subscribers_nothing_is_sent_later_ones_get_all(world) -> None:
+    world.subscribers = 0
+    assert world.frame(tracked_box("a", at(0.1))) == [] and world.surfaces_made == 0
+    world.subscribers = 1
+    assert world.frame(tracked_box("a", at(0.1)), tracked_box("b", at(-0.1))) == [
+        (ADD, "a"),
+        (ADD, "b"),
+    ]
+    world.subscribers = 2
+    world.scene.resend_all()
+    assert world.frame(tracked_box("a", at(0.1)), tracked_box("b", at(-0.1))) == [
+        (ADD, "a"),
+        (ADD, "b"),
+    ]
 
 
 def test_padding_is_the_residual_in_whole_millimetres(world) -> None:
     padded = dataclasses.replace(PARAMETERS, collision_padding=True)
-    world.frame(known("a", at(0.1), residual_m=0.0033), parameters=padded)
+    world.frame(tracked_box("a", at(0.1), residual_m=0.0033), parameters=padded)
     reach = corners(world.objects["a"]).max(0)
     np.testing.assert_allclose(reach, HALF_EDGES + 0.004, atol=1e-6)
-    world.frame(known("a", at(0.1), residual_m=0.0033))
+    world.frame(tracked_box("a", at(0.1), residual_m=0.0033))
     np.testing.assert_allclose(corners(world.objects["a"]).max(0), HALF_EDGES, atol=1e-6)
 
 
-def test_the_hull_stands_in_until_the_parts_are_there() -> None:
+def test_the_hull_is_used_until_the_parts_are_computed() -> None:
     halves = [trimesh.creation.box((0.03, 0.08, 0.1)) for _ in range(2)]
     made = [TriangleMesh(h.vertices.astype(np.float32), h.faces.astype(np.int32)) for h in halves]
     world = World(lambda mesh: made)
     parts = dataclasses.replace(PARAMETERS, collision_shape="parts")
-    assert world.frame(known("a", at(0.1)), parameters=parts) == [(ADD, "a")]
+    assert world.frame(tracked_box("a", at(0.1)), parameters=parts) == [(ADD, "a")]
     assert len(world.objects["a"].meshes) == 1
-    assert told_later(world, parts) == [(ADD, "a")]
+    assert changes_later(world, parts) == [(ADD, "a")]
     assert len(world.objects["a"].meshes) == len(world.objects["a"].mesh_poses) == 2
-    assert world.frame(known("a", at(0.1)), parameters=parts) == []
+    assert world.frame(tracked_box("a", at(0.1)), parameters=parts) == []
 
 
-def told_later(world: World, parameters: Parameters) -> list[tuple[bytes, str]]:
-    """What is told of an object once there is something to tell."""
+def changes_later(world: World, parameters: Parameters) -> list[tuple[bytes, str]]:
+    """The next changes of an object, which a background thread prepares."""
     end = time.monotonic() + 20
-    while not (said := world.frame(known("a", at(0.1)), parameters=parameters)):
+    while not (said := world.frame(tracked_box("a", at(0.1)), parameters=parameters)):
         assert time.monotonic() < end
         time.sleep(0.01)
     return said
 
 
-def test_parts_are_made_anew_where_padding_is_switched_on() -> None:
+def test_parts_are_computed_again_with_padding() -> None:
     given: list[TriangleMesh] = []
     world = World(lambda mesh: (given.append(mesh), [mesh, mesh])[1])
     parts = dataclasses.replace(PARAMETERS, collision_shape="parts")
     padded = dataclasses.replace(parts, collision_padding=True)
     for parameters, reach in ((parts, HALF_EDGES), (padded, HALF_EDGES + 0.004)):
-        assert world.frame(known("a", at(0.1)), parameters=parameters) == [(ADD, "a")]
+        assert world.frame(tracked_box("a", at(0.1)), parameters=parameters) == [(ADD, "a")]
         np.testing.assert_allclose(corners(world.objects["a"]).max(0), reach, atol=1e-6)
-        assert told_later(world, parameters) == [(ADD, "a")]
+        assert changes_later(world, parameters) == [(ADD, "a")]
         assert len(world.objects["a"].meshes) == 2
         np.testing.assert_allclose(given[-1].vertices.max(0), reach, atol=1e-6)
 
 
-def test_parts_that_nobody_wants_any_more_are_not_told() -> None:
+def test_parts_that_are_no_longer_needed_are_not_sent() -> None:
     threads: list[threading.Thread] = []
     may_end = threading.Event()
 
@@ -259,40 +270,40 @@ def test_parts_that_nobody_wants_any_more_are_not_told() -> None:
 
     world = World(work)
     parts = dataclasses.replace(PARAMETERS, collision_shape="parts")
-    world.frame(known("a", at(0.1)), parameters=parts)
+    world.frame(tracked_box("a", at(0.1)), parameters=parts)
     end = time.monotonic() + 20
     while not threads:
         assert time.monotonic() < end
         time.sleep(0.01)
-    assert world.frame(known("a", at(0.1))) == [(ADD, "a")]
+    assert world.frame(tracked_box("a", at(0.1))) == [(ADD, "a")]
     may_end.set()
     threads[0].join(20)
     for _ in range(3):
-        assert world.frame(known("a", at(0.1))) == []
+        assert world.frame(tracked_box("a", at(0.1))) == []
 
 
-def test_where_no_parts_are_found_the_hull_stays() -> None:
+def test_the_hull_stays_if_no_parts_are_found() -> None:
     def fail(mesh: TriangleMesh) -> list[TriangleMesh]:
         raise RuntimeError("no cut")
 
     world = World(fail)
     parts = dataclasses.replace(PARAMETERS, collision_shape="parts")
-    world.frame(known("a", at(0.1)), parameters=parts)
+    world.frame(tracked_box("a", at(0.1)), parameters=parts)
     end = time.monotonic() + 20
     while not world.errors:
         assert time.monotonic() < end
         time.sleep(0.01)
     for _ in range(3):
-        world.frame(known("a", at(0.1)), parameters=parts)
+        world.frame(tracked_box("a", at(0.1)), parameters=parts)
     assert len(world.errors) == 1 and len(world.objects["a"].meshes) == 1
 
 
 def test_the_scene_may_have_another_frame_than_the_camera(world) -> None:
     T = at(1.0, 2.0, 3.0)
-    world.frame(known("a", at(0.1)), T=T)
+    world.frame(tracked_box("a", at(0.1)), T=T)
     p = world.objects["a"].pose.position
     np.testing.assert_allclose((p.x, p.y, p.z), (1.1, 2.0, 3.8))
     # The camera moved and the object did not: nothing to say.
-    assert world.frame(known("a", at(0.0)), T=at(1.1, 2.0, 3.0)) == []
+    assert world.frame(tracked_box("a", at(0.0)), T=at(1.1, 2.0, 3.0)) == []
     # Seen from there its place is out of view, and its time is up.
     assert world.frame(T=at(9.0)) == [(REMOVE, "a")]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from crisp_ros.geometry.isosurface import TriangleMesh
-from crisp_ros.node.outputs.mesh_worker import Background
+from crisp_ros.node.outputs.mesh_worker import MeshWorker
 
 
 def mesh(size: float) -> TriangleMesh:
@@ -27,54 +27,54 @@ class Work:
     """Hands meshes back, each once it may."""
 
     def __init__(self) -> None:
-        self.begun: list[TriangleMesh] = []
+        self.started: list[TriangleMesh] = []
         self.threads: list[threading.Thread] = []
         self.may_end = threading.Semaphore(0)
 
     def __call__(self, given: TriangleMesh) -> list[TriangleMesh]:
         self.threads.append(threading.current_thread())
-        self.begun.append(given)
+        self.started.append(given)
         self.may_end.acquire()
         return [given]
 
 
-def test_another_version_is_worked_on_anew_and_the_old_result_is_nobodys() -> None:
+def test_another_version_replaces_the_old_result() -> None:
     work, errors = Work(), []
-    background = Background(work, errors.append)
+    worker = MeshWorker(work, errors.append)
     small, large = mesh(1.0), mesh(2.0)
-    assert background.result("a", (1, 0.0), small) is None
+    assert worker.result("a", (1, 0.0), small) is None
     wait(lambda: work.started == [small])
-    assert background.result("a", (1, 0.01), large) is None  # while the first is in work
+    assert worker.result("a", (1, 0.01), large) is None  # while the first is in work
     work.may_end.release()
     wait(lambda: work.started == [small, large])
-    assert not background.has_news("a", (1, 0.0)) and not background.has_news("a", (1, 0.01))
+    assert not worker.has_new_result("a", (1, 0.0)) and not worker.has_new_result("a", (1, 0.01))
     work.may_end.release()
-    wait(lambda: background.has_news("a", (1, 0.01)))
-    assert background.result("a", (1, 0.01), large) == [large]
-    assert not background.has_news("a", (1, 0.01)) and not errors
+    wait(lambda: worker.has_new_result("a", (1, 0.01)))
+    assert worker.result("a", (1, 0.01), large) == [large]
+    assert not worker.has_new_result("a", (1, 0.01)) and not errors
 
 
-def test_the_thread_ends_with_the_work_and_comes_back_with_it() -> None:
+def test_the_thread_ends_with_the_work_and_restarts_with_it() -> None:
     work = Work()
-    background = Background(work, lambda error: None)
+    worker = MeshWorker(work, lambda error: None)
     for version in (1, 2):
-        background.result("a", version, mesh(1.0))
+        worker.result("a", version, mesh(1.0))
         work.may_end.release()
-        wait(lambda version=version: background.has_news("a", version))
+        wait(lambda version=version: worker.has_new_result("a", version))
         wait(lambda: not any(thread.is_alive() for thread in work.threads))
     assert len(work.started) == 2
 
 
-def test_what_is_not_kept_is_not_worked_on() -> None:
+def test_meshes_of_removed_objects_are_not_processed() -> None:
     work = Work()
-    background = Background(work, lambda error: None)
+    worker = MeshWorker(work, lambda error: None)
     kept, other = mesh(1.0), mesh(2.0)
-    background.result("a", 1, mesh(0.0))
+    worker.result("a", 1, mesh(0.0))
     wait(lambda: len(work.started) == 1)
-    background.result("b", 1, other)
-    background.result("c", 1, kept)
-    background.keep({"c"})
+    worker.result("b", 1, other)
+    worker.result("c", 1, kept)
+    worker.keep({"c"})
     work.may_end.release(2)
-    wait(lambda: background.has_news("c", 1))
+    wait(lambda: worker.has_new_result("c", 1))
     wait(lambda: not any(thread.is_alive() for thread in work.threads))
-    assert work.started[1:] == [kept] and not background.has_news("a", 1)
+    assert work.started[1:] == [kept] and not worker.has_new_result("a", 1)

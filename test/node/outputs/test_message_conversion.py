@@ -14,8 +14,8 @@ from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 
 from crisp_ros.geometry.isosurface import TriangleMesh
-from crisp_ros.node.outputs import message_conversion as messages
-from crisp_ros.node.outputs.published_objects import KnownObject
+from crisp_ros.node.outputs import message_conversion
+from crisp_ros.node.outputs.published_objects import PublishedObject
 
 TETRAHEDRON = TriangleMesh(
     np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.2, 0], [0, 0, 0.3]], np.float32),
@@ -40,26 +40,26 @@ def moved(point, p, q) -> np.ndarray:
 def test_pose_and_transform_move_points_as_the_matrix_does() -> None:
     T, point = pose_matrix(), [0.3, 0.5, -0.2]
     expected = T[:3, :3] @ point + T[:3, 3]
-    pose = messages.pose(T)
+    pose = message_conversion.pose(T)
     np.testing.assert_allclose(moved(point, pose.position, pose.orientation), expected, atol=1e-12)
     header = Header(frame_id="camera")
-    sent = messages.transform(header, "mug_1", T)
+    sent = message_conversion.transform(header, "mug_1", T)
     assert (sent.header, sent.child_frame_id) == (header, "mug_1")
     at = sent.transform
     np.testing.assert_allclose(moved(point, at.translation, at.rotation), expected, atol=1e-12)
 
 
-def known(id: str, seen: bool = True, **options) -> KnownObject:
+def published(id: str, seen: bool = True, **options) -> PublishedObject:
     found = estimate(3, pose_matrix(), **options)
-    return KnownObject(tracked(id, found, 4, seen, "mug"))
+    return PublishedObject(tracked(id, found, 4, seen, "mug"))
 
 
 def test_object_estimates() -> None:
     header = Header(frame_id="camera")
     header.stamp.sec = 12
-    objects = [known("mug_3"), known("bowl_3", certified=False, residual_m=math.inf)]
-    objects.append(known("mug_4", seen=False))
-    array_message = messages.object_estimates(
+    objects = [published("mug_3"), published("bowl_3", certified=False, residual_m=math.inf)]
+    objects.append(published("mug_4", seen=False))
+    array_message = message_conversion.object_estimates(
         header, objects, "left/", "v1", {"network": 4.0, "mesh": 2.5}
     )
     received = deserialize_message(serialize_message(array_message), type(array_message))
@@ -73,14 +73,14 @@ def test_object_estimates() -> None:
     assert first.certified and first.reason == ""
     assert first.certificate_residual == pytest.approx(0.004)
     assert (first.size.x, first.size.y, first.size.z) == pytest.approx((0.06, 0.08, 0.1))
-    assert first.pose.pose == messages.pose(pose_matrix())
+    assert first.pose.pose == message_conversion.pose(pose_matrix())
     assert not first.pose.covariance.any() and math.isnan(first.smallest_eigenvalue)
     covariance = np.arange(36.0).reshape(6, 6)
     sure = dataclasses.replace(objects[0].estimate, covariance=covariance)
-    told = messages.object_estimates(
-        header, [KnownObject(tracked("mug_3", sure))], "", "v1", {}
+    message = message_conversion.object_estimates(
+        header, [PublishedObject(tracked("mug_3", sure))], "", "v1", {}
     ).estimates[0]
-    assert told.pose.covariance.tolist() == list(range(36))
+    assert message.pose.covariance.tolist() == list(range(36))
     assert not second.certified and second.reason == "q98 13 mm > 10 mm"
     assert math.isnan(second.certificate_residual)
 
@@ -90,7 +90,7 @@ def corners(vertices, triangles) -> list:
 
 
 def test_object_mesh_holds_the_surface_and_its_code() -> None:
-    sent = messages.object_mesh(known("mug_3"), TETRAHEDRON)
+    sent = message_conversion.object_mesh(published("mug_3"), TETRAHEDRON)
     received = deserialize_message(serialize_message(sent), type(sent))
     assert (received.id, received.mesh_version) == ("mug_3", 4)
     assert received.shape_code.tolist() == [3.0] * 8
@@ -101,7 +101,7 @@ def test_object_mesh_holds_the_surface_and_its_code() -> None:
 
 
 def test_mesh_marker_is_a_list_of_triangles_in_the_objects_frame() -> None:
-    marker = messages.mesh_marker("mug_3", "left/mug_3", TETRAHEDRON)
+    marker = message_conversion.mesh_marker("mug_3", "left/mug_3", TETRAHEDRON)
     assert (marker.ns, marker.id, marker.action) == ("mug_3", 0, marker.ADD)
     assert (marker.header.frame_id, marker.type) == ("left/mug_3", marker.TRIANGLE_LIST)
     assert marker.frame_locked and marker.header.stamp.sec == 0 and marker.color.a > 0
@@ -113,20 +113,21 @@ def test_mesh_marker_is_a_list_of_triangles_in_the_objects_frame() -> None:
 
 
 def test_deleted_marker_names_the_same_marker() -> None:
-    added, deleted = (
-        messages.mesh_marker("a", "a", TETRAHEDRON), messages.deleted_marker("a", "a")
-    )  # fmt: skip
+    added = message_conversion.mesh_marker("a", "a", TETRAHEDRON)
+    deleted = message_conversion.deleted_marker("a", "a")
     assert deleted.action == deleted.DELETE
     assert (deleted.ns, deleted.id) == (added.ns, added.id)
 
 
-def test_long_fields_are_arrays_that_rclpy_takes_as_they_are() -> None:
-    sent = messages.object_estimates(Header(), [], "", "", {"a": 1.0})
+def test_long_fields_are_assigned_as_arrays() -> None:
+    sent = message_conversion.object_estimates(Header(), [], "", "", {"a": 1.0})
     assert isinstance(sent.stage_ms, array.array)
-    assert isinstance(messages.object_mesh(known("a"), TETRAHEDRON).shape_code, array.array)
+    assert isinstance(
+        message_conversion.object_mesh(published("a"), TETRAHEDRON).shape_code, array.array
+    )
 
 
 def test_colours_are_stable_and_differ() -> None:
-    colours = {messages.colour(f"object_{i}") for i in range(12)}
-    assert len(colours) == 12 and messages.colour("a") == messages.colour("a")
+    colours = {message_conversion.colour(f"object_{i}") for i in range(12)}
+    assert len(colours) == 12 and message_conversion.colour("a") == message_conversion.colour("a")
     assert all(0 <= c <= 1 for colour in colours for c in colour)

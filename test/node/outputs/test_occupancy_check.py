@@ -8,7 +8,7 @@ import torch
 from analytic import mug
 from analytic_scene import CAMERA, rendered
 
-from crisp_ros.node.outputs.occupancy_check import Presence, presence
+from crisp_ros.node.outputs.occupancy_check import Occupancy, check_occupancy
 from crisp_ros.observation.frame import Frame
 
 MUG = mug(0.04, 0.045, 0.008, 0.03)
@@ -35,33 +35,35 @@ def frame(depth: np.ndarray | float) -> Frame:
 
 @pytest.mark.parametrize(
     ("depth", "expected"),
-    [(1.0, Presence.GONE), (0.4, Presence.POSSIBLE), (0.0, Presence.UNKNOWN)],
+    [(1.0, Occupancy.FREE), (0.4, Occupancy.OCCUPIED), (0.0, Occupancy.UNKNOWN)],
     ids=["a wall behind it", "a hand before it", "no depth"],
 )
-def test_what_the_depth_at_its_place_says(surface, depth: float, expected: Presence) -> None:
-    assert presence(surface, POSE, frame(depth)) is expected
+def test_the_depth_at_the_place_determines_the_occupancy(
+    surface, depth: float, expected: Occupancy
+) -> None:
+    assert check_occupancy(surface, POSE, frame(depth)) is expected
 
 
-def test_an_object_that_is_there_but_not_segmented_is_not_gone(surface) -> None:
+def test_the_place_of_an_unsegmented_object_is_occupied(surface) -> None:
     seen = rendered([MUG], [POSE], [3]).frame
     background = frame(np.where(seen.depth > 0, seen.depth, 1.2))
-    assert presence(surface, POSE, background) is Presence.POSSIBLE
-    assert presence(surface, at(-0.1, -0.02, 0.6), background) is Presence.GONE
+    assert check_occupancy(surface, POSE, background) is Occupancy.OCCUPIED
+    assert check_occupancy(surface, at(-0.1, -0.02, 0.6), background) is Occupancy.FREE
 
 
-def test_a_cover_of_a_small_part_does_not_hide_that_it_is_gone(surface) -> None:
+def test_a_place_covered_in_part_is_free(surface) -> None:
     depth = np.full((CAMERA.height, CAMERA.width), 1.0)
     u = round(CAMERA.fx * 0.05 / 0.6 + CAMERA.cx)
     depth[:, u + 12 :] = 0.3
-    assert presence(surface, POSE, frame(depth)) is Presence.GONE
+    assert check_occupancy(surface, POSE, frame(depth)) is Occupancy.FREE
     depth[:, u - 10 :] = 0.3
-    assert presence(surface, POSE, frame(depth)) is Presence.POSSIBLE
+    assert check_occupancy(surface, POSE, frame(depth)) is Occupancy.OCCUPIED
 
 
 @pytest.mark.parametrize("T", [at(2.0, 0.0, 0.6), at(0.0, 0.0, -0.6), at(0.0, 0.0, 0.0)])
-def test_out_of_view(surface, T) -> None:
-    assert presence(surface, T, frame(1.0)) is Presence.UNKNOWN
+def test_the_occupancy_out_of_view_is_unknown(surface, T) -> None:
+    assert check_occupancy(surface, T, frame(1.0)) is Occupancy.UNKNOWN
 
 
-def test_without_a_surface_nothing_can_be_told() -> None:
-    assert presence(np.zeros((0, 3)), POSE, frame(1.0)) is Presence.UNKNOWN
+def test_without_a_surface_the_occupancy_is_unknown() -> None:
+    assert check_occupancy(np.zeros((0, 3)), POSE, frame(1.0)) is Occupancy.UNKNOWN

@@ -27,7 +27,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.node.crisp_node import CrispNode
-from crisp_ros.node.outputs import message_conversion as messages
+from crisp_ros.node.outputs import message_conversion
 from crisp_ros.pipeline import ObjectEstimate, Trace
 
 ARGUMENTS = [
@@ -98,7 +98,7 @@ def test_detections_and_poses_agree_with_the_estimates(peer: Peer) -> None:
     assert shown == seen[0].pose.pose and poses[0].header.frame_id == CAMERA_FRAME
 
 
-def test_vision_info_names_the_model_and_reaches_the_late(peer: Peer) -> None:
+def test_vision_info_names_the_model_to_late_subscribers(peer: Peer) -> None:
     peer.wait(lambda: peer.received["vision_info"])
     later: list[VisionInfo] = []
     subscription = peer.node.create_subscription(
@@ -129,7 +129,7 @@ def shown_of(received: list[MarkerArray]) -> set[str]:
     return shown
 
 
-def test_twelve_objects_come_move_and_go_with_markers_and_obstacles(peer: Peer) -> None:
+def test_twelve_objects_appear_move_and_disappear(peer: Peer) -> None:
     collision, markers = peer.received["collision"], peer.received["markers"]
     answer = peer.answer(grid_scene(12))
     ids = {o.id for o in answer.estimates if o.label}
@@ -163,7 +163,7 @@ def test_twelve_objects_come_move_and_go_with_markers_and_obstacles(peer: Peer) 
     peer.wait(lambda: not shown_of(markers) and not world_of(collision))
 
 
-def test_deactivation_takes_obstacles_and_markers_away(peer: Peer) -> None:
+def test_deactivation_removes_obstacles_and_markers(peer: Peer) -> None:
     collision, markers = peer.received["collision"], peer.received["markers"]
     ids = {o.id for o in peer.answer(grid_scene(3)).estimates if o.label}
     peer.wait(lambda: ids <= world_of(collision).keys() and ids <= shown_of(markers))
@@ -240,12 +240,12 @@ def in_process(estimator: FakeEstimator) -> Iterator[InProcess]:
             running.close()
 
 
-def test_without_a_listener_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_subscribers_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     for name in MADE_FOR_LISTENERS:
-        function = getattr(messages, name)
+        function = getattr(message_conversion, name)
         monkeypatch.setattr(
-            messages, name, lambda *a, _n=name, _f=function: (made.append(_n), _f(*a))[1]
+            message_conversion, name, lambda *a, _n=name, _f=function: (made.append(_n), _f(*a))[1]
         )
     estimator = FakeEstimator()
     with in_process(estimator) as running:
@@ -264,7 +264,7 @@ def test_without_a_listener_nothing_is_computed(monkeypatch: pytest.MonkeyPatch)
         assert estimator.settings.covariance is not None
 
 
-def test_an_object_that_ends_in_a_frame_that_fails_is_taken_back_by_the_next() -> None:
+def test_an_object_that_ends_in_a_failed_frame_is_removed_later() -> None:
     class OutOfMemory(FakeEstimator):
         fails = False
 
@@ -302,7 +302,7 @@ def test_meshes_and_markers_follow_the_parameters() -> None:
         meshes = running.listen(ObjectMesh, "/crisp/meshes", LATCHED)
         markers = running.listen(MarkerArray, "/crisp/markers", LATCHED)
 
-        def spin_until_told(most: int, **frames: str) -> None:
+        def spin_until_sent(most: int, **frames: str) -> None:
             """Until the last markers are in these frames, with so few triangles, as the meshes."""
             running.spin(
                 lambda: (
@@ -317,20 +317,20 @@ def test_meshes_and_markers_follow_the_parameters() -> None:
             running.tested.set_parameters_atomically([Parameter(name, value=value)])
 
         running.frame(Scene(one | two))
-        spin_until_told(2000, object_1="object_1", object_2="object_2")
+        spin_until_sent(2000, object_1="object_1", object_2="object_2")
         set_parameter("mesh_faces", 500)
         running.frame(Scene(one | two))
-        spin_until_told(500, object_1="object_1", object_2="object_2")
+        spin_until_sent(500, object_1="object_1", object_2="object_2")
         # The transform of an object out of sight is not sent again, under no name.
         set_parameter("tf_prefix", "left_")
         running.frame(Scene(two))
-        spin_until_told(500, object_1="object_1", object_2="left_object_2")
+        spin_until_sent(500, object_1="object_1", object_2="left_object_2")
         running.frame(Scene(one | two))
-        spin_until_told(500, object_1="left_object_1", object_2="left_object_2")
+        spin_until_sent(500, object_1="left_object_1", object_2="left_object_2")
         assert len(meshes) == 4 and sum(len(a.markers) for a in markers) == 6
 
 
-def test_a_parameter_that_changes_during_a_frame_holds_from_the_next_one_on() -> None:
+def test_a_parameter_change_applies_from_the_next_frame_on() -> None:
     class Changed(FakeEstimator):
         def trace(self, *arguments) -> Trace:
             before = self.settings.certificate.quantile

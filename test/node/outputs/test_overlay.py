@@ -9,7 +9,7 @@ from node.fakes import estimate
 from scipy.spatial.transform import Rotation
 
 from crisp_ros.geometry.isosurface import TriangleMesh
-from crisp_ros.node.outputs.overlay import Drawn, certificate_text, overlay, silhouette
+from crisp_ros.node.outputs.overlay import OverlayObject, certificate_text, overlay, silhouette
 from crisp_ros.observation.frame import Camera
 
 CAMERA = Camera(fx=300.0, fy=320.0, cx=155.0, cy=118.0, width=320, height=240)
@@ -52,17 +52,20 @@ def test_silhouette_is_where_rays_hit_a_sphere(centre: tuple[float, float, float
     assert differs < 0.04 * np.count_nonzero(hit)  # the rim's pixels alone
 
 
-def test_nothing_is_drawn_of_what_is_behind_or_without_surface() -> None:
+def test_objects_behind_the_camera_or_without_mesh_are_not_drawn() -> None:
     assert silhouette(sphere(0.1), pose(0, 0, -0.5), CAMERA) == []
     empty = TriangleMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
     assert silhouette(empty, pose(0, 0, 0.5), CAMERA) == []
 
 
-def test_overlay_shows_certified_and_withheld_in_their_colours_and_keeps_the_input() -> None:
+def test_overlay_colours_certified_and_uncertified_objects() -> None:
     image = np.full((CAMERA.height, CAMERA.width, 3), 90, np.uint8)
     left = estimate(1, pose(-0.15, 0, 0.6), certified=True)
     right = estimate(2, pose(0.15, 0, 0.6), certified=False)
-    objects = [Drawn("mug_1", left, sphere(0.06)), Drawn("bowl_2", right, sphere(0.06))]
+    objects = [
+        OverlayObject("mug_1", left, sphere(0.06)),
+        OverlayObject("bowl_2", right, sphere(0.06)),
+    ]
     drawn = overlay(image, CAMERA, objects)
     assert (image == 90).all() and drawn.shape == image.shape
     middle = CAMERA.width // 2
@@ -71,11 +74,11 @@ def test_overlay_shows_certified_and_withheld_in_their_colours_and_keeps_the_inp
     assert not (drawn[:, :middle] == ORANGE).all(-1).any()
 
 
-def test_texts_of_objects_behind_one_another_are_written_beside_one_another() -> None:
+def test_texts_of_overlapping_objects_do_not_overlap() -> None:
     image = np.full((CAMERA.height, CAMERA.width, 3), 90, np.uint8)
     empty = TriangleMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
     behind_one_another = [
-        Drawn(f"tomato_soup_can_{i}", estimate(i, pose(0.01 * i, 0, z)), empty)
+        OverlayObject(f"tomato_soup_can_{i}", estimate(i, pose(0.01 * i, 0, z)), empty)
         for i, z in enumerate((-1.0, 0.5, 0.6, 0.7, 0.8, -0.3))
     ]
     alone = [overlay(image, CAMERA, [drawn]) for drawn in behind_one_another]
@@ -85,10 +88,10 @@ def test_texts_of_objects_behind_one_another_are_written_beside_one_another() ->
     assert np.count_nonzero((together == 0).all(-1)) > 0.9 * sum(black) > 0
 
 
-def test_an_object_behind_the_camera_does_not_stop_the_others() -> None:
+def test_an_object_behind_the_camera_keeps_others_drawn() -> None:
     image = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
-    behind = Drawn("a", estimate(1, pose(0, 0, -0.4)), sphere(0.05))
-    ahead = Drawn("b", estimate(2, pose(0, 0, 0.5)), sphere(0.05))
+    behind = OverlayObject("a", estimate(1, pose(0, 0, -0.4)), sphere(0.05))
+    ahead = OverlayObject("b", estimate(2, pose(0, 0, 0.5)), sphere(0.05))
     assert (overlay(image, CAMERA, [behind, ahead]) != 0).any()
 
 

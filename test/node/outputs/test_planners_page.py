@@ -15,8 +15,8 @@ from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 
 from crisp_ros.geometry.isosurface import TriangleMesh
-from crisp_ros.node.outputs import message_conversion as messages
-from crisp_ros.node.outputs.published_objects import KnownObject
+from crisp_ros.node.outputs import message_conversion
+from crisp_ros.node.outputs.published_objects import PublishedObject
 
 PAGE = Path(__file__).parents[3] / "docs" / "planners.md"
 
@@ -42,13 +42,13 @@ def test_the_fingers_close_on_the_narrower_side_from_above(snippets: list[str]) 
     # Its z axis up where the camera's y axis points down, turned about it by 0.5 rad.
     T[:3, :3] = (Rotation.from_euler("x", np.pi / 2) * Rotation.from_euler("z", 0.5)).as_matrix()
     T[:3, 3] = 0.1, 0.05, 0.7
-    known = KnownObject(tracked("box_1", estimate(1, T)))
+    known = PublishedObject(tracked("box_1", estimate(1, T)))
     header = Header(frame_id="camera")
-    (message,) = messages.object_estimates(header, [known], "", "v", {}).estimates
+    (message,) = message_conversion.object_estimates(header, [known], "", "v", {}).estimates
     assert isinstance(message, ObjectEstimate)
     up = np.array([0.0, -1.0, 0.0])
     grasp = functions(snippets[0])["top_grasp"]
-    target, width = grasp(message, messages.shape_mesh(mesh), header, up)
+    target, width = grasp(message, message_conversion.shape_mesh(mesh), header, up)
     assert width == pytest.approx(edges[1], abs=1e-6) and target.header == header
     p, q = target.pose.position, target.pose.orientation
     R = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()

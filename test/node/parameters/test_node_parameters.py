@@ -17,7 +17,7 @@ from ros_graph import isolated_node
 from crisp_ros.correction.symmetry_search import SymmetrySearchSettings
 from crisp_ros.node.estimator_factory import estimator_settings
 from crisp_ros.node.parameters.node_parameters import SECTIONS, Parameters, label_names, rules
-from crisp_ros.node.parameters.parameter_page import page
+from crisp_ros.node.parameters.parameter_docs import parameter_file, parameter_page
 from crisp_ros.node.parameters.parameter_server import ParameterServer
 from crisp_ros.share import share_directory
 
@@ -92,9 +92,7 @@ def test_of_several_changes_none_applies_if_one_is_refused(bench: Bench) -> None
         ("mesh_faces", 2000.0, "type"),
     ],
 )
-def test_values_that_make_no_sense_are_refused(
-    bench: Bench, name: str, value: object, reason: str
-) -> None:
+def test_invalid_values_are_refused(bench: Bench, name: str, value: object, reason: str) -> None:
     refusal = bench.refusal(**{name: value})
     assert refusal and reason in refusal
     assert bench.server.values == Parameters()
@@ -104,12 +102,12 @@ TEXTS = [f.name for f in dataclasses.fields(Parameters) if type(f.default) is st
 
 
 @given(st.sampled_from(TEXTS), st.text() | st.from_regex(r"(~|cuda:|/)[\w/=,.]*"))
-def test_no_text_ends_the_check(name: str, value: str) -> None:
+def test_no_text_raises_in_a_check(name: str, value: str) -> None:
     problem = rules(name).problem(value)
     assert problem is None or isinstance(problem, str)
 
 
-def test_what_needs_a_new_start_is_refused_while_running(bench: Bench) -> None:
+def test_changes_are_refused_in_the_wrong_state(bench: Bench) -> None:
     bench.state = "active"
     assert "deactivate it first" in bench.refusal(sync_slop=0.1)
     assert "clean it up first" in bench.refusal(checkpoint="other.safetensors")
@@ -122,7 +120,7 @@ def test_what_needs_a_new_start_is_refused_while_running(bench: Bench) -> None:
     assert bench.server.values == Parameters(object_timeout=7.0, sync_slop=0.1, device="cpu")
 
 
-def test_a_bad_override_stops_the_start() -> None:
+def test_an_invalid_override_stops_the_start() -> None:
     override = Parameter("device", value="gpu")
     with isolated_node() as helper:
         node = Node("other", context=helper.context, parameter_overrides=[override])
@@ -131,7 +129,7 @@ def test_a_bad_override_stops_the_start() -> None:
         node.destroy_node()
 
 
-def test_the_parameter_file_has_every_default(node: Node) -> None:
+def test_the_parameter_file_lists_all_parameters_and_defaults(node: Node) -> None:
     path = share_directory() / "config" / "crisp.yaml"
     arguments = ["--ros-args", "--params-file", str(path)]
     other = Node("crisp", context=node.context, cli_args=arguments)
@@ -144,20 +142,21 @@ def test_the_parameter_file_has_every_default(node: Node) -> None:
         other.destroy_node()
 
 
-def test_the_page_of_the_documentation_is_current() -> None:
-    written = (Path(__file__).parents[3] / "docs" / "parameters.md").read_text()
-    command = "python -m crisp_ros.node.parameters.parameter_page > docs/parameters.md"
-    assert written == page(), command
+def test_generated_page_and_file_are_current() -> None:
+    root, command = Path(__file__).parents[3], "python -m crisp_ros.node.parameters.parameter_docs"
+    assert (root / "config" / "crisp.yaml").read_text() == parameter_file(), command
+    written = (root / "docs" / "parameters.md").read_text()
+    assert written == parameter_page(), command
     for field in dataclasses.fields(Parameters):
         assert f"| `{field.name}` | `" in written
     assert all(f"\n## {title}\n" in written for title in SECTIONS.values())
 
 
-def test_the_parameter_limits_the_objects_of_the_estimator() -> None:
+def test_max_objects_is_a_setting_of_the_estimator() -> None:
     assert estimator_settings(Parameters(max_objects=5)).observation.max_objects == 5
 
 
-def test_near_symmetries_are_searched_as_the_parameter_says() -> None:
+def test_correct_turns_is_a_setting_of_the_estimator() -> None:
     without = estimator_settings(Parameters(correct_turns=False))
     assert without.symmetry_search is None
     with_search = estimator_settings(Parameters(), without)

@@ -111,7 +111,7 @@ def states(results: Path) -> list[str]:
     return [note["text"] for note in notes(results) if note["kind"] == "state"]
 
 
-def test_every_frame_is_answered_in_order(results: Path) -> None:
+def test_every_frame_is_estimated_in_order(results: Path) -> None:
     found = notes(results)
     frames = [note for note in found if note["kind"] == "frame"]
     assert [note["index"] for note in frames] == [0, 1, 2, 3]
@@ -131,7 +131,7 @@ def test_every_frame_is_answered_in_order(results: Path) -> None:
         assert note["round_trip_ms"] >= sum(note["stage_ms"].values())
 
 
-def test_the_truth_is_noted_beside_the_answer(results: Path) -> None:
+def test_ground_truth_is_recorded_with_the_estimates(results: Path) -> None:
     for note in notes(results):
         if note["kind"] == "frame":
             (true,) = note["truth"]
@@ -140,7 +140,7 @@ def test_the_truth_is_noted_beside_the_answer(results: Path) -> None:
             np.testing.assert_allclose(note["T_world_camera"], pose(-1.0 - note["index"]))
 
 
-def test_surfaces_and_overlays_are_kept(results: Path) -> None:
+def test_surfaces_and_overlays_are_written(results: Path) -> None:
     found = notes(results)
     meshes = {(n["id"], n["mesh_version"]): n["file"] for n in found if n["kind"] == "mesh"}
     frames = [note for note in found if note["kind"] == "frame"]
@@ -156,7 +156,7 @@ def test_surfaces_and_overlays_are_kept(results: Path) -> None:
         assert green.any()  # the outline of a certified object
 
 
-def test_a_loop_moves_the_camera_again_at_later_times(
+def test_a_loop_repeats_the_motion_at_later_times(
     listener: Node, results: Path, recording: Path
 ) -> None:
     cameras: list[TransformStamped] = []
@@ -182,7 +182,7 @@ def test_a_loop_moves_the_camera_again_at_later_times(
     assert {t.header.frame_id for t in cameras} == {"table"}
 
 
-def test_a_loop_goes_on_after_frames_that_the_node_left_out(
+def test_a_loop_continues_after_frames_that_the_node_drops(
     listener: Node, results: Path, recording: Path
 ) -> None:
     answers: list[ObjectEstimateArray] = []
@@ -208,7 +208,7 @@ def test_a_loop_goes_on_after_frames_that_the_node_left_out(
     listener.destroy_subscription(subscription)
 
 
-def test_what_is_missing_is_said_in_one_line(recording: Path, tmp_path: Path) -> None:
+def test_errors_are_reported_in_one_line(recording: Path, tmp_path: Path) -> None:
     domain = free_domain()
     running = {
         "waited 0.5 s for the node /crisp": player(
@@ -225,7 +225,7 @@ def test_what_is_missing_is_said_in_one_line(recording: Path, tmp_path: Path) ->
     assert last["kind"] == "error" and "the node /crisp" in last["text"]
 
 
-def test_a_lost_answer_to_a_transition_does_not_hold_it_up(recording: Path, tmp_path: Path) -> None:
+def test_a_lost_response_to_a_transition_is_no_error(recording: Path, tmp_path: Path) -> None:
     """The node changes its state, but what it answers never arrives."""
     state, over = [State.PRIMARY_STATE_UNCONFIGURED], threading.Event()
 
@@ -264,7 +264,7 @@ def test_a_lost_answer_to_a_transition_does_not_hold_it_up(recording: Path, tmp_
     assert state[0] == State.PRIMARY_STATE_ACTIVE
 
 
-def test_an_interruption_ends_it_quietly(recording: Path) -> None:
+def test_a_shutdown_ends_the_player_quietly(recording: Path) -> None:
     process = player(
         free_domain(), f"recording:={recording}", stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,

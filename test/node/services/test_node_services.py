@@ -1,4 +1,4 @@
-"""The node's services over real DDS, good requests and bad ones."""
+"""The services of the node over real DDS, with valid and invalid requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,8 +20,12 @@ from rclpy.parameter import Parameter
 from ros_graph import isolated_node, spin_until
 from std_srvs.srv import SetBool, Trigger
 
+from crisp_ros.node.node_state import NodeState
+from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.self_training import SelfTraining
-from crisp_ros.node.services.node_services import Services
+from crisp_ros.node.services.estimate_requests import EstimateRequests
+from crisp_ros.node.services.node_services import NodeServices, ServiceBackend
+from crisp_ros.node.services.service_futures import ServiceFutures
 from crisp_ros.pipeline.frame_dump import read_frame_dump
 
 
@@ -48,8 +51,8 @@ def peer(running: tuple[Peer, subprocess.Popen[bytes]]) -> Peer:
     return peer
 
 
-def asked(peer: Peer, kind: type, name: str, **fields):
-    """The answer of one of the node's services."""
+def call(peer: Peer, kind: type, name: str, **fields):
+    """Call a service of the node."""
     client = peer.node.create_client(kind, f"/crisp/{name}")
     try:
         return peer.call(client, kind.Request(**fields))
@@ -57,8 +60,8 @@ def asked(peer: Peer, kind: type, name: str, **fields):
         peer.node.destroy_client(client)
 
 
-def ask_later(peer: Peer, kind: type, name: str, **fields):
-    """A request that the node waits for frames to answer."""
+def call_later(peer: Peer, kind: type, name: str, **fields):
+    """Call a service whose response needs a frame."""
     client = peer.node.create_client(kind, f"/crisp/{name}")
     peer.wait(client.service_is_ready)
     return client.call_async(kind.Request(**fields))
@@ -74,32 +77,32 @@ BY_WORKER = [
 ]
 
 
-def test_a_node_that_is_not_active_says_so(running) -> None:
+def test_services_of_an_inactive_node_are_refused(running) -> None:
     peer, _ = running
     for kind, name, fields in BY_WORKER:
-        answer = asked(peer, kind, name, **fields)
+        answer = call(peer, kind, name, **fields)
         assert not answer.success and answer.message.endswith("activate it first"), name
     for kind, name, fields in (
         (HoldObjects, "hold", {"ids": ["mug_1"], "hold": True}),
         (SetBool, "enable", {"data": False}),
     ):
-        answer = asked(peer, kind, name, **fields)
+        answer = call(peer, kind, name, **fields)
         assert not answer.success and "unconfigured" in answer.message, name
 
 
 def test_before_the_first_frame_there_is_nothing_to_write(peer: Peer) -> None:
     for kind, name in ((DumpFrame, "dump_frame"), (ExportMeshes, "export_meshes")):
-        answer = asked(peer, kind, name)
+        answer = call(peer, kind, name)
         assert not answer.success and "no frame was estimated yet" in answer.message
 
 
-def test_estimate_returns_the_next_frame_with_the_stream_off(peer: Peer) -> None:
-    assert asked(peer, SetBool, "enable", data=False).success
+def test_estimate_answers_while_the_stream_is_disabled(peer: Peer) -> None:
+    assert call(peer, SetBool, "enable", data=False).success
     header = peer.send(Scene())
     assert not spin_until(
         peer.node, lambda: any(m.header == header for m in peer.received["objects"]), 0.5
     )
-    future = ask_later(peer, EstimateObjects, "estimate", timeout=20.0, with_meshes=True)
+    future = call_later(peer, EstimateObjects, "estimate", timeout=20.0, with_meshes=True)
     scene = Scene({1: (20, 30, 60, 70, 0.5)})
     sent = []
 
@@ -119,23 +122,23 @@ def test_estimate_returns_the_next_frame_with_the_stream_off(peer: Peer) -> None
     mesh = {m.id: m.mesh for m in answer.meshes}[found.id]
     vertices = np.array([(v.x, v.y, v.z) for v in mesh.vertices])
     np.testing.assert_allclose(vertices.max(0), HALF_EDGES, atol=1e-6)
-    assert asked(peer, SetBool, "enable", data=True).success
+    assert call(peer, SetBool, "enable", data=True).success
     peer.answer(Scene())
 
 
-def test_estimate_says_why_there_is_none(peer: Peer) -> None:
+def test_estimate_reports_why_there_is_none(peer: Peer) -> None:
     start = time.monotonic()
-    answer = asked(peer, EstimateObjects, "estimate", timeout=0.3)
+    answer = call(peer, EstimateObjects, "estimate", timeout=0.3)
     assert not answer.success and "no frame was estimated within 0.3 s" in answer.message
     assert 0.2 < time.monotonic() - start < 10
     for timeout in (-1.0, float("nan"), float("inf"), 1e6):
-        answer = asked(peer, EstimateObjects, "estimate", timeout=timeout)
+        answer = call(peer, EstimateObjects, "estimate", timeout=timeout)
         assert not answer.success and "timeout" in answer.message
     for spoil, seconds, words in (
         (lambda scene: setattr(scene.rgb, "encoding", "yuv422"), 1.5, "rgb: colour encoding 'yuv"),
         (lambda scene: scene.rgb.data.__setitem__(2, 1), 30.0, "the fake fails when asked to"),
     ):
-        future = ask_later(peer, EstimateObjects, "estimate", timeout=seconds)
+        future = call_later(peer, EstimateObjects, "estimate", timeout=seconds)
         bad = Scene()
         spoil(bad)
 
@@ -149,12 +152,27 @@ def test_estimate_says_why_there_is_none(peer: Peer) -> None:
     assert len(peer.answer(Scene()).estimates) >= 2
 
 
-def test_estimate_answers_also_while_simulated_time_stands_still() -> None:
-    served = SimpleNamespace(enabled=True, inactive="", input_problem="")
+def backend() -> ServiceBackend:
+    """Backend of an active node without frames."""
+    return ServiceBackend(
+        state=NodeState(label="active"),
+        parameters=Parameters,
+        input_problem=lambda: "",
+        run_in_worker=lambda task: task(),
+        latest_frame=lambda: None,
+        surfaces=lambda frame: [],
+        reset=lambda: None,
+        hold=lambda ids, hold: [],
+        self_training=SelfTraining(),
+    )
+
+
+def test_estimate_times_out_while_simulated_time_is_paused() -> None:
     with isolated_node() as helper:
         override = Parameter("use_sim_time", value=True)
         node = Node("crisp", context=helper.context, parameter_overrides=[override])
-        Services(node, served, SelfTraining())
+        futures = ServiceFutures(node)
+        NodeServices(node, futures, EstimateRequests(futures), backend())
         client = node.create_client(EstimateObjects, "/crisp/estimate")
         assert spin_until(node, client.service_is_ready)
         future = client.call_async(EstimateObjects.Request(timeout=0.1))
@@ -163,8 +181,8 @@ def test_estimate_answers_also_while_simulated_time_stands_still() -> None:
         node.destroy_node()
 
 
-def test_who_waits_is_told_that_the_node_was_deactivated(peer: Peer) -> None:
-    future = ask_later(peer, EstimateObjects, "estimate", timeout=100.0)
+def test_pending_calls_end_with_the_deactivation(peer: Peer) -> None:
+    future = call_later(peer, EstimateObjects, "estimate", timeout=100.0)
     spin_until(peer.node, lambda: False, 0.5)
     assert peer.transition(Transition.TRANSITION_DEACTIVATE)
     peer.wait(future.done)
@@ -173,11 +191,11 @@ def test_who_waits_is_told_that_the_node_was_deactivated(peer: Peer) -> None:
     peer.wait(peer.is_heard)
 
 
-def test_reset_forgets_the_objects(peer: Peer) -> None:
+def test_reset_removes_the_objects(peer: Peer) -> None:
     before = {o.id for o in peer.answer(Scene()).estimates}
-    assert asked(peer, Trigger, "reset").success
+    assert call(peer, Trigger, "reset").success
     for kind, name in ((DumpFrame, "dump_frame"), (ExportMeshes, "export_meshes")):
-        answer = asked(peer, kind, name)
+        answer = call(peer, kind, name)
         assert not answer.success and "no frame was estimated yet" in answer.message
     after = {o.id for o in peer.answer(Scene()).estimates}
     assert after and not before & after
@@ -186,9 +204,9 @@ def test_reset_forgets_the_objects(peer: Peer) -> None:
 @pytest.mark.parametrize("format", ["ply", "obj", "stl"])
 def test_export_meshes(peer: Peer, folder: Path, format: str) -> None:
     scene = Scene({1: (20, 30, 60, 70, 0.5), 101: (90, 40, 130, 100, 0.8)})
-    asked(peer, Trigger, "reset")
+    call(peer, Trigger, "reset")
     estimates = {o.label: o for o in peer.answer(scene).estimates}
-    answer = asked(peer, ExportMeshes, "export_meshes", directory=f"all/{format}", format=format)
+    answer = call(peer, ExportMeshes, "export_meshes", directory=f"all/{format}", format=format)
     assert answer.success, answer.message
     files = [Path(f) for f in answer.files]
     assert len(files) == 4 and {f.parent for f in files} == {folder / "all" / format}
@@ -197,24 +215,24 @@ def test_export_meshes(peer: Peer, folder: Path, format: str) -> None:
         mesh = trimesh.load(path, force="mesh")
         assert mesh.is_watertight and mesh.volume > 0
         np.testing.assert_allclose(mesh.extents, 2 * HALF_EDGES, atol=1e-6)
-        told = json.loads(path.with_suffix(".json").read_text())
-        assert told["mesh"] == path.name and told["frame_id"] == CAMERA_FRAME
-        position = np.array(told["T_frame_object"])[:3, 3]
+        description = json.loads(path.with_suffix(".json").read_text())
+        assert description["mesh"] == path.name and description["frame_id"] == CAMERA_FRAME
+        position = np.array(description["T_frame_object"])[:3, 3]
         np.testing.assert_allclose(position, scene.centre(o.label), atol=1e-5)
-        np.testing.assert_allclose(told["size_m"], 2 * HALF_EDGES, atol=1e-6)
-        assert told["scale"] == 1.0 and told["certified"] == (o.label == 1)
+        np.testing.assert_allclose(description["size_m"], 2 * HALF_EDGES, atol=1e-6)
+        assert description["scale"] == 1.0 and description["certified"] == (o.label == 1)
     assert not [p for p in (folder / "all" / format).iterdir() if p not in files]
 
 
 def test_export_of_named_objects_and_of_none(peer: Peer, folder: Path) -> None:
     first = peer.answer(Scene()).estimates[0].id
-    answer = asked(peer, ExportMeshes, "export_meshes", ids=[first])
+    answer = call(peer, ExportMeshes, "export_meshes", ids=[first])
     assert answer.success and len(answer.files) == 2
     assert Path(answer.files[0]).name == f"{first}.ply"
     assert Path(answer.files[0]).parent.name.startswith("meshes_")
-    answer = asked(peer, ExportMeshes, "export_meshes", ids=["nobody"])
+    answer = call(peer, ExportMeshes, "export_meshes", ids=["nobody"])
     assert not answer.success and "no object nobody; in view: " in answer.message
-    answer = asked(peer, ExportMeshes, "export_meshes", format="fbx")
+    answer = call(peer, ExportMeshes, "export_meshes", format="fbx")
     assert not answer.success and "ply, obj, stl" in answer.message
 
 
@@ -234,12 +252,12 @@ BAD_PATHS = [
 def test_bad_paths_are_refused_with_the_reason(peer, folder: Path, path: str, words: str) -> None:
     (folder / "taken.safetensors").mkdir(exist_ok=True)
     peer.answer(Scene())
-    answer = asked(peer, DumpFrame, "dump_frame", path=path)
+    answer = call(peer, DumpFrame, "dump_frame", path=path)
     assert not answer.success and words in answer.message, answer.message
     assert answer.path == ""
 
 
-def test_what_the_file_system_refuses_is_answered(peer: Peer, folder: Path) -> None:
+def test_errors_of_the_file_system_are_reported(peer: Peer, folder: Path) -> None:
     peer.answer(Scene())
     (folder / "file").write_text("not a folder")
     for request in (
@@ -247,15 +265,15 @@ def test_what_the_file_system_refuses_is_answered(peer: Peer, folder: Path) -> N
         (ExportMeshes, "export_meshes", {"directory": str(folder / "file")}),
         (ExportMeshes, "export_meshes", {"directory": str(folder / "file" / "below")}),
     ):
-        answer = asked(peer, request[0], request[1], **request[2])
+        answer = call(peer, request[0], request[1], **request[2])
         assert not answer.success and "file" in answer.message
-    assert asked(peer, DumpFrame, "dump_frame").success
+    assert call(peer, DumpFrame, "dump_frame").success
 
 
 def test_dump_frame_holds_what_was_estimated(peer: Peer, folder: Path) -> None:
     scene = Scene()
     answered = peer.answer(scene)
-    answer = asked(peer, DumpFrame, "dump_frame", path="kept/frame")
+    answer = call(peer, DumpFrame, "dump_frame", path="kept/frame")
     assert answer.success and answer.path == str(folder / "kept" / "frame.safetensors")
     dump = read_frame_dump(Path(answer.path))
     np.testing.assert_array_equal(dump.frame.depth, scene.depth_m)
@@ -265,28 +283,28 @@ def test_dump_frame_holds_what_was_estimated(peer: Peer, folder: Path) -> None:
     assert [o["id"] for o in dump.context["published"]] == [o.id for o in answered.estimates]
     stamp = answered.header.stamp
     assert dump.context["stamp"] == f"{stamp.sec}.{stamp.nanosec:09d}"
-    named = asked(peer, DumpFrame, "dump_frame")
+    named = call(peer, DumpFrame, "dump_frame")
     assert Path(named.path) == folder / f"frame_{stamp.sec}_{stamp.nanosec:09d}.safetensors"
 
 
-def test_self_training_is_off_and_says_so(peer: Peer) -> None:
+def test_self_training_services_are_refused_while_it_is_off(peer: Peer) -> None:
     for kind, name in ((SaveCheckpoint, "save_checkpoint"), (Trigger, "rollback")):
-        answer = asked(peer, kind, name)
+        answer = call(peer, kind, name)
         assert not answer.success and answer.message.startswith("self-training is off")
 
 
 def test_hold(peer: Peer) -> None:
-    assert asked(peer, HoldObjects, "hold", ids=["a", "b"], hold=True).held == ["a", "b"]
-    assert asked(peer, HoldObjects, "hold", ids=["a"], hold=False).held == ["b"]
-    answer = asked(peer, HoldObjects, "hold", hold=True)
+    assert call(peer, HoldObjects, "hold", ids=["a", "b"], hold=True).held == ["a", "b"]
+    assert call(peer, HoldObjects, "hold", ids=["a"], hold=False).held == ["b"]
+    answer = call(peer, HoldObjects, "hold", hold=True)
     assert not answer.success and "no ids" in answer.message
-    assert asked(peer, HoldObjects, "hold", hold=False).held == []
+    assert call(peer, HoldObjects, "hold", hold=False).held == []
 
 
-def test_services_do_not_keep_frames_waiting(peer: Peer) -> None:
-    """While somebody waits for a frame that does not come, everything else is served."""
-    futures = [ask_later(peer, EstimateObjects, "estimate", timeout=3.0) for _ in range(5)]
-    assert asked(peer, SetBool, "enable", data=True).success
+def test_pending_calls_do_not_block_frames_or_services(peer: Peer) -> None:
+    """All other services respond while calls of ~/estimate wait for a frame."""
+    futures = [call_later(peer, EstimateObjects, "estimate", timeout=3.0) for _ in range(5)]
+    assert call(peer, SetBool, "enable", data=True).success
     assert peer.set_parameters(publish_uncertified_tf=False) == []
     peer.wait(lambda: all(f.done() for f in futures))
     assert len(peer.answer(Scene()).estimates) >= 2

@@ -68,7 +68,7 @@ def test_images_poses_and_surfaces_are_recorded(tmp_path: Path) -> None:
     assert "Pinhole" in printed and "Transform3D" in printed
 
 
-def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_file_is_reported_in_one_line(tmp_path: Path) -> None:
     pytest.importorskip("rerun", reason="an optional extra")
     command = [sys.executable, "-m", "crisp_ros.node.viewer.viewer_node", "--ros-args", "-p"]
     missing = tmp_path / "no" / "run.rrd"

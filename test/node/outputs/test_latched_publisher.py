@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from types import SimpleNamespace
 
-from crisp_ros.node.outputs.publishers import LatestOfEach
+from crisp_ros.node.outputs.latched_publisher import LatchedPublisher
 
 
 class History:
@@ -23,7 +23,7 @@ class History:
 
 def test_an_object_that_rarely_changes_stays_in_the_history() -> None:
     history = History(5)
-    latest = LatestOfEach(history)
+    latest = LatchedPublisher(history)
     latest.publish("quiet", ("quiet", 1))
     for version in range(30):
         latest.publish("lively", ("lively", version))
@@ -33,30 +33,30 @@ def test_an_object_that_rarely_changes_stays_in_the_history() -> None:
     assert history.sent < 90
 
 
-def test_without_need_nothing_is_sent_twice() -> None:
+def test_no_message_is_sent_twice_without_need() -> None:
     history = History(5)
-    latest = LatestOfEach(history)
+    latest = LatchedPublisher(history)
     for version in range(20):
         latest.publish("a", ("a", version))
     assert history.sent == 20
 
 
-def test_what_is_forgotten_leaves_the_history() -> None:
+def test_a_forgotten_message_leaves_the_history() -> None:
     history = History(4)
-    latest = LatestOfEach(history)
+    latest = LatchedPublisher(history)
     latest.publish("a", ("a", 1))
     assert latest.ids == {"a"}
     latest.forget("a")
     assert not latest.ids
-    latest.publish_last(("a", "deleted"))
+    latest.publish_unlatched(("a", "deleted"))
     for version in range(4):
         latest.publish("b", ("b", version))
     assert {id for id, _ in history.kept} == {"b"}
 
 
-def test_more_objects_than_the_history_are_not_resent_for_ever() -> None:
+def test_more_objects_than_the_history_holds_terminate() -> None:
     history = History(3)
-    latest = LatestOfEach(history)
+    latest = LatchedPublisher(history)
     for i in range(10):
         latest.publish(f"o{i}", (f"o{i}", 1))
     assert history.sent <= 10 + 10 * 3
