@@ -129,7 +129,7 @@ def test_a_frame_without_transform_is_dropped_with_the_reason(peer: Peer) -> Non
     answered: list[ObjectEstimateArray] = peer.received["objects"]
     assert not any(m.header == header for m in answered)
     World(peer, {"a": 30}).answer(0.0, {"a": 1})
-    assert peer.diagnosis("fixed frame", "rest in 'map'").level == DiagnosticStatus.OK
+    assert peer.diagnosis("fixed frame", "tracked in 'map'").level == DiagnosticStatus.OK
 
 
 def test_tracking_parameters_cannot_change_while_active(peer: Peer) -> None:

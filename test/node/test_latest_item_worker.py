@@ -137,5 +137,5 @@ def test_each_start_runs_on_start_in_the_thread() -> None:
 
 
 def test_starting_twice_is_refused(bench: Bench) -> None:
-    with pytest.raises(RuntimeError, match="runs already"):
+    with pytest.raises(RuntimeError, match="already running"):
         bench.worker.start()
