@@ -50,7 +50,7 @@ _FILE_HEAD = f"""\
   ros__parameters:
 """
 _FILE_TAIL = """
-    # Diagnostics -------------------------------------------------------------------------------
+    # Diagnostics ---------------------------------------------------------------------------------
     # Period of the messages on /diagnostics, seconds.
     diagnostic_updater.period: 1.0
 
@@ -96,7 +96,7 @@ def _file_lines() -> Iterator[str]:
         if field.name in SECTIONS:
             if number > 0:
                 yield ""
-            yield f"    # {SECTIONS[field.name]} ".ljust(_WIDTH - 5, "-")
+            yield f"    # {SECTIONS[field.name]} ".ljust(_WIDTH - 3, "-")
         found = rules(field.name)
         mark = "" if found.settable is Settable.ALWAYS else f"({_WHEN[found.settable]}) "
         yield from textwrap.wrap(

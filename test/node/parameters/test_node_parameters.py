@@ -159,8 +159,7 @@ def test_max_objects_is_a_setting_of_the_estimator() -> None:
 def test_correct_turns_is_a_setting_of_the_estimator() -> None:
     without = estimator_settings(Parameters(correct_turns=False))
     assert without.symmetry_search is None
-    with_search = estimator_settings(Parameters(), without)
-    assert with_search.symmetry_search == SymmetrySearchSettings()
+    assert estimator_settings(Parameters(), without).symmetry_search == SymmetrySearchSettings()
 
 
 def test_label_names() -> None:
