@@ -7,7 +7,7 @@ import dataclasses
 import sys
 from collections.abc import Generator, Iterable, Mapping
 
-from crisp_ros.adaptation import self_trainer, worker
+from crisp_ros.adaptation import self_trainer, self_training_worker
 from crisp_ros.adaptation.guard import Accuracy, Guard, Verdict
 from crisp_ros.adaptation.learner import LearnerSettings
 from crisp_ros.adaptation.samples import Sample, samples_of
@@ -29,7 +29,7 @@ def _judge(*_: object) -> Generator[None, None, Verdict]:
 
 
 if __name__ == "__main__":
-    worker.samples_of = _certified
+    self_training_worker.samples_of = _certified
     Guard.judge = _judge
     self_trainer.learner_settings = lambda design: LearnerSettings(batch=1)
     sys.exit(run(CrispNode))
