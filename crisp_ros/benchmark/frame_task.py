@@ -20,7 +20,7 @@ from crisp_ros.tracking.tracker import Tracker
 
 
 class FrameAnswer(NamedTuple):
-    """Of one frame: objects estimated and certified, meshes made, milliseconds of each stage."""
+    """Result of one frame: estimated and certified objects, meshes, milliseconds per stage."""
 
     objects: int
     certified: int
@@ -31,7 +31,7 @@ class FrameAnswer(NamedTuple):
 def frame_task(
     model: Model, recording: Path, objects: int, frames: int, device: str, repetitions: int
 ) -> Task:
-    """The road from images to poses and meshes, on frames that follow one another.
+    """Return the task of the whole pipeline, from images to poses and meshes, on a sequence.
 
     Args:
         model: on the device.
@@ -39,7 +39,7 @@ def frame_task(
         objects: kept of the frames; those that cover most pixels of the first one.
         frames: at most.
         device: of the estimator.
-        repetitions: of the task; frames begin anew when they are through.
+        repetitions: of the task; frames start again after the last one.
 
     Raises:
         RecordingError: not a recording, or it shows fewer objects.

@@ -58,7 +58,7 @@ class ActiveShapeSettings:
 
 
 class LibraryFits(NamedTuple):
-    """How well each library shape explains an object, at that shape's own best pose.
+    """Fits of all library shapes to objects, each at its own best pose.
 
     Attributes:
         T_object_camera: (B, K, 4, 4).

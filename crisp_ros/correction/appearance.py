@@ -193,7 +193,7 @@ class PrintComparison:
         return PrintAgreement(_correlation(distinct, self._image), overall, count, contrast)
 
     def _prints(self, motions: Tensor) -> Tensor:
-        """What the print has at the visible pixels (M, N, 3)."""
+        """Return the colours of the print at the visible pixels (M, N, 3)."""
         return self._surface.colors_at(transform(motions, self._points))
 
     def _without_common(self, values: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class CorrectorSettings:
 
 
 class _Problem(NamedTuple):
-    """What stays the same in all phases; rows of objects can be taken.
+    """Constant data of all phases; rows of objects can be selected.
 
     Attributes:
         correspondences: of the objects.

@@ -29,7 +29,7 @@ from crisp_ros.correction.visibility import Images, VisibilitySettings, visibili
 
 @dataclass(frozen=True)
 class VerificationSettings:
-    """What is tested of pose and shape.
+    """Tests of pose and shape.
 
     Attributes:
         certificate: eq. (12) and the coverage.
@@ -57,7 +57,7 @@ class Verification(NamedTuple):
 
     @property
     def unknown(self) -> Tensor:
-        """Which objects no library shape explains, (B,) bool."""
+        """Mask of the objects that no library shape explains, (B,) bool."""
         if self.known is None:
             return torch.zeros_like(self.certificate.certified)
         return ~self.known.held

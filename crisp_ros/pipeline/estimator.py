@@ -75,7 +75,7 @@ class Estimator:
         settings: EstimatorSettings | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Takes a model into use.
+        """Create an estimator with a model.
 
         Args:
             model: its network and library are moved to `device`.
@@ -165,7 +165,7 @@ class Estimator:
         return Trace(estimate, tuple(solutions), images)
 
     def adopt(self, heads: Mapping[str, Tensor], version: str) -> None:
-        """Has the next frame, and those after it, be estimated with other heads.
+        """Use other heads from the next frame on.
 
         A frame is estimated with one set of weights from beginning to end. May be called from
         another thread than `estimate`.
@@ -194,8 +194,7 @@ class Estimator:
         self.model_version = version
 
     def warm_up(self) -> None:
-        """Runs the network and the decoder once, and looks at the library's shapes, so that the
-        first frame is not the slow one."""
+        """Run network and decoder once and prepare the library, so that the first frame is fast."""
         shape = (1, self._network.input_channels, *[self._network.crop_size] * 2)
         with torch.no_grad():
             output = self._solver.infer(torch.full(shape, 0.5, device=self.device))
@@ -230,7 +229,7 @@ class Estimator:
         solutions: list[Solution],
         rejected: list[Rejected],
     ) -> None:
-        """Appends the solution of a batch; where that fails, of its objects one by one."""
+        """Append the solution of a batch; where that fails, of its objects one by one."""
         try:
             solution, refused = self._solver.solution(observations, images, clock)
         except Exception as error:  # one object's failure, whatever it is, must not be the others'

@@ -1,4 +1,4 @@
-"""From a solution on the device to the estimates of objects on the host."""
+"""Conversion of a solution on the device to the estimates of objects on the host."""
 
 from __future__ import annotations
 

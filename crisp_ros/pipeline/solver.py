@@ -1,4 +1,4 @@
-"""From the observations of a frame's objects to certified poses and shapes, a batch at once."""
+"""Batched solver: observations of a frame's objects to certified poses and shapes."""
 
 from __future__ import annotations
 

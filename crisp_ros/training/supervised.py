@@ -39,11 +39,11 @@ class CropSource(Protocol):
 
     @property
     def mesh(self) -> NDArray[np.int64]:
-        """Which mesh each crop shows (n,)."""
+        """Mesh index of each crop (n,)."""
 
     @property
     def scale(self) -> NDArray[np.float32]:
-        """How many times as large as its mesh each crop's object is (n,)."""
+        """Size of each crop's object relative to its mesh (n,)."""
 
     def __len__(self) -> int: ...
 
@@ -59,7 +59,7 @@ class CropSplit(NamedTuple):
 
 
 def crop_split(mesh: NDArray[np.int64], settings: TrainingSettings) -> CropSplit:
-    """Which crops a training holds out: evenly spaced ones among those of each mesh.
+    """Select the held-out crops: evenly spaced ones among those of each mesh.
 
     So each mesh has its share of them, whatever the order of the crops, and every mesh that is in a
     crop is trained on; one of very few crops may be held out of none.
@@ -335,7 +335,7 @@ class SupervisedTrainer:
         return SdfSamples((scale[..., None] * points).to(device), (scale * distances).to(device))
 
     def _made_with(self) -> dict[str, Any]:
-        """What the weights depend on; as JSON values but for tuples."""
+        """Return what the weights depend on, as JSON values except for tuples."""
         return {
             "settings": asdict(self.settings),
             "seed": self._seed,

@@ -103,7 +103,7 @@ def test_the_launch_system_loads_the_file(file: Path) -> None:
 
 @pytest.fixture
 def executables() -> None:
-    """Skips where `ros2 launch` would not find what it is to start."""
+    """Skip where `ros2 launch` would not find what it is to start."""
     pytest.importorskip("launch_ros", reason="launch and launch_ros are not on PyPI")
     from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 

@@ -96,7 +96,7 @@ def test_a_state_of_another_training_is_refused(crops, tmp_path):
             trainer(crops, tmp_path, **{"steps": 2, **changes})
 
 
-def test_an_epoch_goes_through_every_crop_once_in_an_order_of_its_own(crops, tmp_path):
+def test_an_epoch_has_every_crop_once_in_its_own_order(crops, tmp_path):
     run = trainer(crops, tmp_path, steps=None, epochs=2, batch=32)
     a_pass = (SHARD_CROPS - 32) // 32
     assert run.steps == 2 * a_pass
@@ -111,7 +111,7 @@ def test_an_epoch_goes_through_every_crop_once_in_an_order_of_its_own(crops, tmp
 
 
 @pytest.mark.parametrize("count", [6, 64, 1024])
-def test_meshes_in_any_order_have_their_share_of_the_crops_that_are_held_out(count):
+def test_held_out_crops_are_shared_among_meshes_in_any_order(count):
     in_order = np.repeat(np.arange(4), (800, 800, 800, 400))
     shuffled = np.random.default_rng(0).permutation(in_order)
     for mesh in (in_order, shuffled):
