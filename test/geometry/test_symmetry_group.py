@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from poses import pose, random_pose, rotations
 from scipy.optimize import minimize_scalar
 from scipy.spatial.transform import Rotation
-from tracking.scenes import pose, random_pose, rotations
 
 from crisp_ros.geometry.symmetry_group import (
     box_corners,

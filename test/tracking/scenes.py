@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from analytic import AnalyticShape, cup, cylinder, household, mug
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from crisp_ros.correction.certificate import Condition
@@ -65,14 +64,6 @@ class AnalyticDecoder:
         return CodeGradient(sdf.detach(), gradient)
 
 
-def rotations(axis: Sequence[float], count: int) -> NDArray[np.float64]:
-    """Rotations (count, 4, 4) about an axis through the origin, evenly spaced, identity first."""
-    T = np.tile(np.eye(4), (count, 1, 1))
-    angles = 2 * np.pi * np.arange(count) / count
-    T[:, :3, :3] = Rotation.from_rotvec(angles[:, None] * np.asarray(axis)).as_matrix()
-    return T
-
-
 def library(
     shapes: Sequence[AnalyticShape], symmetries: Sequence[NDArray[np.float64]] | None = None
 ) -> ShapeLibrary:
@@ -85,24 +76,6 @@ def library(
         torch.tensor([shape.upper for shape in shapes]),
         tuple(torch.from_numpy(np.asarray(group)).float() for group in groups),
     )
-
-
-def pose(
-    position: Sequence[float] = (0.0, 0.0, 0.8), rotvec: Sequence[float] = (0.0, 0.0, 0.0)
-) -> NDArray[np.float64]:
-    """A pose (4, 4)."""
-    T = np.eye(4)
-    T[:3, :3] = Rotation.from_rotvec(rotvec).as_matrix()
-    T[:3, 3] = position
-    return T
-
-
-def random_pose(rng: np.random.Generator, spread: float = 0.5) -> NDArray[np.float64]:
-    """A random pose (4, 4) within `spread` metres of (0, 0, 1)."""
-    T = np.eye(4)
-    T[:3, :3] = Rotation.random(random_state=rng).as_matrix()
-    T[:3, 3] = rng.uniform(-spread, spread, 3) + (0.0, 0.0, 1.0)
-    return T
 
 
 def estimate(
@@ -161,6 +134,7 @@ def trace(
     pnc_error: Tensor | float = 0.0,
     inlier_share: float = 1.0,
     frame: Frame | None = None,
+    known_shapes_tested: bool = True,
 ) -> Trace:
     """A trace with the depth points (N, 3) of its estimates, or without solutions.
 
@@ -170,6 +144,7 @@ def trace(
         pnc_error: added to the coordinates that the estimates' poses give.
         inlier_share: of the registrations, zero for failed ones.
         frame: whose images the conditions of visibility see.
+        known_shapes_tested: the estimator has tested whether the objects are unknown.
     """
     found = FrameEstimate(tuple(estimates), (), {}, "test")
     images = None if frame is None else images_of(frame, torch.device("cpu"))
@@ -188,7 +163,9 @@ def trace(
     )
     unknown = torch.tensor([e.unknown for e in estimates])
     reasons = tuple(e.reason if e.unknown else "" for e in estimates)
-    known = Condition("known shape", ~unknown, unknown.float(), reasons)
+    known = None
+    if known_shapes_tested:
+        known = Condition("known shape", ~unknown, unknown.float(), reasons)
     return Trace(found, (Solved(hypotheses, Verification(None, known)),), images)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from poses import pose
 from scipy.spatial.transform import Rotation
-from tracking.scenes import pose
 
 from crisp_ros.tracking.jitter import jitter
 

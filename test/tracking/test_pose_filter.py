@@ -2,8 +2,8 @@ import math
 
 import numpy as np
 import pytest
+from poses import pose
 from scipy.spatial.transform import Rotation
-from tracking.scenes import pose
 
 from crisp_ros.geometry.symmetry_group import box_corners
 from crisp_ros.tracking.jitter import jitter

@@ -1,10 +1,18 @@
-import dataclasses
-
 import numpy as np
-import pytest
 import torch
 from analytic import sphere
 from scipy.spatial.transform import Rotation
+from tracking.mug_views import (
+    CAN_ID,
+    CUP_ID,
+    HANDLE_HIDDEN,
+    HANDLE_SEEN,
+    MUG_ID,
+    SHAPES,
+    shown,
+    tracker,
+    verifying,
+)
 from tracking.scenes import (
     CAN,
     CUP,
@@ -13,55 +21,15 @@ from tracking.scenes import (
     library,
     looking_from,
     make_tracker,
-    rotations,
     seen_points,
     trace,
 )
 
-from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.correspondences import Shapes
-from crisp_ros.correction.covariance import CovarianceSettings
-from crisp_ros.correction.verification import VerificationSettings
-from crisp_ros.correction.visibility import VisibilitySettings
-from crisp_ros.observation.frame import Camera, Frame
 from crisp_ros.tracking.multi_view_shape import MultiViewShapes
 from crisp_ros.tracking.shape_manager import ShapeManagerSettings
-from crisp_ros.tracking.tracker import Tracker
 from crisp_ros.tracking.tracker_settings import TrackerSettings
 from crisp_ros.tracking.view_buffer import ViewBufferSettings
-
-SHAPES = (CUP, MUG, CAN)
-CUP_ID, MUG_ID, CAN_ID = range(3)
-GROUPS = [rotations([0, 0, 1], 36), np.eye(4)[None], np.eye(4)[None]]
-HANDLE_HIDDEN = ([-1, 0.2, 0.3], [-1, -0.5, 0.2], [-0.8, 0.1, -0.5])
-HANDLE_SEEN = ([0.2, 1, 0.3], [0.9, -1, 0.4])
-
-
-def tracker(**settings) -> Tracker:
-    shapes = ShapeManagerSettings(**settings)
-    return make_tracker(SHAPES, GROUPS, TrackerSettings(shapes=shapes))
-
-
-def verifying(threshold_m) -> VerificationSettings:
-    return VerificationSettings(certificate=CertificateSettings(threshold_m=threshold_m))
-
-
-def shown(
-    tracked, stamp, direction, named, shape=MUG, label=1, rotation=0.0, finished=True, **kwargs
-):
-    """The object after it was seen from a side and estimated as the `named`-th shape.
-
-    The camera flies about the object, which rests at the origin of the fixed frame.
-    """
-    T = looking_from(direction)
-    points = [seen_points(shape, T, seed=int(1e3 * stamp))]
-    spin = rotations([0, 0, 1], 1)[0]
-    spin[:3, :3] = Rotation.from_rotvec([0, 0, rotation]).as_matrix()
-    seen = estimate(label, T @ spin, named, SHAPES, **kwargs)
-    (found,) = tracked.update(stamp, trace([seen], points), np.linalg.inv(T)).objects
-    if finished:
-        tracked.finish()
-    return found
 
 
 def test_views_correct_a_shape_that_single_frames_got_wrong():
@@ -102,30 +70,6 @@ def test_a_frame_refitted_to_the_track_must_certify_itself():
     assert states[2].views_used == 1
 
 
-def test_a_refitted_pose_has_its_own_covariance():
-    """That of the track's shape: a handle determines the rotation that a cup leaves free."""
-    T = looking_from(HANDLE_SEEN[0])
-    points = [seen_points(MUG, T, seed=3)]
-    vague = 0.05 * torch.randn(1, *points[0].shape)
-    deviations = {}
-    for kept, name in ((CUP_ID, "cup"), (MUG_ID, "mug")):
-        tracked = tracker()
-        shown(tracked, 0.0, HANDLE_SEEN[0], kept, SHAPES[kept])
-        seen = dataclasses.replace(estimate(1, T, CAN_ID, SHAPES), covariance=np.eye(6))
-        for wanted in (None, CovarianceSettings()):
-            tracked.verification = VerificationSettings(covariance=wanted)
-            frame = tracked.update(0.1, trace([seen], points, vague), np.linalg.inv(T))
-            (found,) = frame.objects
-            assert found.estimate.code.argmax() == kept
-            assert (found.estimate.covariance is None) == (wanted is None)
-        covariance = found.estimate.covariance
-        assert np.allclose(covariance, covariance.T)
-        assert np.linalg.eigvalsh(covariance).min() > 0
-        about_axis = found.estimate.T_camera_object[:3, 2]
-        deviations[name] = np.sqrt(about_axis @ covariance[3:, 3:] @ about_axis)
-    assert deviations["mug"] < 0.05 < 0.3 < deviations["cup"]
-
-
 def test_an_uncertified_frame_of_another_shape_changes_nothing():
     tracked = tracker(conflict_frames=2)
     shown(tracked, 0.0, [1, 1, 0.5], CUP_ID, CUP)
@@ -133,45 +77,6 @@ def test_an_uncertified_frame_of_another_shape_changes_nothing():
         found = shown(tracked, i / 10, [1, 1, 0.5], CAN_ID, CUP, certified=False)
         assert (found.mesh_version, found.estimate.code.argmax()) == (1, CUP_ID)
         assert found.estimate.certified  # the track's shape explains what the frame's own did not
-
-
-def test_a_frame_without_registration_is_not_certified():
-    tracked = tracker()
-    shown(tracked, 0.0, [1, 1, 0.5], CUP_ID, CUP)
-    T = looking_from([1, 1, 0.5])
-    points = [seen_points(CUP, T, seed=5)]
-    seen = trace([estimate(1, T, CAN_ID, SHAPES, certified=False)], points, inlier_share=0.0)
-    (found,) = tracked.update(0.1, seen, np.linalg.inv(T)).objects
-    assert not found.estimate.certified
-    assert found.estimate.reason.startswith("no pose")
-
-
-@pytest.mark.parametrize("handle_in_sight", [True, False])
-def test_a_shape_that_protrudes_into_free_space_is_refused(handle_in_sight):
-    # The track is a mug whose handle, if it were there, would stand before the background.
-    tracked = tracker()
-    tracked.verification = VerificationSettings(
-        visibility=VisibilitySettings(silhouette_share=0.03)
-    )
-    shown(tracked, 0.0, [0, -1, 0.2], MUG_ID, MUG)
-    T = looking_from([0, -1, 0.2])
-    camera = Camera(400.0, 400.0, 160.0, 120.0, 320, 240)
-    x = seen_points(CUP, T, seed=6, count=1500)
-    depth = np.full((240, 320), 2.0, np.float32)
-    labels = np.zeros((240, 320), np.int32)
-    if not handle_in_sight:
-        depth[:] = 0.3  # something stands before it
-    u, v = (400.0 * x[:, :2] / x[:, 2:]).round().int().T.numpy() + np.array([[160], [120]])
-    for dv in (-2, -1, 0, 1, 2):
-        for du in (-2, -1, 0, 1, 2):
-            depth[v + dv, u + du] = x[:, 2]
-            labels[v + dv, u + du] = 1
-    frame = Frame(np.zeros((240, 320, 3), np.uint8), depth, labels, camera)
-    seen = trace([estimate(1, T, CUP_ID, SHAPES)], [x], frame=frame)
-    (found,) = tracked.update(0.1, seen, np.linalg.inv(T)).objects
-    assert found.estimate.code.argmax() == MUG_ID
-    assert found.estimate.certified != handle_in_sight
-    assert ("background" in found.estimate.reason) == handle_in_sight
 
 
 def test_only_new_sides_are_solved_for_and_few_a_frame(monkeypatch):
@@ -286,19 +191,3 @@ def test_a_track_is_degenerate_until_its_views_determine_it():
     for i in range(3):
         found = shown(blind, i / 10, HANDLE_HIDDEN[0], CUP_ID)
     assert not found.degenerate and np.isnan(found.smallest_eigenvalue)
-
-
-def test_an_object_stays_unknown_unless_its_track_explains_it():
-    tracked = tracker()
-    tracked.verification = verifying(0.003)
-    shown(tracked, 0.0, [1, 1, 0.5], CAN_ID, CAN)
-    T = looking_from([1, 1, 0.5])
-    why = "unknown object: the nearest library shape, cup, is off by 14 mm"
-    own = estimate(1, T, CUP_ID, SHAPES, certified=False, score=0.1)
-    own = dataclasses.replace(own, unknown=True, reason=why)
-    points = [seen_points(sphere(0.06, "ball"), T, seed=1)]
-    (found,) = tracked.update(0.1, trace([own], points), np.linalg.inv(T)).objects
-    assert found.estimate.unknown and found.estimate.reason == why
-    points = [seen_points(CAN, T, seed=1)]  # the track's shape explains it
-    (found,) = tracked.update(0.2, trace([own], points), np.linalg.inv(T)).objects
-    assert found.estimate.certified and not found.estimate.unknown

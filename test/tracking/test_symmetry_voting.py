@@ -1,19 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from poses import pose, random_pose, rotations
 from scipy.spatial.transform import Rotation
-from tracking.scenes import (
-    CAN,
-    MUG,
-    AnalyticDecoder,
-    estimate,
-    library,
-    make_tracker,
-    pose,
-    random_pose,
-    rotations,
-    trace,
-)
+from tracking.scenes import CAN, MUG, AnalyticDecoder, estimate, library, make_tracker, trace
 
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import DecoderField

@@ -7,7 +7,8 @@ from analytic import box, sphere
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from tracking.scenes import AnalyticDecoder, looking_from, pose, seen_points
+from poses import pose
+from tracking.scenes import AnalyticDecoder, looking_from, seen_points
 
 from crisp_ros.correction.correspondences import ObjectPoints, Shapes
 from crisp_ros.correction.shape_field import DecoderField
