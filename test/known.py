@@ -60,6 +60,7 @@ class Known:
             lower=self.library.lower[rows],
             upper=self.library.upper[rows],
             symmetries=tuple(self.library.symmetries[row] for row in rows),
+            colors=tuple(self.library.colors[row] for row in rows),
         )
         return Known(self.decoder, library, tuple(self.named(*names)))
 

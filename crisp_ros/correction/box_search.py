@@ -14,7 +14,8 @@ _REACH = 1.5  # half the side of the first grid, in farthest coordinates of the 
 _LEAST_REACH_M = 0.01
 _GROWTH = 1.6  # of a grid whose border the body touches
 _SEARCHES = 5
-_BOX_POINTS = 256  # on a surface whose box is measured; the margin of the mesher covers the rest
+_BOX_POINTS = 512  # on a surface whose box is measured
+_ROOM = 0.01  # around that box, as a share of its diagonal
 
 
 @torch.no_grad()
@@ -51,9 +52,10 @@ def with_boxes(field: ShapeField, shapes: Shapes, seen: ObjectPoints) -> Shapes:
     lower = torch.where(surface.valid[..., None], surface.points, torch.inf).amin(1)
     upper = torch.where(surface.valid[..., None], surface.points, -torch.inf).amax(1)
     found = (lower < upper).all(-1, keepdim=True)
-    return shapes._replace(
-        lower=torch.where(found, lower, low), upper=torch.where(found, upper, high)
-    )
+    lower, upper = torch.where(found, lower, low), torch.where(found, upper, high)
+    # The outermost point of the surface is seldom among those that were found.
+    room = _ROOM * torch.linalg.norm(upper - lower, dim=-1, keepdim=True)
+    return shapes._replace(lower=lower - room, upper=upper + room)
 
 
 def _body_extent(
