@@ -108,7 +108,7 @@ def required_library(model: Model) -> ShapeLibrary:
         BenchError: it has none.
     """
     if model.library is None:
-        raise BenchError("the model holds no shape code library: make one by crisp library build")
+        raise BenchError("the model has no shape code library; build one with crisp library build")
     return model.library
 
 

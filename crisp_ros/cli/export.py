@@ -8,13 +8,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from crisp_ros.cli.options import OptionError, add_checkpoint_option
+from crisp_ros.cli.options import (
+    OptionError,
+    add_checkpoint_option,
+    model_with_library,
+)
 from crisp_ros.data.files import MeshError
-from crisp_ros.evaluation.library_quality import decoded_mesh
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
-from crisp_ros.network.checkpoint import load_model
 from crisp_ros.progress import progress
 from crisp_ros.share import checkpoint_path
+from crisp_ros.training.library_quality import BoxedShape, decoded_mesh
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,16 +47,14 @@ def run(args: argparse.Namespace) -> None:
     path = checkpoint_path(args.checkpoint)
     if args.voxels < 8:
         raise OptionError(f"--voxels {args.voxels}: expected at least 8")
-    model = load_model(path)
+    model = model_with_library(path)
     library = model.library
-    if library is None:
-        raise OptionError(f"{path} holds no shape code library: export a model that has one")
     settings = IsosurfaceSettings(voxels=args.voxels)
     args.output.mkdir(parents=True, exist_ok=True)
     with progress("shapes") as on_shape:
         for index, name in enumerate(library.names):
-            box = library.lower[index], library.upper[index]
-            mesh = decoded_mesh(model.network.decoder, library.codes[index], *box, settings)
+            shape = BoxedShape.of_library(library, index)
+            mesh = decoded_mesh(model.network.decoder, shape, settings)
             if len(mesh.faces) == 0:
                 raise MeshError(f"{path}: the code of {name} has no surface inside its box")
             mesh.export(args.output / f"{_file_name(name)}.ply")

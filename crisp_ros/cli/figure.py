@@ -13,15 +13,14 @@ from crisp_ros.cli.options import (
     add_checkpoint_option,
     add_json_option,
     count,
+    model_with_library,
     output_file,
 )
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance
-from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.progress import progress
-from crisp_ros.share import checkpoint_path
 
 _FIGURES = {
     "degeneracy": "when do the points of a rotating mug determine its shape?",
@@ -59,10 +58,7 @@ def run(args: argparse.Namespace) -> None:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError as error:
         raise OptionError(f"figures need matplotlib ({error}): pip install matplotlib") from error
-    path = checkpoint_path(args.checkpoint)
-    model = load_model(path)
-    if model.library is None:
-        raise OptionError(f"{path} holds no shape code library: make one by crisp library build")
+    model = model_with_library(args.checkpoint)
     draw = {"degeneracy": _degeneracy, "corrector": _corrector}[args.figure]
     figures = draw(args, model.network.decoder, model.library)
     Console().print(f"figure: {args.output}", highlight=False, soft_wrap=True)

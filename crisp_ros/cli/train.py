@@ -21,10 +21,10 @@ from crisp_ros.cli.options import (
 from crisp_ros.cluster import MapFunction, mapping
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.object_mesh import UNITS_M
-from crisp_ros.evaluation.library_quality import check_library
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.progress import progress
 from crisp_ros.reports.terminal_tables import library_table
+from crisp_ros.training.library_quality import check_library
 from crisp_ros.training.model_card import model_card
 from crisp_ros.training.objects import data_objects, training_objects
 from crisp_ros.training.processes import Processes, training_processes

@@ -33,7 +33,6 @@ from crisp_ros.evaluation.metrics import (
     CHAMFER_SAMPLES,
     add,
     add_s,
-    chamfer,
     one_sided_normalised_chamfer,
     reconstructed_points,
     rotation_error,
@@ -48,6 +47,7 @@ from crisp_ros.evaluation.summary_statistics import (
     share,
 )
 from crisp_ros.evaluation.visible_surface_discrepancy import VisibleSurfaces
+from crisp_ros.geometry.chamfer import sampled_chamfer
 
 if TYPE_CHECKING:
     from crisp_ros.geometry.isosurface import TriangleMesh
@@ -359,7 +359,7 @@ def _shape_errors(
         return {}
     truth = surface_samples(true_mesh, settings.chamfer_samples, rng).points
     return {
-        "chamfer_m": chamfer(estimate, truth),
+        "chamfer_m": sampled_chamfer(estimate, truth),
         "one_sided_chamfer": one_sided_normalised_chamfer(estimate, truth),
     }
 

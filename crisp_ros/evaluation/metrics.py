@@ -77,17 +77,6 @@ def translation_error(t_estimate: ArrayLike, t_truth: ArrayLike) -> Array:
     )
 
 
-def chamfer(points_a: ArrayLike, points_b: ArrayLike) -> float:
-    """Compute the Chamfer distance between point sets (N, 3) and (M, 3).
-
-    Returns:
-        Mean of both directions' mean nearest Euclidean distance, in the unit of the points.
-    """
-    a_to_b = cKDTree(points_b).query(points_a)[0].mean()
-    b_to_a = cKDTree(points_a).query(points_b)[0].mean()
-    return float((a_to_b + b_to_a) / 2.0)
-
-
 def l1_chamfer(points_a: ArrayLike, points_b: ArrayLike) -> float:
     """Compute the Chamfer distance of SPE3R: nearest |dx| + |dy| + |dz|, both directions added.
 
@@ -144,25 +133,6 @@ def diameter(points: ArrayLike) -> float:
         except QhullError:  # flat: any of them may be a corner
             pass
     return float(max((np.linalg.norm(points - p, axis=1).max() for p in points), default=0.0))
-
-
-def shape_error(
-    estimate: trimesh.Trimesh,
-    truth: trimesh.Trimesh,
-    rng: np.random.Generator,
-    samples: int = CHAMFER_SAMPLES,
-) -> float:
-    """Compute the Chamfer distance between uniform samples of two surfaces, object frame, metres.
-
-    Two drawings of one surface of area A stay about 0.5 sqrt(A / samples) apart: 0.7 mm for a
-    soup can.
-
-    Raises:
-        MeshError: a surface has no area.
-    """
-    return chamfer(
-        surface_samples(estimate, samples, rng).points, surface_samples(truth, samples, rng).points
-    )
 
 
 class Surface(Protocol):

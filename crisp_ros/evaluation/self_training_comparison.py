@@ -13,9 +13,15 @@ import numpy as np
 
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.recorded_frame import RecordedFrame
-from crisp_ros.evaluation.metrics import Surface, add_s, auc, chamfer, reconstructed_points
+from crisp_ros.evaluation.metrics import (
+    Surface,
+    add_s,
+    auc,
+    reconstructed_points,
+)
 from crisp_ros.evaluation.summary_statistics import finite_or_none, share
 from crisp_ros.evaluation.true_shapes import TrueShape
+from crisp_ros.geometry.chamfer import sampled_chamfer
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator
 
@@ -195,7 +201,7 @@ def measure(
 
 def _chamfer(surface: Surface, shape: TrueShape) -> float:
     points = reconstructed_points(surface, _CHAMFER_POINTS, np.random.default_rng(0))
-    return chamfer(points, shape.points) if len(points) else math.inf
+    return sampled_chamfer(points, shape.points) if len(points) else math.inf
 
 
 def _auc(errors: Sequence[float], limit: float) -> float:

@@ -8,6 +8,8 @@ camera coordinates are therefore compared here alone.
 from __future__ import annotations
 
 import torch
+from numpy.typing import ArrayLike
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 
@@ -61,3 +63,14 @@ def pairwise_distances(a: Tensor, b: Tensor) -> Tensor:
     batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a, b = (part.expand(*batch, *part.shape[-2:]) for part in (a, b))
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def sampled_chamfer(points_a: ArrayLike, points_b: ArrayLike) -> float:
+    """Compute the Chamfer distance between large point sets (N, 3) and (M, 3), by KD-trees.
+
+    Returns:
+        Mean of both directions' mean nearest Euclidean distance, in the unit of the points.
+    """
+    a_to_b = cKDTree(points_b).query(points_a)[0].mean()
+    b_to_a = cKDTree(points_a).query(points_b)[0].mean()
+    return float((a_to_b + b_to_a) / 2.0)

@@ -9,8 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from crisp_ros.evaluation.bop_evaluation import BopEvaluation, InstanceErrors
-from crisp_ros.evaluation.library_quality import FitError, LibraryCheck
 from crisp_ros.reports.report_parts import ReportTable, cell, is_ours
+from crisp_ros.training.library_quality import FitError, LibraryCheck
 
 
 def instance_table(evaluation: BopEvaluation, names: Mapping[int, str]) -> Table:

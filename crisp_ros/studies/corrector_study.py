@@ -18,9 +18,11 @@ from crisp_ros import __version__
 from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.data.recorded_frame import RecordedFrame, TrueObject
-from crisp_ros.evaluation.library_quality import decoded_mesh
-from crisp_ros.evaluation.metrics import chamfer, rotation_error
+from crisp_ros.evaluation.metrics import (
+    rotation_error,
+)
 from crisp_ros.evaluation.true_shapes import TrueShape
+from crisp_ros.geometry.chamfer import sampled_chamfer
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.network.checkpoint import Model
@@ -38,6 +40,7 @@ from crisp_ros.studies.corrector_instances import (
     Instance,
 )
 from crisp_ros.tracking.tracker import Tracker
+from crisp_ros.training.library_quality import BoxedShape, decoded_mesh
 
 MIN_VISIBLE_SHARE = 0.1
 _SURFACE_SAMPLES = 10_000
@@ -242,11 +245,12 @@ class CorrectorStudy:
             if not self._known_name(code.cpu()):
                 margin = 0.25 * (upper - lower).max()
                 lower, upper = lower - margin, upper + margin
-            mesh = decoded_mesh(self._decoder, code, lower, upper, IsosurfaceSettings(_VOXELS))
+            shape = BoxedShape(code, lower, upper)
+            mesh = decoded_mesh(self._decoder, shape, IsosurfaceSettings(_VOXELS))
             error = math.inf
             if len(mesh.faces) > 0:
                 rng = np.random.default_rng(0)
                 points = trimesh.sample.sample_surface(mesh, _SURFACE_SAMPLES, seed=rng)[0]
-                error = chamfer(points, self._shapes[name].points)
+                error = sampled_chamfer(points, self._shapes[name].points)
             self._shape_errors[key] = error
         return self._shape_errors[key]

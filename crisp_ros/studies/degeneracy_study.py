@@ -23,12 +23,17 @@ from crisp_ros.correction.degeneracy import Degeneracy, degeneracy, explanations
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import DecoderField
-from crisp_ros.evaluation.library_quality import FitError, fit_error, library_pairs
 from crisp_ros.geometry.isosurface import IsosurfaceSettings, extract_meshes
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.decoder import ShapeDecoder
-from crisp_ros.network.library import ShapeLibrary, shape_boxes
+from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.studies.study_error import StudyError
+from crisp_ros.training.library_quality import (
+    BoxedShape,
+    FitError,
+    fit_error,
+    library_pairs,
+)
 from crisp_ros.training.mesh_codes import fit_mesh_code
 
 MUG, CUP = "025_mug", "mug without handle"
@@ -190,10 +195,9 @@ def degeneracy_study(
     body = _Body.of_box(library.lower[mug], library.upper[mug])
     mesh = _without_handle(decoder, library, mug, body)
     code = fit_mesh_code(decoder, library.codes, mesh, seed=settings.seed).code
-    lower, upper, _ = (part[0] for part in shape_boxes(decoder, code[None]))
-    certificate = CertificateSettings()
-    twin_error = fit_error(decoder, code, lower, upper, mesh, certificate.quantile, settings.seed)
-    everything = library.with_shape(CUP, code, lower, upper)
+    twin, certificate = BoxedShape.of_code(decoder, code), CertificateSettings()
+    twin_error = fit_error(decoder, twin, mesh, certificate.quantile, settings.seed)
+    everything = library.with_shape(CUP, *twin)
     field = DecoderField(decoder)
     pair = PreparedLibrary(field, _only(everything, (MUG, CUP)))
     viewed = _ViewedMug(field, PreparedLibrary(field, everything), pair, mug, body, certificate)

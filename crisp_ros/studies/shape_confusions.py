@@ -21,9 +21,9 @@ import trimesh
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopFrame
 from crisp_ros.data.meshes import surface_samples
-from crisp_ros.evaluation.metrics import chamfer
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.evaluation.summary_statistics import known_or_nan
+from crisp_ros.geometry.chamfer import sampled_chamfer
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator
@@ -123,7 +123,9 @@ def shape_distances(meshes: Mapping[str, trimesh.Trimesh]) -> dict[str, float]:
         name: surface_samples(mesh, _SURFACE_POINTS, np.random.default_rng(0)).points
         for name, mesh in meshes.items()
     }
-    return {f"{a}, {b}": 1e3 * chamfer(points[a], points[b]) for a, b in combinations(points, 2)}
+    return {
+        f"{a}, {b}": 1e3 * sampled_chamfer(points[a], points[b]) for a, b in combinations(points, 2)
+    }
 
 
 def _median_share(found: list[Naming]) -> float | None:

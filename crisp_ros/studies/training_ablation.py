@@ -28,7 +28,6 @@ from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.recorded_frame import bop_frames
 from crisp_ros.evaluation.bop_evaluation import evaluate_bop
 from crisp_ros.evaluation.dataset_loop import DatasetLoop
-from crisp_ros.evaluation.library_quality import fit_error
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
@@ -42,6 +41,7 @@ from crisp_ros.studies.training_rows import Row
 from crisp_ros.synthesis.crop_set import CropSet
 from crisp_ros.synthesis.scattered_frames import DOMAINS
 from crisp_ros.synthesis.scattered_models import ScatteredModels
+from crisp_ros.training.library_quality import BoxedShape, fit_error
 from crisp_ros.training.losses import SdfLossWeights
 from crisp_ros.training.objects import TrainingObject
 from crisp_ros.training.pretrained import imagenet_network
@@ -264,7 +264,7 @@ def fitted_shapes(
     boxes = shape_boxes(decoder, codes)
     quantile = CertificateSettings().quantile
     errors = [
-        fit_error(decoder, code, lower, upper, o.solid, quantile, recipe.seed)
+        fit_error(decoder, BoxedShape(code, lower, upper), o.solid, quantile, recipe.seed)
         for code, lower, upper, o in zip(codes, boxes.lower, boxes.upper, objects, strict=True)
     ]
     means = {

@@ -12,9 +12,9 @@ import pytest
 import torch
 import trimesh
 
-from crisp_ros.cli import library
 from crisp_ros.cli.main import main
 from crisp_ros.network.checkpoint import load_model, save_model
+from crisp_ros.training import library_builder
 from crisp_ros.training.mesh_codes import MeshCodeSettings
 from crisp_ros.training.shape_codes import ShapeCodeSettings
 
@@ -26,8 +26,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         steps=150, learning_rate=1e-2, surface_points=96, near_points=96, volume_points=32
     )
     settings = MeshCodeSettings(samples=3000, starts=3, trial_steps=60, fit=fit)
-    quick = functools.partial(library.fit_mesh_code, settings=settings)
-    monkeypatch.setattr(library, "fit_mesh_code", quick)
+    quick = functools.partial(library_builder.fit_mesh_code, settings=settings)
+    monkeypatch.setattr(library_builder, "fit_mesh_code", quick)
 
 
 def crisp(*words: object) -> int:
@@ -169,20 +169,6 @@ def test_bad_input_is_one_line(
     printed = capsys.readouterr().err
     assert printed.startswith("crisp library: ") and printed.count("\n") == 1 and message in printed
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    "version, part, following",
-    [
-        ("1.2.3", "minor", "1.3.0"),
-        ("1.2.3", "major", "2.0.0"),
-        ("", "minor", "0.1.0"),
-        ("mine", "minor", "mine+1"),
-        ("mine+9", "major", "mine+10"),
-    ],
-)
-def test_versions_are_raised(version: str, part: str, following: str) -> None:
-    assert library.next_version(version, part) == following
 
 
 def test_a_scale_must_be_positive(capsys: pytest.CaptureFixture[str]) -> None:

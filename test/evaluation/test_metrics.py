@@ -8,18 +8,16 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
-from crisp_ros.data.meshes import MeshError, surface_samples
+from crisp_ros.data.meshes import surface_samples
 from crisp_ros.evaluation.metrics import (
     add,
     add_s,
     auc,
-    chamfer,
     diameter,
     l1_chamfer,
     one_sided_normalised_chamfer,
     reconstructed_points,
     rotation_error,
-    shape_error,
     squared_chamfer,
     translation_error,
 )
@@ -105,27 +103,6 @@ def test_symmetries_act_in_the_object_frame() -> None:
     assert np.degrees(rotation_error(R @ rotation, R, group)) == pytest.approx(5)
     assert np.degrees(rotation_error(R @ rotation, R)) == pytest.approx(95)
     assert np.degrees(rotation_error(rotation @ R, R, group)) > 6  # about the camera's axis
-
-
-def test_chamfer_is_the_mean_of_both_directions() -> None:
-    a, b = POINTS, RNG.normal(0, 0.08, (200, 3))
-    distances = cdist(a, b)
-    expected = (distances.min(axis=1).mean() + distances.min(axis=0).mean()) / 2
-    assert chamfer(a, b) == pytest.approx(expected)
-    assert chamfer(a, b) == pytest.approx(chamfer(b, a))
-    assert chamfer([[0, 0, 0]], [[3, 4, 0], [0, 0, 1]]) == pytest.approx((1 + (5 + 1) / 2) / 2)
-
-
-def test_shape_error_sees_scale_and_little_else_on_one_surface() -> None:
-    """Spheres of 50 and 55 mm are 5 mm apart everywhere; the floor is the spacing of samples."""
-    small = trimesh.creation.icosphere(4, radius=0.050)
-    large = trimesh.creation.icosphere(4, radius=0.055)
-    floor = shape_error(small, small, np.random.default_rng(0))
-    assert 0.3 < floor / np.sqrt(small.area / 10_000) < 0.7
-    assert shape_error(large, small, np.random.default_rng(0)) == pytest.approx(0.005, abs=3e-4)
-    point = trimesh.Trimesh([[0, 0, 0]] * 3, [[0, 1, 2]], process=False)
-    with pytest.raises(MeshError):
-        shape_error(point, small, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(

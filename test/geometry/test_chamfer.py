@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
-from crisp_ros.geometry.chamfer import chamfer_distance, nearest_distances
+from crisp_ros.geometry.chamfer import chamfer_distance, nearest_distances, sampled_chamfer
 
 
 def point_sets(seed: int, *shape: int, distance_m: float = 0.0) -> torch.Tensor:
@@ -46,3 +47,12 @@ def test_empty_sets_have_no_distance():
     assert chamfer_distance(x, ~none, x, none).isnan()
     assert chamfer_distance(x, none, x, ~none).isnan()
     assert nearest_distances(x, x, none).isinf().all()
+
+
+def test_sampled_chamfer_is_the_mean_of_both_directions():
+    a, b = point_sets(1, 300).numpy(), point_sets(2, 200).numpy()
+    distances = cdist(a, b)
+    expected = (distances.min(axis=1).mean() + distances.min(axis=0).mean()) / 2
+    assert sampled_chamfer(a, b) == pytest.approx(expected)
+    assert sampled_chamfer(a, b) == pytest.approx(sampled_chamfer(b, a))
+    assert sampled_chamfer([[0, 0, 0]], [[3, 4, 0], [0, 0, 1]]) == pytest.approx(2.0)

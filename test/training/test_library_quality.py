@@ -9,13 +9,14 @@ import torch
 import trimesh
 from known import load_known
 
-from crisp_ros.evaluation.library_quality import (
+from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.training.library_quality import (
+    BoxedShape,
     LibraryQualitySettings,
     check_library,
     fit_error,
     library_pairs,
 )
-from crisp_ros.network.library import ShapeLibrary
 
 HASTY = LibraryQualitySettings(voxels=32)
 
@@ -71,14 +72,10 @@ def test_everything_that_is_wrong_is_said(known) -> None:
 
 def test_a_fit_is_measured_in_metres(known) -> None:
     library = only(known.library, "sphere")
-    box = library.lower[0], library.upper[0]
-    right = fit_error(
-        known.decoder, library.codes[0], *box, trimesh.creation.icosphere(4, radius=0.038), 0.98
-    )
+    shape = BoxedShape.of_library(library, 0)
+    right = fit_error(known.decoder, shape, trimesh.creation.icosphere(4, radius=0.038), 0.98)
     assert right.mean_m < 0.001 and right.chamfer_m < 0.0015
     assert right.mean_m <= right.p95_m <= right.quantile_m
-    larger = fit_error(
-        known.decoder, library.codes[0], *box, trimesh.creation.icosphere(4, radius=0.043), 0.98
-    )
+    larger = fit_error(known.decoder, shape, trimesh.creation.icosphere(4, radius=0.043), 0.98)
     assert larger.mean_m == pytest.approx(0.005, abs=0.001)
     assert larger.chamfer_m == pytest.approx(0.005, abs=0.001)

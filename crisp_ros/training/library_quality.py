@@ -15,11 +15,10 @@ from torch import Tensor
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.data.meshes import surface_samples
-from crisp_ros.evaluation.metrics import shape_error
-from crisp_ros.geometry.chamfer import pairwise_distances
+from crisp_ros.geometry.chamfer import pairwise_distances, sampled_chamfer
 from crisp_ros.geometry.isosurface import IsosurfaceSettings, extract_meshes
 from crisp_ros.network.decoder import ShapeDecoder
-from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.network.library import ShapeLibrary, shape_boxes
 
 _ERROR_SAMPLES = 10_000
 
@@ -156,6 +155,31 @@ def library_pairs(decoder: ShapeDecoder, library: ShapeLibrary) -> tuple[ShapePa
     return tuple(sorted(pairs, key=lambda pair: pair.chamfer_m))
 
 
+class BoxedShape(NamedTuple):
+    """A shape code and the box of its surface.
+
+    Attributes:
+        code: (C,).
+        lower: (3,) corner of the box, object frame, metres.
+        upper: (3,) opposite corner.
+    """
+
+    code: Tensor
+    lower: Tensor
+    upper: Tensor
+
+    @classmethod
+    def of_library(cls, library: ShapeLibrary, k: int) -> BoxedShape:
+        """Take the k-th shape of a library."""
+        return cls(library.codes[k], library.lower[k], library.upper[k])
+
+    @classmethod
+    def of_code(cls, decoder: ShapeDecoder, code: Tensor) -> BoxedShape:
+        """Find the box of a code (C,)."""
+        boxes = shape_boxes(decoder, code[None])
+        return cls(code, boxes.lower[0], boxes.upper[0])
+
+
 class FitError(NamedTuple):
     """Errors of a decoded shape against a mesh, metres.
 
@@ -163,7 +187,7 @@ class FitError(NamedTuple):
         mean_m: of |f_d| over the mesh's surface.
         p95_m: 95 % quantile of it.
         quantile_m: the requested quantile of it.
-        chamfer_m: of both surfaces, see `shape_error`.
+        chamfer_m: Chamfer distance of both surfaces; infinite without a surface.
     """
 
     mean_m: float
@@ -173,33 +197,33 @@ class FitError(NamedTuple):
 
 
 def fit_error(
-    decoder: ShapeDecoder,
-    code: Tensor,
-    lower: Tensor,
-    upper: Tensor,
-    mesh: trimesh.Trimesh,
-    quantile: float,
-    seed: int = 0,
+    decoder: ShapeDecoder, shape: BoxedShape, mesh: trimesh.Trimesh, quantile: float, seed: int = 0
 ) -> FitError:
-    """Compare the shape of a code (C,), in its box (3,) and (3,), with a mesh in metres."""
+    """Compare a decoded shape with a mesh, metres, object frame."""
     rng = np.random.default_rng(seed)
     points = torch.from_numpy(surface_samples(mesh, _ERROR_SAMPLES, rng).points)
-    distance = decoder.sdf(points.to(code), code).abs()
-    decoded = decoded_mesh(decoder, code, lower, upper, IsosurfaceSettings(voxels=96))
-    chamfer = shape_error(decoded, mesh, rng) if len(decoded.faces) > 0 else math.inf
+    distance = decoder.sdf(points.to(shape.code), shape.code).abs()
     ends = torch.quantile(distance, distance.new_tensor([0.95, quantile])).tolist()
+    decoded = decoded_mesh(decoder, shape, IsosurfaceSettings(voxels=96))
+    chamfer = math.inf
+    if len(decoded.faces) > 0:
+        samples = (surface_samples(m, _ERROR_SAMPLES, rng).points for m in (decoded, mesh))
+        chamfer = sampled_chamfer(*samples)
     return FitError(float(distance.mean()), *ends, chamfer)
 
 
 def decoded_mesh(
-    decoder: ShapeDecoder, code: Tensor, lower: Tensor, upper: Tensor, settings: IsosurfaceSettings
+    decoder: ShapeDecoder, shape: BoxedShape, settings: IsosurfaceSettings
 ) -> trimesh.Trimesh:
-    """Extract the surface of a code (C,) in its box (3,) and (3,), object frame, metres.
+    """Extract the surface of a shape, object frame, metres.
 
-    It is empty where the shape has no surface in the box.
+    It is empty where the shape has no surface in its box.
     """
     (mesh,) = extract_meshes(
-        lambda points, _: decoder.sdf(points, code), lower[None], upper[None], settings
+        lambda points, _: decoder.sdf(points, shape.code),
+        shape.lower[None],
+        shape.upper[None],
+        settings,
     )
     return trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
 
@@ -207,10 +231,11 @@ def decoded_mesh(
 def _checked(
     decoder: ShapeDecoder, library: ShapeLibrary, k: int, settings: LibraryQualitySettings
 ) -> CheckedShape:
-    box = library.lower[k], library.upper[k]
-    mesh = decoded_mesh(decoder, library.codes[k], *box, IsosurfaceSettings(settings.voxels))
+    shape = BoxedShape.of_library(library, k)
+    mesh = decoded_mesh(decoder, shape, IsosurfaceSettings(settings.voxels))
     empty = len(mesh.faces) == 0
-    off = np.inf if empty else np.abs(mesh.bounds - torch.stack(box).cpu().numpy()).max()
+    box = torch.stack([shape.lower, shape.upper]).cpu().numpy()
+    off = np.inf if empty else np.abs(mesh.bounds - box).max()
     return CheckedShape(
         library.names[k],
         float(library.diameters[k]),
