@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from crisp_ros.data.bop import MM, BopFrame, BopInstance
 from crisp_ros.data.files import DatasetError, read_json
 from crisp_ros.data.mesh_colours import texture_image
+from crisp_ros.geometry.se3 import invert
 
 
 def write_models(
@@ -101,7 +102,7 @@ def _camera_entry(frame: BopFrame, depth_scale_mm: float) -> dict[str, Any]:
         "depth_scale": depth_scale_mm,
     }
     if frame.T_world_camera is not None:
-        T_camera_world = np.linalg.inv(frame.T_world_camera)
+        T_camera_world = invert(frame.T_world_camera)
         entry["cam_R_w2c"] = T_camera_world[:3, :3].ravel().tolist()
         entry["cam_t_w2c"] = (T_camera_world[:3, 3] / MM).tolist()
     return entry

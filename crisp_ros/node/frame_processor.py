@@ -249,9 +249,7 @@ class FrameProcessor:
     def _track(self, job: _FrameJob, converted: ConvertedFrame, trace: Trace) -> TrackedFrame:
         start = time.perf_counter()
         try:
-            tracked = self.tracker.update(
-                job.header, trace, converted.class_names, job.parameters
-            )
+            tracked = self.tracker.update(job.header, trace, converted.class_names, job.parameters)
         except FixedFrameError as error:
             raise _FrameDroppedError(DropReason.NO_TRANSFORM, str(error)) from error
         job.stage_ms["fits"] = tracked.fit_ms

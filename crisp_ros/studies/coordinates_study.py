@@ -24,7 +24,7 @@ from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.correction.surface import surface_points
 from crisp_ros.evaluation.metrics import auc
-from crisp_ros.geometry.chamfer import nearest_distances
+from crisp_ros.geometry.chamfer import nearest_distances, pairwise_distances
 from crisp_ros.geometry.registration import RegistrationSettings, align, register
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.checkpoint import Model
@@ -362,5 +362,5 @@ class CoordinatesStudy:
         for start in range(0, len(samples), _CHUNK):
             batch = self._cache.batch(samples[start : start + _CHUNK])
             codes = self.learner.answer(batch.features).code
-            found.append(torch.cdist(codes, self._model.library.codes).argmin(-1))
+            found.append(pairwise_distances(codes, self._model.library.codes).argmin(-1))
         return torch.cat(found)

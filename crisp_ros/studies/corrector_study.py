@@ -22,9 +22,9 @@ from crisp_ros.evaluation.metrics import (
     rotation_error,
 )
 from crisp_ros.evaluation.true_shapes import TrueShape
-from crisp_ros.geometry.chamfer import sampled_chamfer
+from crisp_ros.geometry.chamfer import pairwise_distances, sampled_chamfer
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
-from crisp_ros.geometry.se3 import invert
+from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.observation.frame import Frame
@@ -214,12 +214,12 @@ class CorrectorStudy:
             return MISSED
         shape = self._shapes[true.name]
         # In the true object frame the true surface is fixed, so its tree is built only once.
-        motion = np.linalg.inv(true.T_camera_object) @ estimate.T_camera_object
+        motion = invert(true.T_camera_object) @ estimate.T_camera_object
         if true.name not in self._trees:
             self._trees[true.name] = cKDTree(shape.points)
         tree = self._trees[true.name]
         away = tree.query(trimesh.transform_points(shape.points, motion))[0].mean()
-        back = tree.query(trimesh.transform_points(shape.points, np.linalg.inv(motion)))[0].mean()
+        back = tree.query(transform(invert(motion), shape.points))[0].mean()
         rotation = rotation_error(
             estimate.T_camera_object[:3, :3], true.T_camera_object[:3, :3], shape.symmetries
         )
@@ -240,7 +240,7 @@ class CorrectorStudy:
         key = (name, code.numpy().tobytes())
         if key not in self._shape_errors:
             code = code.to(self._library.codes.device)
-            nearest = int(torch.cdist(code[None], self._library.codes).argmin())
+            nearest = int(pairwise_distances(code[None], self._library.codes).argmin())
             lower, upper = self._library.lower[nearest], self._library.upper[nearest]
             if not self._known_name(code.cpu()):
                 margin = 0.25 * (upper - lower).max()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from crisp_ros.geometry.se3 import invert
 from crisp_ros.observation.frame import Camera
 from crisp_ros.synthesis.renderer import Placement, Renderer, Scene
 
@@ -87,7 +88,7 @@ def object_views(
                 T[2, 3] = rng.uniform(*settings.distance_m)
                 depth = renderer.render(Scene(_CAMERA, (Placement(k, T),))).depth
                 points, exact = _drawn(depth, settings, rng)
-                T_object_camera = np.linalg.inv(T)
+                T_object_camera = invert(T)
                 z = trimesh.transform_points(exact, T_object_camera)
                 rows.append((k, points, z, T_object_camera))
     finally:

@@ -11,6 +11,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError, TrueObject
+from crisp_ros.geometry.se3 import invert
 from crisp_ros.observation.frame import Camera
 
 from .cycles import CyclesSettings
@@ -141,7 +142,7 @@ def _frames(
                 intrinsics=camera.matrix,
                 label_names={i + 1: name for i, name in enumerate(names)},
                 truth=truth,
-                T_world_camera=np.linalg.inv(T_camera_world),
+                T_world_camera=invert(T_camera_world),
             )
             on_frame(index + 1, settings.frames)
     finally:

@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 from crisp_ros.geometry.convex import convex_hull
 from crisp_ros.geometry.decimation import decimated
 from crisp_ros.geometry.isosurface import TriangleMesh
-from crisp_ros.geometry.se3 import transform_point
+from crisp_ros.geometry.se3 import invert, transform_point
 from crisp_ros.geometry.symmetry_group import box_corners
 from crisp_ros.node.outputs import message_conversion
 from crisp_ros.node.outputs.mesh_worker import MeshWorker
@@ -220,7 +220,7 @@ class CollisionObjects:
                     self._remove(header, id)
 
     def _remove_free(self, scene: SceneFrame) -> None:
-        T_camera_scene = np.linalg.inv(scene.T_scene_camera)
+        T_camera_scene = invert(scene.T_scene_camera)
         for id, old in list(self._obstacles.items()):
             if old.has_ended and id not in self._held:
                 found = check_occupancy(old.points, T_camera_scene @ old.T, scene.frame)
