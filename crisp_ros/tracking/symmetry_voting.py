@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,7 +22,20 @@ from crisp_ros.geometry.symmetry_group import SymmetryGroup, nearest_symmetric_p
 from crisp_ros.pipeline import ObjectEstimate
 from crisp_ros.tracking.track import Detection, Track, with_pose
 
+_CERTIFIED_WEIGHT = 5.0  # votes of a frame whose orientation is certified
 _SMALL_RAD = np.deg2rad(40.0)  # a smaller rotation is a motion, not a misread symmetry
+
+
+class Box(NamedTuple):
+    """A box around a shape.
+
+    Attributes:
+        lower: (3,) corner, object frame, metres.
+        upper: (3,) opposite corner.
+    """
+
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
 
 
 class SymmetryVotes:
@@ -29,12 +43,14 @@ class SymmetryVotes:
 
     Each certified frame votes for the symmetry that maps its pose to the one nearest to the last
     resolved pose. The symmetry on which most of the last frames agree, to within 40 degrees, is
-    applied. Smaller rotations are no such mistakes and stay in the pose.
+    applied. Smaller rotations are no such mistakes and stay in the pose. A frame whose orientation
+    is certified counts as several others.
     """
 
     def __init__(self, window: int) -> None:
         """Start without votes; `window` is the number of frames that vote."""
         self._votes: deque[NDArray[np.float64]] = deque(maxlen=window)
+        self._weights: deque[float] = deque(maxlen=window)
         self._shape = -1
         self._last: NDArray[np.float64] | None = None
 
@@ -43,8 +59,8 @@ class SymmetryVotes:
         T: NDArray[np.float64],
         shape: int,
         group: SymmetryGroup,
-        lower: NDArray[np.float64],
-        upper: NDArray[np.float64],
+        box: Box,
+        certified: bool = False,
     ) -> NDArray[np.float64]:
         """Add the vote of a frame, and choose the pose on which most frames agree.
 
@@ -52,26 +68,29 @@ class SymmetryVotes:
             T: (4, 4) the frame's pose of the object, in a frame in which it rests or moves little.
             shape: index in the library; the votes for another shape are dropped.
             group: symmetries of that shape to a depth camera.
-            lower: (3,) corner of its box, object frame, metres.
-            upper: (3,) opposite corner.
+            box: of that shape.
+            certified: the orientation of the frame's pose is certified.
 
         Returns:
             (4, 4), T itself where the frame agrees with the majority.
         """
         if shape != self._shape:
             self._votes.clear()
+            self._weights.clear()
             self._shape, self._last = shape, None
         last = T if self._last is None else self._last
-        symmetry = invert(T) @ nearest_symmetric_pose(T, last, group, lower, upper)
+        symmetry = invert(T) @ nearest_symmetric_pose(T, last, group, *box)
         self._votes.append(symmetry)
+        self._weights.append(_CERTIFIED_WEIGHT if certified else 1.0)
         votes = np.array(self._votes)
         rotations = votes[:, :3, :3]
         # The identity comes first, so that the track stays as it is where votes are even.
         candidates = np.concatenate([np.eye(3)[None], rotations])
-        cost = np.minimum(_angles_between(candidates, rotations), _SMALL_RAD).sum(1)
+        cost = np.minimum(_angles_between(candidates, rotations), _SMALL_RAD) @ self._weights
         best = int(cost.argmin())
         if cost[best] < cost[0] - 0.5 * _SMALL_RAD:
             back = invert(votes[best - 1])
+            self._votes.clear()
             self._votes.extend([vote @ back for vote in votes])
             symmetry = symmetry @ back
         angle = _angles_between(np.eye(3)[None], symmetry[None, :3, :3]).item()
@@ -115,7 +134,8 @@ class SymmetryVoting:
                 continue
             T = T_fixed_camera @ estimate.T_camera_object
             votes = self._votes.setdefault(track, SymmetryVotes(self._window))
-            resolved = votes.resolve(T, shape, group, estimate.lower, estimate.upper)
+            box = Box(estimate.lower, estimate.upper)
+            resolved = votes.resolve(T, shape, group, box, estimate.orientation_certified)
             if resolved is not T:
                 found = with_pose(estimate, invert(T_fixed_camera) @ resolved)
                 offset = found.T_camera_object[:3, 3] - estimate.T_camera_object[:3, 3]

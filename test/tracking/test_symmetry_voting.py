@@ -27,7 +27,7 @@ def angle(a, b):
 
 def answers(votes, group, angles, T=None):
     T = pose((0.1, 0.0, 0.7), (0.4, -1.0, 0.2)) if T is None else T
-    found = [votes.resolve(rotated(T, a), 0, group, *BOX) for a in angles]
+    found = [votes.resolve(rotated(T, a), 0, group, BOX) for a in angles]
     return [round(angle(T, f)) for f in found]
 
 
@@ -53,15 +53,26 @@ def test_motion_is_followed_between_misread_frames():
     for i in range(40):
         moved = rotated(T, 15.0 * i)  # more than a full revolution, upside down now and then
         seen = rotated(moved, 180.0) if i % 4 == 3 else moved
-        assert angle(votes.resolve(seen, 0, HALF, *BOX), moved) < 1e-3
+        assert angle(votes.resolve(seen, 0, HALF, BOX), moved) < 1e-3
+
+
+def test_a_certified_orientation_counts_as_several_frames():
+    """Four frames agree on one orientation; one that is certified outweighs them, at once."""
+    T, plain, sure = pose(), SymmetryVotes(25), SymmetryVotes(25)
+    for votes in (plain, sure):
+        for _ in range(4):
+            votes.resolve(T, 0, HALF, BOX)
+    other = rotated(T, 180.0)
+    assert angle(plain.resolve(other, 0, HALF, BOX), other) == pytest.approx(180)
+    assert angle(sure.resolve(other, 0, HALF, BOX, certified=True), other) < 1e-3
 
 
 def test_another_shape_drops_the_votes_of_the_last():
     votes = SymmetryVotes(9)
     T = pose()
     for _ in range(5):
-        votes.resolve(T, 0, HALF, *BOX)
-    assert angle(votes.resolve(rotated(T, 180), 1, HALF, *BOX), T) == pytest.approx(180)
+        votes.resolve(T, 0, HALF, BOX)
+    assert angle(votes.resolve(rotated(T, 180), 1, HALF, BOX), T) == pytest.approx(180)
 
 
 def test_a_window_of_one_follows_every_frame():
