@@ -27,9 +27,9 @@ def primitives() -> dict[int, trimesh.Trimesh]:
 
 def model_info() -> dict[int, dict]:
     """Return names and symmetries in the format of models_info.json."""
-    half_turn = np.diag([-1.0, -1.0, 1.0, 1.0])
+    half_rotation = np.diag([-1.0, -1.0, 1.0, 1.0])
     return {
-        1: {"name": "box", "symmetries_discrete": [half_turn.ravel().tolist()]},
+        1: {"name": "box", "symmetries_discrete": [half_rotation.ravel().tolist()]},
         2: {
             "name": "can",
             "symmetries_discrete": [np.diag([1.0, -1.0, -1.0, 1.0]).ravel().tolist()],

@@ -38,8 +38,8 @@ class SelfTraining:
         """Prepare the worker, if the parameters enable it.
 
         Args:
-            checkpoint: file of the estimator's model; its reference set lies beside it, or is the
-                one that the parameters name, and the samples of an earlier run lie beside it, too.
+            checkpoint: file of the estimator's model. The reference set is next to it, unless the
+                parameters name another one; samples of an earlier run are next to it, too.
 
         Raises:
             ReferenceError: there is no reference set for this model.

@@ -115,9 +115,9 @@ def test_axis_offsets_and_lengths_are_read_in_millimetres(tmp_path: Path) -> Non
     write_frames(tmp_path, tiny_frames()[:1])
     models = BopDataset(tmp_path).models
     np.testing.assert_allclose(models[1].symmetries()[1, :3, 3], (0.04, 0, 0))
-    half_turn = models[2].symmetries(steps=2)[1]
-    np.testing.assert_allclose(half_turn[:3, 3], (0.02, 0, 0), atol=1e-12)
-    np.testing.assert_allclose(half_turn[:3, :3], np.diag([-1, -1, 1]), atol=1e-12)
+    half_rotation = models[2].symmetries(steps=2)[1]
+    np.testing.assert_allclose(half_rotation[:3, 3], (0.02, 0, 0), atol=1e-12)
+    np.testing.assert_allclose(half_rotation[:3, :3], np.diag([-1, -1, 1]), atol=1e-12)
 
 
 def test_frames_added_later_join_the_scene(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Does what `ros2 launch FILE NAME:=VALUE ...` does."""
+"""Launch a file as `ros2 launch FILE NAME:=VALUE ...` does."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The launch files, run by the real launch system where it is installed."""
+"""The launch files, run by the launch system if it is installed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_launch_arguments_have_descriptions_and_defaults() -> None:
 
 
 def constants(file: Path) -> dict[str, object]:
-    """The literals that a file assigns to names, those that can be read without running it."""
+    """Literals that a file assigns to names, read without running it."""
     found = {}
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.Assign):

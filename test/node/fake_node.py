@@ -1,4 +1,4 @@
-"""The node's process in tests: all of it real but the estimator, whose answers are known."""
+"""The node's process in tests, with a fake estimator whose estimates are known."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Estimates and an estimator whose answers a test can foretell."""
+"""Estimates and an estimator with known results."""
 
 from __future__ import annotations
 
@@ -77,18 +77,18 @@ class FakeDecoder:
         return torch.linalg.norm(points, dim=-1) - 1e-3 * codes[..., None, 0]
 
     def sdf_and_gradient(self, points: torch.Tensor, codes: torch.Tensor) -> SignedDistance:
-        """The same, and the way out from the middle."""
+        """Signed distances and their gradients."""
         out = torch.nn.functional.normalize(points, dim=-1)
         return SignedDistance(self.sdf(points, codes), out)
 
 
-def half_turn() -> np.ndarray:
-    """Half a turn (4, 4) about z."""
+def half_rotation() -> np.ndarray:
+    """Rotation (4, 4) by 180 degrees about z."""
     return np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 class FakeEstimator:
-    """Puts a box, axes along the camera's, around each label's mean depth point.
+    """Estimator that puts a box, aligned with the camera, around each label's mean depth point.
 
     The red value of the image's first pixel goes into the shape codes, so that a publisher can
     change the shapes; where the green one is odd, the symmetric object is turned by half a turn. A
@@ -104,7 +104,7 @@ class FakeEstimator:
         torch.full((1, CODE_LENGTH), float(SYMMETRIC)),
         -torch.from_numpy(HALF_EDGES).float()[None],
         torch.from_numpy(HALF_EDGES).float()[None],
-        (torch.from_numpy(np.stack([np.eye(4), half_turn()])).float(),),
+        (torch.from_numpy(np.stack([np.eye(4), half_rotation()])).float(),),
     )
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class FakeEstimator:
             if label == OFF_CENTRE:
                 T[:3, 3] -= OFFSET
             if label == SYMMETRIC and green % 2:
-                T = T @ half_turn()
+                T = T @ half_rotation()
             code = np.full(CODE_LENGTH, label + red, np.float32)
             objects.append(estimate(label, T, certified=label < WITHHELD_FROM, code=code))
         stages = {"network": 1e3 * (time.perf_counter() - start)}
@@ -149,7 +149,7 @@ class FakeEstimator:
         return Trace(found, ())
 
     def meshes(self, estimates: list[ObjectEstimate], grown_m: float = 0.0) -> list[TriangleMesh]:
-        """Boxes of the estimates' sizes."""
+        """Boxes of the sizes of the estimates."""
         self.meshes_made += len(estimates)
         bounds = [np.stack([e.lower - grown_m, e.upper + grown_m]) for e in estimates]
         boxes = [trimesh.creation.box(bounds=b) for b in bounds]

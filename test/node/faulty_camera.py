@@ -1,4 +1,4 @@
-"""A camera in a process of its own that sends good frames, and now and then a bad one.
+"""A camera in its own process that sends valid frames and some faulty ones.
 
 faulty_camera.py SECONDS LOG: 30 frames a second; those of the last seconds are all good. Each
 frame's line in LOG, JSON: {"stamp_ns", "sent" (time.time()), "fault" ("" for none), "messages"}.
@@ -36,7 +36,7 @@ Fault = Callable[[np.random.Generator, Messages], None]
 
 
 def scene() -> dict[str, Image | CameraInfo]:
-    """Three boxes before a wall."""
+    """Three boxes in front of a wall."""
     depth = np.full((HEIGHT, WIDTH), 1500, np.uint16)
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
     for label in (1, 2, 3):

@@ -1,6 +1,6 @@
-"""The node's process with the real model, for which everything is certified and one swap is good.
+"""The node's process with the real model, all estimates certified, and one accepted swap.
 
-So it learns from its first frames, and takes one set of new weights into use.
+So it trains with its first frames, and uses one set of new weights.
 """
 
 import dataclasses

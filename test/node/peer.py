@@ -1,4 +1,4 @@
-"""The other side of the node under test: a camera and a listener, and the node's process."""
+"""The peer of the node under test: a camera, a subscriber, and the node's process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Peer:
-    """Publishes frames to the node and keeps what it answers."""
+    """Publisher of frames that keeps the outputs of the node."""
 
     def __init__(self, node: Node, ns: str = "") -> None:
         self.node = node
@@ -57,7 +57,7 @@ class Peer:
         self._set = node.create_client(SetParameters, f"{prefix}/set_parameters")
 
     def listen(self, message_type: type, topic: str, key: str, qos: QoSProfile | int) -> Any:
-        """Keep the messages of a topic in `received[key]`; the subscription."""
+        """Keep the messages of a topic in `received[key]`; return the subscription."""
         return self.node.create_subscription(message_type, topic, self.received[key].append, qos)
 
     def listen_to_shapes(self) -> None:
@@ -67,15 +67,16 @@ class Peer:
 
     def wait(self, condition: Callable[[], Any], seconds: float = PATIENCE_S) -> None:
         """Serve callbacks until the condition holds."""
-        assert spin_until(self.node, condition, seconds), "waited in vain"
+        assert spin_until(self.node, condition, seconds), (
+            "the condition did not become true in time"
+        )
 
     def is_up(self) -> bool:
         """Whether the node's services can be called."""
         return all(c.service_is_ready() for c in (self._change, self._state, self._set))
 
     def call(self, client: Any, request: Any, again: bool = False) -> Any:
-        """A service's answer. One that is sent before the two have wholly discovered each other is
-        lost: where asking twice does no harm, `again` asks again."""
+        """Call a service. Responses during discovery can be lost: `again` repeats the call."""
         self.wait(client.service_is_ready)
         futures = [client.call_async(request)]
         if again and not spin_until(self.node, futures[0].done, PATIENCE_S / 2):
@@ -84,7 +85,7 @@ class Peer:
         return next(future.result() for future in futures if future.done())
 
     def transition(self, id: int) -> bool:
-        """Ask for a transition of the node's lifecycle; whether it took place."""
+        """Request a transition of the lifecycle; return whether it took place."""
         request = ChangeState.Request(transition=Transition(id=id))
         return self.call(self._change, request).success
 
@@ -93,12 +94,12 @@ class Peer:
         return self.call(self._state, GetState.Request(), again=True).current_state.label
 
     def start(self) -> None:
-        """Bring the node up."""
+        """Activate the node."""
         assert self.transition(Transition.TRANSITION_CONFIGURE)
         assert self.transition(Transition.TRANSITION_ACTIVATE)
 
     def activate(self) -> None:
-        """Bring the node up and wait until it hears this camera."""
+        """Activate the node and wait until it subscribes to this camera."""
         self.start()
         self.wait(self.is_heard)
 
@@ -108,14 +109,14 @@ class Peer:
         return all(p.get_subscription_count() for p in outputs)
 
     def set_parameters(self, **values: Any) -> list[str]:
-        """Set parameters; the reasons for which they were refused."""
+        """Set parameters; return the reasons of refusals."""
         parameters = [Parameter(n, value=v).to_parameter_msg() for n, v in values.items()]
         request = SetParameters.Request(parameters=parameters)
         results = self.call(self._set, request, again=True).results
         return [r.reason for r in results if not r.successful]
 
     def send(self, scene: Scene, step_ns: int = 100_000_000) -> Header:
-        """Publish one frame, its stamp a step later than the last; the images' header."""
+        """Publish one frame, a step later than the last; return its header."""
         self.stamp_ns += step_ns
         header = Header(frame_id=scene.frame_id)
         header.stamp.sec, header.stamp.nanosec = divmod(self.stamp_ns, 10**9)
@@ -180,7 +181,7 @@ def image(pixels: np.ndarray, encoding: str) -> Image:
 
 
 class Scene:
-    """A frame to send: flat rectangles at known depths before a wall; change it at will.
+    """A frame to send: flat rectangles at known depths in front of a wall.
 
     Args:
         objects: label -> (left, top, right, bottom, depth in metres).
@@ -267,7 +268,7 @@ def node_process(
 def graph(
     script: Path | None, arguments: Sequence[str] = (), ns: str = ""
 ) -> Iterator[tuple[Peer, subprocess.Popen[bytes]]]:
-    """The node in its own process, and a peer in this one, alone in a domain."""
+    """The node in its own process and a peer in this one, in a domain of their own."""
     with isolated_node("peer") as node:
         with node_process(node.context.get_domain_id(), script, arguments) as process:
             peer = Peer(node, ns)

@@ -1,4 +1,4 @@
-"""The estimator is made with what the parameters say."""
+"""The estimator is created from the parameters."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class World:
         self._broadcaster = TransformBroadcaster(peer.node)
 
     def send_camera(self, x_m: float) -> None:
-        """Broadcasts where the camera is at the time of the next image."""
+        """Broadcast the pose of the camera at the stamp of the next image."""
         header = Header(frame_id="map")
         header.stamp.sec, header.stamp.nanosec = divmod(self.peer.stamp_ns + 100_000_000, 10**9)
         T = np.eye(4)
@@ -48,7 +48,7 @@ class World:
     def answer(
         self, x_m: float, labels: dict[str, int], flip: bool = False
     ) -> dict[str, ObjectEstimate]:
-        """Sends a frame; the answer by object, "held" where it was not seen."""
+        """Send a frame; return the estimates by object, "held" for unseen ones."""
         rectangles = {}
         for name, label in labels.items():
             left = round(self._left[name] - x_m * PIXELS_A_METRE)

@@ -1,4 +1,4 @@
-"""The node in another process, over real DDS: what goes in and what comes out."""
+"""The node in another process over real DDS: inputs and outputs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def running() -> Iterator[tuple[Peer, subprocess.Popen[bytes]]]:
 
 @pytest.fixture
 def impatient(peer: Peer) -> Iterator[Peer]:
-    """The peer of a node to which silence is soon a fault."""
+    """The peer of a node with a short input_timeout."""
     assert peer.set_parameters(input_timeout=1.0) == []
     yield peer
     assert peer.set_parameters(input_timeout=60.0) == []
@@ -58,7 +58,7 @@ def peer(running: tuple[Peer, subprocess.Popen[bytes]]) -> Peer:
 
 
 def transforms(peer: Peer, header) -> dict[str, object]:
-    """The transforms of a frame by child frame, once one has come."""
+    """Wait for the transforms of a frame; return them by child frame."""
 
     def of_frame() -> list:
         return [t for m in peer.received["tf"] for t in m.transforms if t.header == header]
@@ -68,7 +68,7 @@ def transforms(peer: Peer, header) -> dict[str, object]:
 
 
 def seen(answer: ObjectEstimateArray) -> list[ObjectEstimate]:
-    """The objects that a frame shows; others are held."""
+    """Objects that a frame shows, without held ones."""
     return [o for o in answer.estimates if o.label]
 
 

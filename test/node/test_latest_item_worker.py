@@ -1,4 +1,4 @@
-"""The worker: newest item wins, errors do not end it, it stops cleanly."""
+"""The worker: the latest item is processed, errors do not end it, it stops cleanly."""
 
 from __future__ import annotations
 

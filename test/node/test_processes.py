@@ -1,4 +1,4 @@
-"""Nodes that share a graph, that are killed and come back, and that are set up again and again."""
+"""Nodes that share a graph, are killed and restarted, or repeat their lifecycle."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_two_nodes_in_two_namespaces_have_their_own_cameras() -> None:
 
 
 def answers(peer: Peer) -> bool:
-    """Whether a node answers, which a dead one does not."""
+    """Whether a node responds, which a killed one does not."""
     future = peer._state.call_async(GetState.Request())
     return peer.is_up() and spin_until(peer.node, future.done, 1.0)
 

@@ -1,4 +1,4 @@
-"""An interruption is quiet wherever it comes; other errors are not."""
+"""A shutdown is quiet at any time; other errors are raised."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def processed(frames: list[dict], log: str) -> Counter[str]:
 
 
 def recoveries(frames: list[dict], answers: dict[int, float]) -> list[float]:
-    """Seconds from the first good frame after each bad one to the first answer from it on."""
+    """Seconds from the first valid frame after each faulty one to the next estimate."""
     stamps = np.array(sorted(answers))
     found = []
     for before, frame in zip(frames, frames[1:], strict=False):

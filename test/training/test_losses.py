@@ -50,10 +50,10 @@ def test_pnc_loss_takes_the_nearest_symmetry_of_each_object():
     generator = torch.Generator().manual_seed(1)
     target = torch.randn(2, 3, 24, 24, generator=generator) * 0.05
     mask = torch.ones(2, 24, 24, dtype=torch.bool)
-    half_turn = turn_about_z(180.0)
-    rotated = (half_turn[:3, :3] @ target.flatten(2)).view_as(target)
+    half_rotation = turn_about_z(180.0)
+    rotated = (half_rotation[:3, :3] @ target.flatten(2)).view_as(target)
     predicted = torch.stack([rotated[0], target[1]])
-    group = torch.stack([torch.eye(4), half_turn]).expand(2, 2, 4, 4)
+    group = torch.stack([torch.eye(4), half_rotation]).expand(2, 2, 4, 4)
     assert pnc_loss(predicted, target, mask, 0.1, group).item() == pytest.approx(0.0, abs=1e-9)
     assert pnc_loss(predicted, target, mask, 0.1).item() > 1e-3
     identity_only = torch.eye(4).expand(2, 2, 4, 4)

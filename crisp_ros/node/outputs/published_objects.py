@@ -12,7 +12,7 @@ from crisp_ros.tracking.track import TrackedObject
 
 
 class MeshKey(NamedTuple):
-    """What a mesh depends on.
+    """Key of a mesh: all that it depends on.
 
     Attributes:
         version: of the shape.

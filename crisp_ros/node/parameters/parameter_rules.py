@@ -19,7 +19,7 @@ class Settable(enum.Enum):
 
     @property
     def advice(self) -> str:
-        """When such a parameter can be set, and how to reach such a state."""
+        """Advice on when such a parameter can be set, and how to reach such a state."""
         return {
             Settable.ALWAYS: "Can be set at any time.",
             Settable.UNLESS_ACTIVE: "Can be set while the node is not active: deactivate it first.",

@@ -35,7 +35,7 @@ LONGEST_TIMEOUT_S = 600.0
 
 
 class ServiceError(Exception):
-    """Request that cannot be met; the text tells the caller why."""
+    """Request that cannot be met; the text gives the caller the reason."""
 
 
 _REFUSALS = (ServiceError, OutputPathError, MeshFormatError, SelfTrainingError, OSError)
@@ -43,7 +43,7 @@ _REFUSALS = (ServiceError, OutputPathError, MeshFormatError, SelfTrainingError, 
 
 @dataclass(frozen=True)
 class ServiceBackend:
-    """What the services act on.
+    """Functions and state that the services act on.
 
     Attributes:
         state: of the node.

@@ -338,7 +338,7 @@ def test_a_fault_of_all_objects_is_attributed_to_depth() -> None:
 def test_the_first_frames_name_a_wrong_depth_unit(
     unit_m: float, ratio: float, suggested: str
 ) -> None:
-    """Small objects do not fail; sizes tell all the same."""
+    """Wrong sizes are reported although small objects do not fail."""
     for fails in (True, False):
         objects = tuple(Fit(fails, ratio * r) for r in (0.85, 1.0, 1.02, 1.15))
         level, text, values = agreement([objects, objects], unit_m)

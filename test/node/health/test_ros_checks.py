@@ -1,4 +1,4 @@
-"""What the doctor says of the node's inputs on a real graph."""
+"""Findings of the doctor about the node's inputs on a real graph."""
 
 import threading
 
@@ -20,7 +20,7 @@ def node(monkeypatch):
 
 
 def findings_while(node, publish):
-    """Findings by topic while `publish` is called again and again."""
+    """Findings by topic while `publish` is called repeatedly."""
     stop = threading.Event()
 
     def repeat():

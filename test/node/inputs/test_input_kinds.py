@@ -1,4 +1,4 @@
-"""Every kind of input, over real DDS: the pose is where the object is, however it was sent."""
+"""All kinds of input over real DDS give the same poses."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ DISTORTION = (-0.25, 0.06, 0.001, -0.001, 0.0)
 
 
 class Camera:
-    """Publishes messages of any kind, with one stamp, on topics by their names."""
+    """Publisher of messages of any kind with one stamp, by topic."""
 
     def __init__(self, peer: Peer, types: dict[str, type]) -> None:
         self._peer = peer
@@ -68,7 +68,7 @@ class Camera:
         spin_until(peer.node, lambda: False, 0.5)
 
     def send(self, messages: dict[str, object], late_s: dict[str, float] | None = None) -> Header:
-        """Publish one frame; the header of the colour image. late_s: stamps that differ."""
+        """Publish one frame, with stamps later by `late_s`; return the colour header."""
         peer = self._peer
         peer.stamp_ns += 100_000_000
         for topic, message in messages.items():
@@ -92,14 +92,14 @@ def peer() -> Iterator[Peer]:
 
 
 def switch(peer: Peer, **parameters: object) -> None:
-    """Set parameters for which the node must not be active, and those not named to raw."""
+    """Set parameters while the node is inactive; reset the others to raw images."""
     assert peer.transition(Transition.TRANSITION_DEACTIVATE)
     assert peer.set_parameters(**{**RAW, **parameters}) == []
     assert peer.transition(Transition.TRANSITION_ACTIVATE)
 
 
 def places(peer: Peer, header: Header) -> dict[int, np.ndarray]:
-    """Position of each label's object in the answer to a frame, metres."""
+    """Positions by label in the estimates of a frame, metres."""
     answer = peer.answer_to(header)
     # What is only remembered has no label.
     positions = {o.label: o.pose.pose.position for o in answer.estimates if o.label}

@@ -40,7 +40,7 @@ def tracked_box(
 
 
 class World:
-    """A planner that applies what it hears, and notes it."""
+    """A planner that applies and records the messages."""
 
     def __init__(self, work=lambda mesh: [mesh]) -> None:
         self.subscribers = 1
@@ -74,7 +74,7 @@ class World:
         parameters: Parameters = PARAMETERS,
         T: np.ndarray | None = None,
     ) -> list[tuple[bytes, str]]:
-        """One frame, and all objects that have a track in it; what it made the node say."""
+        """Update with one frame and all objects with a track; return the messages."""
         depth = np.full((CAMERA.height, CAMERA.width), depth_m, np.float32)
         images = Frame(
             np.zeros((*depth.shape, 3), np.uint8), depth, np.zeros(depth.shape, np.int32), CAMERA

@@ -1,4 +1,4 @@
-"""Slow work on meshes, in a thread that is there only while there is work."""
+"""Slow processing of meshes in a thread that runs only while there is work."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def mesh(size: float) -> TriangleMesh:
 def wait(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.005)
 
 
 class Work:
-    """Hands meshes back, each once it may."""
+    """Work that returns each mesh once it is allowed to."""
 
     def __init__(self) -> None:
         self.started: list[TriangleMesh] = []

@@ -1,4 +1,4 @@
-"""Messages made of estimates: numbers land in the right fields, in the right order."""
+"""Messages of estimates: values, fields and order."""
 
 from __future__ import annotations
 

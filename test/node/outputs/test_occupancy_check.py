@@ -1,4 +1,4 @@
-"""An unseen object: gone, covered or out of view."""
+"""The place of an unseen object: free, occupied or out of view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the node publishes for other programs, over real DDS; and that it costs nothing unheard."""
+"""Outputs of the node over real DDS, which cost nothing without subscribers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def peer(running: tuple[Peer, subprocess.Popen[bytes]]) -> Peer:
 
 
 def grid_scene(count: int, shift: int = 0) -> Scene:
-    """So many objects, side by side."""
+    """Rectangles of several objects, next to each other."""
     boxes = {}
     for i in range(count):
         left, top = 4 + 38 * (i % 4) + shift, 4 + 38 * (i // 4)
@@ -111,7 +111,7 @@ def test_vision_info_names_the_model_to_late_subscribers(peer: Peer) -> None:
 
 
 def world_of(received: list[CollisionObject]) -> dict[str, CollisionObject]:
-    """The planning scene after all that was heard."""
+    """Planning scene after the received messages."""
     world: dict[str, CollisionObject] = {}
     for message in received:
         if message.operation == CollisionObject.ADD:
@@ -122,7 +122,7 @@ def world_of(received: list[CollisionObject]) -> dict[str, CollisionObject]:
 
 
 def shown_of(received: list[MarkerArray]) -> set[str]:
-    """The markers on show after all that was heard."""
+    """Visible markers after the received messages."""
     shown: set[str] = set()
     for marker in (m for array in received for m in array.markers):
         (shown.add if marker.action == Marker.ADD else shown.discard)(marker.ns)
@@ -185,7 +185,7 @@ MADE_FOR_LISTENERS = (
 
 
 class InProcess:
-    """The node in this process, so that a test can look into it; a peer sends it frames."""
+    """The node in this process, so that a test can inspect it; a peer sends it frames."""
 
     def __init__(self, node: Node, estimator: FakeEstimator) -> None:
         self.node = node
@@ -203,28 +203,28 @@ class InProcess:
         self.spin(lambda: self.tested.count_subscribers("/crisp/objects") == 0)
 
     def spin(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
-        """Serves both nodes until the condition holds."""
+        """Spin both nodes until the condition holds."""
         end = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < end, "waited in vain"
+            assert time.monotonic() < end, "the condition did not become true in time"
             self._executor.spin_once(timeout_sec=0.05)
 
     def frame(self, scene: Scene | None = None) -> None:
-        """Has one frame estimated, or fail."""
+        """Send one frame and wait until it is estimated or dropped."""
         work = self.tested._monitor.work
         before = work.frames + work.dropped.total()
         self._peer.send(scene or Scene())
         self.spin(lambda: work.frames + work.dropped.total() > before)
 
     def listen(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> list:
-        """What comes on a topic from now on."""
+        """Subscribe to a topic and return the list of its messages."""
         heard: list = []
         self.node.create_subscription(kind, topic, heard.append, qos)
         self.spin(lambda: self.tested.count_subscribers(topic) == 1)
         return heard
 
     def close(self) -> None:
-        """Ends the node."""
+        """End the node."""
         self.tested.close()
         self._executor.shutdown(1.0)
         self.tested.destroy_node()
@@ -303,7 +303,7 @@ def test_meshes_and_markers_follow_the_parameters() -> None:
         markers = running.listen(MarkerArray, "/crisp/markers", LATCHED)
 
         def spin_until_sent(most: int, **frames: str) -> None:
-            """Until the last markers are in these frames, with so few triangles, as the meshes."""
+            """Spin until the last markers have these frames, and all meshes few triangles."""
             running.spin(
                 lambda: (
                     {m.ns: m.header.frame_id for a in markers for m in a.markers} == frames
@@ -358,7 +358,7 @@ def test_the_version_in_vision_info_grows_with_every_model() -> None:
             running.spin(lambda count=count: len(heard) >= count)
         assert [m.database_version for m in heard] == [1, 2, 3]
         assert [m.method.split()[-1] for m in heard] == ["fake-1", "trained-1", "trained-2"]
-        # Cleaned up and configured anew, the same model is no change.
+        # Cleaned up and configured again, the same model is no change.
         estimator.model_version = "trained-2"
         tested = running.tested
         tested.trigger_deactivate()

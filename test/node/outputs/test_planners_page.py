@@ -1,4 +1,4 @@
-"""The grasp that docs/planners.md computes, run as it is written there."""
+"""The grasp of docs/planners.md, run as it is written there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def snippets() -> list[str]:
 
 
 def functions(snippet: str) -> dict[str, Any]:
-    """The imports and functions of a snippet, without what it does with them."""
+    """Imports and functions of a snippet, without their calls."""
     namespace: dict[str, Any] = {}
     exec(compile(snippet.split("\nrclpy.init()")[0], PAGE.name, "exec"), namespace)
     return namespace

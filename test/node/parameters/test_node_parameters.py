@@ -1,4 +1,4 @@
-"""Parameters: described, checked before they apply, applied after."""
+"""Parameters: descriptions, checks and changes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Bench:
         self.server = ParameterServer(node, lambda: self.state)
 
     def refusal(self, **values: object) -> str:
-        """Set parameters; why they were refused, or ""."""
+        """Set parameters; return why they were refused, or ""."""
         pairs = [Parameter(name, value=value) for name, value in values.items()]
         result = self.node.set_parameters_atomically(pairs)
         return "" if result.successful else result.reason or "refused"

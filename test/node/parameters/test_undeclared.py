@@ -18,7 +18,7 @@ Find = Callable[[str], list[str]]
 
 @pytest.fixture
 def find(tmp_path: Path) -> Iterator[Find]:
-    """Gives the warnings of a node /robot/crisp that is started with a parameter file."""
+    """Return the warnings of a node /robot/crisp that is started with a parameter file."""
     context = Context()
     rclpy.init(context=context)
     nodes: list[Node] = []

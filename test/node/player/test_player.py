@@ -1,4 +1,4 @@
-"""The player and the node, two processes over real DDS: every frame is sent, answered, noted."""
+"""The player and the node, two processes over real DDS: frames are sent, estimated and recorded."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def pose(z: float) -> np.ndarray:
 
 
 def frame(index: int) -> RecordedFrame:
-    """A rectangle that moves to the right, 0.5 m away, before a wall; named by its frame."""
+    """A rectangle that moves to the right, 0.5 m away, in front of a wall."""
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
     labels[40:80, 20 + 5 * index : 60 + 5 * index] = 7
     return RecordedFrame(
@@ -90,7 +90,7 @@ def listener() -> Iterator[Node]:
 
 @pytest.fixture(scope="module")
 def results(listener: Node, recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a whole recording's answers."""
+    """The folder of the results of a whole recording."""
     folder = tmp_path_factory.mktemp("results")
     process = player(
         listener.context.get_domain_id(), f"recording:={recording}", f"results:={folder}",
@@ -105,7 +105,7 @@ def notes(results: Path) -> list[dict[str, Any]]:
 
 
 def states(results: Path) -> list[str]:
-    """What the player says it is doing."""
+    """States that the player reports."""
     if not (results / "results.jsonl").exists():
         return []
     return [note["text"] for note in notes(results) if note["kind"] == "state"]
@@ -226,7 +226,7 @@ def test_errors_are_reported_in_one_line(recording: Path, tmp_path: Path) -> Non
 
 
 def test_a_lost_response_to_a_transition_is_no_error(recording: Path, tmp_path: Path) -> None:
-    """The node changes its state, but what it answers never arrives."""
+    """The node changes its state, but its responses never arrive."""
     state, over = [State.PRIMARY_STATE_UNCONFIGURED], threading.Event()
 
     def change(request: ChangeState.Request, response: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Paths of files that services write: what nobody named takes the place of nothing."""
+"""Paths of files that services write: default names never replace a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The viewer's recording, made by a process of its own and read back by Rerun's own tool."""
+"""The recording of the viewer's process, read back by Rerun's tool."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def contents(recording: Path) -> str:
-    """What Rerun's own command line says is in a recording."""
+    """Contents of a recording, by the command line of Rerun."""
     tool = shutil.which("rerun", path=str(Path(sys.executable).parent)) or "rerun"
     command = [tool, "rrd", "print", "-vv", str(recording)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
