@@ -55,6 +55,7 @@ demo: venv
 
 test: venv
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/python scripts/lint-prose
 	$(PYTEST) -m "not slow and not soak"
 
 test-slow: venv
