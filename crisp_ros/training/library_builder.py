@@ -1,4 +1,4 @@
-"""Shape libraries from meshes: a shape more, all shapes anew, or the colours of their surfaces."""
+"""Shape libraries from meshes: a shape more, all shapes again, or the colours of their surfaces."""
 
 from __future__ import annotations
 
