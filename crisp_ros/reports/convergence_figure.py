@@ -57,7 +57,7 @@ def draw_convergence(study: ConvergenceStudy, path: Path) -> None:
 
 
 def _draw(axes: Axes, curve: Curve, values: Tensor, colour: str) -> None:
-    """Median with quartiles and mean, in millimetres; a solver without iterations is a point."""
+    """Draw median, quartiles and mean in millimetres; a solver without iterations is a point."""
     millimetres = 1e3 * values.double()
     low, median, high = (millimetres.quantile(q, dim=-1).numpy() for q in (0.25, 0.5, 0.75))
     if len(curve.iterations) == 1:

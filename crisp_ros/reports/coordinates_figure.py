@@ -55,7 +55,7 @@ def draw_coordinates(kinds: Mapping[str, Mapping[str, Any]], path: Path) -> None
 def _draw_object(
     axes: Axes, picture: Mapping[str, Sequence[Sequence[float]]], when: str, colour: str
 ) -> None:
-    """The shape's points grey, and the answers over them, seen along the object's short side."""
+    """Draw the shape in grey and the predictions over it, seen along the object's short side."""
     surface, answer = (100.0 * np.asarray(picture[name]) for name in ("surface", when))
     across, up = np.sort(np.argsort(np.ptp(surface, axis=0))[1:])
     axes.scatter(surface[:, across], surface[:, up], s=3, color="0.82", linewidths=0)

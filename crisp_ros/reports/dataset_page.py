@@ -20,7 +20,7 @@ _COLUMNS = 6  # of the grid of pictures
 
 
 def write_report(folder: Path, report: DataReport) -> Path:
-    """Write index.html, tables.png, a PNG a figure, and figures.json; return the page's path."""
+    """Write index.html, tables.png, a PNG per figure, and figures.json; return the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
     shown = []
     for curves in report.curves:
@@ -51,7 +51,7 @@ def write_report(folder: Path, report: DataReport) -> Path:
 
 @styled
 def draw_curves(curves: Curves, path: Path) -> None:
-    """The share of instances up to each error."""
+    """Draw the share of instances up to each error."""
     figure = Figure(figsize=(4.6, 3.0), layout="constrained")
     axes = figure.add_subplot()
     for index, (name, values) in enumerate(curves.values.items()):
@@ -75,7 +75,7 @@ def draw_curves(curves: Curves, path: Path) -> None:
 
 @styled
 def draw_grid(pictures: Sequence[Picture], path: Path) -> None:
-    """Two pictures an estimate, one above the other, with its caption."""
+    """Draw two pictures per estimate, one above the other, with its caption."""
     rows = -(-len(pictures) // _COLUMNS)
     figure = Figure(figsize=(1.3 * _COLUMNS, 3.05 * rows), layout="constrained")
     panels = figure.subplots(2 * rows, _COLUMNS, squeeze=False)
@@ -91,7 +91,7 @@ def draw_grid(pictures: Sequence[Picture], path: Path) -> None:
 
 @styled
 def draw_tables(tables: Sequence[ReportTable], path: Path) -> None:
-    """All tables below one another."""
+    """Draw all tables below one another."""
     heights = [len(table.rows) + 3.2 for table in tables]
     figure = Figure(figsize=(8.2, 0.19 * sum(heights)), layout="constrained")
     panels = figure.subplots(len(tables), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -118,7 +118,7 @@ def draw_tables(tables: Sequence[ReportTable], path: Path) -> None:
 
 
 def _widths(table: ReportTable) -> list[float]:
-    """Shares of the page, after the longest text of each column."""
+    """Widths of the columns as shares of the page, by their longest text."""
     lengths = [
         max(len(str(row[i])) for row in (table.head, *table.rows)) + 3
         for i in range(len(table.head))

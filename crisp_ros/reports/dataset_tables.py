@@ -28,20 +28,36 @@ _WHOLE = "The paper's rows are of the whole test set with its own networks."
 def bop_report(
     evaluation: BopEvaluation, names: Mapping[int, str], pictures: Sequence[Picture]
 ) -> DataReport:
-    """Tables 11 to 14, one row an object, BOP's recall; Figs. 11 to 13.
+    """Report as Tables 11 to 14 and Figs. 11 to 13, with a row per object and BOP's recall.
 
     Args:
+        evaluation: on a BOP data set.
         names: of the objects by id.
+        pictures: examples.
     """
-    count = len(evaluation.instances)
+    return DataReport(
+        title="CRISP on a BOP data set",
+        lead=_lead(evaluation.config, evaluation.instances),
+        tables=(*_bop_tables(evaluation), _object_table(evaluation.instances, names)),
+        curves=_bop_curves(evaluation),
+        pictures=pictures,
+        figures={
+            **evaluation.to_json(),
+            "auc_one_sided_normalised": evaluation.auc_one_sided,
+            "average_recall": evaluation.average_recall,
+        },
+    )
+
+
+def _bop_tables(evaluation: BopEvaluation) -> tuple[ReportTable, ...]:
     certified = [i for i in evaluation.instances if i.certified]
     poses = _table(
         "Pose: area under the ADD-S accuracy curve",
-        f"{_WHOLE} A missed instance counts as infinitely wrong. Baseline: the model unturned at"
-        " the centroid of its depth.",
+        f"{_WHOLE} A missed instance counts as infinitely wrong. Baseline: the model at the"
+        " centroid of its depth, with the identity rotation.",
         ("1 cm", "2 cm", "3 cm"),
         [
-            (f"{_OURS} ({count} instances)", evaluation.auc_add_s.values()),
+            (f"{_OURS} ({len(evaluation.instances)} instances)", evaluation.auc_add_s.values()),
             (f"*certified alone ({len(certified)})", _area([i.add_s_m for i in certified])),
             ("*depth centroid", evaluation.baseline_auc_add_s.values()),
         ],
@@ -62,37 +78,26 @@ def bop_report(
     recall = evaluation.average_recall
     benchmark = _table(
         "BOP average recall",
-        "Mean over ten thresholds, as in the BOP challenge; true masks and object ids were given,"
-        " so that the figures are not those of the challenge's full task. --vsd measures VSD.",
+        "Mean over ten thresholds, as in the BOP challenge; true masks and object ids are given,"
+        " so the figures are not those of the challenge's full task. --vsd measures VSD.",
         tuple(name.upper() for name in recall),
         [(_OURS, recall.values())],
         (),
     )
-    add_s = {
-        "all": [1e3 * i.add_s_m for i in evaluation.instances],
-        "certified": [1e3 * i.add_s_m for i in certified],
-        "depth centroid": [1e3 * i.baseline_add_s_m for i in evaluation.instances],
-    }
-    shape = {
-        "all": [1e3 * i.chamfer_m for i in evaluation.instances],
-        "certified": [1e3 * i.chamfer_m for i in certified],
-    }
-    return DataReport(
-        title="CRISP on a BOP data set",
-        lead=_lead(evaluation.config, evaluation.instances),
-        tables=(poses, shapes, benchmark, _object_table(evaluation.instances, names)),
-        curves=(
-            Curves("chamfer.png", "Chamfer distance", "as the paper's Fig. 11",
-                   "Chamfer distance [mm]", shape, 40.0, (30.0,)),
-            Curves("add_s.png", "ADD-S", "as the paper's Fig. 12", "ADD-S [mm]", add_s, 40.0,
-                   (10.0, 20.0, 30.0)),
-        ),
-        pictures=pictures,
-        figures={
-            **evaluation.to_json(),
-            "auc_one_sided_normalised": evaluation.auc_one_sided,
-            "average_recall": recall,
-        },
+    return poses, shapes, benchmark
+
+
+def _bop_curves(evaluation: BopEvaluation) -> tuple[Curves, ...]:
+    certified = [i for i in evaluation.instances if i.certified]
+    groups = {"all": evaluation.instances, "certified": certified}
+    shape = {name: [1e3 * i.chamfer_m for i in group] for name, group in groups.items()}
+    add_s = {name: [1e3 * i.add_s_m for i in group] for name, group in groups.items()}
+    add_s["depth centroid"] = [1e3 * i.baseline_add_s_m for i in evaluation.instances]
+    return (
+        Curves("chamfer.png", "Chamfer distance", "as the paper's Fig. 11",
+               "Chamfer distance [mm]", shape, 40.0, (30.0,)),
+        Curves("add_s.png", "ADD-S", "as the paper's Fig. 12", "ADD-S [mm]", add_s, 40.0,
+               (10.0, 20.0, 30.0)),
     )  # fmt: skip
 
 
@@ -103,7 +108,7 @@ def bop_caption(errors: InstanceErrors, names: Mapping[int, str]) -> str:
 
 
 def spe3r_report(evaluation: Spe3rEvaluation, pictures: Sequence[Picture]) -> DataReport:
-    """Table 10, one row a satellite, curves of both errors and examples."""
+    """Report as Table 10, with a row per satellite, curves of both errors and examples."""
     shape, pose = evaluation.e_shape_l1, evaluation.e_pose_l1
     table = _table(
         "Shape and pose: L1 Chamfer distances",
@@ -151,7 +156,7 @@ def spe3r_caption(errors: SatelliteErrors) -> str:
 
 
 def nocs_report(evaluation: NocsEvaluation, pictures: Sequence[Picture]) -> DataReport:
-    """Tables 8 and 9, curves of the errors and examples."""
+    """Report as Tables 8 and 9, with curves of the errors and examples."""
     e_shape, floor = evaluation.e_shape, evaluation.e_shape_floor
     shapes = _table(
         "Shape: e_shape by category",
@@ -239,7 +244,7 @@ def _table(
     theirs: Iterable[Published],
     digits: int = 2,
 ) -> ReportTable:
-    """Our rows first, then those that others report."""
+    """A table with our rows first, then the published ones."""
     rows: list[list[str]] = []
     for name, values in ours:
         rows.append([name, *(number(value, digits) for value in values)])
@@ -296,7 +301,7 @@ def _median(values: Iterable[float]) -> float:
 
 
 def _as_printed(value: float | None, digits: int) -> str:
-    """All the digits that the source gives, and at least so many after the point."""
+    """Format a value with all digits of the source, and at least `digits` decimals."""
     if value is None:
         return number(None, digits)
     return max(f"{value:g}", f"{value:.{digits}f}", key=len)

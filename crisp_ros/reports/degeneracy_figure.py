@@ -16,7 +16,7 @@ _PICTURES = 7
 
 @styled
 def draw_degeneracy(study: DegeneracyStudy, path: Path) -> None:
-    """Write the figure as a PNG: views of the mug above curves over the angle of its turn."""
+    """Write the figure as a PNG: views of the mug above curves over its rotation."""
     figure = Figure(figsize=(7.2, 4.9), layout="constrained")
     rows = figure.subfigures(2, 1, height_ratios=(1, 4.1))
     picked = np.linspace(0, len(study.views) - 1, min(_PICTURES, len(study.views))).round()
@@ -24,28 +24,28 @@ def draw_degeneracy(study: DegeneracyStudy, path: Path) -> None:
     for axes, index in zip(pictures, picked.astype(int), strict=True):
         _picture(axes, study.views[index])
     ((a, b), (c, d)) = rows[1].subplots(2, 2, sharex=True)
-    turns = np.rad2deg([view.angle for view in study.views])
+    angles = np.rad2deg([view.angle for view in study.views])
     mug, twin, grey = COLOURS[0], COLOURS[1], "0.55"
 
-    a.plot(turns, [v.pair.tangent for v in study.views], color=mug, label="mug and its twin")
+    a.plot(angles, [v.pair.tangent for v in study.views], color=mug, label="mug and its twin")
     pooled = [v.pooled_pair.tangent for v in study.views]
-    a.plot(turns, pooled, color=mug, linestyle="--", label="the same, all views so far")
-    a.plot(turns, [v.library.tangent for v in study.views], color=grey, label="whole library")
+    a.plot(angles, pooled, color=mug, linestyle="--", label="the same, all views so far")
+    a.plot(angles, [v.library.tangent for v in study.views], color=grey, label="whole library")
     a.set(yscale="log", ylabel="least eigenvalue, tangent space")
-    b.plot(turns, [v.pair.paper for v in study.views], color=mug, label="mug and its twin")
-    b.plot(turns, [v.library.paper for v in study.views], color=grey, label="whole library")
+    b.plot(angles, [v.pair.paper for v in study.views], color=mug, label="mug and its twin")
+    b.plot(angles, [v.library.paper for v in study.views], color=grey, label="whole library")
     b.set(yscale="log", ylabel=r"$\lambda_{\min}(F^\top F)$ of the paper [m$^2$]")
     for name, colour, label in ((MUG, mug, "mug"), (CUP, twin, "mug without handle")):
-        c.plot(turns, [1e3 * v.residual_m[name] for v in study.views], color=colour, label=label)
+        c.plot(angles, [1e3 * v.residual_m[name] for v in study.views], color=colour, label=label)
     others = [
         1e3 * min(r for name, r in v.residual_m.items() if name not in (MUG, CUP))
         for v in study.views
     ]
-    c.plot(turns, others, color=grey, label="best other shape")
+    c.plot(angles, others, color=grey, label="best other shape")
     c.axhline(1e3 * study.threshold_m, color="black", linewidth=0.8, linestyle=":")
     c.annotate(
         r"$\epsilon$",
-        (turns[-1], 1e3 * study.threshold_m),
+        (angles[-1], 1e3 * study.threshold_m),
         (-2, 2),
         textcoords="offset points",
         horizontalalignment="right",
@@ -53,24 +53,24 @@ def draw_degeneracy(study: DegeneracyStudy, path: Path) -> None:
     c.set(
         yscale="log",
         ylabel=f"{100 * study.quantile:g} % of |SDF| within [mm]",
-        xlabel="turn of the mug [degrees]",
+        xlabel="rotation of the mug [degrees]",
     )
     certifying = [len(v.certifying) for v in study.views]
-    d.step(turns, certifying, where="mid", color=mug, label="that certify")
+    d.step(angles, certifying, where="mid", color=mug, label="that certify")
     apart = [v.degenerate for v in study.views]
     d.step(
-        turns,
+        angles,
         apart,
         where="mid",
         color=COLOURS[3],
         label=r"flag: one is more than $\epsilon$ apart",
     )
-    d.set(ylabel="library shapes", xlabel="turn of the mug [degrees]", ylim=(-0.15, 3.2))
+    d.set(ylabel="library shapes", xlabel="rotation of the mug [degrees]", ylim=(-0.15, 3.2))
     d.set_yticks(range(4))
     plain_ticks(c)
     for axes, letter in zip((a, b, c, d), "abcd", strict=True):
-        _shade_doubt(axes, turns, [len(v.certifying) > 1 for v in study.views])
-        axes.set_xlim(turns[0], turns[-1])
+        _shade_doubt(axes, angles, [len(v.certifying) > 1 for v in study.views])
+        axes.set_xlim(angles[0], angles[-1])
         axes.set_xticks(range(0, 181, 30))
         axes.legend(loc="best")
         panel_label(axes, letter)
@@ -78,7 +78,7 @@ def draw_degeneracy(study: DegeneracyStudy, path: Path) -> None:
 
 
 def _picture(axes: Axes, view: StudiedView) -> None:
-    """The mug as the camera sees it, its handle in the colour of the shapes that differ by it."""
+    """Draw the mug as the camera sees it, with its handle in another colour."""
     brightness = view.image % 1.0001
     handle = (view.image > 1.0001)[..., None]
     tint = np.where(handle, (0.95, 0.55, 0.2), (0.62, 0.7, 0.8))
@@ -88,9 +88,9 @@ def _picture(axes: Axes, view: StudiedView) -> None:
     axes.axis("off")
 
 
-def _shade_doubt(axes: Axes, turns: np.ndarray, doubtful: list[bool]) -> None:
-    """A band over the turns at which more than one shape certifies."""
-    half = (turns[1] - turns[0]) / 2 if len(turns) > 1 else 0.0
-    for turn, doubt in zip(turns, doubtful, strict=True):
+def _shade_doubt(axes: Axes, angles: np.ndarray, doubtful: list[bool]) -> None:
+    """Shade the angles at which more than one shape certifies."""
+    half = (angles[1] - angles[0]) / 2 if len(angles) > 1 else 0.0
+    for angle, doubt in zip(angles, doubtful, strict=True):
         if doubt:
-            axes.axvspan(turn - half, turn + half, color=COLOURS[1], alpha=0.14, linewidth=0)
+            axes.axvspan(angle - half, angle + half, color=COLOURS[1], alpha=0.14, linewidth=0)

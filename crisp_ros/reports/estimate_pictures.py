@@ -17,7 +17,13 @@ _GREEN, _ORANGE = (64, 190, 120), (235, 140, 50)
 
 
 class Picture(NamedTuple):
-    """crop, drawn: (SIDE, SIDE, 3) uint8, without and with the surface. caption: lines of text."""
+    """A picture of an estimate.
+
+    Attributes:
+        crop: (SIDE, SIDE, 3) uint8.
+        drawn: the same with the surface.
+        caption: lines of text.
+    """
 
     crop: NDArray[np.uint8]
     drawn: NDArray[np.uint8]
@@ -25,7 +31,7 @@ class Picture(NamedTuple):
 
 
 class PictureSample:
-    """Keeps pictures of so many of the estimates that it is shown, each as likely as any other."""
+    """Keeps pictures of a uniform random sample of the estimates."""
 
     def __init__(self, count: int = 24, seed: int = 0) -> None:
         self._count, self._seen = count, 0
@@ -33,7 +39,7 @@ class PictureSample:
         self._kept: list[tuple[int, Picture]] = []
 
     def add(self, estimated: Estimated, caption: str) -> None:
-        """Show an estimate; only what is kept is drawn."""
+        """Offer an estimate; it is only drawn if it is kept."""
         place = self._seen if self._seen < self._count else int(self._rng.integers(self._seen + 1))
         self._seen += 1
         if place >= self._count:
@@ -42,12 +48,12 @@ class PictureSample:
 
     @property
     def pictures(self) -> list[Picture]:
-        """Those kept, in the order in which they were shown."""
+        """The kept pictures, in the order of the estimates."""
         return [kept for _, kept in sorted(self._kept, key=lambda entry: entry[0])]
 
 
 def picture(estimated: Estimated, caption: str) -> Picture:
-    """The object's part of the image; the surface is green where certified, else orange."""
+    """Draw an estimate over the object's part of the image: green if certified, else orange."""
     v, u = np.nonzero(estimated.labels == estimated.label)
     height, width = estimated.labels.shape
     lower = np.array([u.min(), v.min()]) if len(u) else np.zeros(2)
@@ -74,7 +80,7 @@ def _painted(
     K: NDArray[np.float64],
     colour: tuple[int, int, int],
 ) -> NDArray[np.uint8]:
-    """The far triangles first; those that look away are left out, the others shaded."""
+    """Paint the triangles from back to front; back faces are left out, the others shaded."""
     mesh, T = estimated.mesh, estimated.T_camera_object
     if len(mesh.faces) == 0:
         return crop.copy()

@@ -1,4 +1,4 @@
-"""The look of the figures, for print at a paper's width."""
+"""Style of the figures, for print at a paper's width."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _R = TypeVar("_R")
 
 
 def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Give a function that draws the look of all figures; others keep matplotlib's settings."""
+    """Decorate a drawing function with the common style; matplotlib's settings do not change."""
 
     @functools.wraps(draw)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -53,7 +53,7 @@ def panel_label(axes: Axes, letter: str) -> None:
 
 
 def plain_ticks(axes: Axes) -> None:
-    """Ticks of a logarithmic y axis as plain numbers, those between the powers smaller."""
+    """Format the ticks of a logarithmic y axis as plain numbers, smaller between the powers."""
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.6)))
     axes.tick_params(axis="y", which="minor", labelsize=6)

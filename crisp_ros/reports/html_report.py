@@ -1,4 +1,4 @@
-"""A page that shows what the node made of a recording; one file that needs no other."""
+"""The page about the node's estimates of a recording, in a single file."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _over_time(
     unit: str,
     limit: float | None = None,
 ) -> str:
-    """A value of each object over the frames, rings where it is not certified."""
+    """Chart of a value of each object over the frames; rings are not certified."""
     series = {
         name: [_mark(o, value(o), unit) for o in score.of_object(name) if not math.isnan(value(o))]
         for name in score.names
@@ -135,7 +135,7 @@ def _over_time(
 
 
 def _latency(score: RecordingScore) -> str:
-    """Milliseconds of each frame: the node's stages, and what is left of the round trip."""
+    """Chart of the latency of each frame: the node's stages, and the rest of the round trip."""
     stages = {
         name: [frame.stage_ms.get(name, 0.0) for frame in score.frames] for name in score.stage_ms
     }
@@ -150,7 +150,7 @@ def _latency(score: RecordingScore) -> str:
 
 
 def _accuracy(score: RecordingScore) -> str:
-    """Accuracy over the threshold, of all objects, the clearly visible and the certified."""
+    """Chart of the accuracy by threshold: all objects, clearly visible ones, certified ones."""
     groups = {
         "all": score.objects,
         "more than half visible": [o for o in score.objects if o.visible_share > HALF_VISIBLE],
@@ -169,7 +169,7 @@ def _accuracy(score: RecordingScore) -> str:
 
 
 def _table(report: Report) -> str:
-    """One row an object: medians over its frames; errors where the truth is known."""
+    """Table with a row per object: medians over its frames; errors if there is ground truth."""
     score, shape_errors = report.score, _shape_errors(report)
     head = ["object", "frames", "certified"]
     head += ["ADD-S mm", "rotation deg", "shape mm"] if score.has_truth else []
@@ -199,7 +199,7 @@ def _table(report: Report) -> str:
 
 
 def _shape_errors(report: Report) -> dict[tuple[str, int], float]:
-    """Metres, by object id and mesh version, where surface and truth are known."""
+    """Shape errors in metres by object id and mesh version, where surface and truth are known."""
     errors = {}
     for o in (o for frame in report.score.frames for o in frame.objects):
         key = (o.id, o.mesh_version)

@@ -1,7 +1,7 @@
 """Figures that the CRISP paper (CVPR 2025) and others it quotes report, for comparison with ours.
 
-All are on the whole data sets with the paper's networks; a figure measured on a part of one, or
-with another network, is not to be compared in its last digits.
+All are measured on the whole data sets with the paper's networks; figures that are measured on a
+part of one, or with another network, are only roughly comparable.
 """
 
 from __future__ import annotations
@@ -10,8 +10,13 @@ from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """A row: what was evaluated, the table it is in, and its values in the order of the columns;
-    None where the source gives none."""
+    """A row of a published table.
+
+    Attributes:
+        name: of the method.
+        source: the table.
+        values: in the order of the columns; None where the source gives none.
+    """
 
     name: str
     source: str

@@ -12,7 +12,14 @@ from crisp_ros.reports.estimate_pictures import Picture
 
 
 class ReportTable(NamedTuple):
-    """head: of the columns. rows: cells of text; a row whose first begins with "*" is ours."""
+    """A table of text.
+
+    Attributes:
+        title: above the table.
+        note: below it.
+        head: of the columns.
+        rows: cells; a "*" at the beginning of the first cell marks our own results.
+    """
 
     title: str
     note: str
@@ -21,9 +28,16 @@ class ReportTable(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """Cumulative distributions. values: by name, infinite ones stay below 1; in units of `unit`.
+    """Cumulative distributions of errors.
 
-    file: name of the PNG. limits: where dashed lines are drawn. right: end of the axis.
+    Attributes:
+        file: name of the PNG.
+        title: of the figure.
+        note: on the figure.
+        label: of the x axis, with the unit.
+        values: errors by name; infinite ones keep a curve below 1.
+        right: end of the x axis.
+        limits: positions of dashed lines.
     """
 
     file: str
@@ -37,7 +51,16 @@ class Curves(NamedTuple):
 
 @dataclass(frozen=True)
 class DataReport:
-    """Content of the report of an evaluation; texts are plain."""
+    """Content of the report of an evaluation; texts are plain.
+
+    Attributes:
+        title: of the page.
+        lead: first paragraph.
+        tables: in their order.
+        curves: in their order.
+        pictures: examples.
+        figures: all values, as JSON values.
+    """
 
     title: str
     lead: str

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crisp_ros.evaluation.recording_score import RecordingScore
+from crisp_ros.evaluation.recording_score import FrameScore, RecordingScore
 from crisp_ros.evaluation.true_shapes import TrueShape
 from crisp_ros.reports.scene_points import Cloud, ScenePoints
 from crisp_ros.reports.svg_charts import PALETTE
@@ -29,7 +29,12 @@ _UPRIGHT = np.array([[1.0, 0, 0, 0], [0, 0, 1.0, 0], [0, -1.0, 0, 0], [0, 0, 0, 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A reconstructed shape: vertices (V, 3) in metres, object frame; faces (F, 3)."""
+    """A reconstructed shape.
+
+    Attributes:
+        vertices: (V, 3) metres, object frame.
+        faces: (F, 3).
+    """
 
     vertices: NDArray[np.float32]
     faces: NDArray[np.int32]
@@ -37,12 +42,12 @@ class Surface:
 
 @dataclass(frozen=True, eq=False)
 class SceneFrame:
-    """Content of a frame besides its scores.
+    """Content of a frame in addition to its scores.
 
     Attributes:
         index: of the frame among the scores.
         overlay: JPEG of the image with the estimates drawn into it, empty where there is none.
-        T_world_camera: (4, 4), None where the camera's place is not known.
+        T_world_camera: (4, 4), None where the camera pose is not known.
         truth: name and T_camera_object of the true objects.
     """
 
@@ -67,11 +72,11 @@ def scene_data(
     shapes: Mapping[str, TrueShape],
     points: ScenePoints,
 ) -> dict[str, Any]:
-    """The frames, each with what stands where, and the meshes and points that they refer to.
+    """Collect the frames with their objects, and the meshes and points that they refer to.
 
     Args:
-        score: with one entry a frame.
-        frames: at least one, those to show.
+        score: with one entry per frame.
+        frames: those to show, at least one.
         surfaces: reconstructed ones.
         shapes: true ones by name, as far as known.
         points: of these frames.
@@ -85,34 +90,10 @@ def scene_data(
     names = score.names
     colours = {o.id: _rgb(names.index(o.name)) for f in shown for o in f.objects}
     truths = [name for name in names if name in shapes]
-    listed = []
-    for scored, seen, cloud in zip(shown, frames, points.cloud_of_frame, strict=True):
-        entry: dict[str, Any] = {
-            "index": seen.index,
-            "image": _base64(seen.overlay),
-            "shown": [],
-            "truth": [],
-            "camera": None,
-            "cloud": cloud,
-        }
-        listed.append(entry)
-        T_world_camera = seen.T_world_camera if points.in_world else _UPRIGHT
-        if T_world_camera is None:
-            continue  # there is no telling where in the scene its objects are
-        entry["camera"] = _matrix(T_world_camera)
-        entry["shown"] = [
-            [keys.index(key), _matrix(T_world_camera @ o.T_camera_object), o.certified]
-            for o in scored.objects
-            if o.T_camera_object is not None and (key := (o.id, o.mesh_version)) in keys
-        ]
-        entry["truth"] = [
-            [truths.index(name), _matrix(T_world_camera @ T)]
-            for name, T in seen.truth
-            if name in truths
-        ]
-    places = [place[12:15] for frame in listed for _, place, _ in frame["shown"]]
-    target = np.median(places, axis=0) if places else np.zeros(3)
-    toward = np.array(listed[0]["camera"][12:15]) - target
+    listed = [
+        _frame(scored, frame, cloud, keys, truths, points.in_world)
+        for scored, frame, cloud in zip(shown, frames, points.cloud_of_frame, strict=True)
+    ]
     return {
         "frames": listed,
         "scene": {
@@ -121,13 +102,58 @@ def scene_data(
             "clouds": [_cloud(cloud, points.in_world) for cloud in points.clouds],
             "truth_unit": _TRUTH_UNIT_M,
             "cloud_unit": _CLOUD_UNIT_M,
-            "target": [round(float(v), 4) for v in target],
-            "turn": round(math.atan2(toward[1], toward[0]) + _ASIDE, 3),
-            "tilt": _ABOVE_GROUND if points.in_world else _ABOVE_AXIS,
-            "distance": round(float(np.clip(0.9 * np.linalg.norm(toward), 0.3, 3.0)), 3),
+            **_initial_view(listed, points.in_world),
             "in_world": points.in_world,
             "field": list(points.field),
         },
+    }
+
+
+def _frame(
+    scored: FrameScore,
+    frame: SceneFrame,
+    cloud: int | None,
+    keys: Sequence[tuple[str, int]],
+    truths: Sequence[str],
+    in_world: bool,
+) -> dict[str, Any]:
+    """One frame; without a camera pose its objects are left out, as their places are unknown."""
+    entry: dict[str, Any] = {
+        "index": frame.index,
+        "image": _base64(frame.overlay),
+        "shown": [],
+        "truth": [],
+        "camera": None,
+        "cloud": cloud,
+    }
+    T_world_camera = frame.T_world_camera if in_world else _UPRIGHT
+    if T_world_camera is None:
+        return entry
+    return entry | {
+        "camera": _matrix(T_world_camera),
+        "shown": [
+            [keys.index(key), _matrix(T_world_camera @ o.T_camera_object), o.certified]
+            for o in scored.objects
+            if o.T_camera_object is not None and (key := (o.id, o.mesh_version)) in keys
+        ],
+        "truth": [
+            [truths.index(name), _matrix(T_world_camera @ T)]
+            for name, T in frame.truth
+            if name in truths
+        ],
+    }
+
+
+def _initial_view(frames: Sequence[Mapping[str, Any]], in_world: bool) -> dict[str, Any]:
+    """The point that the view is centred on, and the direction and distance of the viewer."""
+    places = [place[12:15] for frame in frames for _, place, _ in frame["shown"]]
+    target = np.median(places, axis=0) if places else np.zeros(3)
+    toward = np.array(frames[0]["camera"][12:15]) - target
+    return {
+        "target": [round(float(v), 4) for v in target],
+        "turn": round(math.atan2(toward[1], toward[0]) + _ASIDE, 3),
+        "tilt": _ABOVE_GROUND if in_world else _ABOVE_AXIS,
+        "distance": round(float(np.clip(0.9 * np.linalg.norm(toward), 0.3, 3.0)), 3),
     }
 
 
@@ -144,7 +170,7 @@ def _mesh(surface: Surface, colour: tuple[float, ...]) -> dict[str, Any]:
 def _cloud(cloud: Cloud, in_world: bool) -> dict[str, Any]:
     points = cloud.points if in_world else cloud.points @ _UPRIGHT[:3, :3].T
     near = (np.abs(points) < 32767 * _CLOUD_UNIT_M).all(axis=1)
-    # Those of the objects come last and can be left out.
+    # The objects' points come last, so that they can be left out.
     order = np.argsort(cloud.on_object, kind="stable")
     order = order[near[order]]
     colours = np.ascontiguousarray(cloud.colours[order], np.uint8)
@@ -174,7 +200,7 @@ def _base64(content: bytes) -> str:
 
 
 def _matrix(T: NDArray[np.float64]) -> list[float]:
-    """Column by column, as WebGL wants it."""
+    """Flatten a matrix column by column, as WebGL expects it."""
     return [round(float(v), 6) for v in np.asarray(T).T.ravel()]
 
 

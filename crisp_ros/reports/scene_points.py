@@ -24,8 +24,14 @@ _REACH = 1.7  # of the labelled points' reach from their centre; what is farther
 
 
 class Cloud(NamedTuple):
-    """Points (N, 3) in metres with colours (N, 3) uint8; on_object (N,) for those with a label.
-    spacing_m: between points, about; 0 where nothing was thinned."""
+    """A coloured point cloud.
+
+    Attributes:
+        points: (N, 3) metres.
+        colours: (N, 3) uint8.
+        on_object: (N,) bool, the point has a label.
+        spacing_m: approximate distance of the points; 0 before thinning.
+    """
 
     points: NDArray[np.float32]
     colours: NDArray[np.uint8]
@@ -34,10 +40,15 @@ class Cloud(NamedTuple):
 
 
 class ScenePoints(NamedTuple):
-    """in_world: the camera's place is known, from the first frame on; clouds are in the world
-    frame then, else in the camera's. cloud_of_frame: which of them each of the frames shows that
-    were asked for, None for none.
-    field: half width and half height of the image at distance 1."""
+    """Point clouds for the frames of a page.
+
+    Attributes:
+        in_world: the camera pose is known, from the first frame on, and the clouds are in the
+            world frame; otherwise they are in the camera's.
+        clouds: shared by the frames.
+        cloud_of_frame: index of the cloud of each requested frame, None for none.
+        field: half width and half height of the image at distance 1.
+    """
 
     in_world: bool
     clouds: list[Cloud]
@@ -46,11 +57,11 @@ class ScenePoints(NamedTuple):
 
 
 def scene_points(frames: Iterable[RecordedFrame], indices: Sequence[int]) -> ScenePoints:
-    """Points of the objects and what is around them, from some of the frames with these indices.
+    """Sample the points of the objects and their surroundings from some of the given frames.
 
     Args:
         frames: of the recording, all of them up to the last index.
-        indices: rising.
+        indices: of the requested frames, increasing.
     """
     last = len(indices) - 1
     merged = set(np.linspace(0, last, min(_VIEWS, len(indices))).round().astype(int).tolist())
@@ -85,12 +96,12 @@ def scene_points(frames: Iterable[RecordedFrame], indices: Sequence[int]) -> Sce
 
 
 def _camera_points(frame: RecordedFrame) -> Cloud:
-    """All points with a depth that those around share, in the camera frame."""
+    """All points without a depth discontinuity next to them, in the camera frame."""
     depth = np.asarray(frame.depth, np.float32)
     if frame.depth.dtype == np.uint16:
         depth = depth * np.float32(_MM)
     depth = np.where(np.isfinite(depth), depth, 0.0)
-    # At the rim of an object sensors measure depths between it and what is behind.
+    # At the edges of an object sensors measure depths between it and the background.
     window = np.ones((_RIM_PX, _RIM_PX), np.uint8)
     jump = cv2.dilate(depth, window) - cv2.erode(depth, window)
     v, u = np.nonzero((depth > 0.0) & (jump < _JUMP * depth))
@@ -101,7 +112,7 @@ def _camera_points(frame: RecordedFrame) -> Cloud:
 
 
 def _around_objects(cloud: Cloud) -> Cloud:
-    """The points in a ball about the objects; all where there is none."""
+    """The points in a ball around the objects; all points if there are no objects."""
     if not cloud.on_object.any():
         return cloud
     centre = np.median(cloud.points[cloud.on_object], axis=0)
@@ -119,7 +130,7 @@ def _joined(clouds: Sequence[Cloud]) -> Cloud:
 
 
 def _thinned(cloud: Cloud, spacing_m: float = _SPACING_M) -> Cloud:
-    """One point of each cube with edges of the spacing."""
+    """Keep one point of each cube with this edge length."""
     cells = np.floor(cloud.points / np.float32(spacing_m)).astype(np.int64)
     cells -= cells.min(axis=0, initial=0)
     size = cells.max(axis=0, initial=0) + 1
@@ -129,7 +140,7 @@ def _thinned(cloud: Cloud, spacing_m: float = _SPACING_M) -> Cloud:
 
 
 def _limited(cloud: Cloud, count: int) -> Cloud:
-    """The cloud, with a wider spacing where it has more than `count` points."""
+    """Increase the spacing until the cloud has at most `count` points."""
     while len(cloud.points) > count:
         cloud = _thinned(cloud, _COARSER * cloud.spacing_m)
     return cloud

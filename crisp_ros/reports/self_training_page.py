@@ -24,7 +24,7 @@ _STYLE = (
 def self_training_page(
     title: str, lead: str, footer: str, compared: Comparison, held_out: Mapping[str, Comparison]
 ) -> str:
-    """An HTML page of figures, curves and a table an object; it needs no other file.
+    """Write an HTML page of figures, curves and a table by object, in a single file.
 
     Args:
         compared: on the frames that were learned from.

@@ -1,4 +1,4 @@
-"""Small charts as SVG text, for pages that must need nothing else.
+"""Small charts as SVG text, for pages without other files.
 
 Each series is a group of class "series", in the order of its legend. A timeline also has a line of
 class "now", for a script to move: `data-low` and `data-high` are the x values at the left and right
@@ -23,7 +23,14 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 30
 
 
 class Mark(NamedTuple):
-    """One point of a series; y is infinite for what was missed. Hollow marks are drawn as rings."""
+    """One point of a series.
+
+    Attributes:
+        x: position.
+        y: value, infinite for a missed object.
+        hollow: drawn as a ring.
+        note: text that appears on hovering.
+    """
 
     x: float
     y: float
@@ -33,8 +40,15 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class Axis:
-    """Range and label of an axis. A logarithmic one ends at whole powers or halves and fifths; one
-    that counts has ticks at whole numbers."""
+    """Range and label of an axis.
+
+    Attributes:
+        low: end of the axis.
+        high: other end.
+        label: with the unit.
+        logarithmic: the ends are 1, 2 or 5 times a power of ten.
+        counts: ticks are at integers.
+    """
 
     low: float
     high: float
@@ -73,7 +87,7 @@ def line_chart(
     dots: bool = True,
     timeline: bool = False,
 ) -> str:
-    """Lines over x, in the colours of the palette; missed points lie on the upper rim.
+    """Draw lines over x, in the colours of the palette; missed points are at the upper edge.
 
     Args:
         limit: a dashed line at this y.
@@ -102,7 +116,7 @@ def line_chart(
 def stacked_chart(
     layers: Mapping[str, Sequence[float]], x: Axis, y: Axis, timeline: bool = False
 ) -> str:
-    """Bars at x = 0, 1, ...; the layers lie on one another in the colours of the palette."""
+    """Draw stacked bars at x = 0, 1, ..., the layers in the colours of the palette."""
     parts = [_frame(x, y)]
     count = max((len(values) for values in layers.values()), default=0)
     width = 0.72 * (_WIDTH - _LEFT - _RIGHT) / max(x.high - x.low, 1.0)
@@ -122,7 +136,7 @@ def stacked_chart(
 
 
 def legend(names: Sequence[str]) -> str:
-    """The palette's colours with the names that they stand for."""
+    """Draw the legend: the palette's colours with the names of the series."""
     entries = (
         f'<span><i style="background:{colour}"></i>{escape(name)}</span>'
         for name, colour in zip(names, _colours(len(names)), strict=True)

@@ -9,12 +9,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from crisp_ros.evaluation.bop_evaluation import BopEvaluation, InstanceErrors
+from crisp_ros.reports.number_text import number
 from crisp_ros.reports.report_parts import ReportTable, cell, is_ours
 from crisp_ros.training.library_quality import FitError, LibraryCheck
 
 
 def instance_table(evaluation: BopEvaluation, names: Mapping[int, str]) -> Table:
-    """One row an instance; `names` are those of the objects by id."""
+    """The errors of each instance; `names` are those of the objects by id."""
     table = Table(title="Instances", box=SIMPLE_HEAD)
     table.add_column("image", justify="right")
     table.add_column("object", no_wrap=True)
@@ -27,7 +28,7 @@ def instance_table(evaluation: BopEvaluation, names: Mapping[int, str]) -> Table
 
 
 def summary_table(evaluation: BopEvaluation) -> Table:
-    """Areas under the accuracy curves, of the estimator and of the baseline."""
+    """The areas under the accuracy curves, of the estimator and of the baseline."""
     table = Table(
         title=f"{len(evaluation.instances)} instances,"
         f" {100 * evaluation.certified_share:.0f} % certified",
@@ -48,7 +49,7 @@ def summary_table(evaluation: BopEvaluation) -> Table:
 
 
 def pose_table(evaluation: BopEvaluation, names: Mapping[int, str]) -> Table:
-    """One row an object, and one for all: rotations, and what the certificates are worth."""
+    """The rotations and the reliability of the certificates, by object and for all."""
     table = Table(
         title="Rotations and certificates",
         caption="wrong: of the certified, ADD-S above 2 cm (place), rotation error above 30 deg "
@@ -70,12 +71,11 @@ def pose_table(evaluation: BopEvaluation, names: Mapping[int, str]) -> Table:
         table.add_column(column, justify="right")
     rows = {names.get(k, str(k)): p for k, p in evaluation.poses_by_object.items()}
     for name, poses in (*rows.items(), ("all", evaluation.poses)):
-        median = poses.median_rotation_deg
         table.add_row(
             name,
             str(poses.instances),
             f"{poses.auc_add['10cm']:.3f}",
-            f"{median:.1f}" if math.isfinite(median) else "-",
+            number(poses.median_rotation_deg),
             "/".join(f"{100 * share:.0f}" for share in poses.rotations_within.values()) + " %",
             str(poses.certified),
             str(poses.certified_wrong_place),
@@ -88,7 +88,7 @@ def pose_table(evaluation: BopEvaluation, names: Mapping[int, str]) -> Table:
 
 
 def report_table(report: ReportTable) -> Table:
-    """A table of a report."""
+    """A report's table for a terminal."""
     table = Table(title=report.title, caption=report.note, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, name in enumerate(report.head):
         table.add_column(name, justify="right" if index else "left", min_width=0 if index else 14)
@@ -98,7 +98,7 @@ def report_table(report: ReportTable) -> Table:
 
 
 def library_table(check: LibraryCheck) -> Table:
-    """One row a shape, with the other whose surface is nearest; an open mesh has no volume."""
+    """The shapes of a library, each with its nearest other shape; an open mesh has no volume."""
     table = Table(
         title=f"{len(check.shapes)} shapes, codes of length {check.code_dim}: "
         f"rank {check.rank}, condition {check.condition:.3g}",
@@ -138,7 +138,7 @@ def _cells(instance: InstanceErrors, names: Mapping[int, str]) -> list[str]:
         names.get(instance.obj_id, str(instance.obj_id)),
         _millimetres(instance.add_s_m),
         _millimetres(instance.add_m),
-        f"{math.degrees(instance.rotation_error_rad):.1f}" if _found(instance) else "-",
+        number(math.degrees(instance.rotation_error_rad)),
         _millimetres(instance.translation_error_m),
         _millimetres(instance.chamfer_m),
         _certificate(instance),
@@ -156,4 +156,4 @@ def _found(instance: InstanceErrors) -> bool:
 
 
 def _millimetres(metres: float) -> str:
-    return f"{1e3 * metres:.1f}" if math.isfinite(metres) else "-"
+    return number(1e3 * metres)

@@ -1,4 +1,4 @@
-"""Shape libraries from meshes: a shape more, all shapes again, or the colours of their surfaces."""
+"""Shape libraries from meshes: an additional shape, a new library, or colours of the surfaces."""
 
 from __future__ import annotations
 
