@@ -23,7 +23,7 @@ from crisp_ros.tracking.track import TrackedObject, TrackState
 HALF_EDGES = np.array([0.03, 0.04, 0.05])
 OFF_CENTRE = 50  # label of an object whose frame's origin is not the middle of its box
 OFFSET = np.array([0.02, -0.01, 0.015])  # of that box
-SYMMETRIC = 60  # label of an object that half a turn about its z axis maps onto itself
+SYMMETRIC = 60  # label of an object that is symmetric under 180 degrees about its z axis
 WITHHELD_FROM = 100  # labels from here on get no certificate
 CODE_LENGTH = 8
 REASON = "q98 13 mm > 10 mm"

@@ -39,7 +39,7 @@ def test_the_fingers_close_on_the_narrower_side_from_above(snippets: list[str]) 
     solid.apply_translation((0.01, 0.02, 0.03))  # not centred, as few models are
     mesh = TriangleMesh(solid.vertices.astype(np.float32), solid.faces.astype(np.int32))
     T = np.eye(4)
-    # Its z axis up where the camera's y axis points down, turned about it by 0.5 rad.
+    # Its z axis up where the camera's y axis points down, rotated about it by 0.5 rad.
     T[:3, :3] = (Rotation.from_euler("x", np.pi / 2) * Rotation.from_euler("z", 0.5)).as_matrix()
     T[:3, 3] = 0.1, 0.05, 0.7
     known = PublishedObject(tracked("box_1", estimate(1, T)))
