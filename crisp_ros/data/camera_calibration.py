@@ -103,9 +103,12 @@ def check_size(found: Camera, message: Any, height: int, width: int) -> None:
     if max(message.binning_x, message.binning_y) > 1:
         how += ", binning"
     how = f" ({how[2:]} applied)" if how else ""
+    advice = "publish the calibration of this resolution, or the images that it is of"
+    if (found.width, found.height) == (height, width):
+        advice = "if the images are rotated by 90 degrees, rotate the calibration with them"
     raise CameraInfoError(
         f"camera_info describes {found.width} x {found.height} pixels{how}, colour is {width} x "
-        f"{height}: publish the calibration of this resolution, or the images that it is of"
+        f"{height}: {advice}"
     )
 
 

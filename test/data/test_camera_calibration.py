@@ -65,6 +65,8 @@ def test_a_calibration_of_another_size_is_refused() -> None:
     check_size(camera(info(), True), info(), 480, 640)
     with pytest.raises(CameraInfoError, match="640 x 480 pixels, colour is 1280 x 720: publish"):
         check_size(camera(info(), True), info(), 720, 1280)
+    with pytest.raises(CameraInfoError, match="rotated by 90 degrees, rotate the calibration"):
+        check_size(camera(info(), True), info(), 640, 480)
     binned = info(binning_x=2, binning_y=2)
     with pytest.raises(CameraInfoError, match=r"320 x 240 pixels \(binning applied\), colour"):
         check_size(camera(binned, True), binned, 480, 640)

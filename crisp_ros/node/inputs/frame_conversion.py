@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +22,10 @@ from crisp_ros.node.inputs import segmentation_messages
 from crisp_ros.node.inputs.segmentation_messages import Segmentation
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.observation.frame import Frame, depth_mm_to_m
+from crisp_ros.observation.observe import mask_sizes
 
 __all__ = ["ConvertedFrame", "FrameMessages", "InputError", "convert_frame"]
+_LISTED = 8
 _DEPTH_STEP = 4  # every 4th pixel along each axis is enough to judge the depth
 
 
@@ -92,31 +94,25 @@ def convert_frame(
             rectification.values(labels),
         )
     result = Frame(rgb, depth, labels, images.camera)
-    warnings = _warnings(messages, result, found, parameters.depth_unit)
+    warnings = _warnings(messages, result, found, parameters, label_names)
     return ConvertedFrame(result, found.class_names, warnings)
 
 
 def _warnings(
-    messages: FrameMessages, frame: Frame, found: Segmentation, depth_unit_m: float
+    messages: FrameMessages,
+    frame: Frame,
+    found: Segmentation,
+    parameters: Parameters,
+    label_names: Mapping[int, str],
 ) -> dict[str, str]:
     """Describe what is unusual about a usable frame, by the name of the input."""
-    warnings = {}
-    depth = frame.depth[::_DEPTH_STEP, ::_DEPTH_STEP]
-    depth = depth[depth > 0]
-    if len(depth) == 0 and not frame.depth.any():
-        warnings["depth"] = "no valid depth: every pixel is 0, NaN or infinite"
-    elif len(depth) > 0:
-        median = float(np.median(depth))
-        low, high = PLAUSIBLE_DEPTH_M
-        if not low <= median <= high:
-            unit_m = unit_in_use(description(messages.depth)[0], depth_unit_m)
-            better_m = unit_by_distance(unit_m, median)
-            advice = f": set depth_unit to {better_m:g}" if better_m else "; see depth_unit"
-            warnings["depth"] = (
-                f"median depth is {median:g} m, expected {low:g} to {high:g} m: "
-                "32FC1 has to be in metres, 16UC1 in millimetres (REP 118); a step is taken for "
-                f"{unit_m:g} m{advice}"
-            )
+    encoding = description(messages.depth)[0]
+    segmentation = _segmentation_warning(messages, frame, found, label_names)
+    warnings = {
+        "depth": _depth_warning(frame, unit_in_use(encoding, parameters.depth_unit)),
+        "segmentation": "" if found.warning and frame.labels.any() else segmentation,
+    }
+    warnings = {name: text for name, text in warnings.items() if text}
     frame_id = messages.rgb.header.frame_id
     for name, message, advice in (
         ("depth", messages.depth, "depth has to be registered to colour"),
@@ -134,10 +130,49 @@ def _warnings(
         warnings["rgb"] = "the header has no stamp: transforms are of the time 0"
     if found.warning:
         warnings.setdefault("segmentation", found.warning)
-    if not frame.labels.any():
-        warnings["segmentation"] = (
-            "no object: no box holds one"
-            if isinstance(messages.segmentation, Detection2DArray)
-            else "no object: every pixel is background (0)"
-        )
     return warnings
+
+
+def _depth_warning(frame: Frame, unit_m: float) -> str:
+    """Describe what is unusual about the depth, or ""."""
+    depth = frame.depth[::_DEPTH_STEP, ::_DEPTH_STEP]
+    depth = depth[depth > 0]
+    if len(depth) == 0:
+        return "" if frame.depth.any() else "no valid depth: every pixel is 0, NaN or infinite"
+    median = float(np.median(depth))
+    low, high = PLAUSIBLE_DEPTH_M
+    if low <= median <= high:
+        return ""
+    better_m = unit_by_distance(unit_m, median)
+    advice = f": set depth_unit to {better_m:g}" if better_m else "; see depth_unit"
+    return (
+        f"median depth is {median:g} m, expected {low:g} to {high:g} m: "
+        "32FC1 has to be in metres, 16UC1 in millimetres (REP 118); a step is taken for "
+        f"{unit_m:g} m{advice}"
+    )
+
+
+def _segmentation_warning(
+    messages: FrameMessages, frame: Frame, found: Segmentation, label_names: Mapping[int, str]
+) -> str:
+    """Describe what is unusual about the labels, or ""."""
+    has_boxes = isinstance(messages.segmentation, Detection2DArray)
+    if not frame.labels.any():
+        if has_boxes:
+            return "no object: no box holds one"
+        return "no object: every pixel is background (0)"
+    if has_boxes or not label_names:
+        return ""
+    labels = mask_sizes(frame.labels)
+    if not labels.keys().isdisjoint(found.class_names):
+        return ""
+    return (
+        f"none of its labels has a name: it has {_listed(labels)}, label_info or label_names name "
+        f"{_listed(label_names)}"
+    )
+
+
+def _listed(labels: Iterable[int]) -> str:
+    first = sorted(labels)
+    more = ", ..." if len(first) > _LISTED else ""
+    return f"{', '.join(map(str, first[:_LISTED]))}{more}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from node.peer import Scene
 from sensor_msgs.msg import CameraInfo
@@ -9,6 +10,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from crisp_ros.node.inputs.frame_conversion import FrameMessages, InputError, convert_frame
+from crisp_ros.node.outputs.image_encoding import image_message
 from crisp_ros.node.parameters.node_parameters import Parameters
 
 
@@ -54,6 +56,27 @@ def test_the_input_of_another_size_is_named() -> None:
     with pytest.raises(InputError, match="camera_info describes 320 x 240 pixels") as error:
         convert_frame(other_size, Parameters(rectified=False), {})
     assert error.value.input == "camera_info"
+
+
+def test_names_of_other_labels_are_a_warning() -> None:
+    found = convert_frame(messages(), Parameters(), {7: "mug", 9: "bowl"})
+    (text,) = found.warnings.values()
+    assert text.startswith("none of its labels has a name: it has 1, 2, label_info")
+    assert text.endswith("name 7, 9") and "segmentation" in found.warnings
+    assert convert_frame(messages(), Parameters(), {2: "mug", 9: "bowl"}).warnings == {}
+
+
+@pytest.mark.parametrize(
+    ("factor", "advice"), [(1000.0, "depth_unit to 0.001"), (20.0, "see depth_unit")]
+)
+def test_an_implausible_depth_names_the_unit(factor: float, advice: str) -> None:
+    received = messages()
+    metres = np.full((received.rgb.height, received.rgb.width), 0.9 * factor, np.float32)
+    image = image_message(metres, "32FC1", received.depth.header)
+    text = warnings(received._replace(depth=image))["depth"]
+    assert "median depth is" in text and "a step is taken for 1 m" in text and advice in text
+    right = convert_frame(received._replace(depth=image), Parameters(depth_unit=1 / factor), {})
+    assert right.warnings == {} and right.frame.depth.max() == pytest.approx(0.9)
 
 
 def test_without_boxes_there_is_no_object() -> None:
