@@ -90,8 +90,10 @@ def symmetry_motions(
     exact = exact.to(surface)
     fitted = _fit_rotations(field, shape, surface)
     near = fitted.distinct(fitted.near)
-    same = torch.cat((_same_shape(field, shape, surface), fitted.distinct(fitted.same)))
-    same = _unlike(same, exact, _EQUAL_RAD)
+    group = _unlike(_same_shape(field, shape, surface), exact, _EQUAL_RAD)
+    # Fitted motions are less exact than those of the group, and may only add to them.
+    more = _unlike(fitted.distinct(fitted.same), torch.cat((exact, group)), _APART_RAD)
+    same = torch.cat((group, more))
     counts = torch.tensor([len(exact), len(same), len(near)], device=surface.device)
     kinds = torch.arange(3, device=surface.device).repeat_interleave(counts)
     return SymmetryMotions(torch.cat((exact, same, near)), kinds)

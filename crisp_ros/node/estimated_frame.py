@@ -99,5 +99,6 @@ def _description(published: PublishedObject) -> dict[str, Any]:
         "label": published.estimate.label,
         "T_camera_object": published.estimate.T_camera_object.tolist(),
         "certified": published.estimate.certified,
+        "orientation_certified": published.estimate.orientation_certified,
         "mesh_version": published.version,
     }

@@ -24,9 +24,11 @@ HALF_EDGES = np.array([0.03, 0.04, 0.05])
 OFF_CENTRE = 50  # label of an object whose frame's origin is not the middle of its box
 OFFSET = np.array([0.02, -0.01, 0.015])  # of that box
 SYMMETRIC = 60  # label of an object that is symmetric under 180 degrees about its z axis
+AMBIGUOUS = 70  # label of an object whose orientation is not certified
 WITHHELD_FROM = 100  # labels from here on get no certificate
 CODE_LENGTH = 8
 REASON = "q98 13 mm > 10 mm"
+LOOK_ALIKE = "two orientations 180 degrees apart look alike"
 
 
 def estimate(
@@ -55,6 +57,8 @@ def estimate(
         lower=offset - HALF_EDGES,
         upper=offset + HALF_EDGES,
         shape_index=0 if label == SYMMETRIC else -1,
+        orientation_certified=certified and label != AMBIGUOUS,
+        orientation_reason=LOOK_ALIKE if label == AMBIGUOUS else "",
     )
 
 

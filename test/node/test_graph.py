@@ -10,7 +10,7 @@ import pytest
 from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
-from node.fakes import HALF_EDGES, OFF_CENTRE, OFFSET, REASON
+from node.fakes import AMBIGUOUS, HALF_EDGES, LOOK_ALIKE, OFF_CENTRE, OFFSET, REASON
 from node.peer import (
     CAMERA_FRAME,
     FAKE_NODE,
@@ -329,6 +329,17 @@ def test_parameters_change_live_and_are_refused_with_the_reason(peer: Peer) -> N
     assert first.child_frame_id == f"left_{first.id}" and not first.certified
     assert set(transforms(peer, answer.header)) == {first.child_frame_id}
     assert peer.set_parameters(publish_uncertified_tf=False, tf_prefix="") == []
+    two = Scene({3: (20, 30, 60, 70, 0.5), AMBIGUOUS: (90, 30, 130, 70, 0.6)})
+    in_view = [e for e in peer.answer(two).estimates if e.label > 0]
+    certain, ambiguous = sorted(in_view, key=lambda e: e.label)
+    assert certain.orientation_certified and ambiguous.certified
+    assert not ambiguous.orientation_certified and ambiguous.orientation_reason == LOOK_ALIKE
+    assert peer.set_parameters(certified_orientation_tf=True) == []
+    answer = peer.answer(two)
+    assert set(transforms(peer, answer.header)) == {certain.child_frame_id}
+    assert peer.set_parameters(certified_orientation_tf=False) == []
+    answer = peer.answer(two)
+    assert len(transforms(peer, answer.header)) == 2
     (reason,) = peer.set_parameters(sync_slop=0.2)
     assert "deactivate it first" in reason
 

@@ -228,6 +228,9 @@ class Diagnostics:
                 )
             else:
                 stat.summary(OK, f"{len(objects)} objects, all certified")
+            for id, estimate in zip(work.ids, objects, strict=True):
+                if estimate.certified and not estimate.orientation_certified:
+                    stat.add(f"orientation of {id}", estimate.orientation_reason)
             for id, reason in uncertified.items():
                 stat.add(f"uncertified {id}", reason)
             for label, reason in rejected[:_LISTED]:

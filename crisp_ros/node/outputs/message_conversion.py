@@ -206,6 +206,8 @@ def _object_estimate(published: PublishedObject, tf_prefix: str) -> ObjectEstima
         certificate_quantile=estimate.quantile,
         certificate_threshold=estimate.threshold_m,
         reason=estimate.reason,
+        orientation_certified=estimate.orientation_certified,
+        orientation_reason=estimate.orientation_reason if estimate.certified else "",
         degenerate=tracked.degenerate,
         smallest_eigenvalue=tracked.smallest_eigenvalue,
         views_used=tracked.views_used,

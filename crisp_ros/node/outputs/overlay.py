@@ -105,7 +105,8 @@ def certificate_text(estimate: ObjectEstimate) -> str:
     """Format the certificate, such as "q98 4.2 mm", or the reason why there is none."""
     if not estimate.certified:
         return estimate.reason
-    return f"q{100 * estimate.quantile:.3g} {1e3 * estimate.residual_m:.1f} mm"
+    text = f"q{100 * estimate.quantile:.3g} {1e3 * estimate.residual_m:.1f} mm"
+    return text if estimate.orientation_certified else f"{text}, rotation?"
 
 
 def _projected(points: NDArray[np.float64], camera: Camera) -> NDArray[np.float64]:

@@ -252,5 +252,8 @@ class Publishers:
 
 def _shown(objects: Iterable[PublishedObject], parameters: Parameters) -> list[PublishedObject]:
     """Select the objects whose poses are published: seen and, by default, certified."""
-    uncertified = parameters.publish_uncertified_tf
-    return [o for o in objects if o.is_seen and (uncertified or o.estimate.certified)]
+    if parameters.publish_uncertified_tf:
+        return [o for o in objects if o.is_seen]
+    if parameters.certified_orientation_tf:
+        return [o for o in objects if o.is_seen and o.estimate.orientation_certified]
+    return [o for o in objects if o.is_seen and o.estimate.certified]

@@ -283,6 +283,11 @@ class Parameters:
     publish_uncertified_tf: bool = parameter(
         False, "Broadcast the transforms of all objects, not only of certified ones."
     )
+    certified_orientation_tf: bool = parameter(
+        False,
+        "Broadcast only the transforms of objects whose orientation is certified too, not those "
+        "that may be rotated by a symmetry of their shape. No effect with publish_uncertified_tf.",
+    )
     mesh_faces: int = parameter(
         2000,
         "Maximum number of triangles of a published mesh. After a change, all meshes are "

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from node.fakes import estimate, tracked
+from node.fakes import LOOK_ALIKE, estimate, tracked
 from rclpy.serialization import deserialize_message, serialize_message
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
@@ -83,6 +83,16 @@ def test_object_estimates() -> None:
     assert message.pose.covariance.tolist() == list(range(36))
     assert not second.certified and second.reason == "q98 13 mm > 10 mm"
     assert math.isnan(second.certificate_residual)
+    assert first.orientation_certified and not second.orientation_certified
+    assert first.orientation_reason == second.orientation_reason == ""
+    unsure = dataclasses.replace(
+        objects[0].estimate, orientation_certified=False, orientation_reason=LOOK_ALIKE
+    )
+    message = message_conversion.object_estimates(
+        header, [PublishedObject(tracked("mug_3", unsure))], "", "v1", {}
+    ).estimates[0]
+    assert message.certified and not message.orientation_certified
+    assert message.orientation_reason == LOOK_ALIKE
 
 
 def corners(vertices, triangles) -> list:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import trimesh
-from node.fakes import estimate
+from node.fakes import AMBIGUOUS, estimate
 from scipy.spatial.transform import Rotation
 
 from crisp_ros.geometry.isosurface import TriangleMesh
@@ -99,3 +99,5 @@ def test_certificate_text() -> None:
     assert certificate_text(estimate(1, np.eye(4), residual_m=0.0042)) == "q98 4.2 mm"
     withheld = estimate(1, np.eye(4), certified=False)
     assert certificate_text(withheld) == "q98 13 mm > 10 mm"
+    ambiguous = estimate(AMBIGUOUS, np.eye(4), residual_m=0.0042)
+    assert certificate_text(ambiguous) == "q98 4.2 mm, rotation?"
