@@ -61,7 +61,7 @@ def write_frames(
 
     Args:
         folder: the data set folder.
-        frames: consumed one by one, so that a long sequence never lies in memory.
+        frames: consumed one by one, so that a long sequence is never in memory as a whole.
         split: folder of the scenes.
         depth_scale_mm: millimetres of one depth step; 65,535 steps are the farthest depth.
 

@@ -17,7 +17,7 @@ _MIN_BODY = 1e-3  # share of the largest body's volume that another one needs to
 _MAX_OFF = 3.0  # cells that the result's box may differ from the mesh's
 
 
-def wrapped(mesh: trimesh.Trimesh, cells: int = 96) -> trimesh.Trimesh:
+def wrap_surface(mesh: trimesh.Trimesh, cells: int = 96) -> trimesh.Trimesh:
     """The outside of a mesh, as a closed surface one cell off it that is then drawn tight.
 
     Inside is what a flood from outside cannot reach through gaps of two cells, and what of the

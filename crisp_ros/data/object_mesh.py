@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from crisp_ros.data.files import MeshError
 from crisp_ros.data.mesh_parts import LooseParts, connected_parts, face_parts, without_scraps
-from crisp_ros.data.mesh_wrap import wrapped
+from crisp_ros.data.mesh_wrap import wrap_surface
 from crisp_ros.data.meshes import close_seams, load_mesh
 
 UNITS_M = {"m": 1.0, "cm": 0.01, "mm": 0.001}
@@ -25,9 +25,12 @@ _SMALL_REMNANT = 0.01  # share of the largest part's area
 class ObjectMesh(NamedTuple):
     """A closed mesh in the object frame, metres.
 
-    shift: (3,) added to the coordinates of the file (in metres): the file's origin lies there in
-    the object frame. notes: what was found out or repaired, a line each. look: the surface as the
-    file has it, with its colours, in the object frame.
+    Attributes:
+        mesh: closed, without colours.
+        shift: (3,) position of the file's origin in the object frame, metres: it was added to the
+            coordinates of the file.
+        notes: what was found out or repaired, a line each.
+        look: the surface as the file has it, with its colours, in the object frame.
     """
 
     mesh: trimesh.Trimesh
@@ -51,7 +54,7 @@ def read_object_mesh(
         scale: resizes the object.
         origin: "box" moves the middle of the mesh's box to the origin of the object frame; "mesh"
             keeps the file's. The axes are the file's.
-        wrap: a mesh that is open beyond small holes gets a closed surface around it, see `wrapped`.
+        wrap: a mesh that is open beyond small holes is closed by `wrap_surface`.
 
     Raises:
         MeshError: unreadable, not finite, flat, or open beyond small holes and not to be wrapped.
@@ -105,7 +108,7 @@ def closed_surface(mesh: trimesh.Trimesh, wrap: bool) -> tuple[trimesh.Trimesh, 
             raise
         # The remnants count again: together they may be a wall.
         note = "open: a closed surface was wrapped around it, see that it is right"
-        return wrapped(mesh), [note]
+        return wrap_surface(mesh), [note]
     return closed, notes + orientation_notes
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from crisp_ros.data.mesh_wrap import wrapped
+from crisp_ros.data.mesh_wrap import wrap_surface
 from crisp_ros.data.meshes import MeshError, signed_distance
 
 CELLS = 48
@@ -24,7 +24,7 @@ def test_faces_that_point_inwards_and_seams_do_not_matter():
     broken.faces[::3] = broken.faces[::3][:, ::-1]
     broken = trimesh.Trimesh(broken.triangles.reshape(-1, 3), process=False, faces=np.arange(
         3 * len(broken.faces)).reshape(-1, 3))  # fmt: skip
-    closed = wrapped(broken, CELLS)
+    closed = wrap_surface(broken, CELLS)
     assert closed.is_watertight and closed.volume == pytest.approx(0.10 * 0.06 * 0.04, rel=0.05)
     assert error(closed, box()) < 0.8
 
@@ -33,20 +33,20 @@ def test_a_large_hole_closes_where_faces_agree_on_their_sides():
     broken = box()
     broken.update_faces(np.linalg.norm(broken.triangles_center - (0.05, 0, 0), axis=1) > 0.012)
     assert not broken.is_watertight
-    closed = wrapped(broken, CELLS)
+    closed = wrap_surface(broken, CELLS)
     assert closed.is_watertight and closed.volume == pytest.approx(0.10 * 0.06 * 0.04, rel=0.1)
 
 
 def test_a_single_wall_gets_a_thickness():
     wall = trimesh.Trimesh([[0, 0, 0], [0.1, 0, 0], [0.1, 0.1, 0], [0, 0.1, 0]], [[0, 1, 2, 3]])
-    closed = wrapped(wall, CELLS)
+    closed = wrap_surface(wall, CELLS)
     assert closed.is_watertight and 0.0 < closed.extents[2] < 2.5 * 0.1 / CELLS
     assert closed.extents[0] == pytest.approx(0.1, abs=0.1 / CELLS)
 
 
 def test_a_point_has_no_surface():
     with pytest.raises(MeshError, match="no extent"):
-        wrapped(trimesh.Trimesh(np.zeros((3, 3)), [[0, 1, 2]], process=False))
+        wrap_surface(trimesh.Trimesh(np.zeros((3, 3)), [[0, 1, 2]], process=False))
 
 
 def quad(height: float = 0.0) -> trimesh.Trimesh:
@@ -83,7 +83,7 @@ def two_open_boxes() -> trimesh.Trimesh:
     ids=["quads", "book", "bottle", "two boxes"],
 )
 def test_open_meshes_become_closed_bodies_of_their_size(mesh: trimesh.Trimesh) -> None:
-    closed = wrapped(mesh, CELLS)
+    closed = wrap_surface(mesh, CELLS)
     assert closed.is_watertight and closed.volume > 0
     cell = mesh.extents.max() / CELLS
     np.testing.assert_allclose(closed.bounds, mesh.bounds, atol=1.5 * cell)
