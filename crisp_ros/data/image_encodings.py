@@ -63,6 +63,7 @@ LABELS = {
     "16UC1": Layout(np.uint16, 1),
     "32SC1": Layout(np.int32, 1),
 }
+KINDS = {"rgb": "colour", "depth": "depth", "segmentation": "segmentation"}  # by input
 ENCODINGS = {"colour": COLOUR, "depth": DEPTH, "segmentation": LABELS}
 _VIDEO = ("h264", "h265", "hevc", "avc", "av1", "vp8", "vp9", "theora")
 _HOW_TO_CONVERT = "convert it, such as by image_proc or cv_bridge"

@@ -119,8 +119,9 @@ def _compressed_colour(message: Any) -> NDArray[np.uint8]:
 def depth(message: Any, unit_m: float = 0.0) -> NDArray[np.uint16] | NDArray[np.float32]:
     """Depth (H, W): uint16 millimetres or float32 metres, as it was sent (REP 118).
 
-    16UC1, mono16 and 32FC1; compressed: a 16-bit PNG, or compressedDepth with a PNG or RVL. What
-    the sensor could not measure keeps its mark: 0, in 32FC1 also NaN and infinities.
+    16UC1, mono16 and 32FC1; compressed: a 16-bit PNG, a TIFF of floats, or compressedDepth with a
+    PNG or RVL. What the sensor could not measure keeps its mark: 0, in 32FC1 also NaN and
+    infinities.
 
     Args:
         message: the image.
@@ -160,6 +161,8 @@ def _compressed_depth(message: Any) -> NDArray[np.uint16] | NDArray[np.float32]:
             raise ImageError(f"depth of format {message.format!r}: {error}") from error
     else:
         image = _decoded(message, "depth", DEPTH_HEADER if has_header else 0)
+    if image.ndim == 2 and image.dtype == np.float32 and not format.is_depth:
+        return image  # a TIFF keeps floats, metres
     if image.ndim != 2 or image.dtype != np.uint16:
         raise ImageError(
             f"depth of format {message.format!r} holds {image.dtype} {image.shape}, expected one "

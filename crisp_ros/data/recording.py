@@ -43,7 +43,6 @@ __all__ = [
 
 TF, TRUE_POSES, TRUE_OBJECTS = "/tf", "/ground_truth/poses", "/ground_truth/objects"
 _IMAGES = ("rgb", "depth", "segmentation")
-_KINDS = {"rgb": "colour", "depth": "depth", "segmentation": "segmentation"}
 _NANOSECONDS = 1_000_000_000
 _SLOP_NS = 50_000_000
 _PENDING = 30  # images kept while others of their moment are awaited
@@ -138,7 +137,7 @@ class Recording:
                 latest[role] = message
                 continue
             try:
-                image_encodings.check(message, _KINDS[role])
+                image_encodings.check(message, image_encodings.KINDS[role])
             except ImageError as error:
                 # Before it is queued: there it could take the place of a valid one.
                 self._leave_out(topic, str(error))

@@ -362,6 +362,14 @@ def test_compressed_depth() -> None:
         np.testing.assert_allclose(found, metres, rtol=2e-3)
 
 
+def test_a_tiff_keeps_metres() -> None:
+    metres = np.linspace(0.3, 6.0, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    data = cv2.imencode(".tiff", metres)[1].tobytes()
+    found = images.depth(compressed("32FC1; tiff compressed 32FC1", data))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, metres)
+
+
 def test_compressed_labels() -> None:
     for dtype in (np.uint8, np.uint16):
         labels = np.arange(HEIGHT * WIDTH, dtype=dtype).reshape(HEIGHT, WIDTH)

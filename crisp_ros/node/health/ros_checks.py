@@ -13,10 +13,13 @@ from typing import Any
 
 import rclpy
 from rclpy.context import Context
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import (
+    DurabilityPolicy,
     QoSCompatibility,
+    QoSProfile,
     qos_check_compatible,
     qos_profile_sensor_data,
 )
@@ -24,6 +27,9 @@ from rclpy.time import Time
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CameraInfo, Image
 
+from crisp_ros.data import image_encodings
+from crisp_ros.data.camera_calibration import CameraInfoError, camera
+from crisp_ros.data.image_encodings import ImageError
 from crisp_ros.doctor.findings import Finding, fine, note, problem
 from crisp_ros.doctor.machine_checks import distribution_version
 from crisp_ros.node.inputs.subscriptions import TOPICS
@@ -153,10 +159,17 @@ def topic_findings(seconds: float, namespace: str, ros_arguments: Sequence[str])
     for name, topic in TOPICS.items():
         kind = CameraInfo if name == "camera_info" else Image
         node.create_subscription(kind, topic, arrived[name].append, qos_profile_sensor_data)
+    latched: list[CameraInfo] = []  # sent once, for late subscribers
+    once = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    ignore = SubscriptionEventCallbacks(incompatible_qos=lambda event: None)
+    node.create_subscription(
+        CameraInfo, TOPICS["camera_info"], latched.append, once, event_callbacks=ignore
+    )
     try:
         _await_publishers(node, executor)
         _spin(executor, seconds)
         now = node.get_clock().now()
+        arrived["camera_info"] = arrived["camera_info"] or latched
         return [_topic(node, name, arrived[name], seconds, now) for name in TOPICS]
     finally:
         _end(node, executor, context)
@@ -195,13 +208,25 @@ def _topic(node: Node, name: str, messages: Sequence[Any], seconds: float, now: 
     kind = getattr(newest, "encoding", "")
     result = f"{len(messages) / seconds:.1f} Hz, {newest.width}x{newest.height} {kind}".rstrip()
     result += f", frame {newest.header.frame_id or '(none)'}, {1e3 * age:.0f} ms old"
-    if name == "camera_info" and newest.k[0] == 0.0:
-        return problem("topics", topic, f"{result}, K[0] = 0", "calibrate the camera")
+    if reason := _unusable(name, newest):
+        return problem("topics", topic, result, reason)
     if not newest.header.frame_id:
         return problem("topics", topic, result, "TF needs a frame_id in the header")
     if not -0.1 <= age <= _OLD_S:
         return note("topics", topic, result, "do the clocks differ, or is use_sim_time missing?")
     return fine("topics", topic, result)
+
+
+def _unusable(name: str, message: Any) -> str:
+    """Return why the node could not use a message, or ""."""
+    try:
+        if name == "camera_info":
+            camera(message, rectified=True)
+        else:
+            image_encodings.check(message, image_encodings.KINDS[name])
+    except (CameraInfoError, ImageError) as error:
+        return str(error)
+    return ""
 
 
 def _spin(executor: SingleThreadedExecutor, seconds: float) -> None:

@@ -20,8 +20,8 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
-from crisp_ros.data import image_messages
 from crisp_ros.data.camera_calibration import CalibrationBuffer, calibration_key
+from crisp_ros.data.image_encodings import KINDS, ImageError, check, description
 from crisp_ros.node.health.monitor import DropReason, ExpectedInput, Monitor
 from crisp_ros.node.inputs.frame_conversion import FrameMessages
 from crisp_ros.node.inputs.segmentation_messages import DETECTIONS
@@ -38,7 +38,6 @@ CAMERA_INFO_TOPIC = "rgb/camera_info"
 LABEL_INFO_TOPIC = "label_info"
 TOPICS = {**IMAGE_TOPICS, "camera_info": CAMERA_INFO_TOPIC}
 
-_KINDS = {"rgb": "colour", "depth": "depth", "segmentation": "segmentation"}
 _POLICIES = (
     QoSPolicyKind.HISTORY,
     QoSPolicyKind.DEPTH,
@@ -211,8 +210,8 @@ class InputSubscriptions:
             return
         try:
             if not isinstance(message, Detection2DArray):
-                image_messages.check(message, _KINDS[name])
-        except image_messages.ImageError as error:
+                check(message, KINDS[name])
+        except ImageError as error:
             # Before it is queued: there it could displace a valid one.
             self._refuse(name, str(error))
             return
@@ -320,7 +319,7 @@ class InputSubscriptions:
         elif isinstance(message, Detection2DArray):
             encoding, size = "boxes", str(len(message.detections))
         else:
-            encoding, size = image_messages.description(message)
+            encoding, size = description(message)
         stamp = stamp_ns(message)
         delay = (self._node.get_clock().now().nanoseconds - stamp) / 1e9
         frame_id = message.header.frame_id

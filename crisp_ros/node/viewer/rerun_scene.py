@@ -10,6 +10,8 @@ from builtin_interfaces.msg import Time as TimeMessage
 from sensor_msgs.msg import CameraInfo, Image
 
 from crisp_ros.data import image_messages
+from crisp_ros.data.camera_calibration import CameraInfoError, camera
+from crisp_ros.geometry.camera import FrameError
 from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray, ObjectMesh
 from crisp_ros.node.outputs.message_conversion import colour
 
@@ -66,16 +68,17 @@ class RerunScene:
 
     def camera(self, message: CameraInfo) -> None:
         """Write the calibration of a rectified image."""
-        if message.p[0] <= 0.0:
+        try:
+            found = camera(message, rectified=True)
+        except (CameraInfoError, FrameError):
             return
         self._at(message.header.stamp)
-        matrix = np.array(message.p).reshape(3, 4)[:, :3]
         self._log(
             _IMAGE,
             self._rerun.Pinhole(
-                image_from_camera=matrix,
-                width=message.width,
-                height=message.height,
+                image_from_camera=found.matrix,
+                width=found.width,
+                height=found.height,
                 image_plane_distance=0.3,
             ),
         )
