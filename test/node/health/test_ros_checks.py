@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_graph import isolated_node
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -85,10 +86,30 @@ def test_another_type_and_an_uncalibrated_camera_are_problems(node):
     found = findings_while(node, uncalibrated)
     assert found[TOPIC].verdict is Verdict.PROBLEM
     assert found[TOPIC].found == "is sensor_msgs/msg/CameraInfo"
-    assert "K[0] = 0" in found["/rgb/camera_info"].found
+    assert found["/rgb/camera_info"].verdict is Verdict.PROBLEM
+    assert "K[0] = 0" in found["/rgb/camera_info"].advice
+
+
+def test_a_calibration_is_judged_by_the_rules_of_the_node(node):
+    """K zero with P valid is fine; it may also be sent once, for late subscribers."""
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    info = node.create_publisher(CameraInfo, "/rgb/camera_info", latched)
+    message = CameraInfo(width=640, height=480)
+    message.p = [580.0, 0.0, 310.0, 0.0, 0.0, 590.0, 230.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    message.header.frame_id = "camera"
+    message.header.stamp = node.get_clock().now().to_msg()
+    info.publish(message)
+    found = findings_while(node, lambda: None)["/rgb/camera_info"]
+    assert found.verdict is not Verdict.PROBLEM and "640x480" in found.found
+
+
+def test_an_encoding_that_the_node_refuses_is_a_problem(node):
+    publisher = node.create_publisher(Image, TOPIC, 5)
+    found = findings_while(node, lambda: publisher.publish(image(node, encoding="rgb8")))[TOPIC]
+    assert found.verdict is Verdict.PROBLEM and "'rgb8' is not supported" in found.advice
 
 
 def test_a_silent_publisher_is_not_a_missing_one(node):
     node.create_publisher(Image, TOPIC, 5)
     found = findings_while(node, lambda: None)[TOPIC]
-    assert found.verdict is Verdict.PROBLEM and "nothing in" in found.found
+    assert found.verdict is Verdict.PROBLEM and "no message in" in found.found
