@@ -1,5 +1,6 @@
 """Fixtures of the whole test run."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,17 @@ from known import Known, load_known
 def known() -> Known:
     """Return the small decoder of the eight analytic shapes."""
     return load_known()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of the test run's own, which its processes share: shapes are tabulated once."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,8 +1,12 @@
-"""A field that counts its evaluations."""
+"""Counters: the evaluations of a field, the operations of PyTorch."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.shape_field import ShapeField
@@ -37,3 +41,33 @@ class CountingField:
         """See `ShapeField`."""
         self.gradients.append(points.shape[:-1].numel())
         return self._field.sdf_and_gradient(points, shapes)
+
+
+class CountedOperations(TorchDispatchMode):
+    """PyTorch's operations in a context.
+
+    Attributes:
+        operations: number of operations that compute something; views do not.
+        waits: names of the operations for whose result the host would wait on a GPU.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+        self.waits: list[str] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        """Count an operation and do it."""
+        name = function.name()
+        masks = name.startswith("aten::index") and any(
+            isinstance(index, Tensor) and index.dtype == torch.bool
+            for index in (args[1] if isinstance(args[1], (list, tuple)) else ())
+        )
+        if masks or name.startswith(("aten::_local_scalar_dense", "aten::nonzero", "aten::unique")):
+            self.waits.append(name)
+        schema = function._schema
+        is_view = not schema.is_mutable and any(r.alias_info for r in schema.returns)
+        self.operations += not is_view
+        return function(*args, **(kwargs or {}))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.batch import select_rows
+from crisp_ros.correction.batch import select_rows, stack
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
 from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
@@ -122,13 +122,13 @@ def least_squares(
     w = torch.nn.functional.one_hot(best, columns.codes.shape[1]).to(scale.dtype)
     found = library.mixture(w, shapes)
 
-    compared = [shapes.codes, found.codes]
+    compared = [shapes, found]
     if F is not None:
         D = 1.0 / columns.diameters if settings.diameter_weights else torch.ones_like(w)
         mixed_w = _combination(F, few.valid, scale, D)
         mixed = library.mixture(mixed_w, shapes)
-        compared.append(mixed.codes)
-    sdf = field.decoder.sdf(points.points[:, None], torch.stack(compared, dim=1))
+        compared.append(mixed)
+    sdf = field.sdf(points.points[:, None], stack(compared))
     objectives = surface_objective(sdf, points.valid[:, None], scale)
     objective = objectives[:, 1]
     if F is not None:

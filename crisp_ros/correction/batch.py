@@ -57,6 +57,11 @@ def replace_rows(batch: Batch, rows: Tensor, new: Batch) -> Batch:
     return type(batch)(*(replace(a, b) for a, b in zip(batch, new, strict=True)))
 
 
+def stack(batches: Sequence[Batch]) -> Batch:
+    """Batches of B rows side by side: tensors (B, M, ...) of M batches of tensors (B, ...)."""
+    return type(batches[0])(*(torch.stack(parts, dim=1) for parts in zip(*batches, strict=True)))
+
+
 def subsample(batch: Batch, valid: Tensor, count: int) -> Batch:
     """At most `count` points of each object, evenly spaced among its valid ones.
 

@@ -103,6 +103,12 @@ class CorrectorSettings:
         if not self.shape_ratio >= 1.0:
             raise ValueError(f"shape_ratio is {self.shape_ratio}: expected at least 1")
 
+    @property
+    def returns_library_shapes(self) -> bool:
+        """Whether the corrected shapes are library shapes, whatever the network's codes are."""
+        active = self.active_shape
+        return self.shape == "lsq" and active.one_hot and not active.own_code
+
 
 class _Problem(NamedTuple):
     """Constant data of all phases; rows of objects can be selected.

@@ -30,6 +30,12 @@ class ShapeField(Protocol):
     def sdf_and_gradient(self, points: Tensor, shapes: Shapes) -> SignedDistance:
         """Signed distances and their spatial gradients; arguments as those of `sdf`."""
 
+    def for_library(self) -> ShapeField:
+        """A field for shapes of the library alone.
+
+        On a GPU it does not wait to see which shapes they are.
+        """
+
 
 class DecoderField:
     """The shape decoder as a field."""
@@ -44,3 +50,7 @@ class DecoderField:
     def sdf_and_gradient(self, points: Tensor, shapes: Shapes) -> SignedDistance:
         """See `ShapeField`."""
         return self.decoder.sdf_and_gradient(points, shapes.codes)
+
+    def for_library(self) -> DecoderField:
+        """See `ShapeField`."""
+        return self

@@ -19,10 +19,10 @@ _ROOT_EDGE_M = 0.008
 _DEPTH = 2  # refinements of a root cell at most
 _MOST_ROOTS = 60_000  # larger shapes get larger root cells
 _MOST_LEAVES = 400_000
-_TOLERANCE_M = 3e-5  # of a leaf's polynomial next to the surface
+_TOLERANCE_M = 2e-5  # of a leaf's polynomial next to the surface
 _TOLERANCE_SHARE = 0.0085  # ... and as a share of its edge, which bounds the gradient's error
-_FAR_TOLERANCE = 2.5  # times that at the edge of the band
-_EXACT_M = 0.004  # from the surface the tolerance does not grow yet
+_FAR_TOLERANCE = 4.0  # times that at the edge of the band
+_EXACT_M = 0.003  # from the surface the tolerance does not grow yet
 
 # A cubic polynomial is the form sum_ijk T_ijk X_i X_j X_k of X = (1, x, y, z) with a symmetric T.
 # Its 20 different entries are kept, times three: then the form's slope is 3 T X X without a factor.

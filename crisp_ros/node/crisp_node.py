@@ -25,6 +25,7 @@ from crisp_ros.node.node_state import NodeState
 from crisp_ros.node.outputs.publishers import Publishers
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.parameters.parameter_server import ParameterServer
+from crisp_ros.node.progress_log import progress_log
 from crisp_ros.node.self_training import SelfTraining
 from crisp_ros.node.services.estimate_requests import EstimateRequests
 from crisp_ros.node.services.node_services import NodeServices, ServiceBackend
@@ -135,7 +136,7 @@ class CrispNode(LifecycleNode):
         start = time.monotonic()
         try:
             estimator = self._make_estimator(parameters)
-            estimator.warm_up()
+            estimator.warm_up(progress_log(self.get_logger().info))
             if parameters.self_training:
                 self._self_training.configure(estimator, parameters, checkpoint_file(parameters))
             publishers = Publishers(

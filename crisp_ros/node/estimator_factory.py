@@ -63,4 +63,5 @@ def estimator_settings(
         visibility=visibility if parameters.certificate_visibility else None,
         known_shapes=known_shapes if parameters.certificate_known_shapes else None,
         covariance=(settings.covariance or CovarianceSettings()) if with_covariance else None,
+        shape_tables=parameters.shape_tables,
     )

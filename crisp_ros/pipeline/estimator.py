@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,9 @@ from crisp_ros.correction.batch import concatenate
 from crisp_ros.correction.certificate import Condition
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.prepared_library import PreparedLibrary
-from crisp_ros.correction.shape_field import DecoderField
+from crisp_ros.correction.shape_field import DecoderField, ShapeField
+from crisp_ros.correction.table_cache import TableCache, user_cache_folder
+from crisp_ros.correction.tabulated_field import TabulatedField
 from crisp_ros.correction.visibility import Images, images_of
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.network.checkpoint import Model
@@ -29,6 +32,8 @@ from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.solver import Solution, Solver
 from crisp_ros.pipeline.stage_clock import StageClock
 from crisp_ros.pipeline.versions import model_version
+
+Progress = Callable[[str, int, int], None]
 
 _log = logging.getLogger(__name__)
 
@@ -86,8 +91,8 @@ class Estimator:
         self._network = model.network.to(self.device).eval()
         self._library = model.library.to(self.device) if model.library is not None else None
         settings = self._possible(settings or EstimatorSettings())
-        self.field = DecoderField(self._network.decoder)
         library = self._library
+        self.field = _shape_field(self._network.decoder, library, settings.shape_tables)
         self.prepared_library = None if library is None else PreparedLibrary(self.field, library)
         self._solver = Solver(
             self._network, self.field, self.prepared_library, settings, self.device
@@ -105,7 +110,7 @@ class Estimator:
 
     @property
     def settings(self) -> EstimatorSettings:
-        """May be replaced between frames; `isosurface` and `cached_meshes` stay as they were."""
+        """May be replaced between frames, except for the meshes' settings and `shape_tables`."""
         return self._solver.settings
 
     @settings.setter
@@ -193,14 +198,22 @@ class Estimator:
             parameters[name].copy_(value)
         self.model_version = version
 
-    def warm_up(self) -> None:
-        """Run network and decoder once and prepare the library, so that the first frame is fast."""
+    def warm_up(self, on_progress: Progress = lambda what, done, total: None) -> None:
+        """Run the network and the decoder once, and prepare the library's shapes.
+
+        Otherwise the first frame would be the slow one.
+
+        Args:
+            on_progress: called with what is done, the number done and that of all.
+        """
         shape = (1, self._network.input_channels, *[self._network.crop_size] * 2)
         with torch.no_grad():
             output = self._solver.infer(torch.full(shape, 0.5, device=self.device))
             points = torch.zeros(1, self.settings.observation.points, 3, device=self.device)
             self._network.decoder.sdf_and_gradient(points, output.code)
-            self._solver.prepare()
+            if isinstance(self.field, TabulatedField):
+                self.field.prepare(partial(on_progress, "tables of shapes"))
+            self._solver.prepare(partial(on_progress, "symmetries of shapes"))
 
     def mesh(self, estimate: ObjectEstimate) -> TriangleMesh:
         """The surface of an estimate, object frame; see `meshes`."""
@@ -245,6 +258,13 @@ class Estimator:
         rejected.extend(refused)
         if solution is not None:
             solutions.append(solution)
+
+
+def _shape_field(decoder: ShapeDecoder, library: ShapeLibrary | None, tables: bool) -> ShapeField:
+    if library is None or not tables:
+        return DecoderField(decoder)
+    folder = user_cache_folder()
+    return TabulatedField(decoder, library, None if folder is None else TableCache(folder))
 
 
 def _parts(observations: Observations, size: int) -> Iterator[Observations]:

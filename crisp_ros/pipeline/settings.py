@@ -38,6 +38,9 @@ class EstimatorSettings:
             This takes a multiple of all the rest; trackers do it now and then, from all views.
         covariance: of the poses; None leaves them unknown.
         isosurface: of the meshes.
+        shape_tables: signed distances of library shapes are looked up in tables, see
+            `TabulatedField`, which are kept under the user's cache folder; otherwise the decoder
+            computes them, some hundred times slower.
         network_batch: crops in one pass of the network.
         bfloat16: the network's convolutions run in bfloat16, nearly twice as fast on a CPU or GPU
             that has it and slower on one that has not.
@@ -55,6 +58,7 @@ class EstimatorSettings:
     ambiguity: LibraryTestSettings | None = None
     covariance: CovarianceSettings | None = field(default_factory=CovarianceSettings)
     isosurface: IsosurfaceSettings = field(default_factory=IsosurfaceSettings)
+    shape_tables: bool = True
     network_batch: int = 16
     bfloat16: bool = False
     cached_meshes: int = 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -165,16 +166,28 @@ class Solver:
         self._network, self._field, self._library = network, field, library
         self._device = device
 
+    @property
+    def _shape_field(self) -> ShapeField:
+        """The field; that for library shapes alone where the corrector returns no others."""
+        corrector = self.settings.corrector
+        if self._library is None or corrector is None or not corrector.returns_library_shapes:
+            return self._field
+        return self._field.for_library()
+
     def infer(self, crops: Tensor) -> NetworkOutput:
         """The network's answer to crops (B, C, S, S), in single precision."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.settings.bfloat16):
             output = self._network(crops)
         return NetworkOutput(output.pnc.float(), output.code.float())
 
-    def prepare(self) -> None:
-        """Find what is found once for the library, about 0.1 s a shape."""
+    def prepare(self, on_shape: Callable[[int, int], None]) -> None:
+        """Find what is found once for the library, about 0.1 s a shape.
+
+        Args:
+            on_shape: called after every shape with the number done and that of all.
+        """
         if self._library is not None and self._resolves_symmetries():
-            self._library.prepare()
+            self._library.prepare(on_shape)
 
     def coordinates(self, maps: Tensor, observations: Observations) -> Tensor:
         """The points' coordinates (B, N, 3) in the object frame, metres, from PNC maps."""
@@ -211,7 +224,7 @@ class Solver:
                 observations, images, correspondences, registration, correction
             )
         hypotheses = _hypotheses(observations, correspondences, registration, correction)
-        verifier = Verifier(self._field, self._library, self.settings.verification)
+        verifier = Verifier(self._shape_field, self._library, self.settings.verification)
         with clock.stage("certificate"):
             verification = verifier.verify(hypotheses, images)
             ambiguity = self._find_ambiguity(hypotheses, verification)
@@ -258,7 +271,9 @@ class Solver:
         """Corrected poses and shapes; the latter with boxes."""
         T, settings = registration.T_object_camera, self.settings.corrector
         if settings is not None:
-            correction = correct(self._field, correspondences, shapes, T, self._library, settings)
+            correction = correct(
+                self._shape_field, correspondences, shapes, T, self._library, settings
+            )
         else:
             points, _, _, valid = correspondences
             z = torch.where(valid[..., None], transform(T, points), 0.0)
@@ -269,7 +284,7 @@ class Solver:
         if len(outside) == 0:
             return correction
         seen = ObjectPoints.of(correction.pnc[outside], correspondences.valid[outside])
-        found = with_boxes(self._field, correction.shapes.rows(outside), seen)
+        found = with_boxes(self._shape_field, correction.shapes.rows(outside), seen)
         return correction._replace(shapes=replace_rows(correction.shapes, outside, found))
 
     def _resolves_symmetries(self) -> bool:
@@ -302,7 +317,7 @@ class Solver:
         hypotheses = _hypotheses(observations, correspondences, registration, correction)
         hypotheses = hypotheses.rows(rows)
         found = resolve_near_symmetries(
-            self._field,
+            self._shape_field,
             hypotheses,
             self._library.surfaces_of(hypotheses.shapes),
             [near[i] for i in candidates],
@@ -387,7 +402,7 @@ class Solver:
         if len(rows) == 0:
             return found
         new = find_ambiguity(
-            self._field,
+            self._shape_field,
             hypotheses.rows(rows),
             self._library,
             self.settings.certificate,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from counting import CountedOperations
 from known import Known
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from crisp_ros.correction.packed_tables import PackedTables, packed_bytes, table_error
 from crisp_ros.correction.shape_table import ACCURACY_M, BAND_M, ShapeTable, tabulate
@@ -14,7 +14,6 @@ from crisp_ros.network.checkpoint import Model, load_model
 
 MODEL = Path(__file__).parents[2] / "models" / "crisp_ycbv_compact.safetensors"
 SIGN_MARGIN_M = 5e-5  # nearer to the surface a table may say the other side
-HOST = ("_local_scalar_dense", "nonzero", "item", "_to_copy.default(cpu)")
 
 
 @pytest.fixture(scope="module")
@@ -142,26 +141,10 @@ def test_points_that_are_not_finite(packed: PackedTables) -> None:
     assert torch.isfinite(packed.sdf(torch.full((1, 3), 1e10), torch.tensor(2))).all()
 
 
-class Counted(TorchDispatchMode):
-    """Counts operations that compute something, and those that the host would wait for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations, self.waits = 0, []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = str(function)
-        if any(word in name for word in HOST):
-            self.waits.append(name)
-        is_view = any(r.alias_info is not None for r in function._schema.returns)
-        self.operations += not (is_view and not function._schema.is_mutable)
-        return function(*args, **(kwargs or {}))
-
-
 def test_no_host_round_trips_and_few_operations(packed: PackedTables) -> None:
     """A GPU would be bound by launches; the decoder takes about 50."""
     points, index = torch.zeros(3, 7, 3), torch.tensor([1, 2, 3])
-    with Counted() as counted:
+    with CountedOperations() as counted:
         packed.sdf_and_gradient(points, index)
     assert not counted.waits
     assert counted.operations <= 25

@@ -116,7 +116,7 @@ class FakeEstimator:
         self.prepared_library = PreparedLibrary(self.field, self.library)
         self.meshes_made = 0
 
-    def warm_up(self) -> None:
+    def warm_up(self, on_progress: Callable[[str, int, int], None]) -> None:
         """Nothing to warm up."""
 
     def trace(self, frame: Frame, stopped: Callable[[], bool] = lambda: False) -> Trace:

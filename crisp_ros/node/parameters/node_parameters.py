@@ -83,6 +83,13 @@ class Parameters:
     threads: int = parameter(
         0, "CPU threads of the estimator; 0: one per core.", Settable.UNCONFIGURED, 0, 256
     )
+    shape_tables: bool = parameter(
+        True,
+        "Look up signed distances of library shapes in tables instead of computing them with the "
+        "decoder: much faster, 0.2 mm accurate near the surface. The tables are made at the first "
+        "configuration and kept in $XDG_CACHE_HOME/crisp_ros (~/.cache/crisp_ros).",
+        Settable.UNCONFIGURED,
+    )
     autostart: bool = parameter(
         False,
         "The node configures and activates itself at startup; if false, a lifecycle manager "

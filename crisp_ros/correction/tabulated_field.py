@@ -1,0 +1,251 @@
+"""Signed distances of library shapes from tables, and of other shapes from the decoder."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crisp_ros.correction.correspondences import Shapes
+from crisp_ros.correction.packed_tables import PackedTables, packed_bytes, table_error
+from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.shape_table import ACCURACY_M, ShapeTable, tabulate
+from crisp_ros.correction.table_cache import TableCache, decoder_checksum, table_key
+from crisp_ros.network.cpu_threads import set_own_cpu_threads
+from crisp_ros.network.decoder import ShapeDecoder, SignedDistance
+from crisp_ros.network.library import ShapeLibrary
+
+_log = logging.getLogger(__name__)
+
+_LARGEST_BYTES = 160 * 2**20  # of packed tables; the YCB-Video shapes take 62 MB
+_PREPARED_SHAPES = 64  # at most, of a library that is tabulated as a whole
+_ON_DEMAND = 8  # shapes that one evaluation tabulates at most
+
+
+class _Tables(NamedTuple):
+    """The tables in use.
+
+    packed: of the shapes that have one. slots: (K,) int64, which of these a library shape is, -1
+    for none; None where every library shape has the number that it has in the library.
+    """
+
+    packed: PackedTables
+    slots: Tensor | None
+
+    def of(self, index: Tensor) -> Tensor:
+        """Numbers of library shapes (...) among the packed tables; -1 for none."""
+        if self.slots is None:
+            return index
+        return torch.where(index < 0, -1, self.slots[index])
+
+
+class TabulatedField:
+    """A `ShapeField` that looks signed distances of library shapes up in tables.
+
+    Tables are within 0.2 mm of the decoder wherever a point is within 2 cm of the surface. The
+    decoder answers for codes that are not the library's, for shapes whose tables would not be that
+    accurate, and for those that do not fit into the memory allowed. May be used by several threads.
+
+    Attributes:
+        decoder: f_d.
+    """
+
+    def __init__(
+        self,
+        decoder: ShapeDecoder,
+        library: ShapeLibrary,
+        cache: TableCache | None = None,
+        largest_bytes: int = _LARGEST_BYTES,
+    ) -> None:
+        """Create a field without tables: `prepare`, or the first evaluation, makes them.
+
+        Args:
+            decoder: f_d; its weights must not change.
+            library: the shapes that `Shapes.index` counts, on the decoder's device.
+            cache: where tables are kept from one start to the next; None keeps none.
+            largest_bytes: of memory for tables; beyond it the least recently used ones are dropped.
+        """
+        self.decoder, self._library = decoder, library
+        self._cache, self._largest_bytes = cache, largest_bytes
+        self._checksum = decoder_checksum(decoder) if cache is not None else ""
+        self._kept: OrderedDict[int, ShapeTable] = OrderedDict()  # last used at the end
+        self._not_possible: set[int] = set()
+        self._prepared = False
+        self._lock = threading.Lock()
+        self._tables = self._packed()
+
+    def prepare(self, on_shape: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Make or load the tables of a library of at most 64 shapes, about 0.1 s a shape.
+
+        Those of a larger library are made as its shapes are used.
+
+        Args:
+            on_shape: called after every shape with the number done and that of all.
+        """
+        with self._lock:
+            if not self._prepared:
+                self._prepared = True
+                if len(self._library) <= _PREPARED_SHAPES:
+                    self._keep(range(len(self._library)), on_shape)
+
+    def for_library(self) -> ShapeField:
+        """A field for library shapes alone, which never waits for a GPU.
+
+        It is this field itself where some library shape has no table.
+        """
+        tables = self._tables_in_use()
+        return self if tables.slots is not None else _LibraryField(self.decoder, tables.packed)
+
+    @torch.no_grad()
+    def sdf(self, points: Tensor, shapes: Shapes) -> Tensor:
+        """Signed distances.
+
+        Args:
+            points: (..., N, 3) object frame, metres.
+            shapes: (...), broadcasts against the leading dimensions of `points`.
+
+        Returns:
+            (..., N) metres, negative inside.
+        """
+        tables = self._tables_of(shapes)
+        if tables is not None:
+            return tables.packed.sdf(points, tables.of(shapes.index))
+
+        def decoded(points: Tensor, codes: Tensor) -> tuple[Tensor]:
+            return (self.decoder.sdf(points, codes),)
+
+        return self._with_decoder(points, shapes, decoded)[0]
+
+    @torch.no_grad()
+    def sdf_and_gradient(self, points: Tensor, shapes: Shapes) -> SignedDistance:
+        """Signed distances and their spatial gradients; see `sdf`."""
+        tables = self._tables_of(shapes)
+        if tables is not None:
+            return tables.packed.sdf_and_gradient(points, tables.of(shapes.index))
+        return SignedDistance(*self._with_decoder(points, shapes, self.decoder.sdf_and_gradient))
+
+    def _tables_in_use(self) -> _Tables:
+        if not self._prepared:
+            self.prepare()
+        return self._tables
+
+    def _tables_of(self, shapes: Shapes) -> _Tables | None:
+        """The tables, where all of the shapes have one; makes some that are missing."""
+        tables = self._tables_in_use()
+        if tables.slots is not None:
+            tables = self._with_tables_of(set(shapes.index.unique().tolist()) - {-1})
+        return tables if bool((tables.of(shapes.index) >= 0).all()) else None
+
+    def _with_decoder(
+        self,
+        points: Tensor,
+        shapes: Shapes,
+        decoded: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+    ) -> tuple[Tensor, ...]:
+        """Distances, and gradients, from the tables and, where there is none, from the decoder."""
+        tables = self._tables
+        slots = tables.of(shapes.index)
+        batch = torch.broadcast_shapes(points.shape[:-2], slots.shape)
+        rows = (slots.expand(batch).reshape(-1) < 0).nonzero().squeeze(-1)
+        if len(rows) == batch.numel():
+            return decoded(points, shapes.codes)
+        found = tables.packed.sdf_and_gradient(points, slots.clamp_min(0))
+        at = points.expand(*batch, *points.shape[-2:]).flatten(0, -3)[rows]
+        codes = shapes.codes.expand(*batch, -1).reshape(-1, shapes.codes.shape[-1])[rows]
+        return tuple(
+            table.flatten(0, len(batch) - 1).index_copy(0, rows, part).view_as(table)
+            for table, part in zip(found, decoded(at, codes), strict=False)
+        )
+
+    def _with_tables_of(self, used: set[int]) -> _Tables:
+        """The tables in use after some shapes were used, whose tables are made if they are few."""
+        with self._lock:
+            missing = used - set(self._kept) - self._not_possible
+            for index in used & set(self._kept):
+                self._kept.move_to_end(index)
+            if 0 < len(missing) <= _ON_DEMAND:
+                self._keep(sorted(missing))
+                self._not_possible |= missing - set(self._kept)
+            return self._tables
+
+    def _keep(
+        self,
+        indices: Sequence[int],
+        on_shape: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Make or load tables; beyond the memory allowed, drop the least recently used ones."""
+        threads = torch.get_num_threads() if self._library.codes.device.type == "cpu" else 1
+        with ThreadPoolExecutor(threads, "shape tables", set_own_cpu_threads, (1,)) as pool:
+            jobs = {pool.submit(self._table, index): index for index in indices}
+            for done, job in enumerate(as_completed(jobs), start=1):
+                if len(job.result().level) > 0:
+                    self._kept[jobs[job]] = job.result()
+                else:
+                    self._not_possible.add(jobs[job])
+                on_shape(done, len(jobs))
+        self._tables = self._packed()
+
+    def _packed(self) -> _Tables:
+        total = sum(packed_bytes(table) for table in self._kept.values())
+        while total > self._largest_bytes:
+            total -= packed_bytes(self._kept.popitem(last=False)[1])
+        order, device = sorted(self._kept), self._library.codes.device
+        packed = PackedTables.of([self._kept[index] for index in order], device)
+        if len(order) == len(self._library):
+            return _Tables(packed, None)
+        slots = torch.full((len(self._library),), -1)
+        slots[order] = torch.arange(len(order))
+        return _Tables(packed, slots.to(device))
+
+    def _table(self, index: int) -> ShapeTable:
+        """A library shape's table on the CPU; without leaves where one would not be accurate."""
+        library = self._library
+        shape = library.codes[index], library.lower[index], library.upper[index]
+        key = table_key(self._checksum, *shape)
+        table = self._cache.load(key) if self._cache is not None else None
+        if table is None:
+            table = tabulate(self.decoder, *shape)
+            error = table_error(self.decoder, shape[0], table)
+            if error > ACCURACY_M:
+                _log.warning(
+                    "%s is evaluated by the decoder: a table would be %.2f mm off",
+                    library.names[index],
+                    1e3 * error,
+                )
+                table = table.without_leaves()
+            table = ShapeTable(*(part.cpu() for part in table))
+            if self._cache is not None:
+                self._cache.save(key, table)
+        return table
+
+
+class _LibraryField(NamedTuple):
+    """A field of library shapes that all have tables.
+
+    Attributes:
+        decoder: f_d.
+        tables: of the library shapes, in their order.
+    """
+
+    decoder: ShapeDecoder
+    tables: PackedTables
+
+    def for_library(self) -> ShapeField:
+        """See `ShapeField`."""
+        return self
+
+    @torch.no_grad()
+    def sdf(self, points: Tensor, shapes: Shapes) -> Tensor:
+        """See `ShapeField`."""
+        return self.tables.sdf(points, shapes.index)
+
+    @torch.no_grad()
+    def sdf_and_gradient(self, points: Tensor, shapes: Shapes) -> SignedDistance:
+        """See `ShapeField`."""
+        return self.tables.sdf_and_gradient(points, shapes.index)
