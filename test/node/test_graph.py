@@ -233,7 +233,7 @@ def smaller_mask(scene: Scene) -> None:
 
 
 def unknown_encoding(scene: Scene) -> None:
-    scene.rgb.encoding = "yuv422"
+    scene.rgb.encoding = "yuv444"
 
 
 def truncated(scene: Scene) -> None:
@@ -265,7 +265,7 @@ FAULTS = [
     (one_pixel_mask, "estimates", WARN, "label 3: depth on 1 of 1 px"),
     (smaller_depth, "input depth", ERROR, "depth is 80 x 60 pixels, colour is 160 x 120"),
     (smaller_mask, "input segmentation", ERROR, "segmentation is 80 x 60 pixels"),
-    (unknown_encoding, "input rgb", ERROR, "'yuv422' is not supported"),
+    (unknown_encoding, "input rgb", ERROR, "'yuv444' is not supported"),
     (truncated, "input depth", ERROR, "truncated: 1000 bytes"),
     (negative_labels, "input segmentation", ERROR, "negative labels"),
     (uncalibrated, "input camera_info", ERROR, "uncalibrated"),

@@ -135,7 +135,7 @@ def test_estimate_reports_why_there_is_none(peer: Peer) -> None:
         answer = call(peer, EstimateObjects, "estimate", timeout=timeout)
         assert not answer.success and "timeout" in answer.message
     for spoil, seconds, words in (
-        (lambda scene: setattr(scene.rgb, "encoding", "yuv422"), 1.5, "rgb: colour encoding 'yuv"),
+        (lambda scene: setattr(scene.rgb, "encoding", "yuv444"), 1.5, "rgb: colour encoding 'yuv"),
         (lambda scene: scene.rgb.data.__setitem__(2, 1), 30.0, "the fake fails when asked to"),
     ):
         future = call_later(peer, EstimateObjects, "estimate", timeout=seconds)
