@@ -11,7 +11,8 @@ from crisp_ros.correction.symmetry_search import SymmetrySearchSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
-from crisp_ros.node.parameters.node_parameters import Parameters, resolved_device
+from crisp_ros.node.parameters.node_parameters import Parameters
+from crisp_ros.node.parameters.parameter_values import find_device
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.share import DEFAULT_CHECKPOINT, share_directory
 
@@ -24,7 +25,7 @@ def make_estimator(parameters: Parameters) -> Estimator:
         ValueError: the device does not exist.
     """
     set_own_cpu_threads(parameters.threads)
-    device = resolved_device(parameters.device)
+    device = find_device(parameters.device)
     model = load_model(checkpoint_file(parameters), device)
     return Estimator(model, estimator_settings(parameters), device)
 

@@ -24,7 +24,8 @@ from crisp_ros.node.inputs.synchronizer import stamp_ns
 from crisp_ros.node.outputs.collision_objects import SceneFrame
 from crisp_ros.node.outputs.published_objects import PublishedObject, PublishedObjects
 from crisp_ros.node.outputs.publishers import Publishers
-from crisp_ros.node.parameters.node_parameters import Parameters, label_names
+from crisp_ros.node.parameters.node_parameters import Parameters
+from crisp_ros.node.parameters.parameter_values import parse_label_names
 from crisp_ros.node.self_training import SelfTraining
 from crisp_ros.node.services.estimate_requests import EstimateRequests
 from crisp_ros.observation.frame import Frame
@@ -226,7 +227,7 @@ class FrameProcessor:
         return DropReason.TIME_JUMP if self._inputs.is_subscribed else DropReason.DEACTIVATED
 
     def _convert(self, job: _FrameJob) -> ConvertedFrame:
-        names = {**self._inputs.label_names, **label_names(job.parameters.label_names)}
+        names = {**self._inputs.label_names, **parse_label_names(job.parameters.label_names)}
         try:
             with job.timed("convert"):
                 converted = convert_frame(job.received.messages, job.parameters, names)

@@ -24,7 +24,8 @@ from crisp_ros.node.health.input_diagnosis import (
 )
 from crisp_ros.node.health.monitor import DropReason, Fit, Monitor, WorkRecord
 from crisp_ros.node.node_state import NodeState
-from crisp_ros.node.parameters.node_parameters import Parameters, resolved_device
+from crisp_ros.node.parameters.node_parameters import Parameters
+from crisp_ros.node.parameters.parameter_values import find_device
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -280,7 +281,7 @@ class Diagnostics:
         return stat
 
     def _device(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
-        values = device_values(resolved_device(self._parameters().device))
+        values = device_values(find_device(self._parameters().device))
         stat.summary(OK, values["device"])
         _add_all(stat, {"CPU threads": self._monitor.cpu_threads or "none yet", **values})
         return stat

@@ -3,66 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
-import torch
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-from crisp_ros.geometry.convex import can_decompose
 from crisp_ros.node.parameters.parameter_rules import Rules, Settable, one_of, parameter, problem_of
+from crisp_ros.node.parameters.parameter_values import (
+    collision_shape_problem,
+    find_device,
+    frame_problem,
+    parse_label_names,
+    tf_prefix_problem,
+)
 from crisp_ros.node.services.output_paths import output_directory
-
-
-def label_names(text: str) -> dict[int, str]:
-    """Parse names of labels, such as "1=mug, 2=bowl".
-
-    Raises:
-        ValueError: an entry is not LABEL=NAME with a positive label, or a label occurs twice.
-    """
-    names: dict[int, str] = {}
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        number, _, name = (part.strip() for part in entry.partition("="))
-        if not (re.fullmatch("[0-9]{1,10}", number) and int(number) > 0 and name):
-            raise ValueError(f"{entry!r} is not LABEL=NAME, such as 1=mug")
-        if int(number) in names:
-            raise ValueError(f"label {number} is named twice")
-        names[int(number)] = name
-    return names
-
-
-def resolved_device(name: str) -> torch.device:
-    """Get the device of a name; "auto" is the first GPU if there is one, otherwise the CPU.
-
-    Raises:
-        ValueError: no such device on this machine.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,9})?", name):
-        raise ValueError(f"{name!r} is not a device: expected auto, cpu, cuda or cuda:N")
-    # Parsed here: torch.device wraps large numbers.
-    index = int(name.partition(":")[2] or 0)
-    if name != "cpu" and index >= torch.cuda.device_count():
-        raise ValueError(f"no device {name}: this machine has {torch.cuda.device_count()} GPUs")
-    return torch.device(name)
-
-
-def _tf_prefix_problem(prefix: str) -> str | None:
-    if re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9_/.-]*)?", prefix):
-        return None
-    return f"{prefix!r} cannot begin a TF frame: letters, digits and _ / . - only, no leading /"
-
-
-def _frame_problem(name: str) -> str | None:
-    if not name.startswith("/") and name == name.strip():
-        return None
-    return f"{name!r} is not a TF frame: no leading /, no spaces around"
-
-
-def _collision_shape_problem(shape: str) -> str | None:
-    if shape == "parts" and not can_decompose():
-        return "'parts' needs CoACD: pip install coacd"
-    return one_of("mesh", "hull", "parts")(shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +30,7 @@ class Parameters:
         "auto",
         "Device of the network: auto (a GPU if there is one), cpu, cuda or cuda:N.",
         Settable.UNCONFIGURED,
-        problem=problem_of(resolved_device),
+        problem=problem_of(find_device),
     )
     threads: int = parameter(
         0, "CPU threads of the estimator; 0: one per core.", Settable.UNCONFIGURED, 0, 256
@@ -177,7 +129,7 @@ class Parameters:
         "",
         'Names of segmentation labels, "1=mug, 2=bowl"; they take precedence over those of '
         "label_info.",
-        problem=problem_of(label_names),
+        problem=problem_of(parse_label_names),
     )
     correct_turns: bool = parameter(
         True,
@@ -213,7 +165,7 @@ class Parameters:
         "TF frame in which objects rest, such as map or base_link, for a camera that moves; its"
         " transform is looked up at each image's stamp. Empty: the camera frame.",
         Settable.UNLESS_ACTIVE,
-        problem=_frame_problem,
+        problem=frame_problem,
     )
     fixed_frame_timeout: float = parameter(
         0.2,
@@ -285,7 +237,7 @@ class Parameters:
         "",
         "Prefix of the names of the objects' TF frames. A change takes effect with an object's "
         "next transform, and its marker follows.",
-        problem=_tf_prefix_problem,
+        problem=tf_prefix_problem,
     )
     publish_uncertified_tf: bool = parameter(
         False, "Broadcast the transforms of all objects, not only of certified ones."
@@ -343,7 +295,7 @@ class Parameters:
         "mesh",
         "Shape of obstacles: mesh (the surface); hull (its convex hull); or parts (a convex "
         "decomposition; needs CoACD and takes seconds, with the hull until then).",
-        problem=_collision_shape_problem,
+        problem=collision_shape_problem,
     )
     collision_padding: bool = parameter(
         False, "Enlarge obstacles by the residual of the certificate."

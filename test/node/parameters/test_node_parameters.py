@@ -16,9 +16,10 @@ from ros_graph import isolated_node
 
 from crisp_ros.correction.symmetry_search import SymmetrySearchSettings
 from crisp_ros.node.estimator_factory import estimator_settings
-from crisp_ros.node.parameters.node_parameters import SECTIONS, Parameters, label_names, rules
+from crisp_ros.node.parameters.node_parameters import SECTIONS, Parameters, rules
 from crisp_ros.node.parameters.parameter_docs import parameter_file, parameter_page
 from crisp_ros.node.parameters.parameter_server import ParameterServer
+from crisp_ros.node.parameters.parameter_values import parse_label_names
 from crisp_ros.share import share_directory
 
 
@@ -163,8 +164,8 @@ def test_correct_turns_is_a_setting_of_the_estimator() -> None:
 
 
 def test_label_names() -> None:
-    assert label_names("") == {}
-    assert label_names(" 1=mug ,12 = cracker box,") == {1: "mug", 12: "cracker box"}
+    assert parse_label_names("") == {}
+    assert parse_label_names(" 1=mug ,12 = cracker box,") == {1: "mug", 12: "cracker box"}
     for bad in ("0=mug", "-1=mug", "mug", "1=", "=mug", "²=mug", "9" * 5000 + "=mug"):
         with pytest.raises(ValueError, match="LABEL=NAME"):
-            label_names(bad)
+            parse_label_names(bad)
