@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from crisp_ros.cli.options import add_json_option, count
+from crisp_ros.cli.options import add_json_option, count, number
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.files import DatasetError
@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bag.add_argument("--split", default="test", help="folder of the scenes (default: test)")
     bag.add_argument("--scene", type=int, required=True, metavar="N", help="number of the scene")
     bag.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="bag to write")
-    bag.add_argument("--rate", type=_rate, default=1.0, metavar="HZ", help="images per second (1)")
+    rate = number("images a second, 0.01 to 1000", lambda rate: 0.01 <= rate <= 1000.0)
+    bag.add_argument("--rate", type=rate, default=1.0, metavar="HZ", help="images per second (1)")
     bag.set_defaults(perform=_to_bag)
 
     maps = tasks.add_parser("maps", help="render the depth and coordinate maps that SPE3R lacks")
@@ -85,13 +86,3 @@ def _maps(args: argparse.Namespace) -> None:
     with progress("images") as on_image:
         written = write_maps(Spe3rDataset(args.folder, "all"), on_image)
     Console().print(f"{written} images' maps written", highlight=False)
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0.01 <= rate <= 1000.0:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected images a second, 0.01 to 1000")
-    return rate

@@ -13,6 +13,7 @@ from crisp_ros.cli.options import (
     add_checkpoint_option,
     add_json_option,
     model_with_library,
+    number,
     output_file,
 )
 from crisp_ros.data.atomic_file import write_json
@@ -51,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add.add_argument("mesh", type=Path, metavar="MESH", help="PLY, OBJ, STL, GLB or OFF")
     add.add_argument("--name", required=True, help="name of the shape in the library")
-    add.add_argument("--scale", type=_positive, default=1.0, metavar="S", help="scale of the mesh")
+    positive = number("a positive number", lambda value: 0.0 < value < float("inf"))
+    add.add_argument("--scale", type=positive, default=1.0, metavar="S", help="scale of the mesh")
     add.add_argument(
         "--origin",
         choices=("box", "mesh"),
@@ -199,13 +201,3 @@ def _write(args: argparse.Namespace, model: Model, fitted: Sequence[FittedShape]
 def _save(path: Path, model: Model) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_model(path, model)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a positive number")
-    return value

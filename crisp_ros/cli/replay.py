@@ -5,40 +5,20 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.spatial.transform import Rotation
 
 from crisp_ros.cli.options import OptionError, add_json_option, device
 from crisp_ros.data.atomic_file import write_json
+from crisp_ros.evaluation.estimate_difference import EstimateDifference, estimate_differences
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
-from crisp_ros.pipeline import Estimator, FrameEstimate, ObjectEstimate
+from crisp_ros.pipeline import Estimator, FrameEstimate
 from crisp_ros.pipeline.frame_dump import FrameDump, FrameDumpError, read_frame_dump
 from crisp_ros.share import checkpoint_path
-
-# Other machines, devices and numbers of threads add in another order.
-_SAME_M, _SAME_RAD = 1e-4, 2e-3
-
-
-class Difference(NamedTuple):
-    """Difference between the repeated and the recorded estimate of an object.
-
-    Attributes:
-        label: segmentation label of the object.
-        metres: distance between the positions.
-        radians: angle between the orientations.
-        identical: whether the whole estimate is equal to the last bit.
-    """
-
-    label: int
-    metres: float
-    radians: float
-    identical: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     estimator = _estimator(dump, args.checkpoint, where)
     set_own_cpu_threads(dump.threads)
     repeated = estimator.estimate(dump.frame)
-    differences = compared(dump.estimate, repeated)
+    differences = estimate_differences(dump.estimate, repeated)
     console = Console()
     console.print(_table(dump, repeated, differences))
     identical = all(d.identical for d in differences)
@@ -74,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
             "file": str(args.file),
             "model_version": repeated.model_version,
             "identical": identical,
-            "objects": [d._asdict() for d in differences],
+            "objects": [d.to_json() for d in differences],
             "rejected": [list(r) for r in repeated.rejected],
             **provenance(args.command_line, where),
         }
@@ -82,41 +62,10 @@ def run(args: argparse.Namespace) -> None:
     apart = [
         f"label {d.label} by {1e3 * d.metres:.3g} mm, {math.degrees(d.radians):.3g} degrees"
         for d in differences
-        if d.metres > _SAME_M or d.radians > _SAME_RAD
+        if not d.is_reproduced
     ]
     if apart:
         raise FrameDumpError(f"{args.file}: not reproduced: {'; '.join(apart)}")
-
-
-def compared(recorded: FrameEstimate, repeated: FrameEstimate) -> list[Difference]:
-    """Return the differences between two estimates of one frame, per object.
-
-    Raises:
-        FrameDumpError: they found different objects.
-    """
-    before = {e.label: e for e in recorded.objects}
-    after = {e.label: e for e in repeated.objects}
-    if before.keys() != after.keys():
-        raise FrameDumpError(
-            f"not reproduced: objects {sorted(after)}, recorded were {sorted(before)}"
-        )
-    return [_difference(before[label], after[label]) for label in sorted(before)]
-
-
-def _difference(before: ObjectEstimate, after: ObjectEstimate) -> Difference:
-    a, b = before.T_camera_object, after.T_camera_object
-    metres = float(np.linalg.norm(a[:3, 3] - b[:3, 3]))
-    radians = float(Rotation.from_matrix(a[:3, :3].T @ b[:3, :3]).magnitude())
-    identical = all(
-        np.array_equal(getattr(before, name), getattr(after, name))
-        for name in ("T_camera_object", "code", "covariance", "lower", "upper")
-    ) and (
-        (before.certified, before.reason, before.n_points)
-        == (after.certified, after.reason, after.n_points)
-    )
-    if a.tobytes() == b.tobytes():
-        radians = 0.0  # not the rounding of the comparison
-    return Difference(before.label, metres, radians, identical)
 
 
 def _device(dump: FrameDump) -> str:
@@ -141,7 +90,9 @@ def _estimator(dump: FrameDump, checkpoint: Path | None, where: str) -> Estimato
     return estimator
 
 
-def _table(dump: FrameDump, repeated: FrameEstimate, differences: list[Difference]) -> Table:
+def _table(
+    dump: FrameDump, repeated: FrameEstimate, differences: list[EstimateDifference]
+) -> Table:
     height, width = dump.frame.labels.shape
     table = Table(
         title=f"{width} x {height} px, model {repeated.model_version}, stamp "

@@ -23,7 +23,6 @@ from rich.console import Console, RenderableType
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from crisp_ros.cli.demo import RECORDING
 from crisp_ros.cli.demo_graph import DemoError, Graph, free_domain
 from crisp_ros.cli.demo_view import frame_line, live_view, summary
 from crisp_ros.cli.main import main
@@ -33,7 +32,7 @@ from crisp_ros.data.recorded_frame import bop_frames
 from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.recording_score import FrameScore, ObjectScore, RecordingScore
 from crisp_ros.evaluation.true_shapes import SHAPES_NAME, load_shapes
-from crisp_ros.share import share_directory
+from crisp_ros.share import bundled_recording
 
 PATIENCE_S = 120.0
 needs_ros = pytest.mark.skipif(find_spec("rclpy") is None, reason="there is no ROS 2")
@@ -394,7 +393,7 @@ def test_the_summary_states_accuracy_and_latency() -> None:
 
 
 def test_the_recording_that_comes_along_is_small_and_complete() -> None:
-    folder = share_directory() / RECORDING
+    folder = bundled_recording()
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 8.0e6
     shapes = load_shapes(folder / SHAPES_NAME)
     frames = list(Recording(folder).frames())

@@ -15,10 +15,9 @@ from safetensors.numpy import save_file
 from crisp_ros.adaptation.learner import LearnerSettings
 from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings
 from crisp_ros.cli.main import main
-from crisp_ros.cli.replay import compared
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.pipeline import Estimator, EstimatorSettings, FrameEstimate
-from crisp_ros.pipeline.frame_dump import FrameDump, FrameDumpError
+from crisp_ros.pipeline.frame_dump import FrameDump
 
 SETTINGS = EstimatorSettings(corrector=None, visibility=None)
 LEARNING = SelfTrainingSettings(
@@ -123,16 +122,6 @@ def test_another_pose_fails(tmp_path: Path, capsys) -> None:
         dataclasses.replace(dump, estimate=moved(dump.estimate, metres)).write(path)
         found, out, err = replay(capsys, path)
         assert found == status and "not identical to the last bit" in out and words in err
-
-
-def test_differences_are_reported(tmp_path: Path) -> None:
-    estimate = Node().dump(tmp_path / "frame.safetensors").estimate
-    first, second, *_ = compared(estimate, moved(estimate, 2e-3))
-    assert first.identical and not second.identical
-    assert second.metres == pytest.approx(2e-3) and second.radians == pytest.approx(0, abs=1e-7)
-    fewer = dataclasses.replace(estimate, objects=estimate.objects[:1])
-    with pytest.raises(FrameDumpError, match=r"objects \[1\], recorded were \[1, 2, 3, 4\]"):
-        compared(estimate, fewer)
 
 
 def test_a_missing_device_is_reported(tmp_path: Path, capsys) -> None:

@@ -11,9 +11,9 @@ import pytest
 from analytic import box, mug
 from analytic_scene import rendered, truthful_model
 
-from crisp_ros.cli.replay import compared
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.corrector import CorrectorSettings
+from crisp_ros.evaluation.estimate_difference import estimate_differences
 from crisp_ros.observation.observe import ObservationSettings, Rejected
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.pipeline.frame_dump import FrameDump, read_frame_dump
@@ -52,10 +52,10 @@ def test_everything_comes_back_to_the_last_bit(dump: FrameDump, tmp_path: Path) 
     assert read.estimate.rejected == dump.estimate.rejected
     assert read.estimate.stage_ms == dump.estimate.stage_ms
     assert (read.device, read.threads, read.context) == ("cpu", 1, {"stamp": "1.5"})
-    differences = compared(dump.estimate, read.estimate)
+    differences = estimate_differences(dump.estimate, read.estimate)
     assert [(d.label, d.metres, d.identical) for d in differences] == [(4, 0, True), (7, 0, True)]
     repeated = Estimator(truthful_model(SHAPES, (0, 1)), read.settings).estimate(read.frame)
-    assert all(d.identical for d in compared(read.estimate, repeated))
+    assert all(d.identical for d in estimate_differences(read.estimate, repeated))
     assert list(tmp_path.iterdir()) == [tmp_path / "frame.safetensors"]
     (tmp_path / "other").touch()
     modes = {path.stat().st_mode for path in tmp_path.iterdir()}
