@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from crisp_ros.benchmark.field_tasks import field_tasks
 from crisp_ros.benchmark.frame_task import FrameAnswer, frame_task
 from crisp_ros.benchmark.solver_accuracy import Comparison, comparisons
 from crisp_ros.benchmark.solver_tasks import (
@@ -21,6 +22,7 @@ from crisp_ros.benchmark.solver_tasks import (
     solver_tasks,
 )
 from crisp_ros.benchmark.stopwatch import DeviceUse, Timing, device_use, timed
+from crisp_ros.correction.tabulated_field import TabulatedField
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.network.model import build_network
@@ -99,9 +101,12 @@ def run_bench(
     required_library(model)
     given = problems(model, settings, device)
     model = _on(model, device)
+    field = TabulatedField(model.network.decoder, required_library(model))
+    field.prepare()
     tasks = [
         network_task(model, settings, device),
-        *solver_tasks(model, given, settings, device),
+        *field_tasks(model, field.for_library(), given, settings, device),
+        *solver_tasks(model, field, given, settings, device),
         _frames(model, recording, settings, device),
     ]
     timings = timed(tasks, on_run)

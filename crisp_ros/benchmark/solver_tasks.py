@@ -19,7 +19,7 @@ from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.pose_gradient import descend_pose
 from crisp_ros.correction.pose_lm import refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
-from crisp_ros.correction.shape_field import DecoderField
+from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.shape_projected_gradient import projected_gradient
 from crisp_ros.geometry.isosurface import IsosurfaceSettings, TriangleMesh, extract_meshes
 from crisp_ros.geometry.registration import Registration, register
@@ -113,19 +113,19 @@ def required_library(model: Model) -> ShapeLibrary:
 
 
 def solver_tasks(
-    model: Model, given: list[Problem], settings: BenchSettings, device: str
+    model: Model, field: ShapeField, given: list[Problem], settings: BenchSettings, device: str
 ) -> list[Task]:
     """The solvers and their baselines; answers are poses, codes, column indices or meshes.
 
     Args:
         model: on the device.
+        field: of its shapes, for our solvers; the baselines evaluate the decoder.
         given: the problems, one an input.
         settings: see `BenchSettings`.
         device: where everything runs.
     """
-    library, decoder = required_library(model), model.network.decoder
-    field = DecoderField(decoder)
-    work = _Work(field, PreparedLibrary(field, library), given, settings)
+    prepared = PreparedLibrary(field, required_library(model))
+    work = _Work(field, prepared, given, settings)
     slow, fast = (2, 6) if settings.quick else (10, 30)
     meshes = 1 if settings.quick else 5
 
@@ -160,7 +160,7 @@ def solver_tasks(
 class _Work:
     """The timed calls, by the index of the problem."""
 
-    field: DecoderField
+    field: ShapeField
     prepared: PreparedLibrary
     given: list[Problem]
     settings: BenchSettings
