@@ -90,9 +90,11 @@ def projected_gradient(
 
 def _nearest_coefficients(hull: Tensor, codes: Tensor) -> Tensor:
     """Simplex coefficients (B, K) of the point of the hull (B, K, C) nearest to each code."""
+    # In float32 the vertex of a library code would come out with a weight below one.
+    hull, point = hull.double(), codes.double()
     gram = hull @ hull.transpose(-1, -2)
-    linear = -(hull @ codes[..., None]).squeeze(-1)
-    return minimise(gram, linear).coefficients
+    linear = -(hull @ point[..., None]).squeeze(-1)
+    return minimise(gram, linear).coefficients.to(codes.dtype)
 
 
 def _slope(
