@@ -64,6 +64,7 @@ LABELS = {
     "32SC1": Layout(np.int32, 1),
 }
 KINDS = {"rgb": "colour", "depth": "depth", "segmentation": "segmentation"}  # by input
+_WIDE = 32  # px; rows of narrower images may be padded by as many bytes as they have pixels
 ENCODINGS = {"colour": COLOUR, "depth": DEPTH, "segmentation": LABELS}
 _VIDEO = ("h264", "h265", "hevc", "avc", "av1", "vp8", "vp9", "theora")
 _HOW_TO_CONVERT = "convert it, such as by image_proc or cv_bridge"
@@ -161,6 +162,11 @@ def layout(message: Any, kind: str) -> Layout:
         raise ImageError(
             f"{kind} image has step {step}: "
             f"{width} pixels of {message.encoding} take at least {row} bytes"
+        )
+    if step != row and step % width == 0 and width >= _WIDE:
+        raise ImageError(
+            f"{kind} image has step {step}, {step // width} bytes for each of {width} pixels, but "
+            f"{message.encoding} has {row // width}: its encoding is wrong"
         )
     rows = int(height * found.rows)
     needed = step * (rows - 1) + row  # the padding of the last row may be missing

@@ -136,6 +136,23 @@ def test_truncated_empty_and_impossible_images() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("encoding", "stored"), [("yuv422", 3), ("mono8", 3), ("rgb8", 4), ("16UC1", 4)]
+)
+def test_an_encoding_that_the_rows_contradict_is_refused(encoding: str, stored: int) -> None:
+    """Rows of rgb8 called yuv422 would pass for padded ones."""
+    read = images.depth if encoding == "16UC1" else images.colour
+    data = bytes(stored * 40 * 30)
+    bad = SimpleNamespace(
+        height=30, width=40, step=stored * 40, encoding=encoding, is_bigendian=0, data=data
+    )
+    with pytest.raises(images.ImageError, match=f"{stored} bytes for each of 40 pixels, but"):
+        read(bad)
+    bad.step += 8
+    bad.data += bytes(8 * 30)
+    read(bad)  # padding, for all that is known
+
+
 def test_more_data_than_the_size_asks_for_is_refused() -> None:
     good = message("16UC1", "H", False, [(1,)] * (HEIGHT * WIDTH))
     good.data += array.array("B", [0])

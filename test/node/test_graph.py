@@ -236,6 +236,10 @@ def unknown_encoding(scene: Scene) -> None:
     scene.rgb.encoding = "yuv444"
 
 
+def mislabelled(scene: Scene) -> None:
+    scene.rgb.encoding = "yuv422"
+
+
 def truncated(scene: Scene) -> None:
     scene.depth.data = scene.depth.data[:1000]
 
@@ -266,6 +270,7 @@ FAULTS = [
     (smaller_depth, "input depth", ERROR, "depth is 80 x 60 pixels, colour is 160 x 120"),
     (smaller_mask, "input segmentation", ERROR, "segmentation is 80 x 60 pixels"),
     (unknown_encoding, "input rgb", ERROR, "'yuv444' is not supported"),
+    (mislabelled, "input rgb", ERROR, "but yuv422 has 2: its encoding is wrong"),
     (truncated, "input depth", ERROR, "truncated: 1000 bytes"),
     (negative_labels, "input segmentation", ERROR, "negative labels"),
     (uncalibrated, "input camera_info", ERROR, "uncalibrated"),

@@ -13,7 +13,6 @@ from typing import Any
 
 import rclpy
 from rclpy.context import Context
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import (
@@ -160,19 +159,25 @@ def topic_findings(seconds: float, namespace: str, ros_arguments: Sequence[str])
         kind = CameraInfo if name == "camera_info" else Image
         node.create_subscription(kind, topic, arrived[name].append, qos_profile_sensor_data)
     latched: list[CameraInfo] = []  # sent once, for late subscribers
-    once = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    ignore = SubscriptionEventCallbacks(incompatible_qos=lambda event: None)
-    node.create_subscription(
-        CameraInfo, TOPICS["camera_info"], latched.append, once, event_callbacks=ignore
-    )
     try:
         _await_publishers(node, executor)
+        _subscribe_to_latched(node, latched)
         _spin(executor, seconds)
         now = node.get_clock().now()
         arrived["camera_info"] = arrived["camera_info"] or latched
         return [_topic(node, name, arrived[name], seconds, now) for name in TOPICS]
     finally:
         _end(node, executor, context)
+
+
+def _subscribe_to_latched(node: Node, received: list[CameraInfo]) -> None:
+    """Subscribe to a calibration that was sent once, where a publisher keeps one."""
+    topic = node.resolve_topic_name(TOPICS["camera_info"])
+    durability = DurabilityPolicy.TRANSIENT_LOCAL
+    publishers = node.get_publishers_info_by_topic(topic)
+    if any(p.qos_profile.durability == durability for p in publishers):
+        once = QoSProfile(depth=1, durability=durability)
+        node.create_subscription(CameraInfo, topic, received.append, once)
 
 
 def _await_publishers(node: Node, executor: SingleThreadedExecutor) -> None:

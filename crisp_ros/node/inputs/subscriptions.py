@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
@@ -17,6 +18,7 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
@@ -44,6 +46,7 @@ _POLICIES = (
     QoSPolicyKind.RELIABILITY,
     QoSPolicyKind.DURABILITY,
 )
+_WATCH_S = 0.5
 _JUMP_S = 1.0  # a stamp older than the newest by more is a restarted recording, not a late image
 _LEAP_S = 10.0  # a stamp ahead of the newest by more is wrong, or follows a long pause
 
@@ -93,6 +96,7 @@ class InputSubscriptions:
         self._calibrations = CalibrationBuffer()
         self._used: CameraInfo | None = None  # for the last frame
         self._latched_stamp: int | None = None  # of a calibration that may arrive once more
+        self._watch: Timer | None = None  # looks for a calibration that was sent once
         self._last_set: tuple[Any, Any, Any] | None = None
         self.label_names: dict[int, str] = {}
         self.epoch = 0
@@ -111,11 +115,31 @@ class InputSubscriptions:
             {name: ExpectedInput(topic, type_name(kind)) for name, (kind, topic) in topics.items()}
         )
         # The calibration first: the executor serves what is ready in the order of subscription.
-        self._subscribe_to_latched(*topics["camera_info"], self._latched_camera_info_received)
-        self._subscribe_to("camera_info", *topics.pop("camera_info"), self._camera_info_received)
+        info = topics.pop("camera_info")
+        self._subscribe_to("camera_info", *info, self._camera_info_received)
         for name, (message_type, topic) in topics.items():
             self._subscribe_to(name, message_type, topic, partial(self._image_received, name))
         self._subscribe_to_latched(LabelInfo, LABEL_INFO_TOPIC, self._label_info_received)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._watch = self._node.create_timer(
+            _WATCH_S, partial(self._look_for_latched, *info), clock=steady
+        )
+
+    def _look_for_latched(self, message_type: type, topic: str) -> None:
+        """Subscribe to a calibration that was sent once, where a publisher keeps one.
+
+        Only there: a publisher that keeps none would warn of an incompatible subscription.
+        """
+        publishers = self._node.get_publishers_info_by_topic(topic)
+        kept = (p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers)
+        if any(kept):
+            self._stop_watch()
+            self._subscribe_to_latched(message_type, topic, self._latched_camera_info_received)
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._node.destroy_timer(self._watch)
+            self._watch = None
 
     def _subscribe_to_latched(
         self, message_type: type, topic: str, callback: Callable[[Any], None]
@@ -136,6 +160,7 @@ class InputSubscriptions:
 
     def unsubscribe(self) -> None:
         """Unsubscribe; frames that are still being processed belong to an earlier epoch."""
+        self._stop_watch()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
