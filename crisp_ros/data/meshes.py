@@ -45,7 +45,12 @@ def load_mesh(path: str | Path, unit_m: float = 1.0) -> trimesh.Trimesh:
         if part.faces.min() < 0 or part.faces.max() >= len(part.vertices):
             raise MeshError(f"{path}: a face names a vertex that is not there")
     mesh = merge_looks(meshes, notes)
-    mesh.remove_unreferenced_vertices()  # which would count in the mesh's box
+    # A face that names a vertex twice is no surface; and vertices of none count in no box.
+    a, b, c = np.asarray(mesh.faces).T
+    mesh.update_faces((a != b) & (b != c) & (a != c))
+    if len(mesh.faces) == 0:
+        raise MeshError(f"{path}: no face with three corners")
+    mesh.remove_unreferenced_vertices()
     if not np.isfinite(mesh.vertices).all():
         raise MeshError(f"{path}: some vertices are not finite")
     mesh.metadata["notes"] = tuple(dict.fromkeys(notes))

@@ -47,7 +47,7 @@ _NANOSECONDS = 1_000_000_000
 _SLOP_NS = 50_000_000
 _PENDING = 30  # images kept while others of their moment are awaited
 _TRIED = 50  # messages of a topic, to find out what it holds
-_HOPELESS = 30  # messages or frames left out, with none to be used before
+_HOPELESS = 200  # messages or frames left out, with none to be used before
 
 
 class Recording:

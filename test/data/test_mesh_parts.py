@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
+from crisp_ros.data.mesh_colours import coloured_samples
 from crisp_ros.data.meshes import close_seams, load_mesh, signed_distance
 from crisp_ros.data.object_mesh import ObjectMesh, read_object_mesh
 
@@ -51,6 +53,25 @@ def test_a_vertex_without_a_face_changes_nothing(tmp_path: Path, far: float) -> 
     np.testing.assert_allclose(result.mesh.extents, SIZE, atol=1e-7)
     assert result.notes == ()
     np.testing.assert_allclose(load_mesh(tmp_path / "mesh.ply").extents, SIZE, atol=1e-7)
+
+
+def test_a_face_that_is_a_line_changes_nothing(tmp_path: Path) -> None:
+    faces = [*BOX.faces, [0, len(BOX.vertices), len(BOX.vertices)]]
+    line = trimesh.Trimesh([*BOX.vertices, [9.0, 9.0, 9.0]], faces, process=False)
+    result = read(tmp_path, line)
+    np.testing.assert_allclose(result.mesh.extents, SIZE, atol=1e-7)
+
+
+def test_a_textured_mesh_loses_its_scraps_and_keeps_its_texture(tmp_path: Path) -> None:
+    mesh = trimesh.util.concatenate([BOX, *triangles(3, 0.3, 0.001)])
+    red = Image.new("RGB", (8, 8), (200, 0, 0))
+    uv = np.random.default_rng(0).random((len(mesh.vertices), 2))
+    mesh.visual = trimesh.visual.TextureVisuals(uv=uv, image=red)
+    mesh.export(tmp_path / "mesh.obj")
+    result = read_object_mesh(tmp_path / "mesh.obj")
+    assert "3 loose pieces" in result.notes[0]
+    assert len(result.look.visual.uv) == len(result.look.vertices)
+    assert (coloured_samples(result.look, 100, 0)[1] * 255 == (200, 0, 0)).all()
 
 
 @pytest.mark.parametrize(

@@ -478,7 +478,7 @@ def test_an_empty_jpeg_and_a_short_blob_are_left_out(tmp_path: Path):
 
 
 def test_a_recording_of_nothing_but_bad_frames_is_refused(tmp_path: Path):
-    sets = [[(t, cut_image(m) if t == "/masks" else m) for t, m in s] for s in moments(40)]
+    sets = [[(t, cut_image(m) if t == "/masks" else m) for t, m in s] for s in moments(210)]
     recording = Recording(write_bag(tmp_path / "bag", sum(sets, [])), TOPICS)
     with pytest.raises(RecordingError, match="no frame can be used; /masks: segmentation image is"):
         list(recording.frames())
