@@ -17,7 +17,7 @@ from node.test_real_node import untrained_model
 from ros_graph import isolated_node, spin_until
 
 from crisp_ros.data.recording_writer import write_recording
-from crisp_ros.node.inputs.subscriptions import DETECTIONS_TOPIC, LABEL_INFO_TOPIC, TOPICS
+from crisp_ros.node.inputs.input_topics import DETECTIONS_TOPIC, LABEL_INFO_TOPIC, TOPICS
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.player.player_parameters import PlayerParameters
 from crisp_ros.share import share_directory

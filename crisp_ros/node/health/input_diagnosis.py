@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy
 
 from crisp_ros.node.health.monitor import InputRecord, rate
+from crisp_ros.node.inputs.publisher_qos import has_latched_publisher
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -65,8 +65,7 @@ def input_summary(
 def _silence(node: Node, name: str, record: InputRecord) -> str:
     """Explain why no message arrives."""
     topic = record.topic
-    publishers = node.get_publishers_info_by_topic(topic)
-    types = [p.topic_type for p in publishers]
+    types = [p.topic_type for p in node.get_publishers_info_by_topic(topic)]
     if record.incompatible_qos:
         return (
             f"a publisher offers an incompatible {record.incompatible_qos} "
@@ -76,22 +75,22 @@ def _silence(node: Node, name: str, record: InputRecord) -> str:
         return f"publishers on {topic} send {', '.join(sorted(set(types)))}, not {record.type_name}"
     if not types:
         return f"no publisher on {topic}{_elsewhere(node, name, record)}"
-    latched = any(p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers)
-    return f"{len(types)} publisher(s) on {topic}, but {_without_message(record, latched)}"
+    is_latched = has_latched_publisher(node, topic)
+    return f"{len(types)} publisher(s) on {topic}, but {_without_message(record, is_latched)}"
 
 
-def _without_message(record: InputRecord, latched: bool) -> str:
+def _without_message(record: InputRecord, is_latched: bool) -> str:
     """Describe what is known of a topic that has publishers and no messages.
 
     Args:
         record: of the input.
-        latched: whether a publisher offers transient_local durability.
+        is_latched: whether a publisher offers transient_local durability.
     """
     if record.lost:
         return f"{record.lost} messages were lost between the processes: {_profile_advice()}"
     if record.count:
         return "no message arrives any more"
-    if latched and record.type_name != _CAMERA_INFO:  # which is subscribed to as latched, too
+    if is_latched and record.type_name != _CAMERA_INFO:  # which is subscribed to as latched, too
         return (
             "no message arrives; what was sent before this node subscribed is only received with "
             f"qos_overrides.{record.topic}.subscription.durability set to transient_local"

@@ -31,7 +31,8 @@ from crisp_ros.data.camera_calibration import CameraInfoError, camera
 from crisp_ros.data.image_encodings import ImageError
 from crisp_ros.doctor.findings import Finding, fine, note, problem
 from crisp_ros.doctor.machine_checks import distribution_version
-from crisp_ros.node.inputs.subscriptions import TOPICS
+from crisp_ros.node.inputs.input_topics import TOPICS
+from crisp_ros.node.inputs.publisher_qos import has_latched_publisher
 from crisp_ros.node.inputs.synchronizer import stamp_ns
 
 _PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
@@ -173,10 +174,8 @@ def topic_findings(seconds: float, namespace: str, ros_arguments: Sequence[str])
 def _subscribe_to_latched(node: Node, received: list[CameraInfo]) -> None:
     """Subscribe to a calibration that was sent once, where a publisher keeps one."""
     topic = node.resolve_topic_name(TOPICS["camera_info"])
-    durability = DurabilityPolicy.TRANSIENT_LOCAL
-    publishers = node.get_publishers_info_by_topic(topic)
-    if any(p.qos_profile.durability == durability for p in publishers):
-        once = QoSProfile(depth=1, durability=durability)
+    if has_latched_publisher(node, topic):
+        once = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         node.create_subscription(CameraInfo, topic, received.append, once)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
@@ -18,27 +17,23 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
-from rclpy.timer import Timer
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from crisp_ros.data.camera_calibration import CalibrationBuffer, calibration_key
 from crisp_ros.data.image_encodings import KINDS, ImageError, check, description
 from crisp_ros.node.health.monitor import DropReason, ExpectedInput, Monitor
 from crisp_ros.node.inputs.frame_conversion import FrameMessages
-from crisp_ros.node.inputs.segmentation_messages import DETECTIONS
+from crisp_ros.node.inputs.input_topics import (
+    IMAGE_TOPICS,
+    LABEL_INFO_TOPIC,
+    InputTopic,
+    input_topics,
+    type_name,
+)
+from crisp_ros.node.inputs.publisher_qos import has_latched_publisher
 from crisp_ros.node.inputs.synchronizer import ImageSynchronizer, stamp_ns, stamp_text
 from crisp_ros.node.parameters.node_parameters import Parameters
-
-IMAGE_TOPICS = {
-    "rgb": "rgb/image_rect_color",
-    "depth": "depth_registered/image_rect",
-    "segmentation": "segmentation",
-}
-DETECTIONS_TOPIC = "detections"
-CAMERA_INFO_TOPIC = "rgb/camera_info"
-LABEL_INFO_TOPIC = "label_info"
-TOPICS = {**IMAGE_TOPICS, "camera_info": CAMERA_INFO_TOPIC}
 
 _POLICIES = (
     QoSPolicyKind.HISTORY,
@@ -46,7 +41,6 @@ _POLICIES = (
     QoSPolicyKind.RELIABILITY,
     QoSPolicyKind.DURABILITY,
 )
-_WATCH_S = 0.5
 _JUMP_S = 1.0  # a stamp older than the newest by more is a restarted recording, not a late image
 _LEAP_S = 10.0  # a stamp ahead of the newest by more is wrong, or follows a long pause
 
@@ -96,7 +90,7 @@ class InputSubscriptions:
         self._calibrations = CalibrationBuffer()
         self._used: CameraInfo | None = None  # for the last frame
         self._latched_stamp: int | None = None  # of a calibration that may arrive once more
-        self._watch: Timer | None = None  # looks for a calibration that was sent once
+        self._latched_topics: set[str] = set()
         self._last_set: tuple[Any, Any, Any] | None = None
         self.label_names: dict[int, str] = {}
         self.epoch = 0
@@ -110,60 +104,59 @@ class InputSubscriptions:
         """
         self._begin_epoch()
         self._synchronizer = self._new_synchronizer(parameters)
-        topics = self._topics(parameters)
+        topics = input_topics(self._node, parameters)
         self._monitor.expect_inputs(
-            {name: ExpectedInput(topic, type_name(kind)) for name, (kind, topic) in topics.items()}
+            {name: ExpectedInput(t.name, type_name(t.message_type)) for name, t in topics.items()}
         )
         # The calibration first: the executor serves what is ready in the order of subscription.
         info = topics.pop("camera_info")
-        self._subscribe_to("camera_info", *info, self._camera_info_received)
-        for name, (message_type, topic) in topics.items():
-            self._subscribe_to(name, message_type, topic, partial(self._image_received, name))
-        self._subscribe_to_latched(LabelInfo, LABEL_INFO_TOPIC, self._label_info_received)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._watch = self._node.create_timer(
-            _WATCH_S, partial(self._look_for_latched, *info), clock=steady
+        latched = partial(self._subscribe_to_latched, *info, self._latched_info_received)
+        self._subscribe_to("camera_info", info, self._camera_info_received, latched)
+        for name, topic in topics.items():
+            self._subscribe_to(name, topic, partial(self._image_received, name))
+        self._subscribe_to_labels()
+
+    def _subscribe_to_labels(self) -> None:
+        topic = self._node.resolve_topic_name(LABEL_INFO_TOPIC)
+        latched = partial(self._subscribe_to_latched, LabelInfo, topic, self._label_info_received)
+        self._subscriptions.append(
+            self._node.create_subscription(
+                LabelInfo,
+                topic,
+                self._label_info_received,
+                QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+                event_callbacks=SubscriptionEventCallbacks(matched=lambda event: latched()),
+                qos_overriding_options=QoSOverridingOptions(_POLICIES),
+            )
         )
-
-    def _look_for_latched(self, message_type: type, topic: str) -> None:
-        """Subscribe to a calibration that was sent once, where a publisher keeps one.
-
-        Only there: a publisher that keeps none would warn of an incompatible subscription.
-        """
-        publishers = self._node.get_publishers_info_by_topic(topic)
-        kept = (p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers)
-        if any(kept):
-            self._stop_watch()
-            self._subscribe_to_latched(message_type, topic, self._latched_camera_info_received)
-
-    def _stop_watch(self) -> None:
-        if self._watch is not None:
-            self._node.destroy_timer(self._watch)
-            self._watch = None
 
     def _subscribe_to_latched(
         self, message_type: type, topic: str, callback: Callable[[Any], None]
     ) -> None:
-        """Subscribe to what a publisher keeps for late subscribers; others do not match this."""
-        options = QoSOverridingOptions(_POLICIES) if message_type is LabelInfo else None
+        """Subscribe to what publishers keep for late subscribers, if there is such a publisher.
+
+        Not without one: the processes of other publishers would warn of an incompatible QoS.
+        """
+        if topic in self._latched_topics or not has_latched_publisher(self._node, topic):
+            return
+        self._latched_topics.add(topic)
         self._subscriptions.append(
             self._node.create_subscription(
                 message_type,
                 topic,
                 callback,
                 QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
-                # A publisher that keeps nothing is no fault: without a callback rclpy would warn.
+                # Another publisher that keeps nothing is no fault: by default rclpy would warn.
                 event_callbacks=SubscriptionEventCallbacks(incompatible_qos=lambda event: None),
-                qos_overriding_options=options,
             )
         )
 
     def unsubscribe(self) -> None:
         """Unsubscribe; frames that are still being processed belong to an earlier epoch."""
-        self._stop_watch()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
+        self._latched_topics.clear()
         self._monitor.expect_inputs(None)
         self._begin_epoch()
         self._calibrations.clear()
@@ -174,44 +167,23 @@ class InputSubscriptions:
         """Whether there are subscriptions."""
         return bool(self._subscriptions)
 
-    def _topics(self, parameters: Parameters) -> dict[str, tuple[type, str]]:
-        """Message type and resolved topic of each input.
-
-        image_transport's suffix follows the remapped name.
-        """
-        transports = {
-            "rgb": parameters.image_transport,
-            "depth": parameters.depth_image_transport,
-            "segmentation": parameters.segmentation_image_transport,
-        }
-        topics: dict[str, tuple[type, str]] = {}
-        for name, topic in TOPICS.items():
-            topic = self._node.resolve_topic_name(topic)
-            transport = transports.get(name, "raw")
-            if name == "camera_info":
-                topics[name] = (CameraInfo, topic)
-            elif transport == "raw":
-                topics[name] = (Image, topic)
-            else:
-                topics[name] = (CompressedImage, f"{topic}/{transport}")
-        if parameters.segmentation_format == DETECTIONS:
-            topic = self._node.resolve_topic_name(DETECTIONS_TOPIC)
-            topics["segmentation"] = (Detection2DArray, topic)
-        return topics
-
     def _subscribe_to(
-        self, name: str, message_type: type, topic: str, callback: Callable[[Any], None]
+        self,
+        name: str,
+        topic: InputTopic,
+        callback: Callable[[Any], None],
+        on_publisher: Callable[[], None] = lambda: None,
     ) -> None:
         # A new profile each time: overrides are written into it.
         sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
         events = SubscriptionEventCallbacks(
             incompatible_qos=lambda event: self._qos_incompatible(name, event.last_policy_kind),
             message_lost=lambda event: self._monitor.record_lost(name, event.total_count),
+            matched=lambda event: on_publisher(),
         )
         self._subscriptions.append(
             self._node.create_subscription(
-                message_type,
-                topic,
+                *topic,
                 callback,
                 sensor_data,
                 event_callbacks=events,
@@ -299,7 +271,7 @@ class InputSubscriptions:
     def _log_drop(self, name: str, stamp: int, reason: str) -> None:
         self._node.get_logger().debug(f"{name} {stamp_text(stamp)} dropped: {reason}")
 
-    def _latched_camera_info_received(self, message: CameraInfo) -> None:
+    def _latched_info_received(self, message: CameraInfo) -> None:
         """Take a calibration that was sent once, unless the other subscription has it already."""
         if not self._calibrations.has(stamp_ns(message)):
             self._latched_stamp = stamp_ns(message)
@@ -399,8 +371,3 @@ class InputSubscriptions:
         """Record a frame that is not estimated, by the stamp of its colour image, nanoseconds."""
         self._monitor.record_drop(reason)
         self._log_drop("frame", stamp, reason.value)
-
-
-def type_name(message_type: type) -> str:
-    """Format a message type as the graph names it, such as sensor_msgs/msg/Image."""
-    return f"{message_type.__module__.split('.')[0]}/msg/{message_type.__name__}"

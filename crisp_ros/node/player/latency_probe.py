@@ -33,7 +33,7 @@ from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.recorded_frame import RecordedFrame
 from crisp_ros.data.recording import Recording
 from crisp_ros.msg import ObjectEstimateArray
-from crisp_ros.node.inputs.subscriptions import IMAGE_TOPICS, TOPICS
+from crisp_ros.node.inputs.input_topics import IMAGE_TOPICS, TOPICS
 from crisp_ros.node.outputs.image_encoding import image_message
 
 START_S = 180.0

@@ -40,7 +40,7 @@ from crisp_ros.data.recorded_frame import (
     left_out_text,
 )
 from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
-from crisp_ros.node.inputs.subscriptions import IMAGE_TOPICS, LABEL_INFO_TOPIC, TOPICS
+from crisp_ros.node.inputs.input_topics import IMAGE_TOPICS, LABEL_INFO_TOPIC, TOPICS
 from crisp_ros.node.inputs.synchronizer import stamp_ns
 from crisp_ros.node.outputs.image_encoding import image_message
 from crisp_ros.node.outputs.message_conversion import pose, transform

@@ -16,7 +16,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
-from crisp_ros.node.inputs.subscriptions import IMAGE_TOPICS, TOPICS
+from crisp_ros.node.inputs.input_topics import IMAGE_TOPICS, TOPICS
 from crisp_ros.node.main import run
 from crisp_ros.node.viewer.rerun_scene import RerunScene, ViewerError
 

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from rclpy.context import Context
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_graph import isolated_node, spin_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Detection2DArray, LabelInfo, VisionClass
 
 from crisp_ros.node.health.monitor import DropReason, InputRecord, Monitor
-from crisp_ros.node.inputs.subscriptions import TOPICS, InputSubscriptions, ReceivedFrame
+from crisp_ros.node.inputs.input_topics import TOPICS
+from crisp_ros.node.inputs.subscriptions import InputSubscriptions, ReceivedFrame
 from crisp_ros.node.parameters.node_parameters import Parameters
 
 SECOND = 10**9
@@ -290,12 +292,35 @@ def test_a_calibration_sent_once_before_the_start_is_received() -> None:
         bench.inputs.unsubscribe()
 
 
+@pytest.mark.parametrize(
+    "durability", [DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE]
+)
+def test_label_names_of_any_durability_are_received(durability: DurabilityPolicy) -> None:
+    names = LabelInfo(class_map=[VisionClass(class_id=1, class_name="mug")])
+    with isolated_node() as node:
+        refused: list[object] = []
+        events = PublisherEventCallbacks(incompatible_qos=refused.append)
+        profile = QoSProfile(depth=1, durability=durability)
+        publisher = node.create_publisher(LabelInfo, "label_info", profile, event_callbacks=events)
+        publisher.publish(names)
+        bench = Bench(node)
+        assert spin_until(node, lambda: publisher.get_subscription_count() > 0)
+        if durability == DurabilityPolicy.VOLATILE:
+            publisher.publish(names)
+        assert spin_until(node, lambda: bench.inputs.label_names == {1: "mug"})
+        assert not spin_until(node, lambda: refused, 0.5)
+        bench.inputs.unsubscribe()
+
+
 def test_a_calibration_of_a_usual_publisher_is_not_latched() -> None:
     with isolated_node() as node:
         bench = Bench(node)
         topic = bench.monitor.inputs["camera_info"].topic
-        publisher = node.create_publisher(CameraInfo, topic, 5)
+        refused: list[object] = []
+        events = PublisherEventCallbacks(incompatible_qos=refused.append)
+        publisher = node.create_publisher(CameraInfo, topic, 5, event_callbacks=events)
         assert spin_until(node, lambda: publisher.get_subscription_count() > 0)
+        assert not spin_until(node, lambda: refused, 0.5)  # its process would print a warning
         publisher.publish(CameraInfo(width=77))
         record = bench.monitor.inputs["camera_info"]
         assert spin_until(node, lambda: record.count == 1)

@@ -1,0 +1,14 @@
+"""Quality of service that the publishers of a topic offer."""
+
+from __future__ import annotations
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy
+
+
+def has_latched_publisher(node: Node, topic: str) -> bool:
+    """Check whether a publisher keeps its last messages for late subscribers (transient_local)."""
+    return any(
+        publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+        for publisher in node.get_publishers_info_by_topic(topic)
+    )
