@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from rclpy.node import Node
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 _OF_PARAMETERS = "ros__parameters"
 _DECLARED_LATER = ("qos_overrides.", "diagnostic_updater.")
@@ -76,16 +74,30 @@ def _foreign_files(node: Node, arguments: Sequence[str]) -> Iterator[str]:
     for flag, path in zip(arguments, arguments[1:], strict=False):
         if flag != "--params-file":
             continue
-        try:
-            content = YAML(typ="safe", pure=True).load(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, YAMLError):
-            continue  # rcl has refused it
+        content = _parameters_of(Path(path))
         names = list(_node_names(content, ""))
         if names and not any(_matches(pattern, name) for pattern in names):
             yield (
                 f"{path} has no parameters for {name}: it has some for {', '.join(names)}; "
                 f"name the node {name.lstrip('/')} there, or /** for all nodes"
             )
+
+
+def _parameters_of(path: Path) -> Any:
+    """Read a parameter file, None where that is not possible: rcl has refused it already."""
+    try:
+        import yaml  # every ROS 2 has it
+    except ImportError:  # only the wheels of rosbags' parser are there
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import YAMLError
+
+        load, refusal = YAML(typ="safe", pure=True).load, YAMLError
+    else:
+        load, refusal = yaml.safe_load, yaml.YAMLError
+    try:
+        return load(path.read_text())
+    except (OSError, UnicodeDecodeError, refusal):
+        return None
 
 
 def _node_names(content: Any, before: str) -> Iterator[str]:
