@@ -30,6 +30,8 @@ FIELDS = {
         "certificate_quantile": "float",
         "certificate_threshold": "float",
         "reason": "string",
+        "orientation_certified": "boolean",
+        "orientation_reason": "string",
         "degenerate": "boolean",
         "smallest_eigenvalue": "float",
         "views_used": "uint32",
