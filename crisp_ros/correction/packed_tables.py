@@ -53,7 +53,7 @@ class PackedTables(NamedTuple):
             packed.strides[i] = strides.to(device)
             packed.strides[i, 3] = sum(cells[:i])
             torch.add(_leaves(table).to(device), sum(counts[:i]), out=leaves)
-            rows.copy_(_rows(table))
+            _write_rows(table, rows)
         return packed
 
     def sdf(self, points: Tensor, shapes: Tensor) -> Tensor:
@@ -135,15 +135,15 @@ def _leaves(table: ShapeTable) -> Tensor:
     return numbers.flatten()
 
 
-def _rows(table: ShapeTable) -> Tensor:
-    """The leaves' `rows` (L, 68), half."""
+def _write_rows(table: ShapeTable, rows: Tensor) -> None:
+    """Write the leaves' `rows` (L, 68)."""
     # From half edges of the leaf to finest cells; powers of two, which leave the entries exact.
-    half = 2.0 ** (table.depth - 1 - table.level.float())[:, None]
+    half = 2.0 ** (table.depth - 1 - table.level.to(table.entries))[:, None]
     device = half.device
     degree = torch.tensor([sum(i > 0 for i in triple) for triple in TRIPLES], device=device)
-    entries = table.entries.float() * half ** (1 - degree)
+    entries = table.entries * half ** (1 - degree)
     place = {triple: i for i, triple in enumerate(TRIPLES)}
     index = [place[tuple(sorted(triple))] for triple in product(range(4), repeat=3)]
-    centre = half * (2 * table.cell + 1)
-    spread = entries[:, torch.tensor(index, device=device)]
-    return torch.cat((spread, centre, torch.zeros_like(half)), dim=-1).half()
+    rows[:, :64] = entries[:, torch.tensor(index, device=device)]
+    rows[:, 64:67] = half * (2 * table.cell + 1)
+    rows[:, 67:] = 0.0

@@ -19,6 +19,7 @@ _ROOT_EDGE_M = 0.008
 _DEPTH = 2  # refinements of a root cell at most
 _MOST_ROOTS = 60_000  # larger shapes get larger root cells
 _MOST_LEAVES = 400_000
+_CHUNK = 8192  # cells in the works at once, which bounds the memory
 _TOLERANCE_M = 2e-5  # of a leaf's polynomial next to the surface
 _TOLERANCE_SHARE = 0.0085  # ... and as a share of its edge, which bounds the gradient's error
 _FAR_TOLERANCE = 4.0  # times that at the edge of the band
@@ -86,27 +87,34 @@ def tabulate(decoder: ShapeDecoder, code: Tensor, lower: Tensor, upper: Tensor) 
     roots = (size / edge).ceil().long()
     origin = (lower + upper) / 2 - edge * roots / 2
     frame = torch.cat((origin, origin.new_tensor([edge]))).float()
-    cells = torch.cartesian_prod(*(torch.arange(n, device=code.device) for n in roots.tolist()))
-    leaves: list[tuple[Tensor, Tensor]] = []
+    along = (torch.arange(n, dtype=torch.int32, device=code.device) for n in roots.tolist())
+    cells = torch.cartesian_prod(*along)
+    leaves: list[tuple[int, Tensor, Tensor]] = []
     for level in range(_DEPTH + 1):
         grid = _Level(frame[:3], edge / 2**level, (roots * 2**level).tolist())
-        entries, corners = _fitted(shape, grid, cells, fit)
-        divided = torch.zeros_like(cells[:, 0], dtype=torch.bool)
-        if level < _DEPTH:
-            divided = _is_inexact(shape, grid, cells, entries, corners, fit)
-        leaves.append((cells[~divided], entries[~divided]))
-        cells = (2 * cells[divided][:, None] + fit.corners.long().clamp_min(0)).flatten(0, 1)
+        samples, corners = _sample(shape, grid, cells)
+        divided = []
+        for part, at in zip(cells.split(_CHUNK), corners.split(_CHUNK), strict=True):
+            sampled = samples[at.long()]
+            entries = sampled.flatten(1) @ fit.matrix
+            inexact = torch.zeros_like(part[:, 0], dtype=torch.bool)
+            if level < _DEPTH:
+                inexact = _is_inexact(shape, grid, part, entries, sampled[..., 0], fit)
+            leaves.append((level, part[~inexact].short(), entries[~inexact].half()))
+            divided.append(part[inexact])
+        cells = (2 * torch.cat(divided)[:, None] + fit.corners.int().clamp_min(0)).flatten(0, 1)
         if len(cells) == 0:
             break
         if len(cells) > _MOST_LEAVES:
-            leaves = [(part[:0], rows[:0]) for part, rows in leaves]
+            leaves = [(level, places[:0], entries[:0]) for level, places, entries in leaves]
             break
+    levels = [torch.full_like(places[:, 0], level) for level, places, _ in leaves]
     return ShapeTable(
         frame,
         roots,
-        torch.cat([torch.full_like(c[:, 0], i) for i, (c, _) in enumerate(leaves)]).byte(),
-        torch.cat([c for c, _ in leaves]).short(),
-        torch.cat([rows for _, rows in leaves]).half(),
+        torch.cat(levels).byte(),
+        torch.cat([places for _, places, _ in leaves]),
+        torch.cat([entries for _, _, entries in leaves]),
     )
 
 
@@ -174,20 +182,26 @@ def _slopes(x: Tensor, axis: int) -> Tensor:
     return found
 
 
-def _fitted(shape: _Shape, grid: _Level, cells: Tensor, fit: _Fit) -> tuple[Tensor, Tensor]:
-    """The polynomials' entries (M, 20) of cells, and the signed distances (M, 8) at the corners."""
+def _sample(shape: _Shape, grid: _Level, cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Samples (N, 4) of distance, in half edges, and gradient; those at the cells' corners (M, 8).
+
+    Neighbours share corners: each is evaluated once.
+    """
     _, y, z = (count + 1 for count in grid.counts)
-    places = cells[:, None] + fit.corners.long().clamp_min(0)
-    number = (places[..., 0] * y + places[..., 1]) * z + places[..., 2]
-    # Neighbours share corners: each is evaluated once.
-    used = torch.zeros((grid.counts[0] + 1) * y * z, dtype=torch.long, device=cells.device)
-    used[number] = 1
+    steps = [(i * y + j) * z + k for i, j, k in product(range(2), repeat=3)]
+    corners = (cells * cells.new_tensor([y * z, z, 1])).sum(-1, keepdim=True, dtype=torch.int32)
+    corners = corners + cells.new_tensor(steps)
+    used = cells.new_zeros((grid.counts[0] + 1) * y * z)
+    for part in corners.split(_CHUNK):
+        used[part.flatten().long()] = 1
     nodes = used.nonzero().squeeze(-1)
-    used[nodes] = torch.arange(len(nodes), device=nodes.device)
+    used[nodes] = torch.arange(len(nodes), dtype=used.dtype, device=used.device)
     at = torch.stack((nodes // (y * z), nodes // z % y, nodes % z), dim=-1)
     sdf, gradient = shape.decoder.sdf_and_gradient(grid.origin + grid.edge * at, shape.code)
-    data = torch.cat((sdf[:, None] * (2.0 / grid.edge), gradient), dim=-1)[used[number]]
-    return data.flatten(1) @ fit.matrix, sdf[used[number]]
+    samples = torch.cat((sdf[:, None] * (2.0 / grid.edge), gradient), dim=-1)
+    for part in corners.split(_CHUNK):
+        part.copy_(used[part.long()])
+    return samples, corners
 
 
 def _is_inexact(
@@ -198,7 +212,11 @@ def _is_inexact(
     corners: Tensor,
     fit: _Fit,
 ) -> Tensor:
-    """Test which cells (M,) near the surface are not described well enough by their polynomials."""
+    """Test which cells (M,) near the surface are not described well enough by their polynomials.
+
+    The entries are those of the polynomials (M, 20), the corners distances (M, 8) in half edges.
+    """
+    corners = corners * (grid.edge / 2)
     distance = corners.abs().amin(-1)
     beyond = ((distance - _EXACT_M) / (BAND_M - _EXACT_M)).clamp(0.0, 1.0)
     tolerance = min(_TOLERANCE_M, _TOLERANCE_SHARE * grid.edge)
