@@ -107,8 +107,8 @@ class Batch(NamedTuple):
 class FeatureCache:
     """Backbone features of samples; the backbone is frozen, so they are computed once.
 
-    Of the compact networks they take 0.8 to 1.0 MB a sample in half precision and save 15 of the 35 ms that
-    a sample costs in a step on one core.
+    Of the compact networks they take 0.8 to 1.0 MB a sample in half precision and save 15 of the
+    35 ms that a sample costs in a step on one core.
     """
 
     def __init__(self, network: CrispNetwork, device: torch.device) -> None:
