@@ -34,13 +34,13 @@ def shipped_reference() -> ReferenceSet:
 @cache
 def small_reference(count: int = 14) -> ReferenceSet:
     """Return some of the shipped crops, so that the guard takes a fraction of a second."""
-    from crisp_ros.adaptation.guard import measured
+    from crisp_ros.adaptation.guard import with_original_accuracy
 
     whole = shipped_reference()
     rows = torch.arange(len(whole))[:: len(whole) // count][:count]
     names = ("crops", "grid", "points", "T_object_camera", "shape")
     parts = {name: getattr(whole, name)[rows] for name in names}
-    return measured(shipped_model(), dataclasses.replace(whole, **parts))
+    return with_original_accuracy(shipped_model(), dataclasses.replace(whole, **parts))
 
 
 def samples(rows: Sequence[int] | range, certified: bool = True, offset: Tensor | None = None):

@@ -1,34 +1,36 @@
-"""The buffer of certified samples: the newest, balanced over objects and viewpoints."""
+"""A buffer of certified samples, balanced over objects and viewpoints."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 
 from crisp_ros.adaptation.samples import Sample
+from crisp_ros.adaptation.tensor_file import (
+    TensorFileError,
+    encode_tensor_file,
+    read_tensor_file,
+)
 from crisp_ros.data.atomic_file import write_atomically
-from crisp_ros.network.checkpoint import digest
 
 _FORMAT = "crisp_ros_samples_1"
 _TENSORS = ("crop", "grid", "points", "T_object_camera", "code")
 
 
-class BufferError(ValueError):
-    """A buffer file that cannot be used; says which and why."""
+class SampleFileError(ValueError):
+    """A buffer file that cannot be used."""
 
 
 class SampleBuffer:
-    """At most `capacity` samples; a full one gives up what it has most of.
+    """At most `capacity` samples.
 
-    The object with most samples loses one: of its two nearest viewpoints the older. So a robot that
-    stares at one thing keeps what it learned of the others, and every side of it.
+    A full buffer drops a sample of the object with the most samples: the older one of the object's
+    two nearest viewpoints. While a robot looks at one object only, the buffer keeps samples of the
+    others and of all sides of this one.
     """
 
     def __init__(self, capacity: int = 50) -> None:
@@ -45,17 +47,17 @@ class SampleBuffer:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the samples' tensors."""
+        """Memory of the samples' tensors, bytes."""
         return sum(getattr(s, name).nbytes for s in self._samples for name in _TENSORS)
 
     def add(self, sample: Sample) -> None:
-        """Take a sample in as the newest."""
+        """Add a sample as the newest one."""
         self._samples.append(sample)
         if len(self._samples) > self.capacity:
-            del self._samples[self._least_needed()]
+            del self._samples[self._least_useful()]
 
     def clear(self) -> None:
-        """Forget all samples."""
+        """Remove all samples."""
         self._samples.clear()
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Sample]:
@@ -69,10 +71,10 @@ class SampleBuffer:
             seen[key] += 1
         return [self._samples[index] for _, _, index in sorted(ranked)[:count]]
 
-    def _least_needed(self) -> int:
+    def _least_useful(self) -> int:
         counts = Counter(sample.key for sample in self._samples)
         most = max(counts.values())
-        # Of objects with equally many samples, the one that was seen least recently.
+        # Of objects with equal numbers of samples, the one that was seen least recently.
         key = next(s.key for s in self._samples if counts[s.key] == most)
         rows = [i for i, sample in enumerate(self._samples) if sample.key == key]
         if len(rows) == 1:
@@ -84,10 +86,12 @@ class SampleBuffer:
 
 
 def save_samples(path: Path | str, samples: SampleBuffer, model: str) -> None:
-    """Write a buffer; a kill at any moment leaves the old file or the new one.
+    """Write a buffer atomically.
 
     Args:
-        model: whose codes they are: the name of the model that self-training began with.
+        path: of the file.
+        samples: the buffer.
+        model: checksum of the model that self-training started from.
 
     Raises:
         OSError: the file cannot be written.
@@ -96,33 +100,25 @@ def save_samples(path: Path | str, samples: SampleBuffer, model: str) -> None:
     tensors = {
         name: torch.stack([getattr(sample, name) for sample in kept]) for name in _TENSORS if kept
     }
-    header = json.dumps(
-        {"model": model, "keys": [s.key for s in kept], "certified": [s.certified for s in kept]}
-    )
-    metadata = {"format": _FORMAT, "header": header, "sha256": digest(header, tensors)}
-    write_atomically(Path(path), safetensors.torch.save(tensors, metadata))
+    flags = [s.certified for s in kept]
+    header = {"model": model, "keys": [s.key for s in kept], "certified": flags}
+    write_atomically(Path(path), encode_tensor_file(_FORMAT, header, tensors))
 
 
 def load_samples(path: Path | str, model: str, capacity: int = 50) -> SampleBuffer:
-    """Read what `save_samples` wrote.
+    """Read a buffer written by `save_samples`.
 
     Raises:
-        BufferError: the file is missing, damaged, of another format or of another model.
+        SampleFileError: the file is missing, damaged, of another format or of another model.
     """
     path = Path(path)
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise BufferError(f"sample file {path}: {error}") from error
-    header = metadata.get("header", "")
-    if metadata.get("format") != _FORMAT or digest(header, tensors) != metadata.get("sha256"):
-        raise BufferError(f"sample file {path}: damaged, or not one of this version")
-    values = json.loads(header)
-    if values["model"] != model:
-        raise BufferError(f"sample file {path}: of model {values['model']}, not of {model}")
+        header, tensors = read_tensor_file(path, _FORMAT)
+    except TensorFileError as error:
+        raise SampleFileError(f"sample file {path}: {error}") from error
+    if header["model"] != model:
+        raise SampleFileError(f"sample file {path}: of model {header['model']}, not of {model}")
     buffer = SampleBuffer(capacity)
-    for i, (key, certified) in enumerate(zip(values["keys"], values["certified"], strict=True)):
+    for i, (key, certified) in enumerate(zip(header["keys"], header["certified"], strict=True)):
         buffer.add(Sample(key, certified, *(tensors[name][i].clone() for name in _TENSORS)))
     return buffer

@@ -1,4 +1,4 @@
-"""The guard: whether other heads may replace those in use."""
+"""The guard decides whether new heads may replace those in use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crisp_ros.adaptation.learner import Learner, exhausted
+from crisp_ros.adaptation.learner import Learner, run_all
 from crisp_ros.adaptation.reference_set import Accuracy, ReferenceSet
 from crisp_ros.adaptation.samples import PART, Batch, FeatureCache, Sample
 from crisp_ros.correction.certificate import quantile_residual
@@ -23,19 +23,25 @@ from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.maps import read_maps
 from crisp_ros.observation.crop_channels import dequantise_crops
 
-# Constants, not parameters: what the guard measures must not move with a node's settings.
+# Constants, so that the guard's figures do not depend on parameters of the node.
 _REGISTRATION = RegistrationSettings(triples=256, hypotheses=32, scored_points=128)
 _ADD_S_M = 0.02
 _SURFACE_POINTS = 256
-_CROPS = 12  # of the reference set, registered at once
+_CROPS = 12  # of the reference set, registered together
 
-LIMITS = ("pose", "shape", "live")  # accuracies on the reference set, score on held-back frames
+LIMITS = ("pose", "shape", "live")  # two accuracies on the reference set and the live score
 
 
 class Verdict(NamedTuple):
-    """broken: the limits that it broke, of `LIMITS`; reason: how, in words, "" where none is;
-    accuracy: on the reference set; live: score of the candidate on the held-back samples, and
-    live_before: of the heads in use; NaN without any."""
+    """The guard's decision about a candidate.
+
+    Attributes:
+        broken: the limits that are not met, of `LIMITS`.
+        reason: how they are not met, "" if all are met.
+        accuracy: of the candidate on the reference set.
+        live: score of the candidate on the held-back samples, NaN without samples.
+        live_before: score of the heads in use on these samples, NaN without samples.
+    """
 
     broken: tuple[str, ...]
     reason: str
@@ -45,48 +51,54 @@ class Verdict(NamedTuple):
 
     @property
     def accepted(self) -> bool:
-        """No limit is broken."""
+        """Whether all limits are met."""
         return not self.broken
 
 
 class _Answer(NamedTuple):
-    """T_object_camera (B, 4, 4) by registration alone; named (B,) nearest library shape."""
+    """Estimates of B objects without the corrector.
+
+    Attributes:
+        T_object_camera: (B, 4, 4), by registration.
+        named: (B,) index of the nearest library shape.
+    """
 
     T_object_camera: Tensor
     named: Tensor
 
 
 class Guard:
-    """Measures heads on the reference set and on live samples that are never learned from."""
+    """Measures heads on the reference set and on live samples that are not trained on."""
 
     def __init__(self, model: Model, reference: ReferenceSet, device: torch.device) -> None:
-        """Prepare the reference set; the model is not changed.
+        """Prepare the reference set.
 
         Args:
-            model: has a shape library, and network and library on the device.
-            reference: made for this model, see `load_reference`.
-            device: where to measure.
+            model: with a shape library, on the device.
+            reference: of this model, see `load_reference`.
+            device: on which the heads are measured.
         """
         self._network, self._library = model.network, model.library
         self._reference, self._device = reference, device
         self._field = DecoderField(model.network.decoder)
         self._shapes = PreparedLibrary(self._field, model.library)
         surfaces = surface_points(self._field, self._shapes.all_shapes, _SURFACE_POINTS)
-        # Points that did not arrive stand in for one that did: the nearest neighbour ignores them.
+        # Copies of a valid point replace the others: they do not change nearest distances.
         first = surfaces.valid.int().argmax(-1)
         spare = surfaces.points[torch.arange(len(first), device=device), first]
         self._surfaces = torch.where(surfaces.valid[..., None], surfaces.points, spare[:, None])
 
     def accuracy(self, learner: Learner) -> Accuracy:
         """Measure the accuracy of heads on the reference set."""
-        return exhausted(self._accuracy_in_parts(learner))
+        return run_all(self._accuracy_in_parts(learner))
 
     @torch.no_grad()
     def live_score(self, learner: Learner, batch: Batch) -> float:
-        """The mean over live samples of 1 - r / (2 eps), from 0 on.
+        """The mean of max(0, 1 - r / (2 eps)) over live samples.
 
-        r is the certificate's quantile of the distances of the depth points to the named library
-        shape, posed by registration alone: 1 for a perfect fit, 1/2 just certified, 0 at twice eps.
+        r is the certificate's quantile of the distances between the depth points and the nearest
+        library shape, at the pose by registration. The score of a sample is 1 for r = 0, 1/2 for
+        r = eps, and 0 from r = 2 eps.
         """
         limits = self._reference.limits
         output = learner.answer(batch.features)
@@ -103,10 +115,10 @@ class Guard:
 
     @torch.no_grad()
     def with_library_codes(self, samples: Sequence[Sample]) -> list[Sample]:
-        """Samples with the nearest library code for their own, where it fits their points as well.
+        """Replace codes by the nearest library codes that are certified on the sample's points.
 
-        Algorithm 1 ends in blends of library shapes, not far from what the shape head said: they
-        teach it little. Another code is only taken where the frozen certificate holds with it.
+        Algorithm 1 results in blends of library shapes close to the prediction of the shape head,
+        from which it learns little.
         """
         if not samples:
             return []
@@ -131,10 +143,10 @@ class Guard:
         held_back: Sequence[Sample],
         cache: FeatureCache,
     ) -> Generator[None, None, Verdict]:
-        """Whether a candidate may replace the heads in use; in parts of a few samples.
+        """Decide whether a candidate may replace the heads in use, in parts of a few samples.
 
-        It must keep the accuracy of the original model on the reference set, but for the frozen
-        limit, and must not fit the held-back live samples worse than the heads in use.
+        Its accuracy on the reference set and its score on the held-back samples must not be lower
+        than those of the original model and of the heads in use, up to the limits.
         """
         accuracy = yield from self._accuracy_in_parts(candidate)
         if not held_back:
@@ -172,9 +184,9 @@ class Guard:
             shape = reference.shape[rows].to(self._device)
             pnc, codes = [], []
             for part in rows.split(PART):
-                said = self._said(learner, part)
-                pnc.append(said[0])
-                codes.append(said[1])
+                predicted = self._predictions(learner, part)
+                pnc.append(predicted[0])
+                codes.append(predicted[1])
                 yield
             answer = self._answer(torch.cat(pnc), torch.cat(codes), points)
             surface = self._surfaces[shape]
@@ -188,8 +200,8 @@ class Guard:
         return Accuracy(torch.cat(inside).mean().item(), torch.cat(right).mean().item())
 
     @torch.no_grad()
-    def _said(self, learner: Learner, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates (B, N, 3) and codes (B, C) for crops of the reference set."""
+    def _predictions(self, learner: Learner, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates (B, N, 3) and codes (B, C) of crops of the reference set."""
         crops = dequantise_crops(self._reference.crops[rows].to(self._device))
         output = learner.answer(self._network.features(crops))
         return read_maps(output.pnc, self._reference.grid[rows].to(self._device)), output.code
@@ -198,12 +210,12 @@ class Guard:
     def _answer(self, pnc: Tensor, codes: Tensor, points: Tensor) -> _Answer:
         valid = torch.ones_like(points[..., 0], dtype=torch.bool)
         registration = register(points, pnc, valid, _REGISTRATION)
-        # Heads that answer nonsense name nothing.
+        # The code of broken heads may be NaN.
         distances = self._shapes.distances(codes).nan_to_num(torch.inf)
         return _Answer(registration.T_object_camera, distances.argmin(-1))
 
 
-def measured(model: Model, reference: ReferenceSet) -> ReferenceSet:
-    """A reference set with the accuracy of its own model."""
+def with_original_accuracy(model: Model, reference: ReferenceSet) -> ReferenceSet:
+    """Return the reference set with the accuracy of its own model."""
     guard = Guard(model, reference, model.library.codes.device)
     return replace(reference, original=guard.accuracy(Learner(model.network)))

@@ -1,4 +1,4 @@
-"""Versions of the heads: which are in use, which came before, and whether the newest does well."""
+"""Versions of the heads, and the certified share before and after a change."""
 
 from __future__ import annotations
 
@@ -12,22 +12,28 @@ from crisp_ros.pipeline import learned_version
 
 
 class Version(NamedTuple):
-    """Heads with their name: the model's version, or the `learned_version` of others."""
+    """Weights of the heads.
+
+    Attributes:
+        name: version of the model, or `learned_version` of other weights.
+        weights: of the heads.
+    """
 
     name: str
     weights: Weights
 
 
 class VersionHistory:
-    """The heads in use and a few before them; the original ones are never forgotten."""
+    """The heads in use, some earlier ones and the original ones."""
 
     def __init__(self, original: Version, base: str = "", number: int = 0, kept: int = 3) -> None:
-        """Begin with the original heads.
+        """Start with the original heads.
 
         Args:
-            base: what names begin with; "" for that of the original heads.
-            number: of swaps and rollbacks before, since the model that these heads come from.
-            kept: earlier versions that can be gone back to one by one.
+            original: the heads.
+            base: start of the versions' names; "" for the name of the original heads.
+            number: of earlier changes of the model.
+            kept: number of earlier versions that can be restored one by one.
         """
         self._original = original
         self._earlier: deque[Version] = deque(maxlen=kept)
@@ -35,12 +41,12 @@ class VersionHistory:
         self.current = original
 
     def swap(self, weights: Weights) -> Version:
-        """Take new weights into use."""
+        """Replace the heads in use."""
         self._earlier.append(self.current)
         return self._renamed(weights)
 
     def roll_back(self) -> Version | None:
-        """Go back to the weights before the latest swap; None where there was none left."""
+        """Restore the weights before the latest swap; None if the original ones are in use."""
         if self.current.weights is self._original.weights:
             return None
         earlier = self._earlier.pop() if self._earlier else self._original
@@ -57,10 +63,10 @@ class WatchSettings:
     """Criteria for a fall of the certified share.
 
     Attributes:
-        objects: estimates on either side of a swap that are compared, at most.
-        least: needed after a swap before anything is said.
-        fall: how far the share must fall at least ...
-        deviations: ... and by how many standard deviations of the difference.
+        objects: maximum number of estimates before and after a swap that are compared.
+        least: minimum number of estimates before and after the swap.
+        fall: minimum fall of the share.
+        deviations: minimum fall in standard deviations of the difference.
     """
 
     objects: int = 200
@@ -82,12 +88,12 @@ class ShareWatch:
         """Certified share of the latest estimates; NaN before the first."""
         return _share(self._after or self._before)
 
-    def estimated(self, certified: bool) -> None:
-        """Note an estimate of the heads in use."""
+    def add(self, certified: bool) -> None:
+        """Add an estimate of the heads in use."""
         self._after.append(certified)
 
-    def swapped(self) -> None:
-        """Begin to compare with what was before now."""
+    def start_comparison(self) -> None:
+        """Compare later estimates with those so far."""
         if len(self._after) >= self._settings.least or not self._before:
             self._before = self._after
         self._after = deque(maxlen=self._settings.objects)

@@ -1,4 +1,4 @@
-"""The step of self-training: loss (13) on certified samples, one optimiser for each head."""
+"""Training steps of the heads: loss (13) on certified samples."""
 
 from __future__ import annotations
 
@@ -22,24 +22,21 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class LearnerSettings:
-    """Settings of a step; as they stand the paper's for YCBV, see also `SPE3R` and `COMPACT`.
-
-    The loss of the PNC head is `pnc_scale` times the mean over samples and points of
-    ||Z - Z*||^2, square metres: the paper's sum over 1000 points is a scale of 1000. That of the
-    shape head is `code_scale` times the mean over samples of the sum over a code's entries of
-    (h - h*)^2.
+    """Settings of a step. The defaults are the paper's for YCBV; see also `SPE3R` and `COMPACT`.
 
     Attributes:
-        pnc_rate, shape_rate: learning rates of the two optimisers.
-        weight_decay: of both.
-        batch: samples a step.
-        pnc_scale, code_scale: see above.
-        clamp_quantile: squared residuals beyond this quantile of the batch's teach nothing; 1
-            leaves all as they are. A can that is certified although it is rotated about its axis
-            has large ones everywhere.
-        averaging: share of the old in the running mean of the weights, which is what is offered
-            for use; 0 offers the latest weights.
-        largest_gradient: norm to which each head's gradient is shortened.
+        pnc_rate: learning rate of the PNC head.
+        shape_rate: learning rate of the shape head.
+        weight_decay: of both heads.
+        batch: number of samples per step.
+        pnc_scale: factor of the PNC head's loss, the mean of ||Z - Z*||^2 over samples and points,
+            square metres. The paper's sum over 1000 points corresponds to 1000.
+        code_scale: factor of the shape head's loss, the mean of ||h - h*||^2 over samples.
+        clamp_quantile: quantile of the batch at which squared residuals are clamped; 1 does not
+            clamp. A certified can that is rotated about its axis has large residuals everywhere.
+        averaging: share of the old weights in the running mean of the weights; 0 uses the latest
+            weights only.
+        largest_gradient: maximum norm of each head's gradient.
     """
 
     pnc_rate: float = 3e-4
@@ -66,27 +63,32 @@ class LearnerSettings:
 
 SPE3R = LearnerSettings(pnc_rate=3e-4, shape_rate=3e-4, batch=10)
 
-# Of the compact network, by measurement (docs/self_training.md): its head answers in units of 0.1 m
-# and learns too slowly at a scale of 1e3, breaks at 1e5, and forgets at 1e4 unless single wrong
-# samples are kept from pulling at it.
+# For the compact network, see docs/self_training.md. Its PNC head predicts in units of 0.1 m: it
+# learns too slowly at a scale of 1e3, diverges at 1e5, and gets worse at 1e4 unless the residuals
+# of wrong samples are clamped.
 COMPACT = LearnerSettings(
     batch=10, pnc_scale=1e4, code_scale=0.2, clamp_quantile=0.6, averaging=0.98
 )
 
 
 def learner_settings(design: str) -> LearnerSettings:
-    """The settings for a network by the name of its design."""
+    """Return the settings for a network design."""
     return COMPACT if design in ("compact", "compact_rgbd") else LearnerSettings()
 
 
 class Losses(NamedTuple):
-    """pnc_m2: mean ||Z - Z*||^2, square metres. code: mean sum (h - h*)^2. Both before scaling."""
+    """Losses of a batch without their factors.
+
+    Attributes:
+        pnc_m2: mean of ||Z - Z*||^2, square metres.
+        code: mean of ||h - h*||^2.
+    """
 
     pnc_m2: float
     code: float
 
 
-def exhausted(parts: Generator[None, None, Result]) -> Result:
+def run_all(parts: Generator[None, None, Result]) -> Result:
     """Run all parts of a computation and return its result."""
     while True:
         try:
@@ -96,10 +98,10 @@ def exhausted(parts: Generator[None, None, Result]) -> Result:
 
 
 class Learner:
-    """Trains its own copy of a network's heads; backbone and decoder stay as they are."""
+    """Trains a copy of a network's heads."""
 
     def __init__(self, network: CrispNetwork, settings: LearnerSettings | None = None) -> None:
-        """Copy the heads; the network is never changed."""
+        """Copy the heads of a network, which is not changed."""
         self.settings = settings or LearnerSettings()
         self._side = network.crop_size // network.config.pnc_stride
         self.heads = nn.ModuleDict({"pnc_head": network.pnc_head, "shape_head": network.shape_head})
@@ -120,11 +122,11 @@ class Learner:
         return NetworkOutput(pnc, self.heads["shape_head"](features.pooled))
 
     def step(self, batch: Batch) -> Losses:
-        """One step of both optimisers; nothing is changed where a loss is not finite."""
-        return exhausted(self.step_in_parts(batch))
+        """Train for one step; the heads stay unchanged if a loss is not finite."""
+        return run_all(self.step_in_parts(batch))
 
     def step_in_parts(self, batch: Batch) -> Generator[None, None, Losses]:
-        """The same step in parts of a few samples; nothing is changed before the last of them."""
+        """Train for one step in parts of a few samples; the heads change in the last part."""
         settings, total = self.settings, len(batch.codes)
         squares, codes = [], []
         for start in range(0, total, PART):
@@ -156,12 +158,12 @@ class Learner:
 
     @property
     def weights(self) -> Weights:
-        """A copy of what is offered for use: the running mean of the heads' parameters."""
+        """A copy of the running mean of the heads' parameters."""
         return {name: value.clone() for name, value in self._mean.items()}
 
     @torch.no_grad()
     def load(self, weights: Weights) -> None:
-        """Go on from other weights."""
+        """Continue from other weights."""
         for name, value in self.heads.named_parameters():
             value.copy_(weights[name])
         self._mean = self._latest()

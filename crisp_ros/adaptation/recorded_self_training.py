@@ -1,4 +1,4 @@
-"""Self-training over recorded frames, pass after pass; a killed run is continued."""
+"""Self-training on recorded frames in several passes; an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -28,12 +28,17 @@ _SAVE_EVERY = 40  # frames
 
 
 class ProgressError(ValueError):
-    """A run's folder that cannot be continued; says which and why."""
+    """A folder without a state that can be resumed."""
 
 
-class Kept(NamedTuple):
-    """passes: after how many the kept heads were in use. model: with them. shares: of the frames'
-    objects that are certified, after 0, 1, 2, ... passes."""
+class BestModel(NamedTuple):
+    """The model with the largest certified share.
+
+    Attributes:
+        passes: number of passes after which it was in use, 0 for the original model.
+        model: the model.
+        shares: certified share of the frames' objects by the number of passes.
+    """
 
     passes: int
     model: Model
@@ -41,14 +46,14 @@ class Kept(NamedTuple):
 
 
 class RecordedSelfTraining:
-    """Algorithm 1 or 2 of the paper around loss (13), over frames that can be read again.
+    """Algorithm 1 or 2 of the paper with loss (13), on frames that can be read repeatedly.
 
-    Uses only images, labels and depth. Objects are distinguished by the library shape found for
-    them, only to balance the buffer.
+    It uses images, labels and depth only. To balance the buffer, objects are distinguished by
+    their estimated library shapes.
 
     Attributes:
-        estimator: estimates with the newest heads that the guard accepted.
-        frames_done: in all passes together, those of earlier runs included.
+        estimator: uses the latest heads that the guard accepted.
+        frames_done: number of frames in all passes, including earlier runs.
     """
 
     def __init__(
@@ -60,18 +65,19 @@ class RecordedSelfTraining:
         folder: Path,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Begin, or take up what an earlier run left in the folder.
+        """Start a run, or resume the one in the folder.
 
         Args:
-            model: to begin with; it is changed.
+            model: initial model, which changes.
             reference: of this model.
             settings: of the self-training.
-            estimator_settings: of the pseudo-labels; the corrector is the paper's algorithm.
-            folder: where the state is kept.
+            estimator_settings: of the estimator of pseudo-labels.
+            folder: for the state of the run.
+            device: on which everything runs.
 
         Raises:
-            ProgressError: the folder holds something that is not a run's state.
-            crisp_ros.network.checkpoint.CheckpointError: its model file cannot be read.
+            ProgressError: the state in the folder cannot be read.
+            crisp_ros.network.checkpoint.CheckpointError: the model file cannot be read.
         """
         self._folder, self._device = folder, device
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,15 +104,13 @@ class RecordedSelfTraining:
         passes: int,
         on_frame: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        """Go over the frames until all passes are done, from wherever the folder's state stands.
-
-        An interruption from the keyboard is saved.
+        """Process the remaining frames of all passes; the state is saved when interrupted.
 
         Args:
-            frames: reads them again, the same ones in the same order.
-            count: how many these are.
-            passes: how often, earlier runs included.
-            on_frame: called after each frame with the number done and the total.
+            frames: reads the same frames in the same order each time.
+            count: number of frames.
+            passes: number of passes, including those of earlier runs.
+            on_frame: called after each frame with the number of finished frames and of all frames.
         """
         try:
             while self.frames_done < passes * count:
@@ -138,7 +142,7 @@ class RecordedSelfTraining:
             on_frame(self.frames_done, total)
 
     def save(self) -> None:
-        """Write the state; a kill at any moment leaves one that can be continued from."""
+        """Write the state; after an interruption at any time it can be resumed."""
         self._trainer.save(self._folder / STATE_NAME)
         progress = json.dumps({"frames_done": self.frames_done})
         write_atomically(self._folder / _PROGRESS_NAME, progress)
@@ -147,27 +151,27 @@ class RecordedSelfTraining:
         """The resulting model."""
         return self._trainer.model()
 
-    def kept(
+    def best_model(
         self, start: Model, passes: int, certified_share: Callable[[Model, int], float]
-    ) -> Kept:
-        """The heads that certify most, among the original ones and those after each pass.
+    ) -> BestModel:
+        """Return the model with the largest certified share; of equal ones the latest.
 
-        The guard's last check, over all frames: its others see a few samples. Of equals the newest
-        are kept.
+        It is chosen among the original model and those after each pass, by all frames; the guard
+        measures a few samples only.
 
         Args:
-            start: the model from before.
-            passes: done.
-            certified_share: measures a model over the frames after a given number of passes.
+            start: the original model.
+            passes: number of finished passes.
+            certified_share: measures a model on the frames, given the number of passes.
 
         Raises:
-            crisp_ros.network.checkpoint.CheckpointError: the model after a pass cannot be read.
+            crisp_ros.network.checkpoint.CheckpointError: a model file cannot be read.
         """
         shares = {0: certified_share(start, 0)}
         for done in range(1, passes + 1):
             shares[done] = certified_share(self._model_after(done), done)
         best = max(shares, key=lambda done: (shares[done], done))
-        return Kept(best, self._model_after(best) if best else start, shares)
+        return BestModel(best, self._model_after(best) if best else start, shares)
 
     def _model_after(self, passes: int) -> Model:
         return load_model(self._after(passes), self._device)

@@ -1,9 +1,8 @@
-"""The fixed reference set of a model: synthetic crops with truth, and limits frozen with them."""
+"""The reference set of a model: rendered crops with ground truth, and the guard's limits."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,17 +10,20 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from crisp_ros.adaptation.samples import POINTS
+from crisp_ros.adaptation.tensor_file import (
+    TensorFileError,
+    encode_tensor_file,
+    read_tensor_file,
+)
 from crisp_ros.correction.batch import evenly_spaced
 from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.data.bop import BopFrame
 from crisp_ros.geometry.se3 import invert
-from crisp_ros.network.checkpoint import Model, digest
+from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.maps import crop_grid
 from crisp_ros.network.model import CrispNetwork
 from crisp_ros.observation.crop_channels import GEOMETRY_CHANNELS, quantise_crops
@@ -33,20 +35,23 @@ from crisp_ros.synthesis.scattered_models import ScatteredModels
 SUFFIX = ".reference.safetensors"
 LARGEST_FILE = 3_000_000  # bytes
 
-_FRAMES_PER_CROP = 40  # most frames rendered for each crop of a shape
+_FRAMES_PER_CROP = 40  # maximum number of rendered frames per crop of a shape
 _FORMAT = "crisp_ros_reference_1"
-_ZERO = 32768  # 16-bit value of 0 in the pictures of geometry
+_ZERO = 32768  # 16-bit value of 0 in the geometry images
 _GEOMETRY = ("grid", "points", "T_object_camera", "shape")
 
 
-class ReferenceError(ValueError):
-    """A reference set that cannot be made or used; says which and why."""
+class ReferenceSetError(ValueError):
+    """A reference set that cannot be built or used."""
 
 
 class Accuracy(NamedTuple):
-    """pose: area under the ADD-S accuracy curve to 2 cm of the registration alone, without a
-    corrector that would hide what the heads lost. shape: share of codes nearest to the right
-    library shape. Both 0 to 1."""
+    """Accuracy of heads without the corrector, which would hide a loss of accuracy.
+
+    Attributes:
+        pose: area under the ADD-S accuracy curve to 2 cm, of the registration, 0 to 1.
+        shape: share of codes that are nearest to the right library shape, 0 to 1.
+    """
 
     pose: float
     shape: float
@@ -54,13 +59,14 @@ class Accuracy(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Limits of a guard; stored with the reference set, so that no parameter changes them.
+    """Limits of the guard, stored in the reference set, so that no parameter changes them.
 
     Attributes:
-        accuracy_loss: how far pose and shape accuracy may fall below the original model's, however
-            many swaps there are.
-        live_loss: how far the live score may fall in one swap.
-        quantile, threshold_m: of the certificate that live samples are scored by.
+        accuracy_loss: by which pose and shape accuracy may be lower than those of the original
+            model.
+        live_loss: by which the live score may be lower than that of the heads in use.
+        quantile: of the certificate in the live score.
+        threshold_m: of the certificate in the live score, metres.
     """
 
     accuracy_loss: float = 0.01
@@ -71,15 +77,16 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ReferenceSet:
-    """R objects as the model was trained to see them, with the truth about them.
+    """R rendered objects with their ground truth.
 
     Attributes:
-        model: sha256 of the model that it was made for.
-        original: accuracy of that model; NaN until it is measured.
+        model: SHA-256 of the model.
+        original: accuracy of this model; NaN until it is measured.
         limits: see `Limits`.
         crops: (R, C, S, S) integers, see `quantise_crops`.
-        grid: (R, N, 2) in [-1, 1], where points lie in their crop.
-        points: (R, N, 3) camera frame, metres. T_object_camera: (R, 4, 4) true poses.
+        grid: (R, N, 2) in [-1, 1], positions of the points in their crops.
+        points: (R, N, 3) camera frame, metres.
+        T_object_camera: (R, 4, 4) true poses.
         shape: (R,) library index.
     """
 
@@ -103,25 +110,27 @@ def reference_crops(
     crops_per_shape: int = 6,
     points: int = POINTS // 2,
 ) -> ReferenceSet:
-    """Objects of annotated frames, the same number of every library shape.
+    """Build a reference set from annotated frames, with the same number of crops of each object.
 
     Args:
-        model: whose library names the shapes; its header must have the checksum of its file.
-        frames: consumed until every shape has its crops.
+        model: with a shape library and the checksum of its file in the header.
+        frames: read until there are enough crops of every object.
         names: of the frames' objects by id, as in the library.
-        crops_per_shape: of those shapes that the frames show.
-        points: depth points kept of each.
+        crops_per_shape: number of crops of each object.
+        points: number of depth points per crop.
 
     Raises:
-        ReferenceError: the model has no library or was never saved, an object is not in its
-            library, or the frames do not show every object often enough.
+        ReferenceSetError: the model has no library or no checksum, an object is not in the library,
+            or the frames show an object too rarely.
     """
     if model.library is None or "sha256" not in model.header:
-        raise ReferenceError("a reference set needs a model file that has a shape library")
+        raise ReferenceSetError("a reference set needs a model file that has a shape library")
     index = {name: k for k, name in enumerate(model.library.names)}
     unknown = sorted(set(names.values()) - set(index))
     if unknown:
-        raise ReferenceError(f"objects that are not in the model's library: {', '.join(unknown)}")
+        raise ReferenceSetError(
+            f"objects that are not in the model's library: {', '.join(unknown)}"
+        )
     wanted = {index[name] for name in names.values()}
     settings = ObservationSettings(points=points, min_points=points, max_objects=None)
     count: Counter[int] = Counter()
@@ -136,7 +145,7 @@ def reference_crops(
             break
     else:
         few = [n for n in names.values() if count[index[n]] < crops_per_shape]
-        raise ReferenceError(
+        raise ReferenceSetError(
             f"the frames show fewer than {crops_per_shape} usable views of {', '.join(few)}: "
             "give more frames"
         )
@@ -154,18 +163,27 @@ def rendered_reference(
     points: int = POINTS // 2,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
 ) -> ReferenceSet:
-    """Render scattered objects until every shape has its crops; see `reference_crops`.
+    """Build a reference set from rendered frames of scattered objects; see `reference_crops`.
+
+    Args:
+        model: with a shape library and the checksum of its file in the header.
+        objects: the scattered objects.
+        domain: light and backgrounds of the frames.
+        crops_per_shape: number of crops of each object.
+        seed: of the frames.
+        points: number of depth points per crop.
+        on_frame: called with the number of rendered frames and their maximum.
 
     Raises:
-        ReferenceError: as of `reference_crops`.
-        RendererError: nothing can be drawn.
+        ReferenceSetError: see `reference_crops`.
+        RendererError: there is no renderer.
     """
     frames = objects.frames(domain, _FRAMES_PER_CROP * crops_per_shape, seed, on_frame)
     return reference_crops(model, frames, objects.names, crops_per_shape, points)
 
 
 def _objects(frame: BopFrame, settings: ObservationSettings, network: CrispNetwork):
-    """(instance, (crop, grid, points, T_object_camera)) of the usable objects of a frame."""
+    """Yield (instance, (crop, grid, points, T_object_camera)) for the usable objects of a frame."""
     shown = Frame.from_recorded(frame)
     seen = observe(shown, settings, network.crop_size, network.sees_geometry)
     chosen = evenly_spaced(seen.valid, settings.points)[..., None]
@@ -184,10 +202,10 @@ def reference_path(checkpoint: Path) -> Path:
 
 
 def save_reference(path: Path | str, reference: ReferenceSet) -> None:
-    """Write a reference set; crops as PNG, so that nothing is lost.
+    """Write a reference set, with the crops as PNG without loss.
 
     Raises:
-        ReferenceError: the file would be larger than 3 MB.
+        ReferenceSetError: the file would be larger than 3 MB.
         OSError: the file cannot be written.
     """
     tensors = {name: getattr(reference, name) for name in _GEOMETRY}
@@ -195,17 +213,14 @@ def save_reference(path: Path | str, reference: ReferenceSet) -> None:
     tensors |= _packed("", [_colour_picture(crop) for crop in reference.crops])
     if reference.crops.shape[1] > 3:
         tensors |= _packed("geometry_", [_geometry_picture(crop) for crop in reference.crops])
-    header = json.dumps(
-        {
-            "model": reference.model,
-            "original": reference.original._asdict(),
-            "limits": dataclasses.asdict(reference.limits),
-        }
-    )
-    metadata = {"format": _FORMAT, "header": header, "sha256": digest(header, tensors)}
-    contents = safetensors.torch.save(tensors, metadata)
+    header = {
+        "model": reference.model,
+        "original": reference.original._asdict(),
+        "limits": dataclasses.asdict(reference.limits),
+    }
+    contents = encode_tensor_file(_FORMAT, header, tensors)
     if len(contents) > LARGEST_FILE:
-        raise ReferenceError(
+        raise ReferenceSetError(
             f"{path}: {len(reference)} crops take {len(contents) / 1e6:.1f} MB, more than "
             f"{LARGEST_FILE / 1e6:g} MB: take fewer of each shape"
         )
@@ -213,27 +228,21 @@ def save_reference(path: Path | str, reference: ReferenceSet) -> None:
 
 
 def load_reference(path: Path | str, model: Model) -> ReferenceSet:
-    """Read a reference set for a model, or for one that self-training made of it.
+    """Read the reference set of a model, or of a self-trained version of it.
 
     Raises:
-        ReferenceError: the file is missing, damaged, or was made for another model.
+        ReferenceSetError: the file is missing, damaged, or of another model.
     """
     path = Path(path)
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ReferenceError(
+        header, tensors = read_tensor_file(path, _FORMAT)
+    except TensorFileError as error:
+        raise ReferenceSetError(
             f"reference set {path}: {error}; make one by `crisp render reference`"
         ) from error
-    header = metadata.get("header", "")
-    if metadata.get("format") != _FORMAT or digest(header, tensors) != metadata.get("sha256"):
-        raise ReferenceError(f"reference set {path}: damaged, or not one of this version")
-    values = json.loads(header)
-    if values["model"] != original_of(model):
-        raise ReferenceError(
-            f"reference set {path} was made for model {values['model'][:12]}, not for "
+    if header["model"] != original_of(model):
+        raise ReferenceSetError(
+            f"reference set {path} was made for model {header['model'][:12]}, not for "
             f"{original_of(model)[:12]}: make one by `crisp render reference`"
         )
     crops = torch.stack([_colour(picture) for picture in _unpacked("", tensors)])
@@ -242,22 +251,22 @@ def load_reference(path: Path | str, model: Model) -> ReferenceSet:
         crops = torch.cat([crops.to(torch.int16), torch.stack(geometry)], dim=1)
     tensors["grid"] = tensors["grid"].float()
     return ReferenceSet(
-        values["model"],
-        Accuracy(**values["original"]),
-        Limits(**values["limits"]),
+        header["model"],
+        Accuracy(**header["original"]),
+        Limits(**header["limits"]),
         crops,
         *(tensors[name] for name in _GEOMETRY),
     )
 
 
 def original_of(model: Model) -> str:
-    """Checksum of the model that self-training began with; the model's own where there was none."""
+    """Return the checksum of the model that self-training started from, or of the model itself."""
     adapted: dict[str, Any] = model.header.get("self_training", {})
     return str(adapted.get("original", model.header.get("sha256", "")))
 
 
 def _packed(prefix: str, pictures: list[np.ndarray]) -> dict[str, Tensor]:
-    """PNG pictures one after another, and their lengths."""
+    """Concatenate PNG files and list their lengths."""
     return {
         f"{prefix}pictures": torch.from_numpy(np.concatenate(pictures)),
         f"{prefix}lengths": torch.tensor([len(picture) for picture in pictures]),
@@ -278,7 +287,7 @@ def _colour(picture: np.ndarray) -> Tensor:
 
 
 def _geometry_picture(crop: Tensor) -> np.ndarray:
-    """The geometry channels below one another as a picture of 16 bits."""
+    """Encode the geometry channels, one below the other, as one 16-bit image."""
     rows = crop[3:].flatten(0, 1).to(torch.int32) + _ZERO
     return _encoded(rows.numpy().astype(np.uint16))
 
@@ -291,5 +300,5 @@ def _geometry(picture: np.ndarray) -> Tensor:
 def _encoded(pixels: np.ndarray) -> np.ndarray:
     done, picture = cv2.imencode(".png", pixels, (cv2.IMWRITE_PNG_COMPRESSION, 9))
     if not done:
-        raise ReferenceError("a crop could not be written as PNG")
+        raise ReferenceSetError("a crop could not be written as PNG")
     return picture.reshape(-1)

@@ -18,8 +18,8 @@ from crisp_ros.network.model import CrispNetwork
 from crisp_ros.observation.crop_channels import dequantise_crops, quantise_crops
 from crisp_ros.pipeline import Solution
 
-POINTS = 256  # kept of an object; the gradient of the loss hardly changes beyond
-PART = 2  # samples that are worked on at once, so that no estimation waits for long
+POINTS = 256  # of an object; with more points the gradient of the loss hardly changes
+PART = 2  # samples that are processed together; more would delay the next estimation
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +27,12 @@ class Sample:
     """One object in one frame, on the CPU.
 
     Attributes:
-        key: names the object over time, such as its track.
-        certified: the certificate of its estimate held.
-        crop: (C, S, S) integers, the network's input as `quantise_crops` stores it.
-        grid: (N, 2) in [-1, 1], where its points lie in the crop (x, y).
-        points: (N, 3) depth points, camera frame, metres; all are valid.
-        T_object_camera: (4, 4) corrected pose; Z* = R x + t by Lemma 5.
+        key: identifies the object in all frames, such as the id of its track.
+        certified: whether its estimate is certified.
+        crop: (C, S, S) integers, input of the network (see `quantise_crops`).
+        grid: (N, 2) in [-1, 1], positions (x, y) of the points in the crop.
+        points: (N, 3) valid depth points, camera frame, metres.
+        T_object_camera: (4, 4) corrected pose.
         code: (C,) corrected shape code h*.
     """
 
@@ -46,24 +46,24 @@ class Sample:
 
     @property
     def z(self) -> Tensor:
-        """Z* (N, 3), object frame, metres: what the PNC head should have said."""
+        """Z* = R x + t of Lemma 5 (N, 3), object frame, metres: target of the PNC head."""
         return transform(self.T_object_camera, self.points)
 
     @property
     def view(self) -> Tensor:
-        """The unit vector (3,) from the object's origin to the camera, object frame."""
+        """Unit vector (3,) from the object's origin to the camera, object frame."""
         return functional.normalize(self.T_object_camera[:3, 3], dim=0)
 
 
 def samples_of(
     solutions: Iterable[Solution], keys: Mapping[int, str], count: int = POINTS
 ) -> list[Sample]:
-    """The objects of a frame; those with too few points to keep are left out.
+    """Return samples of a frame's objects, except for those with too few points.
 
     Args:
         solutions: of one frame, from `Estimator.trace`.
-        keys: by label; an object without one is left out.
-        count: points kept of each.
+        keys: of the samples by label; objects without a key are left out.
+        count: number of points per sample.
     """
     kept: list[Sample] = []
     for solution in solutions:
@@ -78,15 +78,22 @@ def samples_of(
         for i, label in enumerate(seen.labels.tolist()):
             finite = bool(torch.isfinite(T[i]).all() and torch.isfinite(codes[i]).all())
             if enough[i] and finite and label in keys:
-                # Clones: a sample must not keep the whole batch in memory.
+                # A view would keep the whole batch in memory.
                 parts = (crops[i], grid[i], points[i], T[i], codes[i])
                 kept.append(Sample(keys[label], certified[i], *(part.clone() for part in parts)))
     return kept
 
 
 class Batch(NamedTuple):
-    """Samples together: features of B crops, grid (B, N, 2), points (B, N, 3), z (B, N, 3), codes
-    (B, C), all on one device."""
+    """B samples on one device.
+
+    Attributes:
+        features: of the crops.
+        grid: (B, N, 2), see `Sample`.
+        points: (B, N, 3), see `Sample`.
+        z: (B, N, 3), see `Sample`.
+        codes: (B, C), see `Sample`.
+    """
 
     features: BackboneFeatures
     grid: Tensor
@@ -95,7 +102,7 @@ class Batch(NamedTuple):
     codes: Tensor
 
     def rows(self, start: int, end: int) -> Batch:
-        """Some of the samples."""
+        """Return the samples from `start` up to `end`."""
         features = BackboneFeatures(
             tuple(level[start:end] for level in self.features.levels),
             tuple(token[start:end] for token in self.features.class_tokens),
@@ -105,10 +112,10 @@ class Batch(NamedTuple):
 
 
 class FeatureCache:
-    """Backbone features of samples; the backbone is frozen, so they are computed once.
+    """Backbone features of samples, computed once because the backbone does not change.
 
-    Of the compact networks they take 0.8 to 1.0 MB a sample in half precision and save 15 of the
-    35 ms that a sample costs in a step on one core.
+    For the compact networks the features of a sample take 0.8 to 1.0 MB in half precision and save
+    15 of the 35 ms of a training step per sample on one core.
     """
 
     def __init__(self, network: CrispNetwork, device: torch.device) -> None:
@@ -116,14 +123,14 @@ class FeatureCache:
         self._kept: dict[int, tuple[Sample, BackboneFeatures]] = {}
 
     def prepare(self, samples: Sequence[Sample]) -> Iterator[None]:
-        """Compute the features that are not there yet, in parts of a few samples."""
+        """Compute missing features, in parts of a few samples."""
         new = [sample for sample in samples if id(sample) not in self._kept]
         for start in range(0, len(new), PART):
             self._complete(new[start : start + PART])
             yield
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        """Samples as a batch on the device."""
+        """Return samples as a batch on the device."""
         self._complete(samples)
         features = _stacked([self._kept[id(sample)][1] for sample in samples])
         return Batch(
@@ -135,13 +142,13 @@ class FeatureCache:
         )
 
     def keep_only(self, samples: Iterable[Sample]) -> None:
-        """Forget the features of all other samples."""
+        """Remove the features of all other samples."""
         wanted = {id(sample) for sample in samples}
         self._kept = {key: value for key, value in self._kept.items() if key in wanted}
 
     @property
     def nbytes(self) -> int:
-        """Memory of the features."""
+        """Memory of the features, bytes."""
         return sum(
             part.nbytes
             for _, features in self._kept.values()
@@ -161,7 +168,7 @@ class FeatureCache:
                 tuple(token[i : i + 1].clone() for token in features.class_tokens),
                 features.pooled[i : i + 1].clone(),
             )
-            self._kept[id(sample)] = (sample, one)  # the sample too, so that its id stays its own
+            self._kept[id(sample)] = (sample, one)  # an id is unique while the sample exists
 
 
 def _stacked(parts: Sequence[BackboneFeatures]) -> BackboneFeatures:

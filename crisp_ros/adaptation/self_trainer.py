@@ -1,4 +1,4 @@
-"""Self-training without a thread: samples in, guarded steps, weights out."""
+"""Self-training: guarded training steps on certified samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from crisp_ros.adaptation.buffer import BufferError, SampleBuffer, load_samples, save_samples
+from crisp_ros.adaptation.buffer import SampleBuffer, SampleFileError, load_samples, save_samples
 from crisp_ros.adaptation.guard import LIMITS, Guard, Verdict
 from crisp_ros.adaptation.head_versions import ShareWatch, Version, VersionHistory, WatchSettings
 from crisp_ros.adaptation.learner import (
@@ -21,8 +21,8 @@ from crisp_ros.adaptation.learner import (
     LearnerSettings,
     Losses,
     Weights,
-    exhausted,
     learner_settings,
+    run_all,
 )
 from crisp_ros.adaptation.reference_set import ReferenceSet, original_of
 from crisp_ros.adaptation.samples import FeatureCache, Sample
@@ -40,15 +40,15 @@ class SelfTrainingSettings:
     """Settings of `SelfTrainer`.
 
     Attributes:
-        learner: of the step; None for those of the network's design.
-        watch: of the automatic rollback.
-        buffer: certified samples kept.
-        held_back: samples, certified or not, that are only measured on; every `held_back_every`-th
-            sample of an object becomes one.
-        replay: how often a certified sample is learned from, on average. Without new samples
-            nothing is learned.
-        steps_per_candidate: steps between two questions to the guard.
-        seed: of the draws from the buffer.
+        learner: settings of a step; None for those of the network's design.
+        watch: settings of the automatic rollback.
+        buffer: maximum number of certified samples.
+        held_back: maximum number of samples, certified or not, that are not trained on.
+        held_back_every: every sample of an object with this distance is held back.
+        replay: mean number of steps that use a certified sample. Without new samples there are no
+            more steps.
+        steps_per_candidate: number of steps between two checks by the guard.
+        seed: of the choice of samples.
     """
 
     learner: LearnerSettings | None = None
@@ -71,11 +71,24 @@ class SelfTrainingSettings:
 
 
 class Status(NamedTuple):
-    """version: in use. steps, swaps, refused, rollbacks: counts. halved: swaps that went halfway to
-    a refused candidate. broken: how many of the refused broke which of the guard's `LIMITS`.
-    buffered, held_back: samples now. nbytes: their memory. losses: of the latest step, None before
-    it. verdict: the latest, None before it. event: the latest swap, refusal or rollback in words.
-    share: of live estimates that are certified."""
+    """Progress of self-training.
+
+    Attributes:
+        version: of the heads in use.
+        steps: number of training steps.
+        swaps: number of accepted candidates.
+        halved: number of swaps to weights halfway to a refused candidate.
+        refused: number of refused candidates.
+        rollbacks: number of rollbacks.
+        broken: number of refused candidates by the limit of `LIMITS` that they did not meet.
+        buffered: number of samples in the buffer.
+        held_back: number of held-back samples.
+        nbytes: memory of samples and features, bytes.
+        losses: of the latest step, None before the first one.
+        verdict: the latest, None before the first one.
+        event: the latest swap, refusal or rollback as text.
+        share: certified share of the live estimates.
+    """
 
     version: str
     steps: int
@@ -94,10 +107,10 @@ class Status(NamedTuple):
 
 
 class SelfTrainer:
-    """Learns from certified samples and publishes heads that the guard accepted.
+    """Learns from certified samples and publishes heads that the guard accepts.
 
-    Not for several threads at once. The model's network is never changed: an estimator takes
-    the published weights when it suits (`Estimator.adopt`).
+    Not thread-safe. The model's network does not change: an estimator uses the published weights
+    from its next frame on (`Estimator.adopt`).
     """
 
     def __init__(
@@ -111,11 +124,12 @@ class SelfTrainer:
         """Copy the heads.
 
         Args:
-            model: has a shape library; network and library lie on the device.
+            model: with a shape library, on the device.
             reference: of this model.
             settings: see `SelfTrainingSettings`.
-            device: where to learn.
-            publish: called with weights and the version's name at each swap and rollback.
+            device: on which the heads are trained.
+            publish: called with the weights and the name of the version after each swap and
+                rollback.
         """
         self.settings = settings
         self._model, self._device, self._publish = model, device, publish
@@ -137,8 +151,8 @@ class SelfTrainer:
         self._rng = np.random.default_rng(settings.seed)
         self._counts: Counter[str] = Counter()
         self._credit, self._since_verdict = 0.0, 0
-        self._job: Generator[None, None, None] | None = None  # in parts
-        # Of all runs since the original model, as the version's number is.
+        self._job: Generator[None, None, None] | None = None
+        # Like the version's number, of all runs since the original model.
         self._counts = Counter({name: int(earlier.get(name, 0)) for name in _COUNTS})
         self._counts.update(earlier.get("broken", {}))
         self._losses: Losses | None = None
@@ -147,7 +161,7 @@ class SelfTrainer:
 
     @property
     def status(self) -> Status:
-        """The progress so far."""
+        """The current progress."""
         count, buffer = self._counts, self._buffer
         return Status(
             self._history.current.name,
@@ -168,16 +182,16 @@ class SelfTrainer:
         return self._history.current.weights
 
     def observe(self, samples: Iterable[Sample], version: str) -> None:
-        """Take in the objects of a frame.
+        """Add the samples of a frame.
 
         Args:
             samples: of the frame.
-            version: of the heads that estimated them.
+            version: of the heads that predicted them.
         """
         learned_from = []
         for sample in samples:
             if version == self._history.current.name:
-                self._watch.estimated(sample.certified)
+                self._watch.add(sample.certified)
             count = self._counts[sample.key]
             self._counts[sample.key] = count + 1
             if count % self.settings.held_back_every == self.settings.held_back_every - 1:
@@ -187,25 +201,25 @@ class SelfTrainer:
         for sample in self._guard.with_library_codes(learned_from):
             self._buffer.add(sample)
             self._credit += self.settings.replay / self._batch
-        if len(self._counts) > 1000:  # objects come and go for as long as a robot runs
+        if len(self._counts) > 1000:  # new objects get new keys
             self._counts.clear()
         self._cache.keep_only([*self._buffer, *self._held_back])
-        # No debt of steps grows where samples come faster than they are learned from.
+        # New samples may arrive faster than they are used.
         self._credit = min(self._credit, float(self.settings.steps_per_candidate))
         fall = self._watch.fall()
         if fall:
             self.roll_back(fall)
 
     def work(self) -> bool:
-        """Do a part of what is next, a step or the guard's check; False where nothing is.
+        """Do a part of the next step or check; return False if there is nothing to do.
 
-        A part takes a few hundredths of a second, so that no estimation waits for long.
+        A part takes a few hundredths of a second, so that the next estimation is not delayed.
         """
         if self._job is None:
             if self._since_verdict >= self.settings.steps_per_candidate:
-                self._job = self._asking_the_guard()
+                self._job = self._check()
             elif self._credit >= 1.0 and len(self._buffer) >= self._batch:
-                self._job = self._stepping()
+                self._job = self._step()
             else:
                 return False
         try:
@@ -215,14 +229,14 @@ class SelfTrainer:
         return True
 
     def finish(self) -> None:
-        """End what was begun, then ask the guard about the steps since it was last asked."""
+        """Finish the step or check in progress, and check the steps since the last check."""
         if self._job is not None:
-            exhausted(self._job)
+            run_all(self._job)
         if self._since_verdict > 0:
-            exhausted(self._asking_the_guard())
+            run_all(self._check())
         self._job = None
 
-    def _stepping(self) -> Generator[None, None, None]:
+    def _step(self) -> Generator[None, None, None]:
         self._credit -= 1.0
         chosen = self._buffer.draw(self._batch, self._rng)
         yield from self._cache.prepare(chosen)
@@ -230,9 +244,11 @@ class SelfTrainer:
         self._since_verdict += 1
         self._counts["steps"] += 1
 
-    def _asking_the_guard(self) -> Generator[None, None, None]:
-        """Halfway to a refused candidate is asked about, too: that often keeps most of what was
-        learned, and loses little of what was known."""
+    def _check(self) -> Generator[None, None, None]:
+        """Use the new heads if the guard accepts them, otherwise those halfway to them.
+
+        Halfway weights often keep most of the gain and lose little of the accuracy.
+        """
         self._since_verdict = 0
         learned, current = self._learner.weights, self._history.current.weights
         for share in (1.0, 0.5):
@@ -249,42 +265,42 @@ class SelfTrainer:
                     self._counts["halved"] += 1
                     self._learner.load(weights)
                 self._use(self._history.swap(weights))
-                self._say(f"swapped to {self._history.current.name}")
+                self._log_event(f"swapped to {self._history.current.name}")
                 return
             self._counts.update(["refused", *verdict.broken])
-            self._say(f"candidate refused: {verdict.reason}")
+            self._log_event(f"candidate refused: {verdict.reason}")
         self._start_from_current()
 
     def roll_back(self, reason: str) -> bool:
-        """Go back to the heads before the latest swap; False where these are the original."""
+        """Restore the heads before the latest swap; False if the original ones are in use."""
         version = self._history.roll_back()
         if version is None:
             return False
         self._counts["rollbacks"] += 1
         self._use(version)
         self._start_from_current()
-        self._say(f"rolled back to earlier weights as {version.name}: {reason}")
+        self._log_event(f"rolled back to earlier weights as {version.name}: {reason}")
         return True
 
     def _use(self, version: Version) -> None:
         self._current.load(version.weights)
-        self._watch.swapped()
+        self._watch.start_comparison()
         self._publish(version.weights, version.name)
 
     def _start_from_current(self) -> None:
-        """Forget the steps since the latest swap, and the samples that led to them."""
+        """Discard the steps since the latest swap and the samples that led to them."""
         self._learner.load(self._current.weights)
         self._buffer.clear()
         self._cache.keep_only(self._held_back)
         self._credit, self._since_verdict = 0.0, 0
         self._job = None
 
-    def _say(self, event: str) -> None:
+    def _log_event(self, event: str) -> None:
         self._event = event
         _log.info("self-training: %s", event)
 
     def model(self) -> Model:
-        """A model of the heads in use; backbone, decoder and library are the original's."""
+        """Return a model with the heads in use and the original backbone, decoder and library."""
         network = CrispNetwork(self._model.network.config)
         state = {k: v.detach().cpu() for k, v in self._model.network.state_dict().items()}
         state.update({k: v.detach().cpu() for k, v in self.weights.items()})
@@ -306,10 +322,10 @@ class SelfTrainer:
         return Model(network.eval(), library, header)
 
     def save(self, path: Path) -> str:
-        """Write the heads in use as a model file, and the samples next to it; return the version.
+        """Write a model file with the heads in use and a file of samples; return the version.
 
-        Each file is the old or the new one whenever the process ends; as the samples belong to the
-        original model, either goes with either.
+        Each file is written atomically. The samples depend on the original model only, so that an
+        old file of samples fits a new model file.
 
         Raises:
             OSError: a file cannot be written.
@@ -319,10 +335,10 @@ class SelfTrainer:
         return self._history.current.name
 
     def restore_samples(self, path: Path) -> str:
-        """Load the samples next to a model file; return why not, "" on success."""
+        """Load a file of samples; return the error, "" on success."""
         try:
             kept = load_samples(path, original_of(self._model), self.settings.buffer)
-        except BufferError as error:
+        except SampleFileError as error:
             return str(error)
         for sample in kept:
             self._buffer.add(sample)
@@ -330,7 +346,7 @@ class SelfTrainer:
 
 
 def samples_path(checkpoint: Path) -> Path:
-    """Return the path of the samples of a self-trained model file: next to it."""
+    """Return the path of the samples of a self-trained model: next to its file."""
     return checkpoint.with_name(
         checkpoint.name.removesuffix(".safetensors") + ".samples.safetensors"
     )

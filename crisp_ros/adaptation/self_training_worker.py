@@ -1,4 +1,4 @@
-"""Self-training during estimation: a thread of low priority with a limited share of time."""
+"""Self-training during estimation, in a thread with low priority and limited time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.pipeline import Estimator, Solution, Trace
 
 _NICENESS = 10
-_WAITING_FRAMES = 4
+_PENDING_FRAMES = 4
 
 _log = logging.getLogger(__name__)
 
@@ -34,11 +34,11 @@ class WorkerSettings:
     """Settings of `SelfTrainingWorker`.
 
     Attributes:
-        self_training: what is learned.
-        max_duty: largest share of the time that the thread works; the rest it sleeps.
-        threads: CPU threads of its tensor operations. While it runs, threads that begin take this
-            over unless they set their own (`set_own_cpu_threads`).
-        patience_s: how long it lets an estimation go first, seconds.
+        self_training: settings of the training.
+        max_duty: maximum share of the time in which the thread works.
+        threads: number of CPU threads of its tensor operations. Threads that start later inherit
+            this number unless they set their own (`set_own_cpu_threads`).
+        patience_s: maximum time for which it waits for an estimation, seconds.
     """
 
     self_training: SelfTrainingSettings = field(default_factory=SelfTrainingSettings)
@@ -54,8 +54,14 @@ class WorkerSettings:
             )
 
 
-class _Seen(NamedTuple):
-    """The objects of a frame that wait to be looked at; keys by label."""
+class _PendingFrame(NamedTuple):
+    """The objects of a frame that are not yet samples.
+
+    Attributes:
+        solutions: of the estimator.
+        keys: of the samples by label.
+        version: of the heads that predicted them.
+    """
 
     solutions: tuple[Solution, ...]
     keys: Mapping[int, str]
@@ -63,17 +69,16 @@ class _Seen(NamedTuple):
 
 
 class SelfTrainingWorker:
-    """Learns from an estimator's traces in a thread and hands the estimator what the guard accepts.
+    """Learns from the traces of an estimator in a thread and gives it the accepted heads.
 
     The thread has its own copy of the heads, its own number of CPU threads, a low priority and, on
-    a GPU, its own stream. It never works longer than `max_duty` allows, and lets an estimation that
-    is under way finish first.
+    a GPU, its own stream. It waits for a running estimation before it works.
     """
 
     def __init__(
         self, estimator: Estimator, reference: ReferenceSet, settings: WorkerSettings | None = None
     ) -> None:
-        """Do not start the thread yet.
+        """Prepare the training; `start` starts the thread.
 
         Raises:
             ValueError: the estimator's model has no shape library.
@@ -90,7 +95,7 @@ class SelfTrainingWorker:
             estimator.adopt,
         )
         self._lock = threading.Lock()  # of the trainer
-        self._seen: deque[_Seen] = deque(maxlen=_WAITING_FRAMES)
+        self._pending: deque[_PendingFrame] = deque(maxlen=_PENDING_FRAMES)
         self._wake = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
@@ -101,23 +106,23 @@ class SelfTrainingWorker:
 
     @property
     def status(self) -> Status:
-        """The progress so far; never blocks."""
+        """The current progress; does not block."""
         return self._status
 
     @property
     def error(self) -> str:
-        """Why the thread ended by itself since it was started; "" where it did not."""
+        """The error that ended the thread, "" if there is none."""
         return self._error
 
     def start(self) -> None:
-        """Start the thread; nothing where it runs already."""
+        """Start the thread, unless it runs already."""
         if self._thread is None:
             self._stopping, self._error = False, ""
             self._thread = threading.Thread(target=self._run, name="self-training", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after what it works on now; what was learned stays."""
+        """End the thread after its current part of the work; the heads are kept."""
         thread, self._stopping = self._thread, True
         if thread is not None:
             self._wake.set()
@@ -127,7 +132,7 @@ class SelfTrainingWorker:
 
     @contextlib.contextmanager
     def estimating(self):
-        """While the context is open the thread begins nothing, for `patience_s` at most."""
+        """Pause the thread while the context is open, for at most `patience_s`."""
         self._idle.clear()
         try:
             yield
@@ -135,31 +140,33 @@ class SelfTrainingWorker:
             self._idle.set()
 
     def offer(self, trace: Trace, keys: Mapping[int, str]) -> None:
-        """Show a frame to the thread; costs nothing here.
+        """Pass a frame to the thread without processing it.
 
         Args:
             trace: of the frame, from the estimator.
-            keys: what names each object over time, by label.
+            keys: identify each object in all frames, by label.
         """
-        self._seen.append(_Seen(trace.solutions, dict(keys), trace.estimate.model_version))
+        version = trace.estimate.model_version
+        self._pending.append(_PendingFrame(trace.solutions, dict(keys), version))
         self._wake.set()
 
     def roll_back(self, reason: str = "asked for") -> tuple[bool, str]:
-        """Go back to the heads before the latest swap.
+        """Restore the heads before the latest swap.
 
         Returns:
-            Whether there was one, and the version then in use.
+            Whether there were any, and the version in use afterwards.
         """
         return self._locked(lambda: (self._trainer.roll_back(reason), self._trainer.status.version))
 
     def save(self, path_of: Callable[[str], Path]) -> tuple[Path, str]:
-        """Write the heads in use as a model file, and the samples next to it.
+        """Write a model file with the heads in use and a file of samples.
 
         Args:
-            path_of: the file, given the version of these heads; may raise, then nothing is written.
+            path_of: returns the path of the model file for a version. If it raises an error,
+                nothing is written.
 
         Returns:
-            The file and the version.
+            The model file and the version.
 
         Raises:
             OSError: a file cannot be written.
@@ -172,7 +179,7 @@ class SelfTrainingWorker:
         return self._locked(save)
 
     def restore_samples(self, path: Path) -> str:
-        """Load saved samples; return why not, "" on success."""
+        """Load a file of samples; return the error, "" on success."""
         return self._locked(lambda: self._trainer.restore_samples(path))
 
     def _locked(self, act: Callable[[], Result]) -> Result:
@@ -183,48 +190,48 @@ class SelfTrainingWorker:
 
     def _run(self) -> None:
         try:
-            with self._apart():
+            with self._own_resources():
                 while not self._stopping:
                     self._idle.wait(self.settings.patience_s)
-                    start = time.perf_counter()  # what it waited is no work
+                    start = time.perf_counter()  # waiting does not count as work
                     worked = self._work()
                     if worked:
                         spent = time.perf_counter() - start
-                        self._rest(spent * (1.0 / self.settings.max_duty - 1.0))
+                        self._sleep(spent * (1.0 / self.settings.max_duty - 1.0))
                     else:
                         self._wake.wait()
                         self._wake.clear()
-        except Exception as error:  # the node goes on estimating, and says that it learns no more
+        except Exception as error:  # the node continues without self-training
             self._error = f"{type(error).__name__}: {error}"
             _log.exception("self-training ended")
 
     def _work(self) -> bool:
-        """One piece of work; False where there is none."""
+        """Do a part of the work; return False if there is none."""
         try:
-            seen = self._seen.popleft()
+            frame = self._pending.popleft()
         except IndexError:
-            seen = None
+            frame = None
         with self._lock:
-            if seen is not None:
-                samples = samples_of(seen.solutions, seen.keys)
-                self._trainer.observe(samples, seen.version)
+            if frame is not None:
+                samples = samples_of(frame.solutions, frame.keys)
+                self._trainer.observe(samples, frame.version)
                 worked = True
             else:
                 worked = self._trainer.work()
             self._status = self._trainer.status
         return worked
 
-    def _rest(self, seconds: float) -> None:
+    def _sleep(self, seconds: float) -> None:
         end = time.perf_counter() + seconds
         while not self._stopping and (left := end - time.perf_counter()) > 0:
             time.sleep(min(left, 0.1))
 
     @contextlib.contextmanager
-    def _apart(self):
-        """This thread's own number of CPU threads, priority and stream."""
+    def _own_resources(self):
+        """Set the CPU threads, priority and stream of this thread."""
         before = torch.get_num_threads()
         set_own_cpu_threads(self.settings.threads)
-        # On Linux the priority is the thread's; elsewhere it is left as it is.
+        # Priorities of single threads exist on Linux only.
         with contextlib.suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         stream = contextlib.nullcontext()
@@ -234,4 +241,4 @@ class SelfTrainingWorker:
             with stream:
                 yield
         finally:
-            torch.set_num_threads(before)  # threads that begin later take this over
+            torch.set_num_threads(before)  # threads that start later inherit this

@@ -35,15 +35,18 @@ class BaselineSettings:
     """The released code's values for YCBV, but for `shape_rate`.
 
     Attributes:
-        pose_iterations, pose_rate: of Adam on the change of Z, metres.
-        hypotheses: of the robust alignment at most, in each of those iterations.
-        depth_weight, pnc_weight: of the two terms of the pose objective.
-        clip: quantile of the squared distances above which they are clipped.
-        shape_iterations, shape_rate: of Adam on the coefficients; the rate is the paper's.
-        surface_weight, empty_weight: of the two terms of the shape objective; the second counts
-            only where a grid is given.
-        grid_edge_m: side of the cube that the grid fills.
-        voxel_chunk: grid points of a mesh that are decoded at once.
+        pose_iterations: of Adam on the change of Z.
+        pose_rate: step size of Adam on the change of Z, metres.
+        hypotheses: maximum number in each robust alignment, which every iteration repeats.
+        depth_weight: weight of the aligned depth in the pose objective.
+        pnc_weight: weight of the corrected coordinates in the pose objective.
+        clip: quantile at which the squared distances are clipped.
+        shape_iterations: of Adam on the coefficients.
+        shape_rate: step size of Adam on the coefficients, as in the paper.
+        surface_weight: weight of the points on the surface in the shape objective.
+        empty_weight: weight of the grid's points off the surface, if a grid is given.
+        grid_edge_m: edge length of the grid's cube.
+        voxel_chunk: number of a mesh's grid points that are decoded at once.
     """
 
     pose_iterations: int = 50
@@ -63,17 +66,17 @@ class BaselineSettings:
 def baseline_alignment(
     points: Tensor, pnc: Tensor, hypotheses: int, generator: torch.Generator
 ) -> Tensor:
-    """Poses T_object_camera (B, 4, 4): one random hypothesis after the other, then a plain fit.
+    """Poses T_object_camera (B, 4, 4) from a RANSAC loop and a fit to the inliers.
 
-    The inlier distance is a tenth of the predicted coordinates' widest diameter. Hypotheses stop
-    when, for all objects, one without outliers has been drawn with 99 % probability. Differentiable
-    through the last fit only.
+    The inlier distance is a tenth of the diameter of the predicted coordinates. The loop stops when
+    a hypothesis without outliers was drawn with 99 % probability for every object. Only the last
+    fit is differentiable.
 
     Args:
         points: (B, N, 3) camera frame, metres, all of them valid.
         pnc: (B, N, 3) object frame, metres.
-        hypotheses: most of them.
-        generator: of the samples.
+        hypotheses: maximum number of hypotheses.
+        generator: random generator of the samples.
     """
     batch, count, _ = points.shape
     with torch.no_grad():
@@ -105,11 +108,11 @@ def baseline_z(
     settings: BaselineSettings | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """Poses T_object_camera (B, 4, 4) after the pose corrector of single frames.
+    """Poses T_object_camera (B, 4, 4) by the pose corrector of single frames.
 
-    Adam on a free change of every coordinate; each iteration aligns robustly from scratch and
-    decodes all points twice, aligned depth and corrected coordinates, with gradients. The last
-    iterate is the answer, for all objects after the same number of iterations.
+    Adam optimises a change of every coordinate. Each iteration repeats the robust alignment and
+    decodes all points twice with gradients: the aligned depth and the corrected coordinates. All
+    objects get the same number of iterations; the result is the last iterate.
 
     Args:
         decoder: f_d.
@@ -117,7 +120,7 @@ def baseline_z(
         pnc: (B, N, 3) object frame, metres.
         codes: (B, C).
         settings: see `BaselineSettings`.
-        seed: of the hypotheses.
+        seed: of the random hypotheses.
     """
     settings = settings or BaselineSettings()
     generator = torch.Generator().manual_seed(seed)
@@ -150,18 +153,18 @@ def baseline_h(
     grid_samples: int = 0,
     settings: BaselineSettings | None = None,
 ) -> Tensor:
-    """Codes (B, C) after the shape corrector by projected gradient, one object after the other.
+    """Codes (B, C) by the projected gradient of the shape corrector, one object after the other.
 
-    Adam on the library's coefficients from the unconstrained least-squares start, projected onto
-    the simplex after every step; the last iterate is the answer.
+    Adam optimises the library's coefficients, starting from unconstrained least squares; every step
+    is projected onto the simplex. The result is the last iterate.
 
     Args:
         decoder: f_d.
         points: (B, N, 3) object frame, metres, all of them valid.
-        codes: (B, C) to start from.
+        codes: (B, C) initial codes.
         library_codes: (K, C).
-        grid_samples: a side of the cubic grid whose points are to stay off the surface; zero leaves
-            that term out (the released code has 64 for YCBV, decoded in every iteration).
+        grid_samples: points along each edge of the cubic grid of points off the surface; 0 for no
+            grid (the released code decodes 64 in every iteration for YCBV).
         settings: see `BaselineSettings`.
     """
     settings = settings or BaselineSettings()
@@ -190,7 +193,12 @@ def baseline_h(
 
 
 class BaselineShape(NamedTuple):
-    """Shapes of B objects: coefficients (B, K) of the convex program, and chosen columns (B,)."""
+    """Shapes of B objects.
+
+    Attributes:
+        coefficients: (B, K), solution of the quadratic program.
+        chosen: (B,) index of the largest coefficient.
+    """
 
     coefficients: Tensor
     chosen: Tensor
@@ -198,10 +206,9 @@ class BaselineShape(NamedTuple):
 
 @torch.no_grad()
 def baseline_lsq(decoder: ShapeDecoder, points: Tensor, library_codes: Tensor) -> BaselineShape:
-    """The shape corrector by least squares, one object after the other.
+    """Shapes by the least squares of the shape corrector, one object after the other.
 
-    The matrix of distances is decoded column by column, all points a pass; after the convex program
-    the column with the largest coefficient is chosen.
+    The matrix of distances is decoded column by column, with all points in one pass.
 
     Args:
         decoder: f_d.
@@ -227,17 +234,18 @@ def baseline_mesh(
     margin: float = 0.05,
     settings: BaselineSettings | None = None,
 ) -> TriangleMesh:
-    """One shape's surface, object frame, metres: every point of a cube decoded, chunk by chunk.
+    """The surface of one shape, object frame, metres, from a decoded cube of points.
 
-    The grid is the right one (the released code's is sheared), and as fine as that of
-    `extract_meshes` with the same voxels and margin, whose grid points are all in it.
+    The cube contains all grid points of `extract_meshes` with the same voxels and margin. The grid
+    of the released code is sheared; this one is not.
 
     Args:
         sdf: f_d, from points (M, 3) and a code (C,) to distances (M,).
         code: (C,).
-        lower, upper: (3,) corners of the shape's box, object frame, metres.
-        voxels: along each side of the cube.
-        margin: beyond the box's longest edge at each end, as a share of it.
+        lower: (3,) lower corner of the shape's box, object frame, metres.
+        upper: (3,) upper corner of the box.
+        voxels: along each edge of the cube.
+        margin: between box and cube at each end, as a share of the box's longest edge.
         settings: see `BaselineSettings`.
     """
     settings = settings or BaselineSettings()
@@ -254,5 +262,5 @@ def baseline_mesh(
 
 
 def _without_parameter_gradients(decoder: ShapeDecoder) -> ShapeDecoder:
-    """A copy of the decoder, so that no time goes into the gradients of its parameters."""
+    """Return a copy of the decoder that computes no gradients of its parameters."""
     return copy.deepcopy(decoder).requires_grad_(False)

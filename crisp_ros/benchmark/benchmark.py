@@ -1,4 +1,4 @@
-"""Speed of every stage, next to baselines built like the authors' code, in one run."""
+"""Speed of every stage and of the baselines, measured in one run."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.network.model import build_network
 
-FRAME_LIMIT_MS = 1000.0  # asked of five objects on two cores
-_RANDOM_SHAPES = 21  # of the library that goes with random weights
+FRAME_LIMIT_MS = 1000.0  # required for five objects on two cores
+_RANDOM_SHAPES = 21  # in the library of a network with random weights
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,14 @@ class BenchReport:
     """Results of the benchmark.
 
     Attributes:
-        timings: in the order of the pipeline, baselines next to what they are compared with.
-        comparisons: ours against the baselines; none with random weights.
-        frame_stages: median milliseconds of each part of a frame.
+        timings: in the order of the pipeline, each baseline next to its counterpart.
+        comparisons: with the baselines; none for random weights.
+        frame_stages: median time of each stage of a frame, milliseconds.
         device_use: of a frame on a GPU; None on a CPU.
-        process_peak_mb: most memory that the process has held, 2^20 bytes.
+        process_peak_mb: peak memory of the process, 2^20 bytes.
         settings: of the run.
-        network: name of the design, and whether its weights are random.
+        network: name of the network design.
+        random_weights: whether the network has random weights.
     """
 
     timings: dict[str, Timing]
@@ -85,17 +86,19 @@ def run_bench(
     device: str = "cpu",
     on_run: Callable[[int, int], None] = lambda done, total: None,
 ) -> BenchReport:
-    """Times all stages of a model and the baselines on the same inputs, alternately.
+    """Time all stages of a model and the baselines on the same inputs, alternately.
 
     Args:
-        model: on the CPU; its network and library go to the device.
-        recording: with at least as many objects as `settings` asks for.
+        model: on the CPU.
+        recording: shows at least as many objects as `settings` requires.
         settings: see `BenchSettings`.
-        device: where everything runs.
-        on_run: called with the runs done and their number.
+        device: on which everything runs.
+        on_run: called with the number of finished runs and of all runs.
 
     Raises:
-        BenchError, ViewError, RecordingError: model or recording will not do.
+        BenchError: the model has no shape library.
+        ViewError: the decoder shows no surface of a library shape.
+        RecordingError: the recording cannot be read, or shows fewer objects.
     """
     settings = settings or BenchSettings()
     required_library(model)
@@ -122,14 +125,17 @@ def run_random_bench(
     device: str = "cpu",
     on_run: Callable[[int, int], None] = lambda done, total: None,
 ) -> BenchReport:
-    """Times network and frame of a named network with random weights and a library of random codes.
+    """Time the network and a frame with random weights and a library of random codes.
 
-    Its answers mean nothing, and the corrector has the longest way to go; there is nothing to
-    compare. Arguments as of `run_bench`.
+    The estimates mean nothing, and the corrector needs the most iterations; there is nothing to
+    compare. The other arguments are those of `run_bench`.
+
+    Args:
+        name: of the network design.
 
     Raises:
-        ValueError: no network has this name.
-        RecordingError: the recording will not do.
+        ValueError: no network design has this name.
+        RecordingError: the recording cannot be read, or shows fewer objects.
     """
     settings = settings or BenchSettings()
     torch.manual_seed(settings.seed)

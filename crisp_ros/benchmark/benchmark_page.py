@@ -29,7 +29,7 @@ objects together; the memory is that of the process, including the baselines.
 
 
 def stage_table(report: BenchReport) -> Table:
-    """One row a stage."""
+    """One row per stage."""
     table = Table(title="Stages", box=SIMPLE_HEAD)
     table.add_column("stage", no_wrap=True)
     for column in ("objects", "points", "median\nms", "p95\nms"):
@@ -41,7 +41,7 @@ def stage_table(report: BenchReport) -> Table:
 
 
 def comparison_table(report: BenchReport) -> Table:
-    """One row a comparison with a baseline."""
+    """One row per comparison with a baseline."""
     table = Table(title="Comparison with the baselines", box=SIMPLE_HEAD)
     table.add_column("ours", no_wrap=True)
     table.add_column("baseline", no_wrap=True)
@@ -59,7 +59,7 @@ def answer_lines(report: BenchReport) -> list[str]:
 
 
 def frame_line(report: BenchReport) -> str:
-    """A frame and its parts in one line."""
+    """The time of a frame and of its stages in one line."""
     frame = report.timings["frame"]
     parts = ", ".join(f"{name} {ms:.0f}" for name, ms in report.frame_stages.items())
     return (
@@ -70,7 +70,7 @@ def frame_line(report: BenchReport) -> str:
 
 
 def device_line(report: BenchReport) -> str:
-    """Memory, and on a GPU how often a frame waits for it."""
+    """Memory, and on a GPU the number of synchronisations of a frame."""
     line = f"Peak memory of the process: {report.process_peak_mb:.0f} MB"
     if report.device_use is None:
         return line + "."
@@ -81,10 +81,10 @@ def device_line(report: BenchReport) -> str:
 
 
 def markdown_page(report: BenchReport, origin: Mapping[str, Any]) -> str:
-    """The page, with the machine and the command that made it.
+    """The page, with the machine and the command that generated it.
 
     Args:
-        report: what was measured.
+        report: of the benchmark.
         origin: of `provenance`.
     """
     machine = origin["machine"]

@@ -1,4 +1,4 @@
-"""Half-visible, noisy views of library shapes: the inputs of the benchmark and of the figures."""
+"""Noisy views of one side of library shapes: inputs of the benchmark and of the figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MIN_POINTS = 50
 
 
 class ViewError(ValueError):
-    """A shape of which a camera would see nothing."""
+    """A shape without a visible surface."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class ViewNoise:
     Attributes:
         depth_m: standard deviation of depth along the viewing ray.
         pnc_m: standard deviation of each network coordinate, independent from point to point.
-        pnc_outliers: share of the points whose coordinates are anywhere around the shape.
-        pnc_shrink: factor by which the network shrinks its coordinates towards their middle.
-        pnc_shift_m: length of a common shift of the network's coordinates, in a random direction.
+        pnc_outliers: share of the points whose coordinates are random.
+        pnc_shrink: factor by which the network's coordinates shrink towards their mean.
+        pnc_shift_m: length of a common shift of the network's coordinates in a random direction.
         pnc_turn: angle of a common rotation about a random axis, radians.
     """
 
@@ -48,10 +48,14 @@ class ViewNoise:
 
 
 class DecodedViews(NamedTuple):
-    """One view each of B shapes.
+    """One view of each of B shapes.
 
-    shapes: (B,) library indices. points: (B, N, 3) camera frame, metres. pnc: (B, N, 3) what the
-    network would say, object frame, metres. valid: (B, N) bool. T_object_camera: (B, 4, 4) truth.
+    Attributes:
+        shapes: (B,) library indices.
+        points: (B, N, 3) camera frame, metres.
+        pnc: (B, N, 3) the network's coordinates, object frame, metres.
+        valid: (B, N) bool.
+        T_object_camera: (B, 4, 4) true poses.
     """
 
     shapes: Tensor
@@ -61,7 +65,7 @@ class DecodedViews(NamedTuple):
     T_object_camera: Tensor
 
     def to(self, device: torch.device | str) -> DecodedViews:
-        """The same views on another device."""
+        """Copy the views to a device."""
         return DecodedViews(*(part.to(device) for part in self))
 
 
@@ -74,18 +78,18 @@ def decoded_views(
     count: int = 1000,
     seed: int = 0,
 ) -> DecodedViews:
-    """Look at library shapes from random sides, as a camera would, and disturb what it sees.
+    """Return noisy views of library shapes from random sides.
 
     Args:
         decoder: f_d, on the CPU.
         library: the shapes, on the CPU.
-        shapes: their indices, B of them.
+        shapes: B library indices.
         noise: see `ViewNoise`.
-        count: points of a view, N; a small shape gives some of them twice.
+        count: number N of points of a view; those of a small shape repeat.
         seed: of sides, points and noise.
 
     Raises:
-        ViewError: the decoder shows no surface where the library says that a shape is.
+        ViewError: the decoder has no surface in the box of a shape.
     """
     generator = torch.Generator().manual_seed(seed)
     points, pnc, poses = [], [], []

@@ -1,4 +1,4 @@
-"""A whole frame of the bundled recording, as the node handles it: estimate, track, mesh."""
+"""The timed task of a whole frame, as in the node: estimates, tracks and meshes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ from crisp_ros.tracking.tracker import Tracker
 
 
 class FrameAnswer(NamedTuple):
-    """Result of one frame: estimated and certified objects, meshes, milliseconds per stage."""
+    """Result of one frame.
+
+    Attributes:
+        objects: number of tracked objects.
+        certified: number of certified estimates.
+        meshes: number of extracted meshes.
+        stage_ms: time of each stage, milliseconds.
+    """
 
     objects: int
     certified: int
@@ -36,13 +43,13 @@ def frame_task(
     Args:
         model: on the device.
         recording: a rosbag2 folder or file.
-        objects: kept of the frames; those that cover most pixels of the first one.
-        frames: at most.
+        objects: number of objects, the largest of the first frame.
+        frames: maximum number of frames.
         device: of the estimator.
-        repetitions: of the task; frames start again after the last one.
+        repetitions: of the task; after the last frame the first one follows.
 
     Raises:
-        RecordingError: not a recording, or it shows fewer objects.
+        RecordingError: the recording cannot be read, or shows fewer objects.
     """
     given: list[_Moment] = []
     kept: NDArray[np.integer] | None = None
@@ -53,29 +60,35 @@ def frame_task(
         given.append(_Moment(_frame(recorded, kept), 1e-9 * recorded.stamp_ns, T))
         if len(given) == frames:
             break
-    road = _Road(model, device)
+    pipeline = _Pipeline(model, device)
     return Task(
         "frame",
-        lambda i: road.run(given[i]),
+        lambda i: pipeline.run(given[i]),
         len(given),
         repetitions,
         objects,
-        road.points,
+        pipeline.points,
         "estimate, track, new meshes",
         device,
     )
 
 
 class _Moment(NamedTuple):
-    """A frame, its stamp in seconds, and T_world_camera (4, 4), where that is known."""
+    """A frame of the recording.
+
+    Attributes:
+        frame: input of the estimator.
+        stamp_s: of the frame, seconds.
+        T_world_camera: (4, 4), None where the camera pose is not known.
+    """
 
     frame: Frame
     stamp_s: float
     T_world_camera: NDArray[np.float64] | None
 
 
-class _Road:
-    """Estimator and tracker, with what they remember."""
+class _Pipeline:
+    """Estimator, tracker and the versions of the extracted meshes."""
 
     def __init__(self, model: Model, device: str) -> None:
         self._estimator = Estimator(model, device=device)

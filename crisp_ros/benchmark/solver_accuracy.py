@@ -20,12 +20,18 @@ from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 
-_SCALE_M = 0.01  # of the robust objective, as all solvers have it
+_SCALE_M = 0.01  # of the robust objective of all solvers
 _MARGIN = 0.05  # of the mesher's grid
 
 
 class Answers(NamedTuple):
-    """Ours and the baseline's on the same objects: whether ours will do, figures, words."""
+    """Accuracy of our solver and of the baseline on the same objects.
+
+    Attributes:
+        as_good: whether our solver is at least as accurate.
+        figures: the accuracies as JSON values.
+        words: the accuracies as text.
+    """
 
     as_good: bool
     figures: dict[str, Any]
@@ -34,15 +40,16 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours against a baseline.
+    """Comparison of one of our solvers with a baseline.
 
     Attributes:
-        name: of the row that is compared.
+        name: row of our solver.
         stages: rows whose times add up to ours.
-        baseline: row.
-        required: least ratio of the times; None where none is asked for.
-        ours_ms, baseline_ms: medians.
-        answers: of both.
+        baseline: row of the baseline.
+        required: minimum ratio of the times; None if there is no requirement.
+        ours_ms: median time of our solver.
+        baseline_ms: median time of the baseline.
+        answers: the accuracy of both.
     """
 
     name: str
@@ -60,7 +67,7 @@ class Comparison:
 
     @property
     def holds(self) -> bool:
-        """The answer is at least as good, and it is fast enough."""
+        """Whether our solver is as accurate and fast enough."""
         return self.answers.as_good and (self.required is None or self.ratio >= self.required)
 
     def to_json(self) -> dict[str, Any]:
@@ -87,12 +94,13 @@ def comparisons(
     library: ShapeLibrary,
     settings: BenchSettings,
 ) -> list[Comparison]:
-    """All comparisons that the timed rows allow.
+    """Compare our solvers with the baselines.
 
     Args:
         timings: by the rows' names.
-        given: the problems that were solved.
-        decoder, library: that they were solved with.
+        given: the solved problems.
+        decoder: used by all solvers.
+        library: the known shapes.
         settings: of the benchmark.
     """
     judge = _Judge(given, decoder, library, settings.voxels)
@@ -126,7 +134,7 @@ def comparisons(
 
 @dataclass(frozen=True)
 class _Judge:
-    """Compares answers; pairs are (index of the problem, our answer, the baseline's)."""
+    """Compares answers; pairs contain the problem's index, our answer and the baseline's."""
 
     given: Sequence[Problem]
     decoder: ShapeDecoder
@@ -184,7 +192,7 @@ class _Judge:
 def _lower(
     pairs: Sequence[tuple[int, Tensor, Tensor]], objective: Callable[[int, Tensor], Tensor]
 ) -> Answers:
-    """Root mean square distances, robust, of all objects: the median of ours is to be no larger."""
+    """Compare the medians of the robust root mean square distances of all objects."""
     ours = torch.cat([objective(i, answer) for i, answer, _ in pairs]).sqrt()
     theirs = torch.cat([objective(i, answer) for i, _, answer in pairs]).sqrt()
     a, b = float(ours.median()), float(theirs.median())
@@ -203,10 +211,9 @@ def _lower(
 
 
 def _farthest(ours: TriangleMesh, dense: TriangleMesh) -> float:
-    """The largest distance, metres, of a vertex to the other surface's vertices, both ways.
+    """The largest distance, metres, between a vertex and the vertices of the other surface.
 
-    Of the dense surface only what is inside our box counts, beyond which it reaches, and as of ours
-    no small loose piece.
+    The dense surface is reduced to the box of ours, without small disconnected pieces.
     """
     if ours.is_empty or dense.is_empty:
         return 0.0 if ours.is_empty and dense.is_empty else float("inf")

@@ -1,4 +1,4 @@
-"""Timed tasks of the solvers: each of ours and each baseline on the same objects."""
+"""Timed tasks of our solvers and of the baselines, on the same objects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from crisp_ros.pipeline import decoded_shapes
 
 
 class BenchError(ValueError):
-    """A model that cannot be timed; says what it lacks."""
+    """A model that cannot be timed."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class BenchSettings:
     """Size of the benchmark.
 
     Attributes:
-        quick: fewer objects and repetitions, for a minute at most.
-        objects: handled at once.
-        points: of an object.
+        quick: fewer objects and repetitions, at most a minute.
+        objects: number of objects of one run.
+        points: number of points per object.
         voxels: of a mesh, along the longest edge of its box.
-        grid: samples a side of the off-surface grid of `baseline_h_grid`; the released code has 64.
+        grid: points along each edge of the grid of `baseline_h_grid`; 64 in the released code.
         noise: of the views.
-        seed: of everything drawn at random.
+        seed: of all random numbers.
     """
 
     quick: bool = False
@@ -57,7 +57,7 @@ class BenchSettings:
 
 
 class Problem(NamedTuple):
-    """Input of all solvers.
+    """Input of the solvers.
 
     Attributes:
         views: B views.
@@ -75,11 +75,11 @@ class Problem(NamedTuple):
 
 
 def problems(model: Model, settings: BenchSettings, device: str) -> list[Problem]:
-    """Views of all library shapes, a few at a time; of some, where it has to be quick.
+    """Return problems with views of all library shapes, or of some of them if `quick`.
 
     Raises:
         BenchError: the model has no shape library.
-        ViewError: the decoder does not show a shape that the library names.
+        ViewError: the decoder has no surface in the box of a shape.
     """
     library, decoder = required_library(model), model.network.decoder
     count = len(library)
@@ -102,10 +102,10 @@ def problems(model: Model, settings: BenchSettings, device: str) -> list[Problem
 
 
 def required_library(model: Model) -> ShapeLibrary:
-    """The model's shapes.
+    """The model's shape library.
 
     Raises:
-        BenchError: it has none.
+        BenchError: the model has none.
     """
     if model.library is None:
         raise BenchError("the model has no shape code library; build one with crisp library build")
@@ -115,14 +115,14 @@ def required_library(model: Model) -> ShapeLibrary:
 def solver_tasks(
     model: Model, field: ShapeField, given: list[Problem], settings: BenchSettings, device: str
 ) -> list[Task]:
-    """The solvers and their baselines; answers are poses, codes, column indices or meshes.
+    """The tasks of solvers and baselines; answers are poses, codes, column indices or meshes.
 
     Args:
         model: on the device.
-        field: of its shapes, for our solvers; the baselines evaluate the decoder.
-        given: the problems, one an input.
+        field: distances to the known shapes for our solvers; the baselines use the decoder.
+        given: the problems, each an input.
         settings: see `BenchSettings`.
-        device: where everything runs.
+        device: on which everything runs.
     """
     prepared = PreparedLibrary(field, required_library(model))
     work = _Work(field, prepared, given, settings)
@@ -158,7 +158,7 @@ def solver_tasks(
 
 @dataclass(frozen=True)
 class _Work:
-    """The timed calls, by the index of the problem."""
+    """The timed functions, called with the index of a problem."""
 
     field: ShapeField
     prepared: PreparedLibrary
@@ -244,7 +244,7 @@ class _Work:
 
 
 def network_task(model: Model, settings: BenchSettings, device: str) -> Task:
-    """The network on as many crops as there are objects; the answer is its output."""
+    """The task of the network on one crop per object; the answer is its output."""
     size = model.network.crop_size
     generator = torch.Generator().manual_seed(settings.seed)
     shape = (settings.objects, model.network.input_channels, size, size)

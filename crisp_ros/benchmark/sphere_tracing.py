@@ -1,4 +1,4 @@
-"""Sphere tracing of a decoded shape: the visible surface along camera rays."""
+"""The visible surface of a decoded shape by sphere tracing."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from crisp_ros.geometry.se3 import from_rotation_translation, transform
 from crisp_ros.network.decoder import ShapeDecoder
 
 _STEPS = 80
-_ARRIVED_M = 2e-4
-_CAUTION = 0.9  # a decoder's distances are a little too long here and there
+_HIT_M = 2e-4
+_STEP_FACTOR = 0.9  # some distances of a decoder are slightly too long
 
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """A pinhole camera that looks at a point, the object's z axis up.
+    """A pinhole camera directed at a point, with the object's z axis upwards in the image.
 
     Attributes:
-        azimuth, elevation: where the camera is, seen from the point, radians; azimuth 0 is on the
-            side of the object's x axis.
-        distance_m: to the point.
+        azimuth: of the camera around the point, radians, from the object's x axis.
+        elevation: of the camera above the object's x-y plane, radians.
+        distance_m: between camera and point.
         target: the point, object frame, metres.
-        width_m: of what the image shows at that distance.
-        side_px: of the square image.
+        width_m: width of the image at the distance of the point.
+        side_px: edge length of the square image.
     """
 
     azimuth: float
@@ -52,8 +52,13 @@ class Viewpoint:
 
 
 class ShapeView(NamedTuple):
-    """A view of a shape, its P pixels row by row: points (P, 3) and unit normals (P, 3), object
-    frame, metres; hit (P,) bool, where the ray meets the shape."""
+    """A view of a shape, its P pixels row by row.
+
+    Attributes:
+        points: (P, 3) object frame, metres.
+        normals: (P, 3) unit vectors, object frame.
+        hit: (P,) bool, whether the ray meets the shape.
+    """
 
     points: Tensor
     normals: Tensor
@@ -62,13 +67,13 @@ class ShapeView(NamedTuple):
 
 @torch.no_grad()
 def shape_view(decoder: ShapeDecoder, code: Tensor, view: Viewpoint, reach_m: float) -> ShapeView:
-    """Follow a ray a pixel to the surface of a code (C,) by its signed distances.
+    """Trace one ray per pixel to the surface of a shape.
 
     Args:
         decoder: f_d.
-        code: (C,).
+        code: (C,) of the shape.
         view: see `Viewpoint`.
-        reach_m: the shape lies within this distance of the view's target, metres.
+        reach_m: radius of a sphere around the view's target that contains the shape.
     """
     ticks = ((torch.arange(view.side_px) + 0.5) / view.side_px - 0.5) * view.width_m
     v, u = torch.meshgrid(ticks, ticks, indexing="ij")
@@ -81,8 +86,8 @@ def shape_view(decoder: ShapeDecoder, code: Tensor, view: Viewpoint, reach_m: fl
     going = torch.arange(len(rays))
     for _ in range(_STEPS):
         distance = decoder.sdf(eye + way[going, None] * rays[going], code)
-        way[going] += _CAUTION * distance
-        hit[going] = distance.abs() < _ARRIVED_M
+        way[going] += _STEP_FACTOR * distance
+        hit[going] = distance.abs() < _HIT_M
         going = going[~hit[going] & (way[going] < view.distance_m + reach_m)]
         if len(going) == 0:
             break

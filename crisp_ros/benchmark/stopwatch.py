@@ -1,4 +1,4 @@
-"""Wall times of several tasks, measured alternately so that machine load affects all alike."""
+"""Wall times of several tasks, measured alternately under the same machine load."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import torch
 
 @dataclass(frozen=True)
 class Task:
-    """Something to be timed.
+    """A task to be timed.
 
     Attributes:
-        name: of the row that it becomes.
-        run: does the work on one of several inputs, given its index, and returns the answer.
-        inputs: their number; repetition i works on input i modulo this.
-        repetitions: of the timed work.
-        objects, points: that one run handles, points an object.
-        solver: how it is done, for the reader.
-        device: whose work is waited for.
+        name: of the row in the report.
+        run: processes the input of the given index and returns the answer.
+        inputs: number of inputs; repetition i processes input i modulo this number.
+        repetitions: number of timed runs.
+        objects: number of objects in one run.
+        points: number of points per object.
+        solver: description of the method.
+        device: on which the task runs.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Timing:
 
     @property
     def p95_ms(self) -> float:
-        """The time that 95 % of the repetitions stay within."""
+        """95th percentile over the repetitions."""
         return float(np.quantile(self.milliseconds, 0.95))
 
     def to_json(self) -> dict[str, Any]:
@@ -78,11 +79,11 @@ def timed(
 ) -> dict[str, Timing]:
     """Run every task once to warm up and then round by round, and return timings by name.
 
-    Tasks with fewer repetitions drop out of the later rounds.
+    Tasks with fewer repetitions are not part of the later rounds.
 
     Args:
-        tasks: of distinct names.
-        on_run: called with the runs done and their number, warm-ups included.
+        tasks: with distinct names.
+        on_run: called with the number of finished runs and of all runs, including warm-ups.
     """
     timings = {task.name: Timing(task) for task in tasks}
     total = sum(task.repetitions + 1 for task in tasks)
@@ -105,7 +106,7 @@ def timed(
 
 
 def synchronised(device: str) -> None:
-    """Wait until a GPU has done all that it was given; on a CPU there is nothing to wait for."""
+    """Wait until a GPU has finished its work; do nothing on a CPU."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -115,8 +116,8 @@ class DeviceUse:
     """GPU memory and synchronisations of one run.
 
     Attributes:
-        peak_memory_mb: most memory that tensors held at once, 2^20 bytes.
-        host_synchronisations: times that the CPU waited for the GPU.
+        peak_memory_mb: peak memory of tensors, 2^20 bytes.
+        host_synchronisations: number of times that the CPU waited for the GPU.
     """
 
     peak_memory_mb: float
@@ -124,7 +125,7 @@ class DeviceUse:
 
 
 def device_use(run: Callable[[], Any], device: str) -> DeviceUse | None:
-    """Memory and waits of one run; None on a CPU, where neither is counted."""
+    """Measure memory and synchronisations of one run; None on a CPU."""
     if torch.device(device).type != "cuda":
         run()
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from crisp_ros.adaptation.guard import measured
+from crisp_ros.adaptation.guard import with_original_accuracy
 from crisp_ros.adaptation.reference_set import (
     reference_path,
     rendered_reference,
@@ -105,7 +105,7 @@ def _reference(args: argparse.Namespace) -> None:
         crops = rendered_reference(
             model, objects, DOMAINS["day"], args.crops, args.seed, on_frame=on_frame
         )
-    reference = measured(model, crops)
+    reference = with_original_accuracy(model, crops)
     save_reference(reference_path(path), reference)
     summary = (
         f"{reference_path(path)}: {len(reference)} crops, pose accuracy "

@@ -1,4 +1,4 @@
-"""Findings about a machine and what runs on it: verdicts with the advice that goes with them."""
+"""Findings about a machine and its software, with advice."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ class Verdict(Enum):
     """Severity of a finding."""
 
     FINE = "fine"
-    NOTE = "note"  # works, but a user may want to know
+    NOTE = "note"  # works with a limitation
     PROBLEM = "problem"  # must be fixed
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at. advice: what to do, "" where nothing is to be done."""
+    """Result of one check.
+
+    Attributes:
+        area: group of the check, such as "machine".
+        name: of the check.
+        verdict: severity.
+        found: the facts.
+        advice: how to fix the problem, "" if there is none.
+    """
 
     area: str
     name: str
@@ -25,15 +33,15 @@ class Finding(NamedTuple):
 
 
 def fine(area: str, name: str, found: str) -> Finding:
-    """Nothing to do."""
+    """Return a finding without a problem."""
     return Finding(area, name, Verdict.FINE, found)
 
 
 def note(area: str, name: str, found: str, advice: str) -> Finding:
-    """Return a finding that works, with a remark."""
+    """Return a finding with a limitation."""
     return Finding(area, name, Verdict.NOTE, found, advice)
 
 
 def problem(area: str, name: str, found: str, advice: str) -> Finding:
-    """Return a finding that does not work."""
+    """Return a finding with a problem."""
     return Finding(area, name, Verdict.PROBLEM, found, advice)

@@ -1,4 +1,4 @@
-"""Checks of this machine that need no ROS."""
+"""Checks of machine, packages and model that need no ROS."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PYTHONS = ((3, 10), (3, 12))
 _MEMORY_GIB = 4.0
 _SHARED_MEMORY_MIB = 64.0
 _SLOW_MS = 1000.0
-# Module, distribution and what cannot be done without it.
+# The optional modules map to the extra of the package and to their purpose.
 _NEEDED = ("cv2", "numpy", "roma", "rosbags", "safetensors", "scipy", "trimesh", "rich")
 _OPTIONAL = {
     "moderngl": ("render", "render recordings and training images"),
@@ -49,7 +49,7 @@ def model_findings(checkpoint: Callable[[], Path], device: str) -> Iterator[Find
     """Read the model and estimate a synthetic frame with it.
 
     Args:
-        checkpoint: finds the model file; may raise what the command line shows as one line.
+        checkpoint: returns the path of the model file.
         device: "cpu", "cuda" or "cuda:N".
     """
     try:
@@ -61,12 +61,12 @@ def model_findings(checkpoint: Callable[[], Path], device: str) -> Iterator[Find
     estimator = Estimator(model, device=device)
     shapes = len(model.library) if model.library is not None else 0
     yield fine("model", "file", f"{path.name}, version {estimator.model_version}, {shapes} shapes")
-    frame = _made_frame()
+    frame = _sphere_frame()
     estimator.estimate(frame)
     start = time.perf_counter()
     result = estimator.estimate(frame)
     milliseconds = 1e3 * (time.perf_counter() - start)
-    text = f"{milliseconds:.0f} ms for a made frame of one object on {device}"
+    text = f"{milliseconds:.0f} ms for a synthetic frame of one object on {device}"
     if len(result.objects) != 1:
         reasons = ", ".join(r.reason for r in result.rejected)
         yield problem(
@@ -193,12 +193,12 @@ def _renderer() -> Finding:
     return fine("machine", "renderer", name)
 
 
-def _made_frame() -> Frame:
-    """A ball of 8 cm, 60 cm before the camera, in a grey image."""
+def _sphere_frame() -> Frame:
+    """A frame with a sphere of 8 cm diameter, 60 cm in front of the camera."""
     camera = Camera(fx=500.0, fy=500.0, cx=160.0, cy=120.0, width=320, height=240)
     v, u = np.mgrid[:240, :320]
     x, y = (u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy
-    # The nearer root of |z (x, y, 1) - (0, 0, c)| = r.
+    # The smaller root of |z (x, y, 1) - (0, 0, c)| = r.
     square, centre, radius = x**2 + y**2 + 1.0, 0.6, 0.04
     root = centre**2 - square * (centre**2 - radius**2)
     seen = root > 0
@@ -208,7 +208,7 @@ def _made_frame() -> Frame:
 
 
 def distribution_version(name: str) -> str | None:
-    """The version of an installed distribution, or None."""
+    """Return the version of an installed distribution, or None."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

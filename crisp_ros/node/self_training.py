@@ -42,7 +42,7 @@ class SelfTraining:
                 parameters name another one; samples of an earlier run are next to it, too.
 
         Raises:
-            ReferenceError: there is no reference set for this model.
+            ReferenceSetError: there is no reference set for this model.
             ValueError: the model has no shape library.
         """
         self.release()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crisp_ros.adaptation.recorded_self_training import Kept, RecordedSelfTraining
+from crisp_ros.adaptation.recorded_self_training import BestModel, RecordedSelfTraining
 from crisp_ros.adaptation.reference_set import load_reference, reference_path
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
 from crisp_ros.correction.corrector import CorrectorSettings
@@ -115,7 +115,7 @@ class SelfTrainingOutcome:
 
     compared: Comparison
     held_out: Mapping[str, Comparison]
-    kept: Kept
+    kept: BestModel
     learned: Mapping[str, Any]
 
     @property
@@ -174,7 +174,7 @@ class SelfTrainingRun:
 
         Raises:
             StudyError: two sets have one name, or the folder has a run with other options.
-            ReferenceError: the model has no reference set.
+            ReferenceSetError: the model has no reference set.
         """
         names = [one.name for one in self.checks]
         if len({self.source.name, *names}) <= len(names):
@@ -201,7 +201,7 @@ class SelfTrainingRun:
             self.device,
         )
         self._learn(training)
-        kept = training.kept(
+        kept = training.best_model(
             model,
             self.passes,
             lambda model, passes: results(self.source, model, passes).certified_share,

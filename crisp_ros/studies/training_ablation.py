@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crisp_ros.adaptation.guard import measured as guarded
+from crisp_ros.adaptation.guard import with_original_accuracy
 from crisp_ros.adaptation.recorded_self_training import RecordedSelfTraining
 from crisp_ros.adaptation.reference_set import (
     ReferenceSet,
@@ -185,7 +185,7 @@ class TrainingAblation:
                 {i: o.name for i, o in enumerate(self.objects, start=1)},
             )
             crops = rendered_reference(model, objects, DOMAINS["day"])
-            save_reference(path, guarded(model, crops))
+            save_reference(path, with_original_accuracy(model, crops))
         return load_reference(path, model)
 
     def _folder(self, training: str) -> Path:

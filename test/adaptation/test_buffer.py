@@ -8,7 +8,7 @@ from adaptation_samples import viewed_from
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crisp_ros.adaptation.buffer import BufferError, SampleBuffer, load_samples, save_samples
+from crisp_ros.adaptation.buffer import SampleBuffer, SampleFileError, load_samples, save_samples
 
 MODEL = "0123456789abcdef"
 
@@ -97,18 +97,18 @@ def test_saved_and_restored(tmp_path):
 
 def test_unusable_files_have_different_errors(tmp_path):
     path = tmp_path / "kept"
-    with pytest.raises(BufferError, match="kept"):
+    with pytest.raises(SampleFileError, match="kept"):
         load_samples(path, MODEL)
     buffer = SampleBuffer()
     buffer.add(around(0))
     save_samples(path, buffer, MODEL)
-    with pytest.raises(BufferError, match="of model 0123456789abcdef, not of other"):
+    with pytest.raises(SampleFileError, match="of model 0123456789abcdef, not of other"):
         load_samples(path, "other")
     contents = bytearray(path.read_bytes())
     contents[-1] ^= 1
     path.write_bytes(contents)
-    with pytest.raises(BufferError, match="damaged"):
+    with pytest.raises(SampleFileError, match="damaged"):
         load_samples(path, MODEL)
     path.write_bytes(contents[: len(contents) // 2])
-    with pytest.raises(BufferError):
+    with pytest.raises(SampleFileError):
         load_samples(path, MODEL)

@@ -46,10 +46,10 @@ def test_a_descendant_goes_on_counting():
 def watched(before, after, settings=None):
     watch = ShareWatch(settings)
     for flag in before:
-        watch.estimated(flag)
-    watch.swapped()
+        watch.add(flag)
+    watch.start_comparison()
     for flag in after:
-        watch.estimated(flag)
+        watch.add(flag)
     return watch
 
 
@@ -76,7 +76,7 @@ def test_few_false_alarms_where_nothing_changed():
 def test_quick_swaps_do_not_hide_a_fall():
     """A swap before enough was seen keeps what was before the first."""
     watch = watched(flags(200, 0.9), flags(10, 0.0), WatchSettings(least=30))
-    watch.swapped()
+    watch.start_comparison()
     for _ in range(40):
-        watch.estimated(False)
+        watch.add(False)
     assert "0.90" in watch.fall()

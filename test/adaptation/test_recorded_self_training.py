@@ -78,7 +78,7 @@ def kept_by(tmp_path, *shares):
         asked.append(model.header["version"])
         return shares[passes]
 
-    kept = done.kept(start, len(shares) - 1, share)
+    kept = done.best_model(start, len(shares) - 1, share)
     assert list(kept.shares.values()) == list(shares)
     assert len(set(asked)) == len(shares), "each time other heads"
     return done, start, kept

@@ -10,7 +10,7 @@ from crisp_ros.adaptation.learner import Learner
 from crisp_ros.adaptation.reference_set import (
     LARGEST_FILE,
     Limits,
-    ReferenceError,
+    ReferenceSetError,
     load_reference,
     reference_path,
     save_reference,
@@ -57,20 +57,20 @@ def test_a_set_for_another_model_is_refused_but_not_a_descendant(tmp_path):
     save_reference(tmp_path / "set", small_reference())
     model = shipped_model()
     other = Model(model.network, model.library, {"sha256": "f" * 64})
-    with pytest.raises(ReferenceError, match="was made for model .* `crisp render reference`"):
+    with pytest.raises(ReferenceSetError, match="was made for model .* `crisp render reference`"):
         load_reference(tmp_path / "set", other)
     header = {"sha256": "f" * 64, "self_training": {"original": model.header["sha256"]}}
     load_reference(tmp_path / "set", Model(model.network, model.library, header))
 
 
 def test_damaged_and_missing_sets_are_reported(tmp_path):
-    with pytest.raises(ReferenceError, match="crisp render reference"):
+    with pytest.raises(ReferenceSetError, match="crisp render reference"):
         load_reference(tmp_path / "none", shipped_model())
     save_reference(tmp_path / "set", small_reference())
     contents = bytearray((tmp_path / "set").read_bytes())
     contents[-5] ^= 255
     (tmp_path / "set").write_bytes(contents)
-    with pytest.raises(ReferenceError, match="damaged"):
+    with pytest.raises(ReferenceSetError, match="damaged"):
         load_reference(tmp_path / "set", shipped_model())
 
 
@@ -78,7 +78,7 @@ def test_a_file_beyond_3_mb_is_not_written(tmp_path):
     reference = small_reference()
     noise = torch.randint(0, 256, (130, 3, 96, 96), dtype=torch.uint8)
     large = dataclasses.replace(reference, crops=noise)
-    with pytest.raises(ReferenceError, match="more than 3 MB"):
+    with pytest.raises(ReferenceSetError, match="more than 3 MB"):
         save_reference(tmp_path / "set", large)
     assert not (tmp_path / "set").exists()
     assert not math.isnan(reference.original.pose)

@@ -26,12 +26,15 @@ def estimator():
 
 
 def certifying(trace):
-    """The same trace, as if everything had been certified."""
-    solutions = tuple(
-        s._replace(certificate=s.certificate._replace(certified=torch.ones(len(s.codes)).bool()))
-        for s in trace.solutions
-    )
-    return trace._replace(solutions=solutions)
+    """The same trace with all objects certified."""
+    return trace._replace(solutions=tuple(map(_certified, trace.solutions)))
+
+
+def _certified(solution):
+    verification = solution.verification
+    certificate = verification.certificate
+    certificate = certificate._replace(certified=torch.ones_like(certificate.certified))
+    return solution._replace(verification=verification._replace(certificate=certificate))
 
 
 def until(condition, seconds=60.0):
@@ -142,12 +145,12 @@ def test_what_waits_is_bounded_and_an_estimation_goes_first(estimator):
     trace = estimator.trace(scene())
     for _ in range(100):
         worker.offer(trace, keys(trace))
-    assert len(worker._seen) <= 4
+    assert len(worker._pending) <= 4
     with worker.estimating():
         worker.start()
         time.sleep(0.3)
-        assert worker.status.held_back == worker.status.buffered == 0 and len(worker._seen) == 4
-    until(lambda: not worker._seen)
+        assert worker.status.held_back == worker.status.buffered == 0 and len(worker._pending) == 4
+    until(lambda: not worker._pending)
     worker.stop()
 
 

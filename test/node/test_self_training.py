@@ -16,7 +16,7 @@ from node.peer import LATCHED, START_S, Peer, Scene, graph
 from std_srvs.srv import Trigger
 from vision_msgs.msg import VisionInfo
 
-from crisp_ros.adaptation.reference_set import ReferenceError
+from crisp_ros.adaptation.reference_set import ReferenceSetError
 from crisp_ros.cli.main import main
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.node.parameters.node_parameters import Parameters
@@ -52,7 +52,7 @@ def test_self_training_is_off_by_default(estimator: Estimator) -> None:
 
 
 def test_without_a_reference_set_it_is_refused(estimator: Estimator, tmp_path: Path) -> None:
-    with pytest.raises(ReferenceError, match="crisp render reference"):
+    with pytest.raises(ReferenceSetError, match="crisp render reference"):
         SelfTraining().configure(estimator, ON, tmp_path / "other.safetensors")
 
 
