@@ -95,6 +95,7 @@ class Peer:
 
     def start(self) -> None:
         """Activate the node."""
+        self.state()  # a repeatable call first: the node then knows this peer and loses no response
         assert self.transition(Transition.TRANSITION_CONFIGURE)
         assert self.transition(Transition.TRANSITION_ACTIVATE)
 

@@ -66,6 +66,7 @@ def test_a_failed_autostart_leaves_the_node_unconfigured(tmp_path: Path) -> None
 
 def test_an_unconfigured_node_can_be_shut_down() -> None:
     with graph(FAKE_NODE) as (peer, _):
+        assert peer.state() == "unconfigured"
         assert peer.transition(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
         assert peer.state() == "finalized"
         assert peer.diagnosis("lifecycle", "finalized").level == DiagnosticStatus.OK
