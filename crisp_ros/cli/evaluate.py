@@ -50,6 +50,7 @@ from crisp_ros.reports.estimate_pictures import PictureSample
 from crisp_ros.reports.report_parts import DataReport
 from crisp_ros.reports.terminal_tables import (
     instance_table,
+    pose_table,
     report_table,
     summary_table,
 )
@@ -183,7 +184,11 @@ def _evaluate_bop(args: argparse.Namespace, pictures: PictureSample) -> _Evaluat
     evaluation = replace(evaluation, config={**evaluation.config, **config})
     if args.csv:
         write_bop_csv(args.csv, (i.result for i in evaluation.instances if i.result is not None))
-    tables = [instance_table(evaluation, names), summary_table(evaluation)]
+    tables = [
+        instance_table(evaluation, names),
+        summary_table(evaluation),
+        pose_table(evaluation, names),
+    ]
     return evaluation, bop_report(evaluation, names, pictures.pictures), tables
 
 

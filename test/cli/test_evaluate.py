@@ -42,6 +42,7 @@ def test_a_report_with_the_fixed_names_is_written(
     assert reports[0]["instances"] == reports[1]["instances"]
     printed = capsys.readouterr()
     assert "box" in printed.out and "Chamfer" in printed.out and "images: 3/3" in printed.err
+    assert "Rotations and certificates" in printed.out
 
 
 @pytest.mark.parametrize(
