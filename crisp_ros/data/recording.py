@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from crisp_ros.data import image_encodings
 from crisp_ros.data.bag_reader import LABEL_INFO_TYPE, BagReader, Damage, typestore
 from crisp_ros.data.bag_topics import IMAGE_TYPES, found_topics, role_of
 from crisp_ros.data.camera_calibration import CalibrationBuffer
 from crisp_ros.data.image_encodings import ImageError
+from crisp_ros.data.pose_messages import pose_matrix
 from crisp_ros.data.recorded_frame import LeftOut, RecordedFrame, RecordingError, TrueObject
 from crisp_ros.data.rgbd_messages import (
     InputError,
@@ -220,14 +220,6 @@ class Recording:
         )
 
 
-def _from_pose(pose: Any) -> NDArray[np.float64]:
-    place, q = pose.position, pose.orientation
-    T = np.eye(4)
-    T[:3, :3] = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
-    T[:3, 3] = place.x, place.y, place.z
-    return T
-
-
 def _truth(latest: Mapping[str, Any], stamp_ns: int) -> tuple[TrueObject, ...]:
     """The true objects, where poses and names of this very time came before the images."""
     if TRUE_POSES not in latest or TRUE_OBJECTS not in latest:
@@ -236,7 +228,12 @@ def _truth(latest: Mapping[str, Any], stamp_ns: int) -> tuple[TrueObject, ...]:
     if _stamp(poses) != stamp_ns or content["stamp_ns"] != stamp_ns:
         return ()
     return tuple(
-        TrueObject(int(o["label"]), o["name"], _from_pose(pose), float(o["visible_share"]))
+        TrueObject(
+            int(o["label"]),
+            o["name"],
+            pose_matrix(pose.position, pose.orientation),
+            float(o["visible_share"]),
+        )
         for o, pose in zip(content["objects"], poses.poses, strict=True)
     )
 
@@ -249,11 +246,7 @@ def _camera_pose(message: Any, header: Any) -> NDArray[np.float64] | None:
             header.stamp.nanosec,
         )
         if stamped.child_frame_id == header.frame_id and same_time:
-            t, q = stamped.transform.translation, stamped.transform.rotation
-            T = np.eye(4)
-            T[:3, :3] = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
-            T[:3, 3] = t.x, t.y, t.z
-            return T
+            return pose_matrix(stamped.transform.translation, stamped.transform.rotation)
     return None
 
 

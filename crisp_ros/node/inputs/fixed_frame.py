@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
-from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 from tf2_ros import Buffer, TransformException, TransformListener
+
+from crisp_ros.data.pose_messages import pose_matrix
 
 
 class FixedFrameError(Exception):
@@ -65,9 +66,8 @@ class FixedFrame:
         Raises:
             FixedFrameError: the transform did not arrive in time.
         """
-        T = np.eye(4)
         if self._buffer is None or header.frame_id == self._name:
-            return T
+            return np.eye(4)
         try:
             found = self._buffer.lookup_transform(
                 self._name,
@@ -82,10 +82,7 @@ class FixedFrame:
             )
             raise FixedFrameError(self._problem) from error
         self._problem = ""
-        p, q = found.translation, found.rotation
-        T[:3, :3] = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
-        T[:3, 3] = p.x, p.y, p.z
-        return T
+        return pose_matrix(found.translation, found.rotation)
 
     def report(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         """Fill in the diagnostic status."""

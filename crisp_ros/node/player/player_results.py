@@ -16,12 +16,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from geometry_msgs.msg import Pose
-from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import Image
 
 from crisp_ros.data import image_messages
+from crisp_ros.data.pose_messages import pose_matrix
 from crisp_ros.data.recorded_frame import RecordedFrame
 from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray, ObjectMesh
 from crisp_ros.node.outputs.message_conversion import NOT_SEEN
@@ -118,25 +116,18 @@ class Results:
 
 
 def _estimate(message: ObjectEstimate) -> dict[str, Any]:
+    pose = message.pose.pose
     return {
         "id": message.id,
         "label": int(message.label),
         "class_name": message.class_name,
-        "T_camera_object": _matrix(message.pose.pose).tolist(),
+        "T_camera_object": pose_matrix(pose.position, pose.orientation).tolist(),
         "score": _number(message.score),
         "certified": bool(message.certified),
         "residual": _number(message.certificate_residual),
         "reason": message.reason,
         "mesh_version": int(message.mesh_version),
     }
-
-
-def _matrix(pose: Pose) -> NDArray[np.float64]:
-    p, q = pose.position, pose.orientation
-    T = np.eye(4)
-    T[:3, :3] = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
-    T[:3, 3] = p.x, p.y, p.z
-    return T
 
 
 def _number(value: float) -> float | None:
