@@ -150,22 +150,6 @@ class _Fits(NamedTuple):
         return self.motions[kept]
 
 
-@torch.no_grad()
-def near_symmetries(field: ShapeField, shape: Shapes, surface: Tensor) -> Tensor:
-    """Motions (M, 4, 4) that map most of a shape onto itself; M may be zero.
-
-    Motions that leave all of the surface in place are left out, like the identity: depth cannot
-    tell them from none.
-
-    Args:
-        field: f_d.
-        shape: one shape, without leading dimensions.
-        surface: (N, 3) points on it, object frame, metres.
-    """
-    fitted = _fit_rotations(field, shape, surface)
-    return fitted.distinct(fitted.near)
-
-
 def _fit_rotations(field: ShapeField, shape: Shapes, surface: Tensor) -> _Fits:
     """A shape fitted to itself from rotations about the axes of the object frame.
 

@@ -10,7 +10,6 @@ from scipy.spatial.transform import Rotation
 from crisp_ros.correction.symmetry_motions import (
     SymmetryKind,
     SymmetryMotions,
-    near_symmetries,
     symmetry_motions,
 )
 
@@ -111,6 +110,6 @@ def test_symmetries_of_the_print_are_exact() -> None:
 def test_a_shape_without_a_surface_has_the_exact_ones_alone() -> None:
     library, nothing = analytic_prepared(MUG), torch.zeros(0, 3)
     shape, field = library.all_shapes.rows(torch.tensor(0)), analytic_field(MUG)
-    assert near_symmetries(field, shape, nothing).shape == (0, 4, 4)
     found = symmetry_motions(field, shape, nothing, torch.eye(4)[None])
+    assert found.of_kind(SymmetryKind.NEAR).shape == (0, 4, 4)
     assert torch.equal(found.transforms, torch.eye(4)[None])

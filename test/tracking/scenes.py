@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import FrameEstimate, ObjectEstimate, Trace
 from crisp_ros.tracking.track import stack_shapes
-from crisp_ros.tracking.tracker import Tracker
+from crisp_ros.tracking.tracker import TrackedFrame, Tracker
 from crisp_ros.tracking.tracker_settings import TrackerSettings
 
 SHAPES = household()
@@ -179,6 +179,19 @@ def make_tracker(
     field = DecoderField(AnalyticDecoder(shapes))
     prepared = PreparedLibrary(field, library(shapes, symmetries))
     return Tracker(field, prepared, settings, verification)
+
+
+def tracker(
+    shapes: Sequence[AnalyticShape] = SHAPES,
+    symmetries: Sequence[NDArray[np.float64]] | None = None,
+    **settings: Any,
+) -> Tracker:
+    """A tracker of analytic shapes with settings by name."""
+    return make_tracker(shapes, symmetries, TrackerSettings(**settings))
+
+
+def ids(frame: TrackedFrame) -> list[str]:
+    return [o.id for o in frame.objects]
 
 
 def looking_from(direction: Sequence[float], distance: float = 0.7) -> NDArray[np.float64]:

@@ -1,24 +1,11 @@
 import numpy as np
 import pytest
-from poses import pose, rotations
-from tracking.scenes import SHAPES, estimate, make_tracker, trace
+from poses import pose
+from tracking.scenes import estimate, ids, trace, tracker
 
 from crisp_ros.tracking.association import AssociationSettings
-from crisp_ros.tracking.tracker import Tracker
-from crisp_ros.tracking.tracker_settings import TrackerSettings
 
 BALL, BAR = 1, 7  # of the household
-CAN_GROUP = np.concatenate(
-    [rotations([0, 0, 1], 36), rotations([0, 0, 1], 36) @ rotations([1, 0, 0], 2)[1]]
-)
-
-
-def tracker(shapes=SHAPES, symmetries=None, **settings) -> Tracker:
-    return make_tracker(shapes, symmetries, TrackerSettings(**settings))
-
-
-def ids(frame):
-    return [o.id for o in frame.objects]
 
 
 def test_objects_at_rest_keep_their_ids_under_shuffled_labels():

@@ -4,27 +4,17 @@ import numpy as np
 import pytest
 from poses import pose, random_pose, rotations
 from scipy.spatial.transform import Rotation
-from tracking.scenes import CAN, CUP, MUG, SHAPES, AnalyticDecoder, estimate, make_tracker, trace
+from tracking.scenes import CAN, CUP, MUG, SHAPES, AnalyticDecoder, estimate, ids, trace, tracker
 
 from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.tracking.jitter import jitter
 from crisp_ros.tracking.pose_filter import PoseFilterSettings
 from crisp_ros.tracking.track import TrackState
 from crisp_ros.tracking.tracker import Tracker
-from crisp_ros.tracking.tracker_settings import TrackerSettings
 
-BALL, BAR = 1, 7  # of the household
 CAN_GROUP = np.concatenate(
     [rotations([0, 0, 1], 36), rotations([0, 0, 1], 36) @ rotations([1, 0, 0], 2)[1]]
 )
-
-
-def tracker(shapes=SHAPES, symmetries=None, **settings) -> Tracker:
-    return make_tracker(shapes, symmetries, TrackerSettings(**settings))
-
-
-def ids(frame):
-    return [o.id for o in frame.objects]
 
 
 def test_an_object_is_held_while_hidden_and_ends_after_a_time():
