@@ -98,7 +98,8 @@ def nan_depth(rng: np.random.Generator, messages: Messages) -> None:
 
 
 def uncalibrated(rng: np.random.Generator, messages: Messages) -> None:
-    messages["camera_info"][0].k = [0.0] * 9
+    info = messages["camera_info"][0]
+    info.k, info.p = [0.0] * 9, [0.0] * 12
 
 
 def out_of_order(rng: np.random.Generator, messages: Messages) -> None:

@@ -75,19 +75,22 @@ class Peer:
         """Whether the node's services can be called."""
         return all(c.service_is_ready() for c in (self._change, self._state, self._set))
 
-    def call(self, client: Any, request: Any, again: bool = False) -> Any:
+    def call(
+        self, client: Any, request: Any, again: bool = False, seconds: float = PATIENCE_S
+    ) -> Any:
         """Call a service. Responses during discovery can be lost: `again` repeats the call."""
         self.wait(client.service_is_ready)
         futures = [client.call_async(request)]
         if again and not spin_until(self.node, futures[0].done, PATIENCE_S / 2):
             futures.append(client.call_async(request))
-        self.wait(lambda: any(future.done() for future in futures))
+        self.wait(lambda: any(future.done() for future in futures), seconds)
         return next(future.result() for future in futures if future.done())
 
     def transition(self, id: int) -> bool:
         """Request a transition of the lifecycle; return whether it took place."""
         request = ChangeState.Request(transition=Transition(id=id))
-        return self.call(self._change, request).success
+        # To configure takes long on a loaded machine.
+        return self.call(self._change, request, seconds=START_S).success
 
     def state(self) -> str:
         """The node's lifecycle state."""

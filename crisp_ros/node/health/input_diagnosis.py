@@ -49,14 +49,17 @@ def input_summary(
     if record.expected_since is None:
         return OK, "not subscribed"
     silent_s = record.silent_s(now)
-    if record.latched and silent_s > timeout_s and not record.fault:
-        return OK, f"{record.encoding} {record.size}, latched: received {silent_s:.0f} s ago"
-    if silent_s > timeout_s or (record.incompatible_qos and not record.arrivals):
+    # A calibration stays in use until another arrives.
+    stays_in_use = name == "camera_info" and bool(record.arrivals)
+    is_silent = silent_s > timeout_s or (record.incompatible_qos and not record.arrivals)
+    if is_silent and not stays_in_use:
         return ERROR, f"nothing for {silent_s:.0f} s: {_silence(node, name, record)}"
     if record.fault:
         return ERROR, record.fault
     if record.warning:
         return WARN, record.warning
+    if is_silent:
+        return OK, f"{record.encoding} {record.size}, in use since it arrived {silent_s:.0f} s ago"
     if record.arrivals:
         return OK, f"{record.encoding} {record.size} at {record.rate(now):.1f} Hz"
     return OK, "waiting for the first message"

@@ -83,7 +83,6 @@ class InputRecord:
         lost: number of messages that the middleware lost.
         unmatched: number of messages dropped without a match.
         discarded: number of queued messages dropped at a time jump or deactivation.
-        latched: whether the latest message is one that its publisher keeps for late subscribers.
     """
 
     topic: str
@@ -107,7 +106,6 @@ class InputRecord:
     lost: int = 0
     unmatched: int = 0
     discarded: int = 0
-    latched: bool = False
 
     def queued(self, sets: int) -> int:
         """Count the messages that have no match so far, given the number of matched sets."""
@@ -361,7 +359,6 @@ class Monitor:
                 record.arrivals.clear()
                 record.delays.clear()
                 record.fault = record.warning = record.incompatible_qos = ""
-                record.latched = False
             work = self.work
             work.last_end, work.started = time.monotonic(), None
             work.estimate, work.ids, work.tracks, work.last_error = None, (), (), ""

@@ -276,15 +276,11 @@ class InputSubscriptions:
         if not self._calibrations.has(stamp_ns(message)):
             self._latched_stamp = stamp_ns(message)
             self._take_camera_info(message)
-        with self._monitor.lock:
-            self._monitor.inputs["camera_info"].latched = True
 
     def _camera_info_received(self, message: CameraInfo) -> None:
         latched, self._latched_stamp = self._latched_stamp, None
         if stamp_ns(message) == latched:
             return  # the same message by the other subscription
-        with self._monitor.lock:
-            self._monitor.inputs["camera_info"].latched = False
         self._take_camera_info(message)
 
     def _take_camera_info(self, message: CameraInfo) -> None:

@@ -110,12 +110,17 @@ def test_small_messages_are_not_said_to_be_lost(node: Node) -> None:
     assert "no message has arrived since this node subscribed" in text and "lost" not in text
 
 
-def test_a_latched_calibration_need_not_come_again(node: Node) -> None:
+def test_a_calibration_that_is_rare_or_sent_once_is_no_fault(node: Node) -> None:
     record = InputRecord("/info", "sensor_msgs/msg/CameraInfo", expected_since=NOW - 60)
     record.arrivals.append(NOW - 50)
-    record.encoding, record.size, record.latched = "plumb_bob", "640 x 480", True
+    record.encoding, record.size = "plumb_bob", "640 x 480"
     level, text = input_summary(node, "camera_info", record, 2.0, NOW)
-    assert level == OK and text == "plumb_bob 640 x 480, latched: received 50 s ago"
+    assert level == OK and text == "plumb_bob 640 x 480, in use since it arrived 50 s ago"
+    record.warning = "no distortion model"
+    assert input_summary(node, "camera_info", record, 2.0, NOW) == (WARN, "no distortion model")
+    record.fault = "K[0] = 0"
+    assert input_summary(node, "camera_info", record, 2.0, NOW) == (ERROR, "K[0] = 0")
+    assert input_summary(node, "depth", record, 2.0, NOW)[1].startswith("nothing for 50 s")
 
 
 def test_an_incompatible_policy_is_named_at_once(node: Node) -> None:
