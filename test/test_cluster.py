@@ -23,7 +23,7 @@ from crisp_ros.synthesis.spe3r_maps import write_maps
 from crisp_ros.training.objects import training_objects
 from crisp_ros.training.recipe import Recipe
 from crisp_ros.training.rendered_crops import render_crops
-from crisp_ros.training.settings import TrainingSettings
+from crisp_ros.training.training_settings import TrainingSettings
 
 distributed = pytest.importorskip("distributed")
 

@@ -37,7 +37,9 @@ COMMANDS = {
     "import-official": Command(
         "crisp_ros.cli.import_official", "convert a checkpoint of the authors' released code"
     ),
-    "library": Command("crisp_ros.cli.library", "check, extend or build a model's shape library"),
+    "library": Command(
+        "crisp_ros.cli.library_commands", "check, extend or build a model's shape library"
+    ),
     "render": Command("crisp_ros.cli.render", "render synthetic recordings and test sets"),
     "replay": Command("crisp_ros.cli.replay", "repeat the estimate of a dumped frame"),
     "self-train": Command(

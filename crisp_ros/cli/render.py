@@ -19,7 +19,7 @@ from crisp_ros.evaluation.metrics import ADD_S_POINTS
 from crisp_ros.evaluation.true_shapes import SHAPES_NAME, ModelShapes, save_shapes
 from crisp_ros.progress import progress
 from crisp_ros.synthesis.cycles import CyclesSettings
-from crisp_ros.synthesis.recording import RecordingSettings, table_recording
+from crisp_ros.synthesis.rendered_recording import RecordingSettings, table_recording
 from crisp_ros.synthesis.renderers import RENDERERS
 from crisp_ros.synthesis.table_frames import TableFrameSettings, table_frames
 

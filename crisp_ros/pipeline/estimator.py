@@ -26,9 +26,9 @@ from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import Observations, Rejected, observe
 from crisp_ros.pipeline.estimates import FrameEstimate, ObjectEstimate
-from crisp_ros.pipeline.meshes import ShapeMeshes
 from crisp_ros.pipeline.object_estimates import object_estimates
 from crisp_ros.pipeline.settings import EstimatorSettings
+from crisp_ros.pipeline.shape_meshes import ShapeMeshes
 from crisp_ros.pipeline.solver import Solution, Solver
 from crisp_ros.pipeline.stage_clock import StageClock
 from crisp_ros.pipeline.versions import model_version

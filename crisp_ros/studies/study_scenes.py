@@ -16,7 +16,7 @@ from crisp_ros.data.recorded_frame import RecordedFrame
 from crisp_ros.data.recording import Recording
 from crisp_ros.data.recording_writer import write_recording
 from crisp_ros.studies.resumable_parts import fingerprint
-from crisp_ros.synthesis.recording import RecordingSettings, table_recording
+from crisp_ros.synthesis.rendered_recording import RecordingSettings, table_recording
 from crisp_ros.synthesis.sensor import ColourSensor, DepthSensor
 
 _SPREAD_M = 0.27

@@ -14,7 +14,7 @@ from crisp_ros.cluster import MapFunction
 from crisp_ros.data.bop import BopFrame, BopInstance
 from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError
 
-from .recording import RecordingSettings, table_recording
+from .rendered_recording import RecordingSettings, table_recording
 
 _ATTEMPTS = 10  # to place a table's objects, before one of them is left out
 

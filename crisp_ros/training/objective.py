@@ -13,7 +13,7 @@ from crisp_ros.network.model import CrispNetwork
 from .augment import TrainingBatch
 from .losses import pnc_loss, sdf_loss
 from .sdf_samples import SdfSamples
-from .settings import TrainingSettings
+from .training_settings import TrainingSettings
 
 
 class Losses(NamedTuple):

@@ -17,8 +17,8 @@ from crisp_ros.synthesis.renderers import RENDERERS, RendererName
 from crisp_ros.synthesis.scenes import ScatterSettings
 from crisp_ros.validation import at_least
 
-from .settings import TrainingSettings
 from .shape_codes import ShapeCodeSettings
+from .training_settings import TrainingSettings
 
 
 class RecipeError(ValueError):

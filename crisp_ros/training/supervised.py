@@ -27,8 +27,8 @@ from .objective import Losses, Objective, predicted
 from .processes import Processes
 from .recipe import RecipeError
 from .sdf_samples import SdfSamples, drawn
-from .settings import TrainingSettings, learning_rate
 from .stored_views import stored_views
+from .training_settings import TrainingSettings, learning_rate
 from .weight_average import WeightAverage
 
 _PART = 64  # crops at once where nothing is learned

@@ -7,7 +7,7 @@ from crisp_ros.network.model import CrispNetwork, build_network
 from crisp_ros.studies import training_ablation
 from crisp_ros.studies.training_ablation import TrainingAblation, hide_depth
 from crisp_ros.training.recipe import Recipe
-from crisp_ros.training.settings import TrainingSettings
+from crisp_ros.training.training_settings import TrainingSettings
 
 
 def test_a_network_without_depth_sees_the_mask_alone():

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from crisp_ros.data.recorded_frame import RecordedFrame
 from crisp_ros.observation.frame import Camera
 from crisp_ros.synthesis.cycles import CyclesRenderer, CyclesSettings
-from crisp_ros.synthesis.recording import RecordingSettings, table_recording
+from crisp_ros.synthesis.rendered_recording import RecordingSettings, table_recording
 from crisp_ros.synthesis.renderer import Light, Placement, Renderer, RendererError, Scene
 
 CAMERA = Camera(250.0, 270.0, 71.3, 66.2, 160, 120)  # no two numbers of it agree

@@ -9,8 +9,8 @@ from crisp_ros.network.model import CrispNetwork, NetworkConfig
 from crisp_ros.synthesis.crop_set import CropSet
 from crisp_ros.training.processes import training_processes
 from crisp_ros.training.sdf_samples import SdfSamples
-from crisp_ros.training.settings import JointSdfSettings, TrainingSettings
 from crisp_ros.training.supervised import SupervisedTrainer
+from crisp_ros.training.training_settings import JointSdfSettings, TrainingSettings
 
 
 def main(crops: str, folder: str) -> None:

@@ -12,8 +12,8 @@ from crisp_ros.network.model import CrispNetwork, NetworkConfig
 from crisp_ros.synthesis.crop_set import CropSet
 from crisp_ros.training.processes import Processes, training_processes
 from crisp_ros.training.recipe import RecipeError
-from crisp_ros.training.settings import TrainingSettings
 from crisp_ros.training.supervised import SupervisedTrainer
+from crisp_ros.training.training_settings import TrainingSettings
 
 CONFIG = NetworkConfig("compact", 32, 2, 16, (32,), 8, 2, False)
 SCRIPT = Path(__file__).with_name("distributed_run.py")

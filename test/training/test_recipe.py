@@ -22,7 +22,7 @@ from crisp_ros.training.model_card import model_card
 from crisp_ros.training.objects import data_objects, training_objects
 from crisp_ros.training.recipe import Recipe, RecipeError, load_recipe
 from crisp_ros.training.run import TrainingRun
-from crisp_ros.training.settings import TrainingSettings
+from crisp_ros.training.training_settings import TrainingSettings
 
 FOLDER = share_directory() / "config" / "training"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

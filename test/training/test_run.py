@@ -15,7 +15,7 @@ from crisp_ros.network.model import CrispNetwork, build_network
 from crisp_ros.training.objects import TrainingObject, training_objects
 from crisp_ros.training.recipe import Recipe, RecipeError
 from crisp_ros.training.run import TrainingRun
-from crisp_ros.training.settings import TrainingSettings
+from crisp_ros.training.training_settings import TrainingSettings
 
 RECIPE = Recipe(training=TrainingSettings(steps=4, save_every=2))
 

@@ -9,10 +9,10 @@ from crisp_ros.synthesis.crop_set import SHARD_CROPS, CropSet
 from crisp_ros.training.augment import AugmentSettings
 from crisp_ros.training.recipe import RecipeError
 from crisp_ros.training.sdf_samples import SdfSamples
-from crisp_ros.training.settings import JointSdfSettings, TrainingSettings
 from crisp_ros.training.shape_head_fit import fit_shape_head
 from crisp_ros.training.shape_stage import mean_crop_codes
 from crisp_ros.training.supervised import SupervisedTrainer, crop_split
+from crisp_ros.training.training_settings import JointSdfSettings, TrainingSettings
 
 CONFIG = NetworkConfig("compact", 32, 2, 16, (32,), 8, 2, False)
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from crisp_ros.training.settings import TrainingSettings, learning_rate
+from crisp_ros.training.training_settings import TrainingSettings, learning_rate
 
 
 def rates(total: int, **changes) -> list[float]:

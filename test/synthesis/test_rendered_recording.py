@@ -10,7 +10,7 @@ import trimesh
 from scipy.spatial import cKDTree
 
 from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError
-from crisp_ros.synthesis.recording import RecordingSettings, table_recording
+from crisp_ros.synthesis.rendered_recording import RecordingSettings, table_recording
 
 MODELS = {
     "box": trimesh.creation.box((0.10, 0.06, 0.14)),
