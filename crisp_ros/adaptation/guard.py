@@ -14,7 +14,7 @@ from crisp_ros.adaptation.reference_set import Accuracy, ReferenceSet
 from crisp_ros.adaptation.samples import PART, Batch, FeatureCache, Sample
 from crisp_ros.correction.certificate import quantile_residual
 from crisp_ros.correction.prepared_library import PreparedLibrary
-from crisp_ros.correction.shape_field import DecoderField
+from crisp_ros.correction.shape_field import DecoderField, ShapeField
 from crisp_ros.correction.surface import surface_points
 from crisp_ros.geometry.chamfer import nearest_distances
 from crisp_ros.geometry.registration import RegistrationSettings, register
@@ -70,17 +70,24 @@ class _Answer(NamedTuple):
 class Guard:
     """Measures heads on the reference set and on live samples that are not trained on."""
 
-    def __init__(self, model: Model, reference: ReferenceSet, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: Model,
+        reference: ReferenceSet,
+        device: torch.device,
+        field: ShapeField | None = None,
+    ) -> None:
         """Prepare the reference set.
 
         Args:
             model: with a shape library, on the device.
             reference: of this model, see `load_reference`.
             device: on which the heads are measured.
+            field: f_d, of an estimator of the model; None evaluates the decoder.
         """
         self._network, self._library = model.network, model.library
         self._reference, self._device = reference, device
-        self._field = DecoderField(model.network.decoder)
+        self._field = field or DecoderField(model.network.decoder)
         self._shapes = PreparedLibrary(self._field, model.library)
         surfaces = surface_points(self._field, self._shapes.all_shapes, _SURFACE_POINTS)
         # Copies of a valid point replace the others: they do not change nearest distances.

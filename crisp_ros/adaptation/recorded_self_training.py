@@ -87,7 +87,12 @@ class RecordedSelfTraining:
         self.estimator = Estimator(model, estimator_settings, device)
         self._names = model.library.names
         self._trainer = SelfTrainer(
-            model, reference, settings, self.estimator.device, self.estimator.adopt
+            model,
+            reference,
+            settings,
+            self.estimator.device,
+            self.estimator.adopt,
+            self.estimator.field,
         )
         if self.frames_done > 0:
             self._trainer.restore_samples(samples_path(folder / STATE_NAME))

@@ -26,6 +26,7 @@ from crisp_ros.adaptation.learner import (
 )
 from crisp_ros.adaptation.reference_set import ReferenceSet, original_of
 from crisp_ros.adaptation.samples import FeatureCache, Sample
+from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.network.checkpoint import Model, save_model
 from crisp_ros.network.model import CrispNetwork
 from crisp_ros.pipeline import model_version, original_version
@@ -120,6 +121,7 @@ class SelfTrainer:
         settings: SelfTrainingSettings,
         device: torch.device,
         publish: Callable[[Weights, str], None],
+        field: ShapeField | None = None,
     ) -> None:
         """Copy the heads.
 
@@ -130,6 +132,7 @@ class SelfTrainer:
             device: on which the heads are trained.
             publish: called with the weights and the name of the version after each swap and
                 rollback.
+            field: f_d, of an estimator of the model; None evaluates the decoder.
         """
         self.settings = settings
         self._model, self._device, self._publish = model, device, publish
@@ -138,7 +141,7 @@ class SelfTrainer:
         self._learner, self._candidate, self._current = (
             Learner(model.network, wanted) for _ in range(3)
         )
-        self._guard = Guard(model, reference, device)
+        self._guard = Guard(model, reference, device, field)
         self._cache = FeatureCache(model.network, device)
         self._buffer = SampleBuffer(settings.buffer)
         self._held_back: deque[Sample] = deque(maxlen=settings.held_back)

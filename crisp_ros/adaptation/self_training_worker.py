@@ -93,6 +93,7 @@ class SelfTrainingWorker:
             self.settings.self_training,
             estimator.device,
             estimator.adopt,
+            estimator.field,
         )
         self._lock = threading.Lock()  # of the trainer
         self._pending: deque[_PendingFrame] = deque(maxlen=_PENDING_FRAMES)
