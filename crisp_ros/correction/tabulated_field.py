@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import NamedTuple
@@ -23,9 +23,9 @@ from crisp_ros.network.library import ShapeLibrary
 
 _log = logging.getLogger(__name__)
 
-_LARGEST_BYTES = 160 * 2**20  # of packed tables; the YCB-Video shapes take 62 MB
+_LARGEST_BYTES = 160 * 2**20  # of packed tables; the YCB-Video shapes take 82 MB
 _PREPARED_SHAPES = 64  # at most, of a library that is tabulated as a whole
-_ON_DEMAND = 8  # shapes that one evaluation tabulates at most
+_WORTH_POINTS = 80_000  # evaluations by the decoder that take as long as making a table
 
 
 class _Tables(NamedTuple):
@@ -75,6 +75,7 @@ class TabulatedField:
         self._cache, self._largest_bytes = cache, largest_bytes
         self._checksum = decoder_checksum(decoder) if cache is not None else ""
         self._kept: OrderedDict[int, ShapeTable] = OrderedDict()  # last used at the end
+        self._decoded: Counter[int] = Counter()  # points of the other shapes
         self._not_possible: set[int] = set()
         self._prepared = False
         self._lock = threading.Lock()
@@ -83,7 +84,8 @@ class TabulatedField:
     def prepare(self, on_shape: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Make or load the tables of a library of at most 64 shapes, about 0.1 s a shape.
 
-        Those of a larger library are made as its shapes are used.
+        Those of a larger library are made as its shapes are used, each when the decoder has spent
+        as much time on it.
 
         Args:
             on_shape: called after every shape with the number done and that of all.
@@ -113,7 +115,7 @@ class TabulatedField:
         Returns:
             (..., N) metres, negative inside.
         """
-        tables = self._tables_of(shapes)
+        tables = self._tables_of(points, shapes)
         if tables is not None:
             return tables.packed.sdf(points, tables.of(shapes.index))
 
@@ -125,7 +127,7 @@ class TabulatedField:
     @torch.no_grad()
     def sdf_and_gradient(self, points: Tensor, shapes: Shapes) -> SignedDistance:
         """Signed distances and their spatial gradients; see `sdf`."""
-        tables = self._tables_of(shapes)
+        tables = self._tables_of(points, shapes)
         if tables is not None:
             return tables.packed.sdf_and_gradient(points, tables.of(shapes.index))
         return SignedDistance(*self._with_decoder(points, shapes, self.decoder.sdf_and_gradient))
@@ -135,11 +137,11 @@ class TabulatedField:
             self.prepare()
         return self._tables
 
-    def _tables_of(self, shapes: Shapes) -> _Tables | None:
-        """The tables, where all of the shapes have one; makes some that are missing."""
+    def _tables_of(self, points: Tensor, shapes: Shapes) -> _Tables | None:
+        """The tables, where all of the shapes have one; may make one that is missing."""
         tables = self._tables_in_use()
         if tables.slots is not None:
-            tables = self._with_tables_of(set(shapes.index.unique().tolist()) - {-1})
+            tables = self._count(points, shapes.index)
         return tables if bool((tables.of(shapes.index) >= 0).all()) else None
 
     def _with_decoder(
@@ -163,15 +165,27 @@ class TabulatedField:
             for table, part in zip(found, decoded(at, codes), strict=False)
         )
 
-    def _with_tables_of(self, used: set[int]) -> _Tables:
-        """The tables in use after some shapes were used, whose tables are made if they are few."""
+    def _count(self, points: Tensor, index: Tensor) -> _Tables:
+        """The tables in use, after points of shapes were counted.
+
+        A shape whose points cost the decoder as much as a table would gets one: then no sequence of
+        evaluations takes more than twice the time that it had to.
+        """
+        batch = torch.broadcast_shapes(points.shape[:-2], index.shape)
+        index = index.expand(batch)
+        used = torch.bincount(index[index >= 0], minlength=len(self._library)).cpu()
         with self._lock:
-            missing = used - set(self._kept) - self._not_possible
-            for index in used & set(self._kept):
-                self._kept.move_to_end(index)
-            if 0 < len(missing) <= _ON_DEMAND:
-                self._keep(sorted(missing))
-                self._not_possible |= missing - set(self._kept)
+            for shape in used.nonzero().squeeze(-1).tolist():
+                if shape in self._kept:
+                    self._kept.move_to_end(shape)
+                elif shape not in self._not_possible:
+                    self._decoded[shape] += int(used[shape]) * points.shape[-2]
+            due = [shape for shape, count in self._decoded.items() if count >= _WORTH_POINTS][:1]
+            if due:
+                self._keep(due)
+                self._decoded.pop(due[0])
+                if due[0] not in self._kept:
+                    self._not_possible.add(due[0])
             return self._tables
 
     def _keep(

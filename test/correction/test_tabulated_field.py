@@ -167,36 +167,41 @@ def test_processes_that_start_at_once(known: Known, tmp_path: Path) -> None:
 
 
 def test_a_large_library_is_tabulated_as_it_is_used(known, cache, monkeypatch) -> None:
+    """A shape at a time, when its points have cost as much as a table."""
     monkeypatch.setattr(tabulated_field, "_PREPARED_SHAPES", 4)
-    monkeypatch.setattr(tabulated_field, "_ON_DEMAND", 2)
+    monkeypatch.setattr(tabulated_field, "_WORTH_POINTS", 100)
     field = counting(known, cache)
     field.prepare()
     assert field.for_library() is field
     points, shapes = near(known, ("mug", "box")), known.shapes_of("mug", "box")
     exact = known.decoder.sdf(points, shapes.codes)
-    torch.testing.assert_close(field.sdf(points, shapes), exact, **ACCURATE)
-    assert field.decoder.points == 0
-    # All shapes at once are tried, not used: the tables that exist help, and no other is made.
+    counts = []
+    for _ in range(5):
+        torch.testing.assert_close(field.sdf(points, shapes), exact, **ACCURATE)
+        counts.append(field.decoder.points)
+    # 40 points of each shape; in the third evaluation one gets its table, in the fourth the other.
+    assert counts == [80, 160, 200, 200, 200]
+    # All shapes are tried at points of one; the others are decoded until they are worth a table.
     every = known.prepared.all_shapes.unsqueeze(0)
-    found = field.sdf(points[:, None], every)
-    exact = known.decoder.sdf(points[:, None], every.codes)
-    assert field.decoder.points == 2 * 6 * 40
+    found = field.sdf(points[:1, None], every)
+    exact = known.decoder.sdf(points[:1, None], every.codes)
+    assert field.decoder.points == 200 + 6 * 40
     close = exact.abs() < 0.02
     torch.testing.assert_close(found[close], exact[close], **ACCURATE)
+    for _ in range(8):
+        field.sdf(points[:1, None], every)
+    assert field.for_library() is not field
 
 
 def test_memory_is_bounded(known: Known, cache, monkeypatch) -> None:
     """The least recently used tables are dropped, and loaded again when they are needed."""
     monkeypatch.setattr(tabulated_field, "_PREPARED_SHAPES", 0)
+    monkeypatch.setattr(tabulated_field, "_WORTH_POINTS", 1)
     library = known.library
-    sizes = {
-        name: packed_bytes(
-            tabulate(known.decoder, library.codes[k], library.lower[k], library.upper[k])
-        )
-        for k, name in enumerate(library.names)
-        if name in ("box", "sphere", "capsule")
-    }
-    limit = sum(sizes.values()) - 1
+    names = ("box", "sphere", "capsule")
+    rows = [library.names.index(name) for name in names]
+    parts = zip(library.codes[rows], library.lower[rows], library.upper[rows], strict=True)
+    limit = sum(packed_bytes(tabulate(known.decoder, *shape)) for shape in parts) - 1
     field = counting(known, cache, largest_bytes=limit)
 
     def is_tabulated(name: str) -> bool:
@@ -206,13 +211,12 @@ def test_memory_is_bounded(known: Known, cache, monkeypatch) -> None:
 
     assert is_tabulated("box") and is_tabulated("sphere") and is_tabulated("box")
     assert is_tabulated("capsule")  # drops the sphere
-    kept = {library.names[k] for k in field._kept}
-    assert kept == {"box", "capsule"}
+    assert {library.names[k] for k in field._kept} == {"box", "capsule"}
     assert field._tables.packed.rows.nbytes + field._tables.packed.leaves.nbytes <= limit
     assert is_tabulated("sphere")
     tiny = counting(known, cache, largest_bytes=1000)
-    tiny.sdf(near(known, ("box",)), known.shapes_of("box"))
-    tiny.sdf(near(known, ("box",)), known.shapes_of("box"))
+    for _ in range(2):
+        tiny.sdf(near(known, ("box",)), known.shapes_of("box"))
     assert tiny.decoder.points == 2 * 40
 
 
