@@ -45,9 +45,11 @@ class CountingDecoder:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> TableCache:
-    """The tables of the test shapes are made once for all fields here."""
-    return TableCache(tmp_path_factory.mktemp("tables"))
+def cache(known: Known, tmp_path_factory) -> TableCache:
+    """The tables of all test shapes, made once for all fields here, in whatever order they run."""
+    made = TableCache(tmp_path_factory.mktemp("tables"))
+    TabulatedField(known.decoder, known.library, made).prepare()
+    return made
 
 
 @pytest.fixture(scope="module")
