@@ -24,6 +24,7 @@ from crisp_ros.data.object_mesh import UNITS_M
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.progress import progress
 from crisp_ros.reports.terminal_tables import library_table
+from crisp_ros.training.initial_weights import WeightSource
 from crisp_ros.training.library_quality import check_library
 from crisp_ros.training.model_card import model_card
 from crisp_ros.training.objects import data_objects, training_objects
@@ -148,9 +149,7 @@ def _train(args: argparse.Namespace, processes: Processes, mapped: MapFunction) 
         objects,
         args.run,
         args.data,
-        args.imagenet,
-        args.backbone,
-        args.initial,
+        WeightSource(args.imagenet, args.backbone, args.initial),
         processes,
         report,
         mapped=mapped,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 from crisp_ros.network.checkpoint import Model, load_model
@@ -13,32 +14,40 @@ from .pretrained import takes_imagenet
 from .recipe import RecipeError
 
 
-def check_weight_sources(
-    network: str, imagenet: Path | None, backbone: Path | None, initial: Path | None
-) -> None:
-    """Check that a training's weights come from one source, which fits its network.
+@dataclass(frozen=True)
+class WeightSource:
+    """Where a training's first weights come from: one of these, or none for random weights.
 
-    Args:
-        network: name of the recipe's network.
-        imagenet: folder of ImageNet weights, or None.
-        backbone: model file whose backbone is taken, or None.
-        initial: model file that is trained further, or None.
-
-    Raises:
-        RecipeError: more than one source, ImageNet weights for a network that has none, or no
-            source for a backbone that is frozen.
+    Attributes:
+        imagenet: folder of ImageNet weights for the compact trunk.
+        backbone: model file whose backbone is taken and nothing else.
+        initial: model file to go on from. Where its library has all objects of the training,
+            decoder and their codes stay and backbone and heads are trained further; for other
+            objects its weights are where the training starts.
     """
-    sources = {"imagenet": imagenet, "backbone": backbone, "from": initial}
-    given = [f"--{name}" for name, path in sources.items() if path is not None]
-    if len(given) > 1:
-        raise RecipeError(f"{' and '.join(given)}: weights come from one of them")
-    if imagenet is not None and not takes_imagenet(network):
-        raise RecipeError(f"{imagenet}: weights of the network compact, not of {network}")
-    if network_config(network).frozen_backbone and not given:
-        raise RecipeError(
-            f"network {network}: its backbone is not trained, so its weights have to come from"
-            " a model file: name one by --backbone, or by --from"
-        )
+
+    imagenet: Path | None = None
+    backbone: Path | None = None
+    initial: Path | None = None
+
+    def check(self, network: str) -> None:
+        """Check that there is one source at most and that it fits the recipe's network.
+
+        Raises:
+            RecipeError: more than one source, ImageNet weights for a network that has none, or no
+                source for a backbone that is frozen.
+        """
+        sources = {"imagenet": self.imagenet, "backbone": self.backbone, "from": self.initial}
+        given = [f"--{name}" for name, path in sources.items() if path is not None]
+        if len(given) > 1:
+            raise RecipeError(f"{' and '.join(given)}: weights come from one of them")
+        if self.imagenet is not None and not takes_imagenet(network):
+            raise RecipeError(f"{self.imagenet}: weights of the network compact, not of {network}")
+        if network_config(network).frozen_backbone and not given:
+            raise RecipeError(
+                f"network {network}: its backbone is not trained, so its weights have to come from"
+                " a model file: name one by --backbone, or by --from"
+            )
 
 
 def load_for_training(path: Path, network: str) -> Model:

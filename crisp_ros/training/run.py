@@ -22,7 +22,7 @@ from crisp_ros.network.model import CrispNetwork, network_config
 from crisp_ros.synthesis.crop_set import CropSet
 
 from .continued import continued, differences
-from .initial_weights import check_weight_sources, load_for_training
+from .initial_weights import WeightSource, load_for_training
 from .objects import TrainingObject, symmetries
 from .photographs import photograph_source, write_photograph_shards
 from .pretrained import imagenet_network
@@ -60,11 +60,7 @@ class TrainingRun:
         objects: what to do it for.
         folder: crops, samples, codes and training state; shared by all processes.
         photographs: folder of the recipe's photographs, in the BOP layout, or None.
-        imagenet: folder of ImageNet weights for the compact trunk, or None.
-        backbone: model file whose backbone is taken and nothing else, or None.
-        initial: model file to go on from, or None. Where its library has all these objects, decoder
-            and their codes stay and backbone and heads are trained further; for other objects its
-            weights are where the training starts. With none of these three all weights are random.
+        weights: what the first weights are; by default random.
         processes: those that train together.
         report: called with a stage's name and its figures.
         on_progress: called with a stage's name, the number of its steps done and their total; a
@@ -85,9 +81,7 @@ class TrainingRun:
         objects: Sequence[TrainingObject],
         folder: Path,
         photographs: Path | None = None,
-        imagenet: Path | None = None,
-        backbone: Path | None = None,
-        initial: Path | None = None,
+        weights: WeightSource | None = None,
         processes: Processes | None = None,
         report: Report = lambda stage, figures: None,
         on_progress: OnProgress = lambda stage, done, total: None,
@@ -95,7 +89,8 @@ class TrainingRun:
     ) -> None:
         self.recipe, self.objects, self.folder = recipe, tuple(objects), folder
         self.names = tuple(o.name for o in objects)
-        self._photographs, self._imagenet = photographs, imagenet
+        weights = weights or WeightSource()
+        self._photographs, self._imagenet = photographs, weights.imagenet
         self._processes = processes or Processes()
         self._report, self.on_progress, self._mapped = report, on_progress, mapped
         self._times = StageTimes(folder / "seconds.json")
@@ -110,9 +105,9 @@ class TrainingRun:
             raise RecipeError(
                 f"the recipe's photographs {list(recipe.photographs)} need a data set"
             )
-        check_weight_sources(recipe.network, imagenet, backbone, initial)
-        self._backbone = backbone and load_for_training(backbone, recipe.network)
-        self._initial = initial and load_for_training(initial, recipe.network)
+        weights.check(recipe.network)
+        self._backbone = weights.backbone and load_for_training(weights.backbone, recipe.network)
+        self._initial = weights.initial and load_for_training(weights.initial, recipe.network)
         folder.mkdir(parents=True, exist_ok=True)
         if self._processes.is_first:
             self._check_folder()

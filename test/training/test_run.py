@@ -12,6 +12,7 @@ import trimesh
 
 from crisp_ros.network.checkpoint import Model, save_model
 from crisp_ros.network.model import CrispNetwork, build_network
+from crisp_ros.training.initial_weights import WeightSource
 from crisp_ros.training.objects import TrainingObject, training_objects
 from crisp_ros.training.recipe import Recipe, RecipeError
 from crisp_ros.training.run import TrainingRun
@@ -96,8 +97,9 @@ def write_model(path: Path) -> CrispNetwork:
 
 def test_a_backbone_is_loaded_without_heads_and_decoder(meshes: Path, tmp_path: Path) -> None:
     given = write_model(tmp_path / "other.safetensors").state_dict()
+    source = WeightSource(backbone=tmp_path / "other.safetensors")
     objects = training_objects(meshes)
-    run = TrainingRun(RECIPE, objects, tmp_path / "run", backbone=tmp_path / "other.safetensors")
+    run = TrainingRun(RECIPE, objects, tmp_path / "run", weights=source)
     torch.manual_seed(1)
     network = run._network()
     assert network.crop_size == RECIPE.training.crop_px
@@ -125,5 +127,7 @@ def test_weights_come_from_one_source_that_fits_the_network(
     recipe = dataclasses.replace(training(crop_px=0), network=network)
     given = dict.fromkeys(sources, tmp_path / "other.safetensors")
     with pytest.raises(RecipeError, match=complaint):
-        TrainingRun(recipe, training_objects(meshes), tmp_path / "run", **given)
+        TrainingRun(
+            recipe, training_objects(meshes), tmp_path / "run", weights=WeightSource(**given)
+        )
     assert not (tmp_path / "run").exists()
