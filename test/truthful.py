@@ -42,6 +42,7 @@ class Truthful:
                     mesh=mesh,
                     orientation_certified=True,
                     orientation_reason="",
+                    shape_source="library",
                 )
             )
             for label, (T, mesh) in objects.items()

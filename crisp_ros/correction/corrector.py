@@ -26,6 +26,7 @@ from crisp_ros.correction.shape_projected_gradient import (
     ProjectedGradientSettings,
     projected_gradient,
 )
+from crisp_ros.correction.shape_source import source_of
 from crisp_ros.correction.steps import PoseStep
 from crisp_ros.geometry.se3 import transform
 
@@ -40,6 +41,7 @@ class Correction(NamedTuple):
             valid.
         objective: (B,) square metres, `surface_objective` over all valid points.
         iterations: (B,) steps of the pose solver, all rounds together.
+        sources: (B,) long, `ShapeSource` of the shapes.
     """
 
     T_object_camera: Tensor
@@ -47,6 +49,7 @@ class Correction(NamedTuple):
     pnc: Tensor
     objective: Tensor
     iterations: Tensor
+    sources: Tensor
 
 
 @dataclass(frozen=True)
@@ -161,13 +164,19 @@ def correct(
     if len(registered) == 0:
         nothing = registered.new_zeros(0)
         return Correction(
-            registered, shapes, torch.zeros_like(observed.points), nothing, nothing.long()
+            registered,
+            shapes,
+            torch.zeros_like(observed.points),
+            nothing,
+            nothing.long(),
+            nothing.long(),
         )
     solver = _Corrector(field, library, settings)
     fit = solver.solve(_Problem(observed, shapes, registered))
     T = fit.step.T_object_camera
     z = torch.where(observed.valid[..., None], transform(T, observed.points), 0.0)
-    return Correction(T, fit.shapes, z, fit.step.objective, fit.step.iterations)
+    sources = source_of(fit.shapes, shapes)
+    return Correction(T, fit.shapes, z, fit.step.objective, fit.step.iterations, sources)
 
 
 class _Corrector:

@@ -93,6 +93,7 @@ class InstanceErrors:
         missed: the reason why there is no estimate, "" where there is one.
         orientation_certified: the certificate covers the orientation too.
         orientation_reason: why it does not.
+        shape_source: see `ObjectEstimate`; "" where it was missed.
     """
 
     scene: int
@@ -111,6 +112,7 @@ class InstanceErrors:
     missed: str = ""
     orientation_certified: bool = False
     orientation_reason: str = ""
+    shape_source: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """JSON fields; a missed instance has null errors."""
@@ -126,6 +128,7 @@ class InstanceErrors:
             "certified": self.certified,
             "orientation_certified": self.orientation_certified,
             "orientation_reason": self.orientation_reason,
+            "shape_source": self.shape_source,
         }
 
 
@@ -331,6 +334,7 @@ def _errors(
         certified=estimated.certified,
         orientation_certified=estimated.orientation_certified,
         orientation_reason=estimated.orientation_reason,
+        shape_source=estimated.shape_source,
         bop=PoseError(
             mssd(corners, T_estimate, T_truth, truth.symmetries),
             mspd(truth.mesh.vertices, T_estimate, T_truth, truth.symmetries, frame.intrinsics),

@@ -12,7 +12,7 @@ from crisp_ros.pipeline import FrameEstimate, ObjectEstimate
 # Other machines, devices and numbers of threads add in another order.
 _TOLERANCE_M, _TOLERANCE_RAD = 1e-4, 2e-3
 _ARRAYS = ("T_camera_object", "code", "covariance", "lower", "upper")
-_VALUES = ("certified", "reason", "n_points")
+_VALUES = ("certified", "reason", "n_points", "shape_source")
 
 
 class EstimateDifference(NamedTuple):
@@ -23,12 +23,14 @@ class EstimateDifference(NamedTuple):
         metres: distance between the positions.
         radians: angle between the orientations.
         identical: whether the whole estimate is equal to the last bit.
+        shape_source: of the repeated estimate, see `ObjectEstimate`.
     """
 
     label: int
     metres: float
     radians: float
     identical: bool
+    shape_source: str
 
     @property
     def is_reproduced(self) -> bool:
@@ -69,4 +71,4 @@ def _difference(before: ObjectEstimate, after: ObjectEstimate) -> EstimateDiffer
         radians = 0.0  # not the rounding of the comparison
     identical = all(np.array_equal(getattr(before, n), getattr(after, n)) for n in _ARRAYS)
     identical = identical and all(getattr(before, n) == getattr(after, n) for n in _VALUES)
-    return EstimateDifference(before.label, metres, radians, identical)
+    return EstimateDifference(before.label, metres, radians, identical, after.shape_source)

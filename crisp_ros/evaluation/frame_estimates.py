@@ -40,6 +40,7 @@ class Estimated(NamedTuple):
         score: in [0, 1].
         orientation_certified: the certificate covers the orientation too.
         orientation_reason: why it does not.
+        shape_source: see `ObjectEstimate`.
     """
 
     rgb: NDArray[np.uint8]
@@ -52,6 +53,7 @@ class Estimated(NamedTuple):
     score: float
     orientation_certified: bool = False
     orientation_reason: str = ""
+    shape_source: str = ""
 
 
 class FrameEstimates(NamedTuple):
@@ -90,6 +92,7 @@ def estimate_frame(estimator: FrameEstimator, images: RecordedImages) -> FrameEs
             e.score,
             bool(e.orientation_certified),
             e.orientation_reason,
+            e.shape_source,
         )
         for e, mesh in zip(estimate.objects, estimator.meshes(estimate.objects), strict=True)
     }

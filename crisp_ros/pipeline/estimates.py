@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crisp_ros.correction.shape_source import ShapeSource
 from crisp_ros.observation.observe import Rejected
 
 
@@ -40,6 +41,8 @@ class ObjectEstimate:
             the median; far from 1 for all objects, the unit of depth is wrong. NaN if
             unknown.
         shape_index: row of the shape in the library; -1 where it is not one of the library.
+        shape_source: where the shape comes from: "library", "active" or "network", see
+            `ShapeSource`.
         orientation_certified: the estimate is certified, and no other orientation that the library
             knows of agrees with depth and print as well.
         orientation_reason: why the orientation of a certified estimate is not, "" where it is.
@@ -64,6 +67,7 @@ class ObjectEstimate:
     degenerate: bool = False
     smallest_eigenvalue: float = math.nan
     shape_index: int = -1
+    shape_source: str = ShapeSource.LIBRARY.text
     orientation_certified: bool = False
     orientation_reason: str = ""
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crisp_ros.correction.correspondences import Correspondences
+from crisp_ros.correction.shape_source import ShapeSource
 from crisp_ros.correction.verification import Verification
 from crisp_ros.geometry.se3 import from_rotation_translation, invert
 from crisp_ros.pipeline.estimates import ObjectEstimate
@@ -51,10 +52,12 @@ def object_estimates(solution: Solution, quantile: float) -> Iterator[ObjectEsti
         columns["smallest_eigenvalue"] = solution.ambiguity.tangent_eigenvalue
     values = {name: column.tolist() for name, column in columns.items()}
     covariance = None if solution.covariance is None else solution.covariance.cpu().numpy()
+    sources = [ShapeSource(source).text for source in solution.correction.sources.tolist()]
     for i, verdict in enumerate(verdicts(solution.verification)):
         yield ObjectEstimate(
             T_camera_object=T[i].copy(),
             code=codes[i].copy(),
+            shape_source=sources[i],
             quantile=quantile,
             lower=lower[i].copy(),
             upper=upper[i].copy(),

@@ -24,6 +24,7 @@ from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import ANY_FALL
 from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.shape_source import source_of
 from crisp_ros.correction.symmetry_motions import SymmetryKind
 from crisp_ros.correction.symmetry_search import (
     SymmetrySearchSettings,
@@ -279,7 +280,8 @@ class Solver:
             z = torch.where(valid[..., None], transform(T, points), 0.0)
             not_known = points.new_full((len(points),), torch.nan)
             iterations = torch.zeros_like(not_known, dtype=torch.long)
-            correction = Correction(T, shapes, z, not_known, iterations)
+            sources = source_of(shapes, shapes)
+            correction = Correction(T, shapes, z, not_known, iterations, sources)
         outside = (correction.shapes.index < 0).nonzero().squeeze(-1)
         if len(outside) == 0:
             return correction

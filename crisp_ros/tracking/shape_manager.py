@@ -17,6 +17,7 @@ from crisp_ros.correction.library_tests import LibraryTestSettings, find_ambigui
 from crisp_ros.correction.pose_lm import PoseLmSettings
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.shape_source import ShapeSource
 from crisp_ros.correction.verification import Verifier
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.pipeline import ObjectEstimate
@@ -246,6 +247,7 @@ class ShapeManager:
             lower=shape.lower.double().cpu().numpy(),
             upper=shape.upper.double().cpu().numpy(),
             shape_index=int(shape.index),
+            shape_source=(ShapeSource.LIBRARY if shape.index >= 0 else ShapeSource.ACTIVE).text,
         )
         track.replace_shape(changed)
         track.shape_score = 0.0

@@ -181,7 +181,7 @@ class Track:
 
     def shape_fields(self) -> dict[str, Any]:
         """The fields of an `ObjectEstimate` that describe the track's shape."""
-        names = ("code", "lower", "upper", "shape_index")
+        names = ("code", "lower", "upper", "shape_index", "shape_source")
         return {name: getattr(self.shape, name) for name in names}
 
     def snapshot(self, state: TrackState, seen: bool, estimate: ObjectEstimate) -> TrackedObject:

@@ -44,6 +44,7 @@ class Oracle:
                     certified=True,
                     orientation_certified=True,
                     orientation_reason="",
+                    shape_source="library",
                     score=0.9,
                     mesh=self.true_meshes[instance.obj_id],
                 )
@@ -184,7 +185,7 @@ def test_the_report_has_the_fixed_names(tiny: BopDataset) -> None:
     assert set(report["instances"][0]) == {
         "scene", "image", "obj_id", "add_s_m", "add_m", "rotation_error_deg",
         "translation_error_m", "chamfer_m", "certified", "orientation_certified",
-        "orientation_reason",
+        "orientation_reason", "shape_source",
     }  # fmt: skip
     assert set(report["auc_add_s"]) == set(report["baseline_auc_add_s"]) == {"1cm", "2cm", "3cm"}
     assert set(report["auc_e_shape"]) == {"3cm", "5cm", "10cm"}

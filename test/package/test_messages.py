@@ -34,6 +34,7 @@ FIELDS = {
         "orientation_reason": "string",
         "degenerate": "boolean",
         "smallest_eigenvalue": "float",
+        "shape_source": "string",
         "views_used": "uint32",
         "mesh_version": "uint32",
     },

@@ -210,6 +210,7 @@ def _object_estimate(published: PublishedObject, tf_prefix: str) -> ObjectEstima
         orientation_reason=estimate.orientation_reason if estimate.certified else "",
         degenerate=tracked.degenerate,
         smallest_eigenvalue=tracked.smallest_eigenvalue,
+        shape_source=estimate.shape_source,
         views_used=tracked.views_used,
         mesh_version=published.version,
     )

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crisp_ros.correction.shape_source import ShapeSource
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.observation.frame import Camera
@@ -131,7 +132,7 @@ def _draw_text(
 ) -> _Box:
     """Write name and certificate over an object, or at the nearest place free of other texts."""
     size = 0.45 * max(camera.width / 640, 0.6)
-    rows = (drawn.name, certificate_text(drawn.estimate))
+    rows = (_title(drawn), certificate_text(drawn.estimate))
     extents = [cv2.getTextSize(row, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0] for row in rows]
     width, step = max(w for w, _ in extents), round(1.6 * extents[0][1])
     u, v = np.round(_projected(drawn.estimate.T_camera_object[:3, 3], camera)).astype(int).tolist()
@@ -146,6 +147,12 @@ def _draw_text(
                 image, row, place, cv2.FONT_HERSHEY_SIMPLEX, size, shade, thickness, cv2.LINE_AA
             )
     return _Box(left, top, width, len(rows) * step)
+
+
+def _title(drawn: OverlayObject) -> str:
+    """The name, with the source of a shape that is not one of the library."""
+    source = drawn.estimate.shape_source
+    return drawn.name if source == ShapeSource.LIBRARY.text else f"{drawn.name} ({source} shape)"
 
 
 def _free_top(wanted: _Box, written: Sequence[_Box], image_height: int) -> int:

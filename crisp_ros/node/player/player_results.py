@@ -126,6 +126,7 @@ def _estimate(message: ObjectEstimate) -> dict[str, Any]:
         "certified": bool(message.certified),
         "residual": _number(message.certificate_residual),
         "reason": message.reason,
+        "shape_source": message.shape_source,
         "mesh_version": int(message.mesh_version),
     }
 

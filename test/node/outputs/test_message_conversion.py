@@ -86,13 +86,17 @@ def test_object_estimates() -> None:
     assert first.orientation_certified and not second.orientation_certified
     assert first.orientation_reason == second.orientation_reason == ""
     unsure = dataclasses.replace(
-        objects[0].estimate, orientation_certified=False, orientation_reason=LOOK_ALIKE
+        objects[0].estimate,
+        orientation_certified=False,
+        orientation_reason=LOOK_ALIKE,
+        shape_source="network",
     )
     message = message_conversion.object_estimates(
         header, [PublishedObject(tracked("mug_3", unsure))], "", "v1", {}
     ).estimates[0]
+    assert first.shape_source == "library"
     assert message.certified and not message.orientation_certified
-    assert message.orientation_reason == LOOK_ALIKE
+    assert message.orientation_reason == LOOK_ALIKE and message.shape_source == "network"
 
 
 def corners(vertices, triangles) -> list:
