@@ -63,14 +63,12 @@ class LibraryFits(NamedTuple):
     Attributes:
         T_object_camera: (B, K, 4, 4).
         objective: (B, K) square metres, `surface_objective` over the points chosen.
-        tried: (B, K) bool, the shapes whose pose was refined further than coarsely.
         penalty: (B, K) how much the coordinates contradict the way from the pose given to that of
             the shape, see `residuals.correspondence_penalty`.
     """
 
     T_object_camera: Tensor
     objective: Tensor
-    tried: Tensor
     penalty: Tensor
 
 
@@ -205,10 +203,8 @@ def library_fits(
     sdf = field.sdf(z, library.all_shapes)
     scale = sdf.new_tensor(settings.robust_scale_m)
     objective = surface_objective(sdf, some.valid[:, None], scale)
-    tried = torch.zeros_like(objective, dtype=torch.bool)
-    tried[rows, best] = True
     penalty = correspondence_penalty(transform(start, some.points), z, some, pose_settings.move)
-    return LibraryFits(T, objective, tried, penalty)
+    return LibraryFits(T, objective, penalty)
 
 
 def _fit_shapes(

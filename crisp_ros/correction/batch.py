@@ -18,6 +18,8 @@ def take_rows(batch: Batch, which: Tensor | slice) -> Batch:
         batch: a named tuple of tensors (B, ...) and of other batches.
         which: indices or a mask (B,), or a slice.
     """
+    if isinstance(which, Tensor) and which.dtype == torch.bool:
+        which = which.nonzero().squeeze(-1)  # once, where each tensor would look for the rows
     return type(batch)(
         *(take_rows(part, which) if isinstance(part, tuple) else part[which] for part in batch)
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from crisp_ros.correction.correspondences import Shapes, finite_and_valid
 from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.residuals import masked_median
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.geometry.se3 import transform
 
@@ -223,7 +224,7 @@ def _is_covered(
     )
     # The median is not stretched by a few far points, as a mean would be.
     square = offset.square().sum(-1)
-    spread = torch.where(used, square, torch.nan).nanmedian(-1).values.nan_to_num(0.0).sqrt()
+    spread = masked_median(square, used).sqrt()
     coverage = 2 * spread / sizes
     least = settings.minimum_coverage
     return condition(

@@ -241,7 +241,8 @@ class _Corrector:
             return fit
         fits = self._fit_library(observed.rows(rows), start[rows])
         named = fit.shapes.index[rows]
-        found = chosen_shape(fits, torch.ones_like(fits.tried), named, self._settings)
+        every = torch.ones_like(fits.objective, dtype=torch.bool)
+        found = chosen_shape(fits, every, named, self._settings)
         other = found != named
         if not other.any():
             return fit

@@ -21,7 +21,7 @@ from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.symmetry_motions import SymmetryKind
 from crisp_ros.correction.visibility import Images
-from crisp_ros.geometry.se3 import from_rotation_translation, invert
+from crisp_ros.geometry.se3 import invert, rotation_about
 
 _NO_COLORS = "its colours are not known"
 _FINE_RAD = tuple(map(radians, (-7.5, -5.0, -2.5, 2.5, 5.0, 7.5)))
@@ -228,4 +228,4 @@ def _fine_motions(alike: Tensor, coarse: Tensor) -> Tensor:
     identity = torch.eye(3).to(alike)
     centre = torch.linalg.pinv(identity - rotation, rtol=1e-3) @ shift
     rotation = roma.rotvec_to_rotmat(torch.tensor(_FINE_RAD).to(alike)[:, None] * axis)
-    return from_rotation_translation(rotation, centre - rotation @ centre) @ coarse
+    return rotation_about(rotation, centre) @ coarse

@@ -28,7 +28,7 @@ from crisp_ros.correction.residuals import (
 )
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.steps import PoseStep
-from crisp_ros.geometry.se3 import exp, from_rotation_translation, transform
+from crisp_ros.geometry.se3 import exp, rotation_about, transform
 
 _UNEXPLAINED_M2 = 1.0  # squared residual that costs as much as one can
 
@@ -146,12 +146,13 @@ def _iterate(
         T[active] = state.T
         small = step.square().sum(-1).sqrt() < settings.stop_step_m
         going = ~(small & accepted) & (state.damping < 1e4)
-        if not going.all():
-            active = active[going]
-            correspondences, shapes = correspondences.rows(going), shapes.rows(going)
-            state = take_rows(state, going)
-        if len(active) == 0:
+        left = going.nonzero().squeeze(-1)
+        if len(left) == 0:
             break
+        if len(left) < len(active):
+            active = active[left]
+            correspondences, shapes = correspondences.rows(left), shapes.rows(left)
+            state = take_rows(state, left)
     return T, iterations
 
 
@@ -257,8 +258,7 @@ def _moved_pose(state: _State, step: Tensor) -> Tensor:
     """The poses (A, 4, 4) after steps (A, 6) in the state's axes."""
     motion = exp((state.axes @ step[..., None]).squeeze(-1))
     rotation, shift = motion[:, :3, :3], motion[:, :3, 3]
-    about = state.centre - (rotation @ state.centre[..., None]).squeeze(-1) + shift
-    return from_rotation_translation(rotation, about) @ state.T
+    return rotation_about(rotation, state.centre, state.centre + shift) @ state.T
 
 
 def _accept(valid: Tensor, state: _State, candidate: _State, step: Tensor) -> tuple[_State, Tensor]:

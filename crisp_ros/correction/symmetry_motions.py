@@ -21,11 +21,13 @@ from crisp_ros.correction.correspondences import Correspondences, Shapes
 from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.residuals import ANY_FALL, geman_mcclure
 from crisp_ros.correction.shape_field import ShapeField
-from crisp_ros.geometry.se3 import from_rotation_translation, transform
+from crisp_ros.geometry.se3 import rotation_about, transform
 from crisp_ros.geometry.symmetry import rotational_symmetries
 
 _TRIED_RAD = tuple(map(math.radians, (60.0, 90.0, 120.0, 180.0)))
-_FULL_CIRCLE_RAD = tuple(math.radians(degrees) for degrees in range(30, 331, 15))
+_FULL_CIRCLE_RAD = tuple(
+    angle for angle in map(math.radians, range(30, 331, 15)) if angle not in _TRIED_RAD
+)
 _FULL_CIRCLE = 3  # of the first rotations that must fit for all others to be tried
 _NEAR_M = 4e-3  # a surface point that comes so near to the surface has stayed in place
 _MOST = 0.75  # share of the surface that must stay
@@ -185,7 +187,7 @@ def _fit_to_itself(
     angles = torch.tensor(angles_rad).to(x)
     rotation = roma.rotvec_to_rotmat(angles[:, None] * axes[:, None]).flatten(0, 1)
     middle = x.median(0).values
-    start = from_rotation_translation(rotation, middle - rotation @ middle)
+    start = rotation_about(rotation, middle)
     points, shapes = x.expand(len(start), -1, -1), shape.unsqueeze(0).repeated(len(start))
     observed = Correspondences.of_points(points, torch.ones_like(points[..., 0], dtype=torch.bool))
     T = refine_pose(field, observed, shapes, start, _FIT).T_object_camera

@@ -23,7 +23,7 @@ from crisp_ros.correction.residuals import ANY_FALL, clearly_better, surface_obj
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.visibility import Images, VisibilitySettings, exposed
-from crisp_ros.geometry.se3 import from_rotation_translation, invert, transform
+from crisp_ros.geometry.se3 import invert, rotation_about, transform
 
 _OFFSETS_RAD = tuple(map(radians, (-12.0, -6.0, 0.0, 6.0, 12.0)))
 
@@ -87,6 +87,12 @@ class _Candidates(NamedTuple):
     hypotheses: Hypotheses
     surfaces: SurfacePoints
 
+    @classmethod
+    def of(cls, hypotheses: Hypotheses, surfaces: SurfacePoints, count: int) -> _Candidates:
+        """Hypotheses with at most `count` depth points and surface points each."""
+        observed = hypotheses.correspondences.sanitized().subsample(count)
+        return cls(hypotheses._replace(correspondences=observed), surfaces.subsample(count))
+
     def with_poses(self, T_object_camera: Tensor) -> _Candidates:
         return self._replace(hypotheses=self.hypotheses._replace(T_object_camera=T_object_camera))
 
@@ -118,10 +124,7 @@ def resolve_near_symmetries(
     settings = settings or SymmetrySearchSettings()
     scene = _Scene(field, images, settings)
     observed = hypotheses.correspondences.sanitized()
-    few = _Candidates(
-        hypotheses._replace(correspondences=observed.subsample(settings.points)),
-        surfaces.subsample(settings.points),
-    )
+    few = _Candidates.of(hypotheses, surfaces, settings.points)
     before = _cost(scene, few)
     rows = (before > settings.doubted_above_m**2).nonzero().squeeze(-1)
     some = take_rows(few, rows)
@@ -161,10 +164,7 @@ def rival_motions(
     """
     settings = settings or SymmetrySearchSettings()
     scene = _Scene(field, images, settings)
-    observed = hypotheses.correspondences.sanitized().subsample(settings.points)
-    few = _Candidates(
-        hypotheses._replace(correspondences=observed), surfaces.subsample(settings.points)
-    )
+    few = _Candidates.of(hypotheses, surfaces, settings.points)
     own = _cost(scene, few)
     costs, tried = _motion_costs(scene, few, motions)
     counts = [len(part) for part in motions]
@@ -219,8 +219,7 @@ def _around(motions: Tensor) -> Tensor:
     middle = (shift - along) / 2 + torch.linalg.cross(axis, shift) / (2 * (angle / 2).tan())
     angles = angle + torch.tensor(_OFFSETS_RAD).to(angle)
     rotation = roma.rotvec_to_rotmat(angles[..., None] * axis[:, None])
-    moved = (middle + along)[:, None] - (rotation @ middle[:, None, :, None]).squeeze(-1)
-    return from_rotation_translation(rotation, moved)
+    return rotation_about(rotation, middle[:, None], (middle + along)[:, None])
 
 
 def _cost(scene: _Scene, candidates: _Candidates) -> Tensor:

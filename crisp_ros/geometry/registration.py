@@ -22,13 +22,10 @@ class Alignment(NamedTuple):
     Attributes:
         rotation: (B, 3, 3).
         translation: (B, 3) metres.
-        rmse: (B,) metres, weighted root mean square of the residuals; infinite where no point has
-            weight.
     """
 
     rotation: Tensor
     translation: Tensor
-    rmse: Tensor
 
 
 class Registration(NamedTuple):
@@ -116,10 +113,7 @@ def align(source: Tensor, target: Tensor, weights: Tensor) -> Alignment:
     scale = covariance.detach().flatten(-2).norm(dim=-1)[..., None, None]
     rotation = roma.special_procrustes(covariance / torch.where(scale > 0, scale, 1.0))
     translation = (target_mean - source_mean @ rotation.transpose(-1, -2)).squeeze(-2)
-    residuals = source @ rotation.transpose(-1, -2) + translation[..., None, :] - target
-    mean_square = (share * residuals.square()).sum((-1, -2))
-    rmse = mean_square.clamp_min(1e-24).sqrt()
-    return Alignment(rotation, translation, torch.where(total.squeeze(-1) > 0, rmse, torch.inf))
+    return Alignment(rotation, translation)
 
 
 @torch.no_grad()
@@ -303,6 +297,8 @@ def _refine_starts(
     reach = scale
     for step in range(settings.refits + 1):
         distances = _distances(rotation, translation, source, target)
+        if step == settings.refits:
+            break
         # The spread of the residuals is measured within a reach that grows with it: a network's
         # errors are smooth and wide, and trimming their tails would bias the pose.
         near = valid[:, None] & (distances < reach[..., None])
@@ -310,8 +306,6 @@ def _refine_starts(
         reach = torch.maximum(
             threshold[:, None], (_REACH_SPREADS * spread).minimum(_MAX_REACH * threshold[:, None])
         )
-        if step == settings.refits:
-            break
         if step > 0:
             scale = (_TUKEY_SPREADS * spread).clamp_min(1e-6)
         weights = (1 - (distances / scale[..., None]).square()).clamp_min(0).square()

@@ -4,7 +4,7 @@ from crisp_ros.pipeline.estimates import FrameEstimate, ObjectEstimate
 from crisp_ros.pipeline.estimator import Estimator, Trace
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.shape_meshes import decoded_shapes
-from crisp_ros.pipeline.solver import Solution
+from crisp_ros.pipeline.solution import Solution
 from crisp_ros.pipeline.stage_clock import STAGES
 from crisp_ros.pipeline.versions import learned_version, model_version, original_version
 

@@ -29,7 +29,8 @@ from crisp_ros.pipeline.estimates import FrameEstimate, ObjectEstimate
 from crisp_ros.pipeline.object_estimates import object_estimates
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.shape_meshes import ShapeMeshes
-from crisp_ros.pipeline.solver import Solution, Solver
+from crisp_ros.pipeline.solution import Solution
+from crisp_ros.pipeline.solver import Solver
 from crisp_ros.pipeline.stage_clock import StageClock
 from crisp_ros.pipeline.versions import model_version
 

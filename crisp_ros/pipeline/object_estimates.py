@@ -16,7 +16,7 @@ from crisp_ros.correction.shape_source import ShapeSource
 from crisp_ros.correction.verification import Verification
 from crisp_ros.geometry.se3 import from_rotation_translation, invert
 from crisp_ros.pipeline.estimates import ObjectEstimate
-from crisp_ros.pipeline.solver import Solution
+from crisp_ros.pipeline.solution import Solution
 
 
 def object_estimates(solution: Solution, quantile: float) -> Iterator[ObjectEstimate]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,100 +38,10 @@ from crisp_ros.network.maps import crop_grid, read_maps
 from crisp_ros.network.model import CrispNetwork, NetworkOutput
 from crisp_ros.observation.observe import Observations, Rejected
 from crisp_ros.pipeline.settings import EstimatorSettings
+from crisp_ros.pipeline.solution import MovedObjects, Solution, hypotheses_of
 from crisp_ros.pipeline.stage_clock import StageClock
 
 _AFTER_ROTATION = PoseLmSettings(ray_offsets_m=(), move=ANY_FALL)
-
-
-class Solution(NamedTuple):
-    """Everything that was computed on the way for B objects, on the solver's device.
-
-    Attributes:
-        observations: labels, crops, points and pixels of these objects.
-        maps: PNC maps (B, 3, S', S') of the network, metres.
-        correspondences: the depth points, and the coordinates read from the maps at their pixels;
-            moved by a near symmetry of the shape where the depth image shows the object there.
-        codes: (B, C) of the network.
-        registration: the poses from the coordinates alone, moved likewise.
-        correction: corrected poses, shapes with boxes, and coordinates.
-        verification: the verdict.
-        orientations: which of the orientations that depth cannot tell apart the objects have; None
-            where not wanted.
-        ambiguity: of the certified ones, else not degenerate and NaN; None where not wanted.
-        covariance: (B, 6, 6) of the poses; None where not wanted.
-    """
-
-    observations: Observations
-    maps: Tensor
-    correspondences: Correspondences
-    codes: Tensor
-    registration: Registration
-    correction: Correction
-    verification: Verification
-    orientations: Orientations | None
-    ambiguity: Ambiguity | None
-    covariance: Tensor | None
-
-    @property
-    def hypotheses(self) -> Hypotheses:
-        """Pose and shape of the objects with the measurements."""
-        return _hypotheses(
-            self.observations, self.correspondences, self.registration, self.correction
-        )
-
-
-def _hypotheses(
-    observations: Observations,
-    correspondences: Correspondences,
-    registration: Registration,
-    correction: Correction,
-) -> Hypotheses:
-    share = registration.inlier_share
-    return Hypotheses(
-        correspondences,
-        correction.T_object_camera,
-        correction.shapes,
-        observations.labels,
-        registration.T_object_camera.to(correspondences.points.dtype),
-        torch.where(registration.converged, share, torch.zeros_like(share)),
-    )
-
-
-class _Moved(NamedTuple):
-    """Objects of a batch that get a symmetric pose.
-
-    Attributes:
-        rows: (M,) of the batch.
-        motions: (M, 4, 4) of the object frame.
-        T_object_camera: (M, 4, 4) the new poses.
-        objective: (M,) square metres, at these.
-    """
-
-    rows: Tensor
-    motions: Tensor
-    T_object_camera: Tensor
-    objective: Tensor
-
-    def apply(
-        self,
-        correspondences: Correspondences,
-        registration: Registration,
-        correction: Correction,
-    ) -> tuple[Correspondences, Registration, Correction]:
-        """All as if the network had given coordinates after the motions."""
-        rows, T = self.rows, self.T_object_camera
-        z = transform(T, correspondences.points[rows])
-        z = torch.where(correspondences.valid[rows][..., None], z, 0.0)
-        correction = correction._replace(
-            T_object_camera=correction.T_object_camera.index_copy(0, rows, T),
-            pnc=correction.pnc.index_copy(0, rows, z),
-            objective=correction.objective.index_copy(0, rows, self.objective),
-        )
-        first = registration.T_object_camera
-        first = first.index_copy(0, rows, self.motions.to(first) @ first[rows])
-        pnc = transform(self.motions, correspondences.pnc[rows])
-        correspondences = correspondences._replace(pnc=correspondences.pnc.index_copy(0, rows, pnc))
-        return correspondences, registration._replace(T_object_camera=first), correction
 
 
 def _no_motions(images: Images) -> Tensor:
@@ -224,7 +133,7 @@ class Solver:
             orientations, (correspondences, registration, correction) = self._resolve_orientations(
                 observations, images, correspondences, registration, correction
             )
-        hypotheses = _hypotheses(observations, correspondences, registration, correction)
+        hypotheses = hypotheses_of(observations, correspondences, registration, correction)
         verifier = Verifier(self._shape_field, self._library, self.settings.verification)
         with clock.stage("certificate"):
             verification = verifier.verify(hypotheses, images)
@@ -259,12 +168,15 @@ class Solver:
         usable = torch.isfinite(output.code).all(-1) & (
             torch.isfinite(pnc).all(-1) | ~observations.valid
         ).all(-1)
+        if bool(usable.all()):
+            return observations._replace(rejected=()), output, pnc, []
         rejected = [
             Rejected(label, "the network's output is not finite")
             for label in observations.labels[~usable].tolist()
         ]
-        output = NetworkOutput(output.pnc[usable], output.code[usable])
-        return observations.rows(usable), output, pnc[usable], rejected
+        rows = usable.nonzero().squeeze(-1)
+        output = NetworkOutput(output.pnc[rows], output.code[rows])
+        return observations.rows(rows), output, pnc[rows], rejected
 
     def _correct(
         self, correspondences: Correspondences, shapes: Shapes, registration: Registration
@@ -316,7 +228,7 @@ class Solver:
         if not candidates:
             return unchanged
         rows = torch.tensor(candidates, device=self._device)
-        hypotheses = _hypotheses(observations, correspondences, registration, correction)
+        hypotheses = hypotheses_of(observations, correspondences, registration, correction)
         hypotheses = hypotheses.rows(rows)
         found = resolve_near_symmetries(
             self._shape_field,
@@ -326,7 +238,7 @@ class Solver:
             images,
             self.settings.symmetry_search,
         )
-        moved = _Moved(rows[found.rows], found.motions, found.T_object_camera, found.objective)
+        moved = MovedObjects(rows[found.rows], *found[1:])
         return moved.apply(correspondences, registration, correction)
 
     def _resolve_orientations(
@@ -345,7 +257,7 @@ class Solver:
         settings = self.settings.orientation
         if self._library is None or settings is None:
             return None, unchanged
-        hypotheses = _hypotheses(observations, correspondences, registration, correction)
+        hypotheses = hypotheses_of(observations, correspondences, registration, correction)
         views = [
             CropView(*part)
             for part in zip(
@@ -362,13 +274,13 @@ class Solver:
         some = correspondences.rows(rows)
         some = some._replace(pnc=transform(motions, some.pnc))
         step = refine_pose(
-            self._field,
+            self._shape_field,
             some,
             correction.shapes.rows(rows),
             motions @ correction.T_object_camera[rows],
             _AFTER_ROTATION,
         )
-        moved = _Moved(rows, motions, step.T_object_camera, step.objective)
+        moved = MovedObjects(rows, motions, step.T_object_camera, step.objective)
         return found, moved.apply(correspondences, registration, correction)
 
     def _rivals(self, hypotheses: Hypotheses, images: Images) -> list[Tensor]:
@@ -384,7 +296,7 @@ class Solver:
             some = hypotheses.rows(rows)
             surfaces = self._library.surfaces_of(some.shapes)
             motions = [near[i] for i in tested]
-            found = rival_motions(self._field, some, surfaces, motions, images, settings)
+            found = rival_motions(self._shape_field, some, surfaces, motions, images, settings)
             for i, rivals in zip(tested, found, strict=True):
                 near[i] = rivals
         return near

@@ -56,9 +56,6 @@ def test_align_agrees_with_scipy():
         rotation, translation = naive_align(source[i], target[i], weights[i])
         np.testing.assert_allclose(result.rotation[i].numpy(), rotation, atol=1e-7)
         np.testing.assert_allclose(result.translation[i].numpy(), translation, atol=1e-7)
-        residual = source[i] @ rotation.T + translation - target[i]
-        rmse = np.sqrt(np.average((residual**2).sum(-1), weights=weights[i]))
-        np.testing.assert_allclose(result.rmse[i].item(), rmse, rtol=1e-9)
 
 
 def test_align_never_reflects():
@@ -100,9 +97,7 @@ def test_align_gradient_agrees_with_finite_differences(kind):
         target = target + 0.3 * torch.randn(8, 3, dtype=torch.float64, generator=generator)
     weights = torch.rand(1, 8, dtype=torch.float64, generator=generator) + 0.5
     inputs = tuple(t.clone().requires_grad_() for t in (source[None], target[None], weights))
-    assert torch.autograd.gradcheck(
-        lambda s, z, w: align(s, z, w)[:2], inputs, atol=1e-5, rtol=1e-4
-    )
+    assert torch.autograd.gradcheck(lambda s, z, w: align(s, z, w), inputs, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
@@ -134,10 +129,9 @@ def test_align_of_degenerate_input_is_a_finite_rotation(points):
     )
     (result.rotation.sum() + result.translation.sum()).backward()
     assert torch.isfinite(target.grad).all()
+    assert torch.isfinite(result.translation).all()
     if points == "none":
-        assert torch.isinf(result.rmse).all() and (result.translation == 0).all()
-    else:
-        assert torch.isfinite(result.rmse).all()
+        assert (result.translation == 0).all()
 
 
 @pytest.mark.parametrize(
