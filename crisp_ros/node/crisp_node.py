@@ -16,12 +16,12 @@ from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.node.estimator_factory import checkpoint_file, make_estimator
 from crisp_ros.node.frame_processor import FrameProcessor, NumberedFrame
 from crisp_ros.node.health.diagnostics import Diagnostics
-from crisp_ros.node.health.monitor import DropReason, ModelStatus, Monitor
 from crisp_ros.node.inputs.input_topics import TOPICS
 from crisp_ros.node.inputs.subscriptions import InputSubscriptions, ReceivedFrame
 from crisp_ros.node.inputs.synchronizer import stamp_ns
 from crisp_ros.node.latest_item_worker import LatestItemWorker
 from crisp_ros.node.lifecycle_service import reject_invalid_transitions
+from crisp_ros.node.monitor import DropReason, ModelStatus, Monitor
 from crisp_ros.node.node_state import NodeState
 from crisp_ros.node.outputs.publishers import Publishers
 from crisp_ros.node.parameters.node_parameters import Parameters

@@ -16,11 +16,11 @@ from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.node.estimated_frame import EstimatedFrame
 from crisp_ros.node.estimator_factory import checkpoint_file, estimator_settings
 from crisp_ros.node.fixed_frame_tracker import FixedFrameTracker
-from crisp_ros.node.health.monitor import DropReason, Monitor
 from crisp_ros.node.inputs.fixed_frame import FixedFrameError
 from crisp_ros.node.inputs.frame_conversion import ConvertedFrame, InputError, convert_frame
 from crisp_ros.node.inputs.subscriptions import InputSubscriptions, ReceivedFrame
 from crisp_ros.node.inputs.synchronizer import stamp_ns
+from crisp_ros.node.monitor import DropReason, Monitor
 from crisp_ros.node.outputs.collision_objects import SceneFrame
 from crisp_ros.node.outputs.published_objects import PublishedObject, PublishedObjects
 from crisp_ros.node.outputs.publishers import Publishers
@@ -123,6 +123,7 @@ class FrameProcessor:
         self._objects = PublishedObjects()
         self._estimator: Estimator | None = None
         self._publishers: Publishers | None = None
+        self._checkpoint = ""
         self._number = 0  # of the current frame
 
     # Lifecycle, in the executor's thread while the worker is stopped
@@ -130,6 +131,7 @@ class FrameProcessor:
     def configure(self, estimator: Estimator, publishers: Publishers) -> None:
         """Take a model and publishers into use."""
         self._estimator, self._publishers = estimator, publishers
+        self._checkpoint = str(checkpoint_file(self._parameters()))
         self.tracker.configure(estimator)
 
     def start(self) -> None:
@@ -138,7 +140,7 @@ class FrameProcessor:
 
     def publish_model(self) -> None:
         """Publish which model is in use, if that has changed."""
-        self._publishers.publish_model(self._estimator.model_version, self._checkpoint())
+        self._publishers.publish_model(self._estimator.model_version, self._checkpoint)
 
     def stop(self) -> None:
         """Remove all objects and stop to track."""
@@ -212,9 +214,10 @@ class FrameProcessor:
         self._hand_over_to_self_training(trace, tracked)
         self._update_shapes(job)
         self._publish_surfaces(job, converted.frame, objects)
+        self._answer_requests(job, converted.frame, trace.estimate, objects)
+        # Last, as a frame that fails before is recorded as dropped.
         ids = tuple(o.id for o in tracked.objects)
         self._monitor.record_estimate(estimate, ids, job.stage_ms, latency.nanoseconds / 1e9)
-        self._answer_requests(job, converted.frame, trace.estimate, objects)
 
     def _require_current(self, job: _FrameJob) -> None:
         """Drop a frame from before a time jump or a deactivation."""
@@ -273,7 +276,7 @@ class FrameProcessor:
         self._publishers.publish_estimates(
             job.header, objects, version, job.stage_ms, job.parameters
         )
-        self._publishers.publish_model(version, self._checkpoint())
+        self._publishers.publish_model(version, self._checkpoint)
 
     def _hand_over_to_self_training(self, trace: Trace, tracked: TrackedFrame) -> None:
         self._self_training.offer(trace, {o.estimate.label: o.id for o in tracked.objects})
@@ -308,7 +311,7 @@ class FrameProcessor:
             estimate=estimate,
             settings=self._estimator.settings,
             device=str(self._estimator.device),
-            checkpoint=self._checkpoint(),
+            checkpoint=self._checkpoint,
             objects=objects,
             stage_ms=job.stage_ms,
             parameters=job.parameters,
@@ -326,6 +329,3 @@ class FrameProcessor:
         self.publish_shapes()
         header = Header(stamp=self._node.get_clock().now().to_msg())
         self._publishers.scene.clear(self.tracker.fixed_header(header))
-
-    def _checkpoint(self) -> str:
-        return str(checkpoint_file(self._parameters()))

@@ -16,7 +16,7 @@ from .recipe import RecipeError
 
 @dataclass(frozen=True)
 class WeightSource:
-    """Where a training's first weights come from: one of these, or none for random weights.
+    """Source of a training's first weights: one of these, or none for random weights.
 
     Attributes:
         imagenet: folder of ImageNet weights for the compact trunk.

@@ -19,7 +19,7 @@ from node.peer import Peer, node_process
 from ros_graph import isolated_node, spin_until
 
 from crisp_ros import __version__
-from crisp_ros.node.health.monitor import DropReason
+from crisp_ros.node.monitor import DropReason
 from crisp_ros.share import share_directory
 
 HERE = Path(__file__).parent

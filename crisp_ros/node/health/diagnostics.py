@@ -22,7 +22,7 @@ from crisp_ros.node.health.input_diagnosis import (
     input_summary,
     synchronisation_summary,
 )
-from crisp_ros.node.health.monitor import DropReason, Fit, Monitor, WorkRecord
+from crisp_ros.node.monitor import DropReason, Fit, Monitor, WorkRecord
 from crisp_ros.node.node_state import NodeState
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.parameters.parameter_values import find_device

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 
-from crisp_ros.node.health.monitor import InputRecord, rate
-from crisp_ros.node.inputs.publisher_qos import has_latched_publisher
+from crisp_ros.node.monitor import InputRecord, rate
+from crisp_ros.node.qos import has_latched_publisher
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 

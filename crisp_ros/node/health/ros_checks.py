@@ -16,9 +16,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import (
-    DurabilityPolicy,
     QoSCompatibility,
-    QoSProfile,
     qos_check_compatible,
     qos_profile_sensor_data,
 )
@@ -32,8 +30,8 @@ from crisp_ros.data.image_encodings import ImageError
 from crisp_ros.doctor.findings import Finding, fine, note, problem
 from crisp_ros.doctor.machine_checks import distribution_version
 from crisp_ros.node.inputs.input_topics import TOPICS
-from crisp_ros.node.inputs.publisher_qos import has_latched_publisher
 from crisp_ros.node.inputs.synchronizer import stamp_ns
+from crisp_ros.node.qos import has_latched_publisher, latched
 
 _PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
 _STAND_INS = "crisp_ros_stand_ins"
@@ -175,8 +173,7 @@ def _subscribe_to_latched(node: Node, received: list[CameraInfo]) -> None:
     """Subscribe to a calibration that was sent once, where a publisher keeps one."""
     topic = node.resolve_topic_name(TOPICS["camera_info"])
     if has_latched_publisher(node, topic):
-        once = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        node.create_subscription(CameraInfo, topic, received.append, once)
+        node.create_subscription(CameraInfo, topic, received.append, latched(depth=1))
 
 
 def _await_publishers(node: Node, executor: SingleThreadedExecutor) -> None:

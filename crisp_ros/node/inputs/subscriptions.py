@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
-    DurabilityPolicy,
     QoSPolicyKind,
     QoSProfile,
     ReliabilityPolicy,
@@ -22,7 +21,6 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from crisp_ros.data.camera_calibration import CalibrationBuffer, calibration_key
 from crisp_ros.data.image_encodings import KINDS, ImageError, check, description
-from crisp_ros.node.health.monitor import DropReason, ExpectedInput, Monitor
 from crisp_ros.node.inputs.frame_conversion import FrameMessages
 from crisp_ros.node.inputs.input_topics import (
     IMAGE_TOPICS,
@@ -31,9 +29,10 @@ from crisp_ros.node.inputs.input_topics import (
     input_topics,
     type_name,
 )
-from crisp_ros.node.inputs.publisher_qos import has_latched_publisher
 from crisp_ros.node.inputs.synchronizer import ImageSynchronizer, stamp_ns, stamp_text
+from crisp_ros.node.monitor import DropReason, ExpectedInput, Monitor
 from crisp_ros.node.parameters.node_parameters import Parameters
+from crisp_ros.node.qos import has_latched_publisher, latched
 
 _POLICIES = (
     QoSPolicyKind.HISTORY,
@@ -145,7 +144,7 @@ class InputSubscriptions:
                 message_type,
                 topic,
                 callback,
-                QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+                latched(depth=1),
                 # Another publisher that keeps nothing is no fault: by default rclpy would warn.
                 event_callbacks=SubscriptionEventCallbacks(incompatible_qos=lambda event: None),
             )

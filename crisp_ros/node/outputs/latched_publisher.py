@@ -6,12 +6,6 @@ from collections import deque
 from typing import Any
 
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile
-
-
-def latched(depth: int) -> QoSProfile:
-    """Create a QoS profile that sends the last messages to late subscribers."""
-    return QoSProfile(depth=depth, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class LatchedPublisher:

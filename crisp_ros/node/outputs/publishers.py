@@ -24,11 +24,12 @@ from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
 from crisp_ros.node.outputs import message_conversion
 from crisp_ros.node.outputs.collision_objects import CollisionObjects, SceneFrame
 from crisp_ros.node.outputs.image_encoding import rgb_message
-from crisp_ros.node.outputs.latched_publisher import LatchedPublisher, latched
+from crisp_ros.node.outputs.latched_publisher import LatchedPublisher
 from crisp_ros.node.outputs.mesh_worker import MeshWorker
 from crisp_ros.node.outputs.overlay import OverlayObject, overlay
 from crisp_ros.node.outputs.published_objects import MeshKey, PublishedObject
 from crisp_ros.node.parameters.node_parameters import Parameters
+from crisp_ros.node.qos import latched
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator
 

@@ -6,6 +6,7 @@ import dataclasses
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from crisp_ros.node.output_paths import output_directory
 from crisp_ros.node.parameters.parameter_rules import Rules, Settable, one_of, parameter, problem_of
 from crisp_ros.node.parameters.parameter_values import (
     collision_shape_problem,
@@ -14,7 +15,6 @@ from crisp_ros.node.parameters.parameter_values import (
     parse_label_names,
     tf_prefix_problem,
 )
-from crisp_ros.node.services.output_paths import output_directory
 
 
 @dataclasses.dataclass(frozen=True)

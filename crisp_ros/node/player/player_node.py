@@ -22,7 +22,6 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.task import Future
 from rclpy.time import Time
 from rclpy.utilities import try_shutdown
@@ -47,6 +46,7 @@ from crisp_ros.node.outputs.message_conversion import pose, transform
 from crisp_ros.node.parameters.undeclared import warn_of_undeclared
 from crisp_ros.node.player.player_parameters import declared_parameters
 from crisp_ros.node.player.player_results import Results
+from crisp_ros.node.qos import latched
 from crisp_ros.node.shutdown import until_shutdown
 
 _ENCODINGS = {"uint8": "mono8", "uint16": "16UC1", "int32": "32SC1", "float32": "32FC1"}
@@ -92,8 +92,7 @@ class Player(Node):
             role: self.create_publisher(Image, topic, 5) for role, topic in IMAGE_TOPICS.items()
         }
         self._camera_info = self.create_publisher(CameraInfo, TOPICS["camera_info"], 5)
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._label_info = self.create_publisher(LabelInfo, LABEL_INFO_TOPIC, latched)
+        self._label_info = self.create_publisher(LabelInfo, LABEL_INFO_TOPIC, latched(depth=1))
         self._label_names: Mapping[int, str] = {}
         self._slowest_s = 0.0  # of the estimates so far
         self.left_out = 0  # messages or frames that could not be played
@@ -105,8 +104,9 @@ class Player(Node):
         )
         if self.results:
             self.create_subscription(Image, f"{estimator}/overlay", self._overlay_received, 2)
-            latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-            self.create_subscription(ObjectMesh, f"{estimator}/meshes", self.results.mesh, latched)
+            self.create_subscription(
+                ObjectMesh, f"{estimator}/meshes", self.results.mesh, latched(depth=100)
+            )
 
     def play(self) -> int:
         """Play all frames; return the number of frames with an estimate.

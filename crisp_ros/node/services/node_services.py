@@ -16,16 +16,16 @@ from std_srvs.srv import SetBool, Trigger
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.node.estimated_frame import EstimatedFrame
 from crisp_ros.node.node_state import NodeState
-from crisp_ros.node.parameters.node_parameters import Parameters
-from crisp_ros.node.self_training import SelfTraining, SelfTrainingError
-from crisp_ros.node.services.estimate_requests import EstimateRequests
-from crisp_ros.node.services.mesh_files import MeshFormatError, checked_format, write_objects
-from crisp_ros.node.services.output_paths import (
+from crisp_ros.node.output_paths import (
     OutputPathError,
     output_directory,
     output_file,
     output_folder,
 )
+from crisp_ros.node.parameters.node_parameters import Parameters
+from crisp_ros.node.self_training import SelfTraining, SelfTrainingError
+from crisp_ros.node.services.estimate_requests import EstimateRequests
+from crisp_ros.node.services.mesh_files import MeshFormatError, checked_format, write_objects
 from crisp_ros.node.services.service_futures import ServiceFutures
 from crisp_ros.pipeline.frame_dump import SUFFIX
 from crisp_ros.srv import DumpFrame, EstimateObjects, ExportMeshes, HoldObjects, SaveCheckpoint

@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
 from crisp_ros.node.inputs.input_topics import IMAGE_TOPICS, TOPICS
 from crisp_ros.node.main import run
+from crisp_ros.node.qos import latched
 from crisp_ros.node.viewer.rerun_scene import RerunScene, ViewerError
 
-_LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_LATCHED = latched(depth=100)
 
 
 class Viewer(Node):

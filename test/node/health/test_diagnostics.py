@@ -24,7 +24,7 @@ from crisp_ros.node.health.input_diagnosis import (
     input_summary,
     synchronisation_summary,
 )
-from crisp_ros.node.health.monitor import (
+from crisp_ros.node.monitor import (
     DropReason,
     ExpectedInput,
     Fit,

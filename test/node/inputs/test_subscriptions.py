@@ -14,9 +14,9 @@ from ros_graph import isolated_node, spin_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo, VisionClass
 
-from crisp_ros.node.health.monitor import DropReason, InputRecord, Monitor
 from crisp_ros.node.inputs.input_topics import TOPICS
 from crisp_ros.node.inputs.subscriptions import InputSubscriptions, ReceivedFrame
+from crisp_ros.node.monitor import DropReason, InputRecord, Monitor
 from crisp_ros.node.parameters.node_parameters import Parameters
 
 SECOND = 10**9

@@ -1,9 +1,14 @@
-"""Quality of service that the publishers of a topic offer."""
+"""Quality of service of topics that keep their last messages for late subscribers."""
 
 from __future__ import annotations
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+
+def latched(depth: int) -> QoSProfile:
+    """Create a QoS profile that keeps the last messages for late subscribers."""
+    return QoSProfile(depth=depth, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def has_latched_publisher(node: Node, topic: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crisp_ros.node.services.output_paths import output_file, output_folder
+from crisp_ros.node.output_paths import output_file, output_folder
 
 
 def test_a_default_file_never_replaces_another(tmp_path: Path) -> None:
