@@ -42,6 +42,8 @@ class ActiveShapeSettings:
         fit_points: depth points in that.
         fit_evaluations: field evaluations of each shape in that.
         fit_move: when a shape's pose leaves the one given.
+        most_shapes: of a larger library only so many shapes are columns, or are fitted, those with
+            the codes nearest to the network's: what an object costs does not grow with the library.
     """
 
     one_hot: bool = True
@@ -55,18 +57,21 @@ class ActiveShapeSettings:
     fit_points: int = 96
     fit_evaluations: int = 8
     fit_move: MoveSettings = field(default_factory=lambda: MoveSettings(contradiction=0.0))
+    most_shapes: int = 64
 
 
 class LibraryFits(NamedTuple):
-    """Fits of all library shapes to objects, each at its own best pose.
+    """Fits of M library shapes to objects, each at its own best pose.
 
     Attributes:
-        T_object_camera: (B, K, 4, 4).
-        objective: (B, K) square metres, `surface_objective` over the points chosen.
-        penalty: (B, K) how much the coordinates contradict the way from the pose given to that of
+        shapes: (B, M) that were fitted, the same for all objects where they are all of the library.
+        T_object_camera: (B, M, 4, 4).
+        objective: (B, M) square metres, `surface_objective` over the points chosen.
+        penalty: (B, M) how much the coordinates contradict the way from the pose given to that of
             the shape, see `residuals.correspondence_penalty`.
     """
 
+    shapes: Shapes
     T_object_camera: Tensor
     objective: Tensor
     penalty: Tensor
@@ -109,7 +114,7 @@ def least_squares(
     settings = settings or ActiveShapeSettings()
     points = points.sanitized()
     few = points.subsample(settings.points)
-    columns = library.columns(shapes, settings.own_code)
+    columns = library.columns(shapes, settings.own_code, settings.most_shapes)
     scale = few.points.new_tensor(settings.robust_scale_m)
     F = None
     if settings.one_hot:
@@ -118,13 +123,13 @@ def least_squares(
         F = distance_matrix(field, few.points, columns)
         best = surface_objective(F.transpose(-1, -2), few.valid[:, None], scale).argmin(-1)
     w = torch.nn.functional.one_hot(best, columns.codes.shape[1]).to(scale.dtype)
-    found = library.mixture(w, shapes)
+    found = library.mixture(w, columns, shapes)
 
     compared = [shapes, found]
     if F is not None:
         D = 1.0 / columns.diameters if settings.diameter_weights else torch.ones_like(w)
         mixed_w = _combination(F, few.valid, scale, D)
-        mixed = library.mixture(mixed_w, shapes)
+        mixed = library.mixture(mixed_w, columns, shapes)
         compared.append(mixed)
     sdf = field.sdf(points.points[:, None], stack(compared))
     objectives = surface_objective(sdf, points.valid[:, None], scale)
@@ -166,45 +171,49 @@ def library_fits(
     correspondences: Correspondences,
     library: PreparedLibrary,
     T_object_camera: Tensor,
+    codes: Tensor,
     settings: ActiveShapeSettings | None = None,
     pose_settings: PoseLmSettings | None = None,
 ) -> LibraryFits:
     """Fit the pose of every library shape, so that shapes compare at their best.
 
     All shapes are refined coarsely from the pose given, and the best of them to the end; all
-    objects and shapes run in one batch.
+    objects and shapes run in one batch. Of a library of more than `most_shapes` only those with the
+    nearest codes are fitted.
 
     Args:
         field: f_d.
         correspondences: of B objects.
         library: K shapes.
         T_object_camera: (B, 4, 4) poses to start from.
+        codes: (B, C) of the objects, of the network or of their estimates.
         settings: see `ActiveShapeSettings`.
         pose_settings: see `PoseLmSettings`.
     """
     settings = settings or ActiveShapeSettings()
     pose_settings = pose_settings or PoseLmSettings()
     observed = correspondences.sanitized()
-    batch, count = len(observed.points), len(library)
+    shapes = library.nearest(codes, settings.most_shapes)
+    batch, count = shapes.index.shape
     start = T_object_camera.to(observed.points.dtype)
-    everything = torch.arange(count, device=start.device).expand(batch, count)
     T = start[:, None].expand(-1, count, -1, -1)
     # Each shape is fitted at its best, whatever the coordinates say of the way there.
     free = replace(pose_settings, move=settings.fit_move)
     coarse = replace(free, evaluations=settings.coarse_evaluations)
     few = observed.subsample(settings.coarse_points)
-    T, promise = _fit_shapes(field, few, library.shapes(everything), T, coarse)
+    T, promise = _fit_shapes(field, few, shapes, T, coarse)
     best = promise.topk(min(settings.tried_shapes, count), dim=-1, largest=False).indices
     rows = torch.arange(batch, device=start.device)[:, None]
     fine = replace(free, evaluations=settings.fit_evaluations, points=settings.fit_points)
     some = observed.subsample(settings.points)
-    T[rows, best], _ = _fit_shapes(field, some, library.shapes(best), T[rows, best], fine)
+    promising = Shapes(*(part[rows, best] for part in shapes))
+    T[rows, best], _ = _fit_shapes(field, some, promising, T[rows, best], fine)
     z = transform(T, some.points[:, None])
-    sdf = field.sdf(z, library.all_shapes)
+    sdf = field.sdf(z, shapes)
     scale = sdf.new_tensor(settings.robust_scale_m)
     objective = surface_objective(sdf, some.valid[:, None], scale)
     penalty = correspondence_penalty(transform(start, some.points), z, some, pose_settings.move)
-    return LibraryFits(T, objective, penalty)
+    return LibraryFits(shapes, T, objective, penalty)
 
 
 def _fit_shapes(

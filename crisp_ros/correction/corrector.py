@@ -215,11 +215,12 @@ class _Corrector:
         admitted = distances <= self._settings.shape_ratio * floor
         doubtful = (admitted.sum(-1) > 1).nonzero().squeeze(-1)
         if len(doubtful) > 0:
-            fits = self._fit_library(take_rows(problem, doubtful).correspondences, T[doubtful])
-            found = chosen_shape(fits, admitted[doubtful], chosen[doubtful], self._settings)
+            fits = self._fit_library(take_rows(problem, doubtful), T[doubtful])
+            allowed = admitted[doubtful].gather(-1, fits.shapes.index)
+            column = chosen_column(fits, allowed, chosen[doubtful], self._settings)
             rows = torch.arange(len(doubtful), device=T.device)
-            chosen = chosen.index_copy(0, doubtful, found)
-            T = T.index_copy(0, doubtful, fits.T_object_camera[rows, found])
+            chosen = chosen.index_copy(0, doubtful, fits.shapes.index[rows, column])
+            T = T.index_copy(0, doubtful, fits.T_object_camera[rows, column])
         return T, self._library.shapes(chosen)
 
     def _reconsider_shape(self, problem: _Problem, start: Tensor, fit: _Fit) -> _Fit:
@@ -239,16 +240,18 @@ class _Corrector:
         rows = (cost > self._settings.unexplained_above_m**2).nonzero().squeeze(-1)
         if len(rows) == 0:
             return fit
-        fits = self._fit_library(observed.rows(rows), start[rows])
+        fits = self._fit_library(take_rows(problem, rows), start[rows])
         named = fit.shapes.index[rows]
         every = torch.ones_like(fits.objective, dtype=torch.bool)
-        found = chosen_shape(fits, every, named, self._settings)
+        column = chosen_column(fits, every, named, self._settings)
+        found = fits.shapes.index.gather(-1, column[:, None]).squeeze(-1)
         other = found != named
         if not other.any():
             return fit
-        rows, found = rows[other], found[other]
-        shapes = self._library.shapes(found)
-        again = self._refine(take_rows(problem, rows), shapes, fits.T_object_camera[other, found])
+        rows = rows[other]
+        shapes = self._library.shapes(found[other])
+        poses = fits.T_object_camera[other, column[other]]
+        again = self._refine(take_rows(problem, rows), shapes, poses)
         iterations = fit.step.iterations[rows] + again.iterations
         again = again._replace(
             start_objective=fit.step.start_objective[rows], iterations=iterations
@@ -340,40 +343,44 @@ class _Corrector:
             step = replace_rows(step, rows, again)
         return step
 
-    def _fit_library(self, correspondences: Correspondences, T: Tensor) -> LibraryFits:
+    def _fit_library(self, problem: _Problem, T: Tensor) -> LibraryFits:
         settings = self._settings
         return library_fits(
             self._field,
-            correspondences,
+            problem.correspondences,
             self._library,
             T,
+            problem.own.codes,
             settings.active_shape,
             settings.second_order,
         )
 
 
-def chosen_shape(
+def chosen_column(
     fits: LibraryFits, admitted: Tensor, named: Tensor, settings: CorrectorSettings
 ) -> Tensor:
-    """The library index (B,) of each object's shape.
+    """The column (B,) of the fits with each object's shape.
 
     A shape that explains the depth only after a motion that contradicts the coordinates counts as
-    that much worse: from one side many shapes fit, if they may be moved.
+    that much worse: from one side many shapes fit, if they may be moved. A named shape that was not
+    fitted is replaced by the best of the others.
 
     Args:
-        fits: of the K library shapes.
-        admitted: (B, K) bool, the shapes to choose from.
-        named: (B,) index of the library shape that the network named.
+        fits: of M library shapes.
+        admitted: (B, M) bool, the shapes to choose from.
+        named: (B,) library index of the shape that the network named.
         settings: see `CorrectorSettings`.
     """
     floor_m = settings.second_order.move.surface_error_m
     cost = _with_penalty(fits.objective, fits.penalty, settings)
     cost = cost.masked_fill(~admitted, torch.inf)
     best = cost.argmin(-1)
-    before = cost.gather(-1, named[:, None]).squeeze(-1)
+    is_named = fits.shapes.index == named[:, None]
+    column = is_named.to(torch.int8).argmax(-1)
+    before = cost.gather(-1, column[:, None]).squeeze(-1)
     after = cost.gather(-1, best[:, None]).squeeze(-1)
     better = clearly_better(before, after, settings.shape_significance, floor_m)
-    return torch.where(better, best, named)
+    return torch.where(better | ~is_named.any(-1), best, column)
 
 
 def _with_penalty(objective: Tensor, penalty: Tensor, settings: CorrectorSettings) -> Tensor:

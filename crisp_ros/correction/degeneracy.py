@@ -38,9 +38,9 @@ class Explanations(NamedTuple):
     """Library shapes that explain an object.
 
     Attributes:
-        residual: (B, K) metres, the p-quantile of |sdf| of each shape at its own best pose.
-        certified: (B, K) bool, those within eps.
-        apart: (B, K) metres, Chamfer distance (mean of both directions) between the fitted shape
+        residual: (B, M) metres, the p-quantile of |sdf| of each shape at its own best pose.
+        certified: (B, M) bool, those within eps.
+        apart: (B, M) metres, Chamfer distance (mean of both directions) between the fitted shape
             and the estimate, where both are in the scene.
         degenerate: (B,) bool, some certified shape is more than eps apart from the estimate.
     """
@@ -87,8 +87,8 @@ def explanations(
     Args:
         field: f_d.
         hypotheses: B of them.
-        fits: of `library_fits` to the same objects, with K shapes.
-        library: those K shapes.
+        fits: of `library_fits` to the same objects, with M shapes.
+        library: the known shapes.
         certificate: p and eps.
     """
     points, _, _, valid = hypotheses.correspondences
@@ -97,11 +97,11 @@ def explanations(
         points[:, None],
         valid[:, None],
         fits.T_object_camera,
-        library.all_shapes,
+        fits.shapes,
         certificate.quantile,
     )
     certified = residual <= certificate.threshold_m
-    of_library = library.surfaces.subsample(_CHAMFER_POINTS)
+    of_library = library.surfaces.subsample(_CHAMFER_POINTS).rows(fits.shapes.index)
     estimates = library.surfaces_of(hypotheses.shapes).subsample(_CHAMFER_POINTS)
     dtype = of_library.points.dtype
     fitted = transform(invert(fits.T_object_camera.to(dtype)), of_library.points)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -102,10 +103,13 @@ def unknown_object_condition(
             points[rows, None],
             valid[rows, None],
             fits.T_object_camera,
-            library.all_shapes,
+            fits.shapes,
             settings.share,
         )
-        found = known_shape_condition(residual, threshold_m[rows], library.names)
+        best = residual.argmin(-1, keepdim=True)
+        nearest = fits.shapes.index.gather(-1, best).squeeze(-1)
+        names = [library.names[index] for index in nearest.tolist()]
+        found = known_shape_condition(residual.amin(-1), threshold_m[rows], names)
         held[rows], value[rows] = found.held, found.value
         for row, reason in zip(rows.tolist(), found.reasons, strict=True):
             reasons[row] = reason
@@ -113,23 +117,21 @@ def unknown_object_condition(
 
 
 def known_shape_condition(
-    residual: Tensor, threshold_m: Tensor | float, names: tuple[str, ...]
+    residual: Tensor, threshold_m: Tensor | float, names: Sequence[str]
 ) -> Condition:
-    """The condition that the best of K library shapes explains the object.
+    """The condition that the best library shape explains the object.
 
     Args:
-        residual: (B, K) metres, of each shape at its own best pose.
+        residual: (B,) metres, of the best shape at its own best pose.
         threshold_m: eps, metres, or (B,) of each object.
-        names: of the K shapes.
+        names: B of them, of these shapes.
     """
-    best = residual.min(dim=-1)
-    nearest = [names[k] for k in best.indices.tolist()]
     found = condition(
-        "known shape", best.values <= threshold_m, best.values, lambda r: f"off by {1e3 * r:.3g} mm"
+        "known shape", residual <= threshold_m, residual, lambda r: f"off by {1e3 * r:.3g} mm"
     )
     reasons = tuple(
         reason and f"unknown object: the nearest library shape, {name}, is {reason}"
-        for reason, name in zip(found.reasons, nearest, strict=True)
+        for reason, name in zip(found.reasons, names, strict=True)
     )
     return found._replace(reasons=reasons)
 
@@ -172,6 +174,7 @@ def _fit_library(
         hypotheses.correspondences,
         library,
         hypotheses.T_registered,
+        hypotheses.shapes.codes,
         settings.fits,
         settings.pose,
     )

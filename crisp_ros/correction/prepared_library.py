@@ -111,43 +111,56 @@ class PreparedLibrary:
         """Distances (B, K) of the network's codes (B, C) to those of the library."""
         return pairwise_distances(codes, self.codes)
 
-    def columns(self, own: Shapes, own_code: bool) -> Shapes:
-        """The columns of eq. (9), (B, K) shapes or (B, K + 1) with the network's own code as last.
+    def nearest(self, codes: Tensor, count: int) -> Shapes:
+        """The library shapes (B, M) with the codes nearest to codes (B, C); all where K <= count.
+
+        Args:
+            codes: (B, C).
+            count: M at most.
+        """
+        if len(self) <= count:
+            return Shapes(*(part.expand(len(codes), *part.shape) for part in self.all_shapes))
+        # In the library's order, so that a larger count changes nothing of an equal choice.
+        index = self.distances(codes).topk(count, dim=-1, largest=False).indices
+        return self.shapes(index.sort(-1).values)
+
+    def columns(self, own: Shapes, own_code: bool, count: int) -> Shapes:
+        """The columns of eq. (9): M library shapes, see `nearest`, and maybe the network's own.
 
         An own shape without a box gets that of the library shape with the nearest code.
 
         Args:
             own: (B,) the network's shapes.
-            own_code: whether these are a column.
+            own_code: whether these are a column, then the last of (B, M + 1).
+            count: M at most.
         """
-        batch = len(own.codes)
-        columns = Shapes(*(part.expand(batch, *part.shape) for part in self.all_shapes))
+        columns = self.nearest(own.codes, count)
         if not own_code:
             return columns
         nearest = self.shapes(self.distances(own.codes).argmin(-1))
         lower = torch.where(own.lower.isnan(), nearest.lower, own.lower)
         upper = torch.where(own.upper.isnan(), nearest.upper, own.upper)
-        last = own._replace(lower=lower, upper=upper)
+        last = Shapes(own.codes, lower, upper, torch.full_like(own.index, -1))
         return Shapes(
             *(torch.cat((a, b[:, None]), dim=1) for a, b in zip(columns, last, strict=True))
         )
 
-    def mixture(self, coefficients: Tensor, own: Shapes) -> Shapes:
-        """Convex combinations A c of the columns; a library shape, or the own one, at a vertex.
+    def mixture(self, coefficients: Tensor, columns: Shapes, own: Shapes) -> Shapes:
+        """Convex combinations A c of columns; a library shape, or the own one, at a vertex.
 
         The box of a combination is not known.
 
         Args:
-            coefficients: (B, K), or (B, K + 1) where the network's own code is the last column.
+            coefficients: (B, M).
+            columns: (B, M) of `columns`.
             own: (B,) the network's shapes.
         """
         most = coefficients.max(-1)
-        mixed = coefficients[:, : len(self)] @ self.codes
-        if coefficients.shape[-1] > len(self):
-            mixed = mixed + coefficients[:, -1:] * own.codes
-        alone = self.shapes(most.indices.clamp_max(len(self) - 1))
-        vertex = select_rows(most.indices == len(self), own, alone)
-        return select_rows(most.values >= _VERTEX, vertex, Shapes.of_codes(mixed))
+        rows = torch.arange(len(most.indices), device=most.indices.device)
+        vertex = Shapes(*(part[rows, most.indices] for part in columns))
+        vertex = select_rows(vertex.index < 0, own, vertex)
+        mixed = Shapes.of_codes((coefficients[:, None] @ columns.codes).squeeze(1))
+        return select_rows(most.values >= _VERTEX, vertex, mixed)
 
     def surfaces_of(self, shapes: Shapes) -> SurfacePoints:
         """Points on shapes (B,) with boxes; those of library shapes are found once for all."""

@@ -28,6 +28,7 @@ class ProjectedGradientSettings:
         robust_scale_m: c of the robust loss, metres.
         own_code: the network's own code is a column of the hull too.
         patience: an object stops after so many steps without a new best objective.
+        most_shapes: see `ActiveShapeSettings`.
     """
 
     learning_rate: float = 1e-2
@@ -36,6 +37,7 @@ class ProjectedGradientSettings:
     robust_scale_m: float = 0.01
     own_code: bool = True
     patience: int = 8
+    most_shapes: int = 64
 
 
 @torch.no_grad()
@@ -62,9 +64,8 @@ def projected_gradient(
     """
     settings = settings or ProjectedGradientSettings()
     points = points.sanitized()
-    hull = library.codes.expand(len(shapes.codes), -1, -1)
-    if settings.own_code:
-        hull = torch.cat((hull, shapes.codes[:, None]), dim=1)
+    columns = library.columns(shapes, settings.own_code, settings.most_shapes)
+    hull = columns.codes
     few = points.subsample(settings.points)
     scale = hull.new_tensor(settings.robust_scale_m)
 
@@ -85,7 +86,7 @@ def projected_gradient(
         alone[:, -1] = 1.0
         c = torch.where(better[:, None], c, alone)
         end = torch.minimum(start, end)
-    return ShapeStep(library.mixture(c, shapes), c, end, start)
+    return ShapeStep(library.mixture(c, columns, shapes), c, end, start)
 
 
 def _nearest_coefficients(hull: Tensor, codes: Tensor) -> Tensor:

@@ -265,7 +265,9 @@ class _ViewedMug:
         true_shape = self.known.shapes(torch.tensor([self.mug]))
         hypotheses = Hypotheses.of_points(points, here.valid, true_shape)
         correspondences = hypotheses.correspondences._replace(pnc=z)
-        fits = library_fits(self.field, correspondences, self.known, T_object_camera)
+        fits = library_fits(
+            self.field, correspondences, self.known, T_object_camera, self.known.codes[:1]
+        )
         hypotheses = hypotheses._replace(T_object_camera=fits.T_object_camera[:, self.mug])
         found = explanations(self.field, hypotheses, fits, self.known, self.certificate)
         names = self.known.names

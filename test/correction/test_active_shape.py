@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from counting import CountingField
 from observed import Noise, add_s, observe
 from scipy import sparse
 
@@ -15,7 +16,7 @@ from crisp_ros.correction.active_shape import (
     least_squares,
     library_fits,
 )
-from crisp_ros.correction.correspondences import ObjectPoints
+from crisp_ros.correction.correspondences import ObjectPoints, Shapes
 from crisp_ros.correction.residuals import surface_objective
 from crisp_ros.geometry.se3 import transform
 
@@ -118,7 +119,8 @@ def test_shape_and_pose_are_found_together_from_a_wrong_pose(known) -> None:
     noise = Noise(0.002, 0.05, 0.004, 0.1, along_ray=0.02, rotation=math.radians(10))
     seen = half_seen(known, noise, seed=7)
     start = seen.register().T_object_camera
-    fits = library_fits(known.field, seen.correspondences(), known.prepared, start)
+    codes = known.library.codes
+    fits = library_fits(known.field, seen.correspondences(), known.prepared, start, codes)
     truth = torch.arange(len(known.library))
     right = (fits.objective.argmin(-1) == truth).float().mean()
     there = ObjectPoints.of(transform(start, seen.points), seen.valid)
@@ -144,3 +146,26 @@ def test_outliers_and_padding_do_not_decide(known) -> None:
     found = least_squares(known.field, padded, shapes, library, few)
     assert torch.equal(plain.coefficients, found.coefficients)
     torch.testing.assert_close(plain.objective, found.objective, atol=1e-9, rtol=1e-3)
+
+
+@pytest.mark.parametrize("one_hot", [True, False])
+def test_only_the_nearest_codes_of_a_larger_library_are_tried(known, one_hot: bool) -> None:
+    """What an object costs is bounded; the right shape is found among those."""
+    counting = CountingField(known.field)
+    seen = half_seen(known, Noise(0.001), seed=9)
+    codes = known.library.codes + 0.01
+    few = ActiveShapeSettings(most_shapes=2, one_hot=one_hot)
+    start = seen.T_object_camera.float()
+    fits = library_fits(counting, seen.correspondences(), known.prepared, start, codes, few)
+    truth = torch.arange(len(known.library))
+    assert fits.shapes.index.shape == (len(truth), 2)
+    assert (fits.shapes.index == truth[:, None]).any(-1).all()
+    tried = sum(counting.gradients)
+    library_fits(counting, seen.correspondences(), known.prepared, start, codes)
+    assert sum(counting.gradients) > 3 * tried
+    own = Shapes.of_codes(codes)
+    step = least_squares(known.field, seen.object_points(), own, known.prepared, few)
+    assert step.coefficients.shape == (len(truth), 2)
+    distinct = truth != known.prepared.names.index("cup")
+    if one_hot:
+        assert torch.equal(step.shapes.index[distinct], truth[distinct])

@@ -71,7 +71,11 @@ def explained(known: Known) -> Explanations:
     seen = observe(known.named("mug", "mug"), Noise(0.001, 0, 0.002), seed=3, views=views)
     hypotheses = seen.hypotheses(known.shapes_of("mug", "mug"))
     fits = library_fits(
-        known.field, hypotheses.correspondences, known.prepared, hypotheses.T_object_camera
+        known.field,
+        hypotheses.correspondences,
+        known.prepared,
+        hypotheses.T_object_camera,
+        hypotheses.shapes.codes,
     )
     return explanations(known.field, hypotheses, fits, known.prepared, CertificateSettings())
 

@@ -39,13 +39,13 @@ def known_shape(
 
 
 def test_the_nearest_shape_decides_and_is_named() -> None:
-    residual = torch.tensor([[0.02, 0.003], [0.05, 0.021]])
-    found = known_shape_condition(residual, 0.01, ("box", "can"))
+    residual, names = torch.tensor([0.003, 0.021]), ("box", "can")
+    found = known_shape_condition(residual, 0.01, names)
     assert found.held.tolist() == [True, False]
     assert found.value.tolist() == pytest.approx([0.003, 0.021])
     expected = "unknown object: the nearest library shape, can, is off by 21 mm"
     assert found.reasons == ("", expected)
-    each = known_shape_condition(residual, torch.tensor([0.002, 0.03]), ("box", "can"))
+    each = known_shape_condition(residual, torch.tensor([0.002, 0.03]), names)
     assert each.held.tolist() == [False, True]
 
 

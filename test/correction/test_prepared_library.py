@@ -100,7 +100,8 @@ def test_a_code_between_shapes_has_no_index_of_its_own(known) -> None:
 def test_a_mixture_at_a_vertex_is_that_shape_exactly(known) -> None:
     library, size = known.prepared, len(known.prepared)
     own = Shapes.of_codes(torch.zeros(size, library.codes.shape[1]))
-    found = library.mixture(torch.eye(size), own)
+    columns = library.columns(own, own_code=False, count=64)
+    found = library.mixture(torch.eye(size), columns, own)
     for part, expected in zip(found, library.all_shapes, strict=True):
         assert torch.equal(part, expected)
 
@@ -110,7 +111,9 @@ def test_a_mixture_inside_is_none_of_the_shapes(known) -> None:
     coefficients = torch.zeros(2, len(library))
     coefficients[0, 2], coefficients[0, 5] = 0.25, 0.75
     coefficients[1, 3], coefficients[1, 4] = 0.9999, 0.0001
-    found = library.mixture(coefficients, Shapes.of_codes(torch.zeros(2, library.codes.shape[1])))
+    own = Shapes.of_codes(torch.zeros(2, library.codes.shape[1]))
+    columns = library.columns(own, own_code=False, count=64)
+    found = library.mixture(coefficients, columns, own)
     assert found.index.tolist() == [-1, -1]
     assert found.lower.isnan().all() and found.upper.isnan().all()
     torch.testing.assert_close(found.codes[0], 0.25 * library.codes[2] + 0.75 * library.codes[5])
@@ -123,7 +126,8 @@ def test_the_last_column_of_a_mixture_is_the_networks_shape(known) -> None:
     coefficients = torch.zeros(3, size + 1)
     coefficients[0, size] = coefficients[2, size - 1] = 1.0
     coefficients[1, 0] = coefficients[1, size] = 0.5
-    found = library.mixture(coefficients, boxed)
+    columns = library.columns(boxed, own_code=True, count=64)
+    found = library.mixture(coefficients, columns, boxed)
     assert found.index.tolist() == [-1, -1, size - 1]
     assert torch.equal(found.codes[0], own.codes[0])
     assert torch.equal(found.lower[0], boxed.lower[0])
@@ -135,9 +139,9 @@ def test_the_last_column_of_a_mixture_is_the_networks_shape(known) -> None:
 def test_columns_are_the_library_and_the_networks_own(known) -> None:
     library, size = known.prepared, len(known.prepared)
     own = Shapes.of_codes(known.codes("mug", "bar") + 1e-3)
-    plain = library.columns(own, own_code=False)
+    plain = library.columns(own, own_code=False, count=64)
     assert plain.codes.shape[:2] == (2, size)
-    found = library.columns(own, own_code=True)
+    found = library.columns(own, own_code=True, count=64)
     for b, name in enumerate(("mug", "bar")):
         for part, expected in zip(found, library.all_shapes, strict=True):
             assert torch.equal(part[b, :size], expected)
@@ -147,7 +151,24 @@ def test_columns_are_the_library_and_the_networks_own(known) -> None:
         assert torch.equal(found.lower[b, size], known.shapes_of(name).lower[0])
         assert torch.equal(found.upper[b, size], known.shapes_of(name).upper[0])
     boxed = own._replace(lower=-torch.ones(2, 3), upper=torch.ones(2, 3))
-    assert torch.equal(library.columns(boxed, own_code=True).lower[:, size], boxed.lower)
+    assert torch.equal(library.columns(boxed, True, 64).lower[:, size], boxed.lower)
+
+
+def test_a_larger_library_gives_the_nearest_codes_only(known) -> None:
+    library = known.prepared
+    codes = torch.stack((known.codes("mug")[0] + 1e-3, known.codes("bar")[0]))
+    found = library.nearest(codes, 3)
+    distances = torch.linalg.norm(codes[:, None] - library.codes, dim=-1)
+    for b in range(2):
+        expected = sorted(distances[b].argsort()[:3].tolist())
+        assert found.index[b].tolist() == expected
+        assert torch.equal(found.codes[b], library.codes[expected])
+    own = Shapes.of_codes(codes)
+    columns = library.columns(own, own_code=True, count=3)
+    assert columns.codes.shape[:2] == (2, 4)
+    at_vertex = library.mixture(torch.eye(4)[[1, 3]], columns, own)
+    assert at_vertex.index.tolist() == [found.index[0, 1].item(), -1]
+    assert torch.equal(at_vertex.codes[1], codes[1])
 
 
 def test_surfaces_of_library_shapes_are_found_once(known) -> None:
