@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.checkpoint import Model
-from crisp_ros.network.decoder import SignedDistance
+from crisp_ros.network.decoder import CodeGradient, SignedDistance
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.network.model import NetworkOutput
 from crisp_ros.observation.frame import Camera, Frame
@@ -52,6 +52,15 @@ class AnalyticDecoder(nn.Module):
             sdf = self(x, codes)
             (gradient,) = torch.autograd.grad(sdf.sum(), x)
         return SignedDistance(sdf.detach(), gradient)
+
+    def sdf_and_code_gradient(
+        self, points: Tensor, codes: Tensor, slope: Callable[[Tensor], Tensor]
+    ) -> CodeGradient:
+        with torch.enable_grad():
+            c = codes.detach().requires_grad_(True)
+            sdf = self(points, c)
+            (gradient,) = torch.autograd.grad(sdf, c, slope(sdf.detach()))
+        return CodeGradient(sdf.detach(), gradient)
 
 
 class TruthfulNetwork(nn.Module):

@@ -4,7 +4,7 @@ import math
 
 import torch
 from analytic import sphere
-from tracking.scenes import AnalyticDecoder
+from analytic_scene import AnalyticDecoder
 
 from crisp_ros.benchmark.sphere_tracing import Viewpoint, shape_view
 from crisp_ros.geometry.se3 import invert, transform

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from drawing import needs_egl
 from scipy.spatial import cKDTree
 from tiny_bop import primitives, write_tiny_bop
 
 from crisp_ros.cli.main import main
 from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.true_shapes import SHAPES_NAME, load_shapes
-from crisp_ros.synthesis.renderer import Renderer
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +23,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def egl() -> None:
-    try:
-        Renderer([trimesh.creation.box((0.1, 0.1, 0.1))], 8, 8).release()
-    except RuntimeError as error:
-        pytest.skip(str(error))
+    needs_egl()
 
 
 def test_a_recording_holds_frames_truth_and_shapes(

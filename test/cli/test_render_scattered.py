@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trimesh
+from drawing import needs_egl
 from tiny_bop import write_tiny_bop
 
 from crisp_ros.adaptation.reference_set import load_reference, reference_path
@@ -16,7 +16,6 @@ from crisp_ros.data.bop import BopDataset, BopFrame
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.share import share_directory
-from crisp_ros.synthesis.renderer import Renderer
 
 SHIPPED = share_directory() / "models" / "crisp_ycbv_compact.safetensors"
 
@@ -39,10 +38,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def egl() -> None:
-    try:
-        Renderer([trimesh.creation.box((0.1, 0.1, 0.1))], 8, 8).release()
-    except RuntimeError as error:
-        pytest.skip(str(error))
+    needs_egl()
 
 
 def scattered(models: Path, folder: Path, *options: str) -> list[BopFrame]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from analytic import AnalyticShape, cup, cylinder, household, mug
+from analytic_scene import AnalyticDecoder
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,7 +20,6 @@ from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.correction.verification import Verification, VerificationSettings
 from crisp_ros.correction.visibility import images_of
 from crisp_ros.geometry.se3 import invert, transform
-from crisp_ros.network.decoder import CodeGradient, SignedDistance
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import FrameEstimate, ObjectEstimate, Trace
@@ -31,37 +31,6 @@ SHAPES = household()
 CUP = cup(0.04, 0.045, 0.008)
 MUG = mug(0.04, 0.045, 0.008, 0.03)
 CAN = cylinder(0.033, 0.05, "can")
-
-
-class AnalyticDecoder:
-    """f_d(x | c) = sum_k c_k f_k(x) over closed-form shapes: eq. (9) holds exactly."""
-
-    def __init__(self, shapes: Sequence[AnalyticShape]) -> None:
-        self.shapes = tuple(shapes)
-
-    def __call__(self, points: Tensor, codes: Tensor) -> Tensor:
-        distances = torch.stack([shape.sdf(points) for shape in self.shapes], dim=-1)
-        return (distances * codes[..., None, :]).sum(-1)
-
-    def sdf(self, points: Tensor, codes: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self(points, codes)
-
-    def sdf_and_gradient(self, points: Tensor, codes: Tensor) -> SignedDistance:
-        with torch.enable_grad():
-            x = points.detach().requires_grad_(True)
-            sdf = self(x, codes)
-            (gradient,) = torch.autograd.grad(sdf.sum(), x)
-        return SignedDistance(sdf.detach(), gradient)
-
-    def sdf_and_code_gradient(
-        self, points: Tensor, codes: Tensor, slope: Callable[[Tensor], Tensor]
-    ) -> CodeGradient:
-        with torch.enable_grad():
-            c = codes.detach().requires_grad_(True)
-            sdf = self(points, c)
-            (gradient,) = torch.autograd.grad(sdf, c, slope(sdf.detach()))
-        return CodeGradient(sdf.detach(), gradient)
 
 
 def library(

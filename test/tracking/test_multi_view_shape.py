@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 from analytic import sphere
-from tracking.scenes import CAN, CUP, MUG, AnalyticDecoder, library, looking_from, seen_points
+from analytic_scene import AnalyticDecoder
+from tracking.scenes import CAN, CUP, MUG, library, looking_from, seen_points
 
 from crisp_ros.correction.correspondences import ObjectPoints, Shapes
 from crisp_ros.correction.prepared_library import PreparedLibrary

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from analytic_scene import AnalyticDecoder
 from poses import pose, random_pose, rotations
 from scipy.spatial.transform import Rotation
-from tracking.scenes import CAN, MUG, AnalyticDecoder, estimate, library, make_tracker, trace
+from tracking.scenes import CAN, MUG, estimate, library, make_tracker, trace
 
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import DecoderField

@@ -2,9 +2,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from analytic_scene import AnalyticDecoder
 from poses import pose, random_pose, rotations
 from scipy.spatial.transform import Rotation
-from tracking.scenes import CAN, CUP, MUG, SHAPES, AnalyticDecoder, estimate, ids, trace, tracker
+from tracking.scenes import CAN, CUP, MUG, SHAPES, estimate, ids, trace, tracker
 
 from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.tracking.jitter import jitter

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from analytic import box, sphere
+from analytic_scene import AnalyticDecoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from poses import pose
-from tracking.scenes import AnalyticDecoder, looking_from, seen_points
+from tracking.scenes import looking_from, seen_points
 
 from crisp_ros.correction.correspondences import ObjectPoints, Shapes
 from crisp_ros.correction.shape_field import DecoderField

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-import trimesh
+from drawing import needs_egl
 from small_nocs import write_small_nocs
 from small_spe3r import write_small_spe3r
 from tiny_bop import tiny_frames, write_tiny_bop
@@ -15,7 +15,6 @@ from crisp_ros.data.bop_writer import write_frames
 from crisp_ros.data.spe3r import Spe3rDataset
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.share import share_directory
-from crisp_ros.synthesis.renderer import Renderer
 from crisp_ros.synthesis.spe3r_maps import write_maps
 from crisp_ros.training import photographs
 from crisp_ros.training.model_card import model_card
@@ -146,10 +145,7 @@ def tiny(recipe: Recipe, names: tuple[str, ...]) -> Recipe:
 
 @pytest.fixture(scope="module")
 def egl() -> None:
-    try:
-        Renderer([trimesh.creation.box((0.1, 0.1, 0.1))], 8, 8).release()
-    except RuntimeError as error:
-        pytest.skip(str(error))
+    needs_egl()
 
 
 @pytest.fixture(scope="module")
