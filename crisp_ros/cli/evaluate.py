@@ -17,6 +17,7 @@ from crisp_ros.cli.options import (
     add_cluster_option,
     add_json_option,
     add_model_options,
+    add_precision_option,
     count,
     output_file,
 )
@@ -99,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         add_cluster_option(kind)
         add_model_options(kind)
+        add_precision_option(kind, "float32")
         add_json_option(kind)
 
 
@@ -226,8 +228,11 @@ def _estimator(
         settings,
         observation=replace(settings.observation, max_objects=None, seed=args.seed),
         registration=replace(settings.registration, seed=args.seed),
+        precision=args.precision,
     )
     estimator = Estimator(load_model(path, args.device), settings, args.device)
+    if args.precision == "auto":
+        estimator.warm_up()
     return estimator, {
         "checkpoint": str(path),
         "device": args.device,

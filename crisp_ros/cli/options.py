@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from crisp_ros.network.checkpoint import Model, load_model
+from crisp_ros.network.precision import PRECISIONS, Precision
 from crisp_ros.share import DEFAULT_CHECKPOINT, checkpoint_path
 
 LEFT_OUT = 3  # exit status of a command that made its result without a part of its input
@@ -37,6 +38,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of all random numbers (default: 0)"
+    )
+
+
+def add_precision_option(parser: argparse.ArgumentParser, default: Precision) -> None:
+    """Add --precision, of the network's arithmetic."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=default,
+        help="arithmetic of the network; auto measures what is fastest, float16 needs a GPU "
+        f"(default: {default})",
     )
 
 

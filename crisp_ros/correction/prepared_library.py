@@ -53,14 +53,23 @@ class PreparedLibrary:
     def __len__(self) -> int:
         return len(self.names)
 
-    def prepare(self, on_shape: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Find surfaces and symmetries of all shapes, about 0.1 s a shape.
+    def prepare(
+        self,
+        on_shape: Callable[[int, int], None] = lambda done, total: None,
+        printed: bool = True,
+    ) -> None:
+        """Find surfaces and symmetries of all shapes, about 0.1 s a shape, and their prints.
+
+        The print of a shape without symmetries is not needed: it has one orientation alone.
 
         Args:
             on_shape: called after every shape with the number done and K.
+            printed: whether the prints are wanted.
         """
         for index in range(len(self)):
-            self.motions(index)
+            unclear = self.motions(index).kinds > SymmetryKind.EXACT
+            if printed and bool(unclear.any()):
+                self.printed_surface(index)
             on_shape(index + 1, len(self))
 
     def shapes(self, index: Tensor) -> Shapes:

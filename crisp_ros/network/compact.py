@@ -114,7 +114,9 @@ class FusionHead(nn.Module):
             x = F.interpolate(x, skip.shape[-2:], mode="bilinear", align_corners=False) + skip
             if i > 0:
                 x = self.refine[i - 1](x)
-        pnc = self.final(F.relu(x)).float() * _PNC_SCALE_M
+        x = self.final[:-1](F.relu(x))
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round to 0.2 mm
+            pnc = self.final[-1](x.float()) * _PNC_SCALE_M
         if pnc.shape[-1] != side:
             pnc = F.interpolate(pnc, (side, side), mode="bilinear", align_corners=False)
         return pnc

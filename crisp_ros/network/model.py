@@ -251,7 +251,9 @@ class CrispNetwork(nn.Module):
 
     def heads(self, features: BackboneFeatures, pnc_size: int) -> NetworkOutput:
         """PNC maps (B, 3, pnc_size, pnc_size) and shape codes (B, C) of backbone features."""
-        return NetworkOutput(self.pnc_head(features, pnc_size), self.shape_head(features.pooled))
+        pnc = self.pnc_head(features, pnc_size)
+        with torch.autocast(pnc.device.type, enabled=False):  # small, and codes need the accuracy
+            return NetworkOutput(pnc, self.shape_head(features.pooled.float()))
 
 
 def network_names() -> tuple[str, ...]:

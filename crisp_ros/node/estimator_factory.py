@@ -47,7 +47,8 @@ def estimator_settings(
         settings: to start from; None for the defaults.
         with_covariance: whether covariances are needed.
     """
-    settings = settings or EstimatorSettings()
+    # What "auto" has become stays from frame to frame.
+    settings = settings or EstimatorSettings(precision=parameters.precision)
     certificate = replace(
         settings.certificate,
         quantile=parameters.certificate_quantile,

@@ -14,6 +14,7 @@ from crisp_ros.correction.verification import VerificationSettings
 from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.geometry.registration import RegistrationSettings
+from crisp_ros.network.precision import PRECISIONS, Precision
 from crisp_ros.observation.observe import ObservationSettings
 
 
@@ -42,8 +43,9 @@ class EstimatorSettings:
             `TabulatedField`, which are kept under the user's cache folder; otherwise the decoder
             computes them, some hundred times slower.
         network_batch: crops in one pass of the network.
-        bfloat16: the network's convolutions run in bfloat16, nearly twice as fast on a CPU or GPU
-            that has it and slower on one that has not.
+        precision: of the network's arithmetic. bfloat16 and, on a GPU, float16 are about twice as
+            fast where the processor has them, and slower where it has not; "auto" measures that in
+            `Estimator.warm_up`, and is float32 without it.
         cached_meshes: most meshes that are kept.
     """
 
@@ -60,7 +62,7 @@ class EstimatorSettings:
     isosurface: IsosurfaceSettings = field(default_factory=IsosurfaceSettings)
     shape_tables: bool = True
     network_batch: int = 16
-    bfloat16: bool = False
+    precision: Precision = "float32"
     cached_meshes: int = 64
 
     def __post_init__(self) -> None:
@@ -69,6 +71,8 @@ class EstimatorSettings:
                 f"network_batch {self.network_batch}, cached_meshes {self.cached_meshes}: "
                 "expected at least 1"
             )
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}: expected one of {PRECISIONS}")
 
     @property
     def verification(self) -> VerificationSettings:

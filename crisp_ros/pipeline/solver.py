@@ -85,19 +85,27 @@ class Solver:
         return self._field.for_library()
 
     def infer(self, crops: Tensor) -> NetworkOutput:
-        """The network's answer to crops (B, C, S, S), in single precision."""
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.settings.bfloat16):
+        """The network's answer to crops (B, C, S, S), as float32."""
+        name = self.settings.precision
+        lower = name not in ("auto", "float32")
+        dtype = getattr(torch, name) if lower else torch.bfloat16
+        with torch.autocast(self._device.type, dtype, enabled=lower):
             output = self._network(crops)
         return NetworkOutput(output.pnc.float(), output.code.float())
 
     def prepare(self, on_shape: Callable[[int, int], None]) -> None:
         """Find what is found once for the library, about 0.1 s a shape.
 
+        Only what the settings use is found, and nothing where no estimate has a library shape.
+
         Args:
             on_shape: called after every shape with the number done and that of all.
         """
-        if self._library is not None and self._resolves_symmetries():
-            self._library.prepare(on_shape)
+        corrector, printed = self.settings.corrector, self.settings.orientation is not None
+        if self._library is None or corrector is None or corrector.shape == "none":
+            return
+        if printed or self._resolves_symmetries():
+            self._library.prepare(on_shape, printed)
 
     def coordinates(self, maps: Tensor, observations: Observations) -> Tensor:
         """The points' coordinates (B, N, 3) in the object frame, metres, from PNC maps."""

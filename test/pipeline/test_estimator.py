@@ -15,9 +15,11 @@ from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.correction.library_tests import LibraryTestSettings
 from crisp_ros.correction.symmetry_motions import SymmetryMotions
 from crisp_ros.network.checkpoint import Model
+from crisp_ros.network.library import SurfaceColors
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import observe
 from crisp_ros.pipeline import STAGES, Estimator, solver
+from crisp_ros.pipeline import estimator as estimator_module
 
 STRICT = dataclasses.replace(SETTINGS, certificate=CertificateSettings(threshold_m=0.003))
 AS_IT_IS = dataclasses.replace(SETTINGS, corrector=None)
@@ -311,13 +313,40 @@ def test_warm_up_finds_the_symmetries_before_the_first_frame(scene, monkeypatch)
     assert found == [0, 1, 2]
     tested.estimate(scene.frame)
     assert found == [0, 1, 2]
-    for unused in (AS_IT_IS, dataclasses.replace(SETTINGS, symmetry_search=None)):
-        estimator(settings=unused).warm_up()
+    unused = dataclasses.replace(SETTINGS, symmetry_search=None, orientation=None)
+    kept = dataclasses.replace(SETTINGS, corrector=CorrectorSettings(shape="none"))
+    for settings in (AS_IT_IS, unused, kept):
+        estimator(settings=settings).warm_up()
     assert found == [0, 1, 2]
+    by_print = dataclasses.replace(SETTINGS, symmetry_search=None)
+    estimator(settings=by_print).warm_up()
+    assert found == [0, 1, 2] * 2
+
+
+def test_warm_up_prepares_prints_of_shapes_with_symmetries(monkeypatch):
+    """A box has symmetries, which its print may break; the bracket has none."""
+    found = []
+
+    def finding(field, shape, colors):
+        found.append(int(shape.index))
+
+    monkeypatch.setattr(prepared_library, "printed_surface", finding)
+    tested = estimator()
+    library = tested.prepared_library.library
+    painted = SurfaceColors(torch.zeros(1, 3), torch.zeros(1, 3, dtype=torch.uint8))
+    tested.prepared_library.library = dataclasses.replace(library, colors=(painted,) * 3)
+    tested.settings = dataclasses.replace(SETTINGS, orientation=None)
+    tested.warm_up()
+    assert found == []
+    tested.settings = SETTINGS
+    tested.warm_up()
+    ambiguous = [i for i in range(3) if (tested.prepared_library.motions(i).kinds > 0).any().item()]
+    assert 0 in ambiguous and 2 not in ambiguous
+    assert found == ambiguous
 
 
 def test_the_network_alone_runs_in_bfloat16(scene):
-    tested = estimator(settings=dataclasses.replace(AS_IT_IS, bfloat16=True))
+    tested = estimator(settings=dataclasses.replace(AS_IT_IS, precision="bfloat16"))
     layer = torch.nn.Conv2d(3, 3, 1, bias=False)
     torch.nn.init.dirac_(layer.weight)
     types = []
@@ -333,6 +362,33 @@ def test_the_network_alone_runs_in_bfloat16(scene):
     assert solution.maps.dtype == solution.codes.dtype == torch.float32
     for e in tested.estimate(scene.frame).objects:
         assert errors(e.T_camera_object, scene.poses[e.label])[1] < 2e-3
+
+
+@pytest.mark.parametrize("fastest", ["float32", "bfloat16"])
+def test_auto_precision_is_measured_by_warm_up(monkeypatch, fastest):
+    """Before, and with everything that is asked for by name, nothing is measured."""
+    measured = []
+
+    def measure(infer, device):
+        measured.append([infer("bfloat16"), infer("float32")])
+        return fastest
+
+    monkeypatch.setattr(estimator_module, "fastest_precision", measure)
+    tested = estimator(settings=dataclasses.replace(AS_IT_IS, precision="auto"))
+    assert tested.settings.precision == "auto"
+    for _ in range(2):
+        tested.warm_up()
+        assert tested.settings.precision == fastest
+    assert measured == [[True, True]]
+    estimator(settings=AS_IT_IS).warm_up()
+    assert len(measured) == 1
+
+
+def test_precisions_that_there_are_not():
+    with pytest.raises(ValueError, match="precision is 'int8'"):
+        dataclasses.replace(AS_IT_IS, precision="int8")
+    with pytest.raises(ValueError, match="float16 needs a GPU"):
+        estimator(settings=dataclasses.replace(AS_IT_IS, precision="float16"))
 
 
 def test_scene_helper_renders_the_truth():

@@ -6,6 +6,7 @@ import dataclasses
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from crisp_ros.network.precision import PRECISIONS
 from crisp_ros.node.output_paths import output_directory
 from crisp_ros.node.parameters.parameter_rules import Rules, Settable, one_of, parameter, problem_of
 from crisp_ros.node.parameters.parameter_values import (
@@ -34,6 +35,14 @@ class Parameters:
     )
     threads: int = parameter(
         0, "CPU threads of the estimator; 0: one per core.", Settable.UNCONFIGURED, 0, 256
+    )
+    precision: str = parameter(
+        "auto",
+        "Precision of the network's arithmetic: float32; bfloat16 or, on a GPU, float16, about "
+        "twice as fast where the processor has it, coordinates 0.2 mm off; or auto, which measures "
+        "at configuration what is fastest.",
+        Settable.UNCONFIGURED,
+        problem=one_of(*PRECISIONS),
     )
     shape_tables: bool = parameter(
         True,
