@@ -1,4 +1,4 @@
-"""What the solver found for a batch of objects, and changes of it by motions of the objects."""
+"""Solution of a batch of objects, and changes of it by motions of the objects."""
 
 from __future__ import annotations
 
