@@ -32,6 +32,7 @@ from crisp_ros.network.model import CrispNetwork
 from crisp_ros.pipeline import model_version, original_version
 
 _COUNTS = ("steps", "swaps", "halved", "refused", "rollbacks")
+_MOST_KEYS = 1000
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ class SelfTrainer:
         )
         self._watch = ShareWatch(settings.watch)
         self._rng = np.random.default_rng(settings.seed)
-        self._counts: Counter[str] = Counter()
+        self._seen: Counter[str] = Counter()  # samples by key
         self._credit, self._since_verdict = 0.0, 0
         self._job: Generator[None, None, None] | None = None
         # Like the version's number, of all runs since the original model.
@@ -195,8 +196,8 @@ class SelfTrainer:
         for sample in samples:
             if version == self._history.current.name:
                 self._watch.add(sample.certified)
-            count = self._counts[sample.key]
-            self._counts[sample.key] = count + 1
+            count = self._seen[sample.key]
+            self._seen[sample.key] = count + 1
             if count % self.settings.held_back_every == self.settings.held_back_every - 1:
                 self._held_back.append(sample)
             elif sample.certified:
@@ -204,8 +205,8 @@ class SelfTrainer:
         for sample in self._guard.with_library_codes(learned_from):
             self._buffer.add(sample)
             self._credit += self.settings.replay / self._batch
-        if len(self._counts) > 1000:  # new objects get new keys
-            self._counts.clear()
+        if len(self._seen) > _MOST_KEYS:  # new objects get new keys
+            self._seen.clear()
         self._cache.keep_only([*self._buffer, *self._held_back])
         # New samples may arrive faster than they are used.
         self._credit = min(self._credit, float(self.settings.steps_per_candidate))

@@ -29,11 +29,6 @@ class SelfTraining:
         self._worker: SelfTrainingWorker | None = None
         self._note = ""
 
-    @property
-    def is_on(self) -> bool:
-        """Whether there is a worker, running or not."""
-        return self._worker is not None
-
     def configure(self, estimator: Estimator, parameters: Parameters, checkpoint: Path) -> None:
         """Prepare the worker, if the parameters enable it.
 

@@ -69,6 +69,22 @@ def test_every_sample_teaches_so_often_and_then_the_work_is_done():
     assert tested.status.held_back == 2
 
 
+def test_many_keys_do_not_change_the_counts():
+    """Keys are names of the user's: any number of them, and any name."""
+    tested = trainer()
+    tested.observe(samples(range(12)), VERSION)
+    busy(tested)
+    before = tested.status
+    assert before.steps > 0
+    (one,) = samples([0], certified=False)
+    names = ["steps", "swaps", "pose", *(f"object {i}" for i in range(1001))]
+    for name in names:
+        tested.observe([dataclasses.replace(one, key=name)], VERSION)
+    after = tested.status
+    for count in ("steps", "swaps", "halved", "refused", "rollbacks", "broken"):
+        assert getattr(after, count) == getattr(before, count)
+
+
 def test_blends_are_replaced_by_the_nearest_library_shapes(tmp_path):
     right = samples(range(0, 60, 3))
     other = shipped_model().library.codes.mean(0)
