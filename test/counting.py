@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from crisp_ros.correction.correspondences import Shapes
@@ -43,18 +45,59 @@ class CountingField:
         return self._field.sdf_and_gradient(points, shapes)
 
 
+_WAITING = (
+    "aten::_local_scalar_dense",
+    "aten::nonzero",
+    "aten::unique",
+    "aten::masked_select",
+    "aten::repeat_interleave.Tensor",
+    "aten::_linalg_eigh",
+    "aten::_linalg_svd",
+    "aten::linalg_inv_ex",
+    "aten::_linalg_solve_ex",
+    "aten::linalg_cholesky_ex",
+    "aten::linalg_qr",
+)
+"""Operations that wait for a GPU: for the size of their result, or for LAPACK's verdict."""
+
+
 class CountedOperations(TorchDispatchMode):
-    """PyTorch's operations in a context.
+    """PyTorch's operations in a context, and for which of them the host would wait on a GPU.
+
+    A CPU copies nothing to the host; where a program asks for a copy is counted as well.
 
     Attributes:
         operations: number of operations that compute something; views do not.
-        waits: names of the operations for whose result the host would wait on a GPU.
+        waits: names of those for whose result the host would wait.
+        stage: that what follows is counted for, as well.
+        operations_of: number of operations by stage.
+        waits_of: number of waits by stage.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.operations = 0
         self.waits: list[str] = []
+        self.stage = ""
+        self.operations_of: Counter[str] = Counter()
+        self.waits_of: Counter[str] = Counter()
+        self._transfers = _Transfers(self)
+
+    def __enter__(self) -> CountedOperations:
+        """Begin to count."""
+        self._transfers.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End counting."""
+        super().__exit__(*error)
+        self._transfers.__exit__(*error)
+
+    def wait(self, name: str) -> None:
+        """Count a wait of the host."""
+        self.waits.append(name)
+        self.waits_of[self.stage] += 1
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -65,9 +108,26 @@ class CountedOperations(TorchDispatchMode):
             isinstance(index, Tensor) and index.dtype == torch.bool
             for index in (args[1] if isinstance(args[1], (list, tuple)) else ())
         )
-        if masks or name.startswith(("aten::_local_scalar_dense", "aten::nonzero", "aten::unique")):
-            self.waits.append(name)
+        if masks or name.startswith(_WAITING):
+            self.wait(name)
         schema = function._schema
         is_view = not schema.is_mutable and any(r.alias_info for r in schema.returns)
-        self.operations += not is_view
+        if not is_view:
+            self.operations += 1
+            self.operations_of[self.stage] += 1
+        return function(*args, **(kwargs or {}))
+
+
+class _Transfers(TorchFunctionMode):
+    """Counts the copies of tensors to the host, which are no operations on a CPU."""
+
+    def __init__(self, counted: CountedOperations) -> None:
+        super().__init__()
+        self._counted = counted
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        if getattr(function, "__name__", "") in ("cpu", "tolist"):
+            self._counted.wait(function.__name__)
         return function(*args, **(kwargs or {}))

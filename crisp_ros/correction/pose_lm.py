@@ -28,9 +28,12 @@ from crisp_ros.correction.residuals import (
 )
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.steps import PoseStep
+from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
 from crisp_ros.geometry.se3 import exp, rotation_about, transform
+from crisp_ros.geometry.spd_inverse import spd_inverse
 
 _UNEXPLAINED_M2 = 1.0  # squared residual that costs as much as one can
+_LEAST_WAY_M2 = 1e-6  # added to that of a rotation: about a line through all points it is zero
 
 
 @dataclass(frozen=True)
@@ -71,17 +74,25 @@ class PoseLmSettings:
     move: MoveSettings = field(default_factory=MoveSettings)
 
 
+class _Rows(NamedTuple):
+    """Constant data of A objects while they are iterated."""
+
+    correspondences: Correspondences
+    shapes: Shapes
+    share: Tensor  # (A, M) of each valid point, zero for the others
+
+
 class _State(NamedTuple):
-    """The best pose so far and its linearisation, in the axes in which it is diagonal."""
+    """The best pose so far and its linearization, about motions (rho, phi) around a centre."""
 
     T: Tensor  # (A, 4, 4)
     sdf: Tensor  # (A, M)
     scale: Tensor  # (A,) of the robust loss
     centre: Tensor  # (A, 3) about which the pose rotates
-    axes: Tensor  # (A, 6, 6) columns: motions of one metre root mean square
-    curvature: Tensor  # (A, 6) of the signed distances along them
-    slope: Tensor  # (A, 6)
-    prior: Tensor  # (A, 6) weights
+    slope: Tensor  # (A, 6) of the signed distances
+    curvature: Tensor  # (A, 6, 6) of the signed distances
+    metric: Tensor  # (A, 6, 6) squared root mean square way of the points
+    prior: Tensor  # (A, 6, 6) curvature of the prior
     prior_slope: Tensor  # (A, 6)
     damping: Tensor  # (A,)
 
@@ -132,28 +143,50 @@ def _iterate(
     settings: PoseLmSettings,
 ) -> tuple[Tensor, Tensor]:
     """The poses (B, 4, 4) after Levenberg-Marquardt from poses T, and the iterations (B,)."""
+    valid = correspondences.valid
+    rows = _Rows(correspondences, shapes, valid / valid.sum(-1, keepdim=True).clamp_min(1))
+    state = _linearize(field, rows, T, settings)
+    steps = settings.evaluations - 4
+    if has_fixed_shapes(T):
+        return _iterate_all(field, rows, state, settings, steps)
     T = T.clone()
     iterations = torch.zeros(len(T), dtype=torch.long, device=T.device)
     active = torch.arange(len(T), device=T.device)
-    state = _linearize(field, correspondences, shapes, T, settings)
-    for _ in range(settings.evaluations - 4):
-        step = _damped_step(state, settings)
-        candidate = _linearize(
-            field, correspondences, shapes, _moved_pose(state, step), settings, state
-        )
-        state, accepted = _accept(correspondences.valid, state, candidate, step)
+    for _ in range(steps):
+        state, going = _next_state(field, rows, state, settings)
         iterations[active] += 1
         T[active] = state.T
-        small = step.square().sum(-1).sqrt() < settings.stop_step_m
-        going = ~(small & accepted) & (state.damping < 1e4)
         left = going.nonzero().squeeze(-1)
         if len(left) == 0:
             break
         if len(left) < len(active):
-            active = active[left]
-            correspondences, shapes = correspondences.rows(left), shapes.rows(left)
-            state = take_rows(state, left)
+            active, rows, state = active[left], take_rows(rows, left), take_rows(state, left)
     return T, iterations
+
+
+def _iterate_all(
+    field: ShapeField, rows: _Rows, state: _State, settings: PoseLmSettings, steps: int
+) -> tuple[Tensor, Tensor]:
+    """`_iterate` without a look at the values: the state of finished objects stays."""
+    going = torch.ones_like(state.scale, dtype=torch.bool)
+    iterations = torch.zeros_like(state.scale, dtype=torch.long)
+    for _ in range(steps):
+        new, go_on = _next_state(field, rows, state, settings)
+        iterations = iterations + going
+        state = select_rows(going, new, state)
+        going = going & go_on
+    return state.T, iterations
+
+
+def _next_state(
+    field: ShapeField, rows: _Rows, state: _State, settings: PoseLmSettings
+) -> tuple[_State, Tensor]:
+    """The state after one step, and which objects (A,) go on."""
+    step = _damped_step(state, settings)
+    candidate = _linearize(field, rows, _moved_pose(state, step), settings, state)
+    state, accepted = _accept(rows, state, candidate, step)
+    small = _length(state.metric, step) < settings.stop_step_m
+    return state, ~(small & accepted) & (state.damping < 1e4)
 
 
 def _shift_along_ray(
@@ -187,87 +220,105 @@ def _shift_along_ray(
 
 def _linearize(
     field: ShapeField,
-    correspondences: Correspondences,
-    shapes: Shapes,
+    rows: _Rows,
     T: Tensor,
     settings: PoseLmSettings,
     previous: _State | None = None,
 ) -> _State:
-    """The signed distances at T, their slope and curvature, and the prior, in common axes."""
-    points, pnc, weights, valid = correspondences
+    """The signed distances at T, their slope and curvature, and the prior."""
+    (points, pnc, weights, valid), shapes, share = rows
     moved = transform(T, points)
     sdf, gradient = field.sdf_and_gradient(moved, shapes)
     scale = (2 * masked_median(sdf.abs(), valid)).clamp_min(settings.robust_scale_m)
     if previous is not None:
         scale = torch.minimum(scale, previous.scale)
-    count = valid.sum(-1).clamp_min(1)[:, None]
-    centre = torch.where(valid[..., None], moved, 0.0).sum(1) / count
-    arm = torch.where(valid[..., None], moved - centre[:, None], 0.0)
+    moved = torch.where(valid[..., None], moved, 0.0)
+    centre = (share[:, None] @ moved).squeeze(-2)
+    arm = moved - centre[:, None]
 
-    weight = geman_mcclure(sdf.square(), scale[:, None]).weight * valid / count
-    jacobian = torch.cat((gradient, torch.linalg.cross(arm, gradient)), dim=-1)
-    weighted = weight[..., None] * jacobian
-    hessian = weighted.transpose(-1, -2) @ jacobian
-    slope = (weighted * sdf[..., None]).sum(1)
+    weight = geman_mcclure(sdf.square(), scale[:, None]).weight * share
+    jacobian = torch.cat((gradient, torch.linalg.cross(arm, gradient), sdf[..., None]), dim=-1)
+    products = (weight[..., None] * jacobian).transpose(-1, -2) @ jacobian
+    curvature, slope = products[:, :6, :6].double(), products[:, :6, 6].double()
 
     error = moved - pnc
     square = error.square().sum(-1)
-    known = weights > 0
-    reach = (2 * masked_median(square.sqrt(), known)).clamp_min(settings.prior_scale_m)
+    reach = (2 * masked_median(square.sqrt(), weights > 0)).clamp_min(settings.prior_scale_m)
     trust = weights * geman_mcclure(square, reach[:, None]).weight
-    trust = (trust / trust.sum(-1, keepdim=True).clamp_min(1e-12))[..., None]
-    prior_slope = torch.cat((trust * error, trust * torch.linalg.cross(arm, error)), -1).sum(1)
+    trust = trust / trust.sum(-1, keepdim=True).clamp_min(1e-12)
+    levers = torch.cat((error, torch.linalg.cross(arm, error)), dim=-1)
+    prior_slope = (trust[:, None] @ levers).squeeze(-2).double()
 
-    # In these units a motion's length is the root mean square way of the points.
-    inertia = arm.transpose(-1, -2) @ arm / count[..., None]
-    identity = torch.eye(3, dtype=T.dtype, device=T.device)
-    trace = inertia.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
-    way, principal = torch.linalg.eigh(trace * identity - inertia)
-    units = torch.zeros_like(hessian)
-    units[:, :3, :3] = identity
-    units[:, 3:, 3:] = principal / way.clamp_min(1e-6).sqrt()[:, None, :]
-    curvature, axes = torch.linalg.eigh(units.transpose(-1, -2) @ hessian @ units)
-    axes = units @ axes
-    curvature = curvature.clamp_min(0.0)
+    metric, inverse_metric = _metric(arm, share)
     # While the shape is still far off, curvature says little, and the network's place even less.
-    trusted = (settings.robust_scale_m / scale).square()[:, None]
-    free = 1.0 / (1.0 + (curvature / settings.free_curvature) ** 4)
-    return _State(
-        T,
-        sdf,
-        scale,
-        centre,
-        axes,
-        curvature,
-        (axes.transpose(-1, -2) @ slope[..., None]).squeeze(-1),
-        settings.prior_weight * free * trusted,
-        (axes.transpose(-1, -2) @ prior_slope[..., None]).squeeze(-1),
-        torch.full_like(scale, 1e-2) if previous is None else previous.damping,
-    )
+    trusted = settings.prior_weight * (settings.robust_scale_m / scale).square()
+    prior = _prior(curvature, inverse_metric, settings) * trusted[:, None, None]
+    pulled = (prior @ inverse_metric @ prior_slope[..., None]).squeeze(-1)
+    damping = torch.full_like(scale, 1e-2) if previous is None else previous.damping
+    return _State(T, sdf, scale, centre, slope, curvature, metric, prior, pulled, damping)
+
+
+def _metric(arm: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """The metric G (A, 6, 6) of motions, float64, and its inverse.
+
+    xi^T G xi is the squared root mean square way of the points, for a motion xi about their middle.
+
+    Args:
+        arm: (A, M, 3) the points from their middle, metres.
+        share: (A, M) of them.
+    """
+    arm = arm.double()
+    spread = (share[..., None] * arm).transpose(-1, -2) @ arm
+    trace = spread.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
+    metric = torch.eye(6, dtype=arm.dtype, device=arm.device).repeat(len(arm), 1, 1)
+    inverse = metric.clone()
+    rotation = (trace + _LEAST_WAY_M2) * metric[:, :3, :3] - spread
+    metric[:, 3:, 3:] = rotation
+    # Of a symmetric 3x3 matrix: the cross products of its rows over its determinant.
+    adjugate = torch.linalg.cross(rotation.roll(-1, -2), rotation.roll(-2, -2))
+    determinant = (rotation[:, 0] * adjugate[:, 0]).sum(-1)
+    inverse[:, 3:, 3:] = adjugate / determinant[:, None, None]
+    return metric, inverse
+
+
+def _prior(curvature: Tensor, inverse_metric: Tensor, settings: PoseLmSettings) -> Tensor:
+    """The curvature of the prior (A, 6, 6): 1 along motions that are free, fading for the others.
+
+    With principal curvatures l in the metric, the prior along their axes is 1 / (1 + (l / f)^4).
+    As a function of the matrices this is (G^-1 + (G^-1 C / f)^4 G^-1)^-1, without an eigenvalue.
+    """
+    square = inverse_metric @ curvature / settings.free_curvature
+    square = square @ square
+    return spd_inverse(inverse_metric + square @ inverse_metric @ square.transpose(-1, -2))
 
 
 def _damped_step(state: _State, settings: PoseLmSettings) -> Tensor:
-    """The damped Newton step (A, 6) in the state's axes."""
-    downhill = -(state.slope + state.prior * state.prior_slope)
-    step = downhill / (state.curvature + state.prior + state.damping[:, None])
-    length = step.square().sum(-1, keepdim=True).sqrt()
-    return step * (settings.step_limit_m / length.clamp_min(1e-12)).clamp_max(1.0)
+    """The damped Newton step (A, 6) as a motion about the state's centre, float64."""
+    matrix = state.curvature + state.prior + state.damping[:, None, None] * state.metric
+    downhill = -(state.slope + state.prior_slope)
+    step = (spd_inverse(matrix) @ downhill[..., None]).squeeze(-1)
+    length = _length(state.metric, step).clamp_min(1e-12)
+    return step * (settings.step_limit_m / length).clamp_max(1.0)[:, None]
+
+
+def _length(metric: Tensor, step: Tensor) -> Tensor:
+    """The root mean square way (A,) of the points in steps (A, 6), metres."""
+    return (step * (metric @ step[..., None]).squeeze(-1)).sum(-1).clamp_min(0.0).sqrt()
 
 
 def _moved_pose(state: _State, step: Tensor) -> Tensor:
-    """The poses (A, 4, 4) after steps (A, 6) in the state's axes."""
-    motion = exp((state.axes @ step[..., None]).squeeze(-1))
-    rotation, shift = motion[:, :3, :3], motion[:, :3, 3]
-    return rotation_about(rotation, state.centre, state.centre + shift) @ state.T
+    """The poses (A, 4, 4) after steps (A, 6)."""
+    motion = exp(step.to(state.T.dtype))
+    target = state.centre + motion[:, :3, 3]
+    return rotation_about(motion[:, :3, :3], state.centre, target) @ state.T
 
 
-def _accept(valid: Tensor, state: _State, candidate: _State, step: Tensor) -> tuple[_State, Tensor]:
+def _accept(rows: _Rows, state: _State, candidate: _State, step: Tensor) -> tuple[_State, Tensor]:
     """The candidate where it is better, else the old state with more damping; and where it is."""
-    costs = [
-        0.5 * weighted_mean(geman_mcclure(sdf.square(), state.scale[:, None]).cost, valid)
-        for sdf in (state.sdf, candidate.sdf)
-    ]
-    prior = (state.prior * (state.prior_slope * step + 0.5 * step.square())).sum(-1)
-    accepted = costs[1] - costs[0] + prior < 0
+    both = torch.stack((state.sdf, candidate.sdf), dim=1)
+    costs = 0.5 * surface_objective(both, rows.share[:, None], state.scale[:, None])
+    curved = (state.prior @ step[..., None]).squeeze(-1)
+    prior = (step * (state.prior_slope + 0.5 * curved)).sum(-1)
+    accepted = costs[:, 1] - costs[:, 0] + prior < 0
     damping = torch.where(accepted, 0.2 * state.damping, 8.0 * state.damping).clamp_min(1e-6)
     return select_rows(accepted, candidate, state)._replace(damping=damping), accepted
