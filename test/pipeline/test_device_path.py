@@ -16,7 +16,7 @@ from crisp_ros.pipeline.stage_clock import StageClock
 from crisp_ros.share import bundled_recording, checkpoint_path
 
 MOST_WAITS = 163
-MOST_OPERATIONS = 10100
+MOST_OPERATIONS = 10260
 """Of a frame, after the observation, which is the host's."""
 
 
