@@ -71,6 +71,7 @@ class TruthfulNetwork(nn.Module):
 
     crop_size = 96
     input_channels, sees_geometry = 3, False
+    crop_rule, has_normalised_shapes = "square", False
 
     def __init__(self, shapes: Sequence[AnalyticShape], answers: Sequence[int]) -> None:
         super().__init__()

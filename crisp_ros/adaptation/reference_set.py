@@ -185,7 +185,13 @@ def rendered_reference(
 def _objects(frame: BopFrame, settings: ObservationSettings, network: CrispNetwork):
     """Yield (instance, (crop, grid, points, T_object_camera)) for the usable objects of a frame."""
     shown = Frame.from_recorded(frame)
-    seen = observe(shown, settings, network.crop_size, network.sees_geometry)
+    seen = observe(
+        shown,
+        settings,
+        network.crop_size,
+        network.sees_geometry,
+        network.crop_rule,
+    )
     chosen = evenly_spaced(seen.valid, settings.points)[..., None]
     points = seen.points.gather(1, chosen.expand(-1, -1, 3))
     grid = crop_grid(seen.pixels, seen.boxes).gather(1, chosen.expand(-1, -1, 2)).half().float()

@@ -89,7 +89,7 @@ class CropView(NamedTuple):
 
     Attributes:
         crop: (3, S, S) RGB in [0, 1] around the object.
-        box: (3,) left, top and side of the crop in the image, px.
+        box: (4,) left, top, width and height of the crop in the image, px.
         label: () of the object in the label image.
     """
 

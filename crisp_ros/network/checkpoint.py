@@ -32,6 +32,7 @@ Cause = Literal[
     "wrong format",
     "pickle refused",
     "incompatible",
+    "incomplete",
 ]
 
 

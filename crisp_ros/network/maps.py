@@ -11,13 +11,13 @@ def crop_grid(pixels: Tensor, boxes: Tensor) -> Tensor:
 
     Args:
         pixels: (B, N, 2), u and v in the image.
-        boxes: (B, 3), left, top and side of the crops, px.
+        boxes: (B, 4), left, top, width and height of the crops, px.
 
     Returns:
         (B, N, 2), x and y.
     """
-    corner, side = boxes[:, None, :2], boxes[:, None, 2:]
-    return 2 * (pixels + 0.5 - corner) / side - 1
+    corner, sides = boxes[:, None, :2], boxes[:, None, 2:]
+    return 2 * (pixels + 0.5 - corner) / sides - 1
 
 
 def read_maps(maps: Tensor, grid: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from crisp_ros.network.dinov2 import DinoV2
 from crisp_ros.network.dpt import DptHead
 from crisp_ros.network.features import BackboneFeatures
 from crisp_ros.network.shape_head import ShapeHead
-from crisp_ros.observation.crop_channels import GEOMETRY_CHANNELS
+from crisp_ros.observation.crop_channels import CROP_RULES, GEOMETRY_CHANNELS
 
 COLOUR_CHANNELS = 3
 _RGB_MEAN = (0.485, 0.456, 0.406)
@@ -37,6 +37,10 @@ class NetworkConfig:
         decoder_hidden: width of the shape decoder.
         decoder_layers: number of FiLM layers of the shape decoder.
         frozen_backbone: the backbone runs without gradients and is never trained.
+        crop_rule: which part of the image a crop shows, one of `CROP_RULES`.
+        modulated_output: the shape code modulates the decoder's last layer too.
+        normalised_shapes: coordinates and shapes have a unit of their own, whose size in metres
+            the registration finds.
     """
 
     design: str
@@ -47,6 +51,9 @@ class NetworkConfig:
     decoder_hidden: int
     decoder_layers: int
     frozen_backbone: bool
+    crop_rule: str = "square"
+    modulated_output: bool = False
+    normalised_shapes: bool = False
 
     def __post_init__(self) -> None:
         if self.design not in _DESIGNS:
@@ -64,10 +71,16 @@ class NetworkConfig:
                 raise ValueError(
                     f"network setting {name} is {width!r}: expected an integer in 1..8192"
                 )
-        if type(self.frozen_backbone) is not bool:
+        for name in ("frozen_backbone", "modulated_output", "normalised_shapes"):
+            if type(getattr(self, name)) is not bool:
+                value = getattr(self, name)
+                raise ValueError(f"network setting {name} is {value!r}: expected a boolean")
+        if self.crop_rule not in CROP_RULES:
             raise ValueError(
-                f"network setting frozen_backbone is {self.frozen_backbone!r}: expected a boolean"
+                f"network setting crop_rule is {self.crop_rule!r}: expected one of {CROP_RULES}"
             )
+        if self.crop_rule != "square" and network_sees_geometry(self.design):
+            raise ValueError(f"the network {self.design} needs crop_rule square")
 
     def to_json(self) -> dict[str, Any]:
         """The settings as a dictionary of JSON values."""
@@ -75,16 +88,18 @@ class NetworkConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> NetworkConfig:
-        """The inverse of `to_json`.
+        """The inverse of `to_json`; settings that older files lack have their defaults.
 
         Raises:
             ValueError: a setting is missing, unknown, or out of its range.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
-        if set(values) != names:
+        fields = dataclasses.fields(cls)
+        missing = {f.name for f in fields if f.default is dataclasses.MISSING} - set(values)
+        unknown = set(values) - {f.name for f in fields}
+        if missing or unknown:
             raise ValueError(
-                f"network settings do not match this version: missing {sorted(names - set(values))}"
-                f", unknown {sorted(set(values) - names)}"
+                f"network settings do not match this version: missing {sorted(missing)}"
+                f", unknown {sorted(unknown)}"
             )
         hidden = values["shape_hidden"]
         if not isinstance(hidden, (list, tuple)):
@@ -96,8 +111,9 @@ class NetworkOutput(NamedTuple):
     """Output of the network for a batch of crops.
 
     Attributes:
-        pnc: pose-normalised coordinates (B, 3, S', S') of every pixel, object frame, metres.
-        code: shape codes (B, C).
+        pnc: pose-normalised coordinates (B, 3, S', S') of every pixel, object frame, metres (or
+            units of the shape, see `NetworkConfig.normalised_shapes`).
+        code: shape codes (B, C), without the size of the unit.
     """
 
     pnc: Tensor
@@ -194,9 +210,14 @@ class CrispNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.backbone, self.pnc_head = _DESIGNS[config.design].parts(config)
-        self.decoder = ShapeDecoder(config.decoder_hidden, config.decoder_layers)
+        self.decoder = ShapeDecoder(
+            config.decoder_hidden,
+            config.decoder_layers,
+            config.modulated_output,
+            config.normalised_shapes,
+        )
         self.shape_head = ShapeHead(
-            self.backbone.pooled_features, config.shape_hidden, self.decoder.code_dim
+            self.backbone.pooled_features, config.shape_hidden, self.decoder.predicted_dim
         )
         if config.frozen_backbone:
             self.backbone.requires_grad_(False)
@@ -222,6 +243,16 @@ class CrispNetwork(nn.Module):
     def sees_geometry(self) -> bool:
         """Whether the crops have mask and geometry after colour."""
         return self.input_channels > COLOUR_CHANNELS
+
+    @property
+    def crop_rule(self) -> str:
+        """Rule of what the crops show, one of `CROP_RULES`."""
+        return self.config.crop_rule
+
+    @property
+    def has_normalised_shapes(self) -> bool:
+        """Whether coordinates and shapes have their own unit, see `in_metres`."""
+        return self.config.normalised_shapes
 
     def forward(self, crops: Tensor) -> NetworkOutput:
         """PNC maps and shape codes of crops (B, C, S, S)."""
@@ -254,6 +285,16 @@ class CrispNetwork(nn.Module):
         pnc = self.pnc_head(features, pnc_size)
         with torch.autocast(pnc.device.type, enabled=False):  # small, and codes need the accuracy
             return NetworkOutput(pnc, self.shape_head(features.pooled.float()))
+
+    def in_metres(self, output: NetworkOutput, size: Tensor) -> NetworkOutput:
+        """The output of a network of normalised shapes, in metres and with whole shape codes.
+
+        Args:
+            output: of B crops.
+            size: (B,) metres per unit.
+        """
+        code = torch.cat([output.code, size[:, None].to(output.code)], dim=-1)
+        return NetworkOutput(output.pnc * size[:, None, None, None], code)
 
 
 def network_names() -> tuple[str, ...]:

@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crisp_ros.data.files import DatasetError
 from crisp_ros.network.checkpoint import CheckpointError, Model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.dinov2 import DinoV2
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import CrispNetwork, NetworkConfig, network_config
+from crisp_ros.network.official_library import read_library_codes, read_unit_sizes
 
 # Names of our layers, and of the same layers in the released state dict; \1 is a layer's number.
 _OFFICIAL_PREFIXES = tuple(
@@ -46,11 +48,12 @@ _OFFICIAL_PREFIXES = tuple(
         (r"shape_head\.layers", r"recons_backbone_adaptor.net"),
     )
 )
+_LAST_LAYER = "decoder.final_layer"
+_MODULATED_LAST_LAYER = "recons_net.final_layer.layer"  # as the other FiLM layers
 _WRAPPER_PREFIX = re.compile(r"(?:_orig_mod\.|module\.)+")  # of torch.compile and of Fabric or DDP
 
 # Settings of the released code that change the output but leave no trace in the weights.
 _REQUIRED_SETTINGS: Mapping[str, Any] = {
-    "normalized_recons": False,
     "nocs_lateral_layers_type": "spaced",
     "nocs_network_type": "dpt_gnfusion_gnnocs",
     "recons_nonlinearity": "sine",
@@ -70,6 +73,27 @@ def _numpy_globals() -> list[Any]:
     ]
     types = (np.float16, np.float32, np.float64, np.int32, np.int64)
     return [*makers, np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in types)]
+
+
+@dataclasses.dataclass(frozen=True)
+class OfficialOptions:
+    """Settings that a released checkpoint may not say about itself; None takes what it says.
+
+    Attributes:
+        shapes: "metric" or "normalised" coordinates and signed distances (`normalized_recons`).
+        crop_size: side of the crops, px (`backbone_input_res`).
+        crop_rule: of `CROP_RULES`; the released code stretches the mask's box, on SPE3R the image.
+        library: the separately published `shape_code_lib.pkl`; replaces a library in the file.
+        objects_info: the separately published `objects_info.yaml`, with the sizes of shapes.
+        with_library: False leaves any library out.
+    """
+
+    shapes: str | None = None
+    crop_size: int | None = None
+    crop_rule: str = "tight"
+    library: Path | None = None
+    objects_info: Path | None = None
+    with_library: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +148,11 @@ def read_official(path: Path | str) -> OfficialCheckpoint:
     )
 
 
-def import_official(path: Path | str, on_shape: Callable[[int, int], None] | None = None) -> Model:
+def import_official(
+    path: Path | str,
+    on_shape: Callable[[int, int], None] | None = None,
+    options: OfficialOptions | None = None,
+) -> Model:
     """A model with the weights, and the library if there is one, of a released checkpoint.
 
     The library's boxes come from the decoder. `header["open_shapes"]` names the codes whose decoded
@@ -133,19 +161,26 @@ def import_official(path: Path | str, on_shape: Callable[[int, int], None] | Non
     Args:
         path: the checkpoint.
         on_shape: called after every shape of the library with the number done and their count.
+        options: what the checkpoint does not say.
 
     Raises:
         CheckpointError: see `read_official`; also when weights are missing, unexpected or of
-            another shape, or the settings are of a variant this network does not reproduce.
+            another shape, or the settings are missing or of a variant that is not reproduced.
     """
-    path = Path(path)
+    path, options = Path(path), options or OfficialOptions()
     official = read_official(path)
-    config = _config(path, official.settings)
+    config = _config(path, official, options)
     with torch.device("meta"):
         network = CrispNetwork(config)
-    network.load_state_dict(_renamed(path, official.weights, network), assign=True)
+    weights = _renamed(path, official.weights, network)
+    if config.normalised_shapes:
+        # The released head predicts [0, 1], of which 2 (v - 1/2) is taken.
+        weights["pnc_head.output.conv3.weight"] *= 2.0
+        weights["pnc_head.output.conv3.bias"] = 2.0 * weights["pnc_head.output.conv3.bias"] - 1.0
+    network.load_state_dict(weights, assign=True)
     network.eval()
-    library, open_shapes = _library(path, official.codes, network.decoder, on_shape)
+    codes = _library_codes(path, official, config, options) if options.with_library else {}
+    library, open_shapes = _library(path, codes, network.decoder, on_shape)
     header = {
         "recipe": "imported from a checkpoint of the authors' released code",
         "data": {"file": path.name, "sha256": _sha256(path)},
@@ -198,8 +233,9 @@ def _codes(path: Path, library: Any) -> dict[str, Tensor]:
     return codes
 
 
-def _config(path: Path, settings: Mapping[str, Any]) -> NetworkConfig:
+def _config(path: Path, official: OfficialCheckpoint, options: OfficialOptions) -> NetworkConfig:
     """The network's settings, once those of the checkpoint are known to describe the same one."""
+    settings = official.settings
     for name, expected in _REQUIRED_SETTINGS.items():
         if settings.get(name, expected) != expected:
             raise CheckpointError(
@@ -208,12 +244,14 @@ def _config(path: Path, settings: Mapping[str, Any]) -> NetworkConfig:
                 f"it was trained with {name} = {settings[name]!r}, supported is {expected!r}",
             )
     config = network_config("dinov2_vits14")
-    sides = settings.get("backbone_input_res", (config.crop_size, config.crop_size))
+    given = None if options.crop_size is None else (options.crop_size, options.crop_size)
+    sides = settings.get("backbone_input_res", given or (config.crop_size, config.crop_size))
     patch = DinoV2.patch
     if (
         not isinstance(sides, (list, tuple))
         or [type(side) for side in sides] != [int, int]
         or sides[0] != sides[1]
+        or sides[0] < patch
         or sides[0] % patch
     ):
         raise CheckpointError(
@@ -221,11 +259,46 @@ def _config(path: Path, settings: Mapping[str, Any]) -> NetworkConfig:
             "incompatible",
             f"its backbone_input_res is {sides!r}, supported are squares of a multiple of {patch}",
         )
-    return dataclasses.replace(config, crop_size=sides[0])
+    if given is not None and tuple(sides) != given:
+        raise CheckpointError(
+            path, "incompatible", f"--crop-size {given[0]}: its backbone_input_res is {sides!r}"
+        )
+    return dataclasses.replace(
+        config,
+        crop_size=sides[0],
+        crop_rule=options.crop_rule,
+        modulated_output=f"{_MODULATED_LAST_LAYER}.weight" in official.weights,
+        normalised_shapes=_are_normalised(path, settings, options.shapes),
+    )
 
 
-def official_name(name: str) -> str:
-    """The name that the released code gives to one of our weights."""
+def _are_normalised(path: Path, settings: Mapping[str, Any], shapes: str | None) -> bool:
+    """Whether coordinates are normalised: nothing in the weights shows it."""
+    stated = settings.get("normalized_recons")
+    if shapes is None and not isinstance(stated, bool):
+        where = "hparams lack normalized_recons" if settings else "it holds no settings (hparams)"
+        raise CheckpointError(
+            path,
+            "incomplete",
+            f"{where}: name them by hand with --shapes metric or --shapes normalised, and with "
+            "--crop-size where crops do not have 420 px a side",
+        )
+    if shapes is not None and isinstance(stated, bool) and stated != (shapes == "normalised"):
+        raise CheckpointError(
+            path, "incompatible", f"--shapes {shapes}: its normalized_recons is {stated}"
+        )
+    return stated if shapes is None else shapes == "normalised"
+
+
+def official_name(name: str, modulated_output: bool = False) -> str:
+    """The name that the released code gives to one of our weights.
+
+    Args:
+        name: ours.
+        modulated_output: the last layer of the decoder is modulated.
+    """
+    if modulated_output and name.startswith(f"{_LAST_LAYER}."):
+        return _MODULATED_LAST_LAYER + name.removeprefix(_LAST_LAYER)
     for ours, official in _OFFICIAL_PREFIXES:
         if (start := ours.match(name)) and name[start.end()] == ".":
             rest = name[start.end() :]
@@ -238,7 +311,8 @@ def official_name(name: str) -> str:
 def _renamed(path: Path, weights: Mapping[str, Tensor], network: CrispNetwork) -> dict[str, Tensor]:
     """The weights under this network's names, with every layer present and of its shape."""
     expected = network.state_dict()
-    ours = {official_name(name): name for name in expected}
+    modulated = network.config.modulated_output
+    ours = {official_name(name, modulated): name for name in expected}
     mismatched = [
         f"{name} {tuple(weight.shape)} instead of {tuple(expected[ours[name]].shape)}"
         for name, weight in weights.items()
@@ -260,6 +334,29 @@ def _renamed(path: Path, weights: Mapping[str, Tensor], network: CrispNetwork) -
             f"its weights are not those of {network.config.design}: {'; '.join(problems)}",
         )
     return {ours[name]: weight for name, weight in weights.items()}
+
+
+def _library_codes(
+    path: Path, official: OfficialCheckpoint, config: NetworkConfig, options: OfficialOptions
+) -> dict[str, Tensor]:
+    """Codes of the library by name; those of normalised shapes end with the size of their unit."""
+    try:
+        codes = official.codes
+        if options.library is not None:
+            codes = _codes(options.library, read_library_codes(options.library))
+        if not codes or not config.normalised_shapes:
+            return codes
+        if options.objects_info is None:
+            raise CheckpointError(
+                path,
+                "incomplete",
+                "its library has normalised shapes, which need sizes: name objects_info.yaml with "
+                "--objects-info, or leave the library out with --no-library",
+            )
+        sizes = read_unit_sizes(options.objects_info, list(codes))
+    except DatasetError as error:
+        raise CheckpointError(path, "incomplete", str(error)) from error
+    return {name: torch.cat([code, torch.tensor([sizes[name]])]) for name, code in codes.items()}
 
 
 def _library(

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from crisp_ros.observation.frame import Camera
 
+CROP_RULES = ("square", "tight", "image")
+"""What a crop shows: a square around the mask with a margin; the box of the mask, stretched to the
+square; the whole image, stretched."""
 GEOMETRY_CHANNELS = 5
 """Mask, x, y, z and depth validity, in this order, after the three of colour."""
 UNIT_M = 0.1

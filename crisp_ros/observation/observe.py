@@ -90,7 +90,7 @@ class Observations(NamedTuple):
     Attributes:
         labels: (B,) int64.
         crops: (B, 3, S, S) float32 RGB in [0, 1], or (B, 8, S, S) with `geometry_channels` after.
-        boxes: (B, 3) float32, left, top and side of each crop, px.
+        boxes: (B, 4) float32, left, top, width and height of each crop, px.
         points: (B, N, 3) float32, camera frame, metres, zero where padded.
         pixels: (B, N, 2) float32, (u, v) of each point.
         valid: (B, N) bool.
@@ -115,33 +115,45 @@ class Observations(NamedTuple):
 
 
 def observe(
-    frame: Frame, settings: ObservationSettings, crop_size: int, geometry: bool = False
+    frame: Frame,
+    settings: ObservationSettings,
+    crop_size: int,
+    geometry: bool = False,
+    crop_rule: str = "square",
 ) -> Observations:
     """Extract the crops and depth points of all labels of a frame.
 
-    The crop is a square around the mask's bounding box, grey where it leaves the image; a pixel u
-    is at (u + 0.5 - left) / side * S - 0.5 in the crop. Points are sampled evenly over the mask at
-    the resolution of the depth image, without replacement; a smaller object is padded. Pixels at
-    the mask's border and at depth jumps mix two surfaces and are excluded as long as enough others
-    remain. Beyond `max_objects` the smallest masks are rejected, which bounds the cost.
+    The crop is a square around the mask's bounding box, grey where it leaves the image, or this box
+    itself; a pixel u is at (u + 0.5 - left) / width * S - 0.5 in the crop. Points are sampled
+    evenly over the mask at the resolution of the depth image, without replacement; a smaller object
+    is padded. Pixels at the mask's border and at depth jumps mix two surfaces and are excluded as
+    long as enough others remain. Beyond `max_objects` the smallest masks are rejected, which bounds
+    the cost.
 
     Args:
         frame: the frame.
         settings: see `ObservationSettings`.
         crop_size: S, px.
         geometry: append mask and geometry channels to the crops, as some networks need.
+        crop_rule: one of `CROP_RULES`; "tight" stretches the mask's box to the square, "image" the
+            whole image.
+
+    Raises:
+        ValueError: geometry with tight crops.
     """
+    if geometry and crop_rule != "square":
+        raise ValueError(f"geometry channels need square crops, not {crop_rule} ones")
     jumps = _depth_jumps(frame.depth, settings)
     labels, surplus = _largest(mask_sizes(frame.labels), settings.max_objects)
     kept: list[_Object] = []
     rejected = surplus
     for label in labels:
-        found = _object(frame, label, jumps, settings)
+        found = _object(frame, label, jumps, settings, crop_rule)
         if isinstance(found, Rejected):
             rejected.append(found)
         else:
             kept.append(found)
-    seen = _stacked(frame, kept, tuple(sorted(rejected)), settings, crop_size)
+    seen = _stacked(frame, kept, tuple(sorted(rejected)), settings, crop_size, crop_rule)
     if not geometry:
         return seen
     channels = _geometry(frame, kept, settings, crop_size)
@@ -150,7 +162,7 @@ def observe(
 
 class _Object(NamedTuple):
     label: int
-    box: tuple[int, int, int]  # left, top and side of the crop, px
+    box: tuple[int, int, int, int]  # left, top, width and height of the crop, px
     u: NDArray[np.int64]  # of the usable depth pixels, in scan order
     v: NDArray[np.int64]
 
@@ -185,7 +197,11 @@ def _depth_jumps(depth: NDArray[np.float32], settings: ObservationSettings) -> N
 
 
 def _object(
-    frame: Frame, label: int, jumps: NDArray[np.bool_], settings: ObservationSettings
+    frame: Frame,
+    label: int,
+    jumps: NDArray[np.bool_],
+    settings: ObservationSettings,
+    crop_rule: str,
 ) -> _Object | Rejected:
     rows, columns = _window(frame.labels, label)
     mask = _without_fragments(frame.labels[rows, columns] == label, settings.min_fragment)
@@ -196,10 +212,15 @@ def _object(
         return Rejected(label, _too_few_points(mask, depth, usable, settings))
     v, u = np.nonzero(_away_from_edges(mask, in_range, jumps[rows, columns], settings))
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    u, v = u + columns.start, v + rows.start
+    if crop_rule == "tight":
+        return _Object(label, (columns.start + left, rows.start + top, width, height), u, v)
+    if crop_rule == "image":
+        return _Object(label, (0, 0, *frame.labels.shape[::-1]), u, v)
     side = int(np.ceil(settings.margin * max(width, height)))
     centre = (columns.start + left + width / 2, rows.start + top + height / 2)
-    box = (round(centre[0] - side / 2), round(centre[1] - side / 2), side)
-    return _Object(label, box, u + columns.start, v + rows.start)
+    box = (round(centre[0] - side / 2), round(centre[1] - side / 2), side, side)
+    return _Object(label, box, u, v)
 
 
 def _window(labels: NDArray[np.int32], label: int) -> tuple[slice, slice]:
@@ -270,6 +291,7 @@ def _stacked(
     rejected: tuple[Rejected, ...],
     settings: ObservationSettings,
     crop_size: int,
+    crop_rule: str,
 ) -> Observations:
     count, n = len(objects), settings.points
     crops = np.empty((count, crop_size, crop_size, 3), np.uint8)
@@ -277,7 +299,7 @@ def _stacked(
     depth = np.zeros((count, n), np.float32)
     valid = np.zeros((count, n), bool)
     for i, found in enumerate(objects):
-        crops[i] = _crop(frame.rgb, found.box, crop_size)
+        crops[i] = _crop(frame.rgb, found.box, crop_size, crop_rule)
         chosen = _stratified_sample(
             len(found.u), n, np.random.default_rng((settings.seed, found.label))
         )
@@ -289,7 +311,7 @@ def _stacked(
     return Observations(
         labels=torch.tensor([o.label for o in objects], dtype=torch.int64),
         crops=torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255.0).contiguous(),
-        boxes=torch.tensor([o.box for o in objects], dtype=torch.float32).reshape(count, 3),
+        boxes=torch.tensor([o.box for o in objects], dtype=torch.float32).reshape(count, 4),
         points=torch.from_numpy(points.astype(np.float32)),
         pixels=torch.from_numpy(pixels),
         valid=torch.from_numpy(valid),
@@ -304,27 +326,34 @@ def _geometry(
     points = np.zeros((len(objects), 3, crop_size, crop_size), np.float32)
     masks = np.zeros((len(objects), crop_size, crop_size), bool)
     for i, found in enumerate(objects):
-        at, inside = nearest_pixels(found.box, frame.labels.shape, crop_size)
+        square = found.box[:3]
+        at, inside = nearest_pixels(square, frame.labels.shape, crop_size)
         masks[i] = inside & (frame.labels[at] == found.label)
-        points[i] = crop_points(frame.depth, found.box, crop_size, frame.camera)
+        points[i] = crop_points(frame.depth, square, crop_size, frame.camera)
     z = points[:, 2]
     points *= ((z >= settings.min_depth_m) & (z <= settings.max_depth_m))[:, None]
     return geometry_channels(torch.from_numpy(points), torch.from_numpy(masks))
 
 
-def _crop(rgb: NDArray[np.uint8], box: tuple[int, int, int], crop_size: int) -> NDArray[np.uint8]:
-    """Cut a square (S, S, 3) out of an image, averaging where it shrinks."""
-    left, top, side = box
+def _crop(
+    rgb: NDArray[np.uint8], box: tuple[int, int, int, int], crop_size: int, crop_rule: str
+) -> NDArray[np.uint8]:
+    """Cut a box out of an image and resample it to a square (S, S, 3).
+
+    A square is averaged where it shrinks. A tight box is interpolated in any case, as the released
+    code does, whose networks were trained on the aliasing.
+    """
+    left, top, across, down = box
     height, width = rgb.shape[:2]
-    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
-    square = rgb[y0:y1, x0:x1]
-    if square.shape[:2] != (side, side):
-        whole = np.full((side, side, 3), _GREY, np.uint8)
-        whole[y0 - top : y1 - top, x0 - left : x1 - left] = square
-        square = whole
-    shrinks = side > crop_size
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + across, width), min(top + down, height)
+    part = rgb[y0:y1, x0:x1]
+    if part.shape[:2] != (down, across):
+        whole = np.full((down, across, 3), _GREY, np.uint8)
+        whole[y0 - top : y1 - top, x0 - left : x1 - left] = part
+        part = whole
+    shrinks = across > crop_size and crop_rule == "square"
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(square, (crop_size, crop_size), interpolation=method)
+    return cv2.resize(part, (crop_size, crop_size), interpolation=method)
 
 
 def _stratified_sample(count: int, wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:

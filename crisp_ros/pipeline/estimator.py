@@ -153,7 +153,11 @@ class Estimator:
         with clock.stage("observe"):
             network = self._network
             observations = observe(
-                frame, self.settings.observation, network.crop_size, network.sees_geometry
+                frame,
+                self.settings.observation,
+                network.crop_size,
+                network.sees_geometry,
+                network.crop_rule,
             )
             parts = list(_parts(observations, self.settings.network_batch))
             images = images_of(frame, self.device)
@@ -223,6 +227,8 @@ class Estimator:
             if self.settings.precision == "auto":
                 self._measure_precision(crops.repeat(_MEASURED_CROPS, 1, 1, 1))
             output = self._solver.infer(crops)
+            if self._network.has_normalised_shapes:
+                output = self._network.in_metres(output, torch.ones(1, device=self.device))
             points = torch.zeros(1, self.settings.observation.points, 3, device=self.device)
             self._network.decoder.sdf_and_gradient(points, output.code)
             if isinstance(self.field, TabulatedField):

@@ -33,6 +33,7 @@ from crisp_ros.correction.symmetry_search import (
 from crisp_ros.correction.verification import Verification, Verifier
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.registration import Registration, register
+from crisp_ros.geometry.scaled_registration import register_with_scale
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.maps import crop_grid, read_maps
 from crisp_ros.network.model import CrispNetwork, NetworkOutput
@@ -128,11 +129,8 @@ class Solver:
             observations, output, pnc, rejected = self._infer_finite(observations)
         if len(output.code) == 0:
             return None, rejected
-        points, valid = observations.points, observations.valid
         with clock.stage("registration"):
-            registration = register(points, pnc, valid, self.settings.registration)
-            weights = registration.inliers.to(points.dtype)
-            correspondences = Correspondences(points, pnc, weights, valid)
+            output, correspondences, registration = self._register(observations, output, pnc)
         with clock.stage("correction"):
             correction = self._correct(correspondences, Shapes.of_codes(output.code), registration)
             correspondences, registration, correction = self._resolve_symmetries(
@@ -185,6 +183,19 @@ class Solver:
         rows = usable.nonzero().squeeze(-1)
         output = NetworkOutput(output.pnc[rows], output.code[rows])
         return observations.rows(rows), output, pnc[rows], rejected
+
+    def _register(
+        self, observations: Observations, output: NetworkOutput, pnc: Tensor
+    ) -> tuple[NetworkOutput, Correspondences, Registration]:
+        """The first poses, with output and coordinates in metres."""
+        points, valid, settings = observations.points, observations.valid, self.settings
+        if self._network.has_normalised_shapes:
+            registration, size = register_with_scale(points, pnc, valid, settings.registration)
+            output, pnc = self._network.in_metres(output, size), pnc * size[:, None, None]
+        else:
+            registration = register(points, pnc, valid, settings.registration)
+        weights = registration.inliers.to(points.dtype)
+        return output, Correspondences(points, pnc, weights, valid), registration
 
     def _correct(
         self, correspondences: Correspondences, shapes: Shapes, registration: Registration

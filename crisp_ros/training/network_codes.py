@@ -33,7 +33,13 @@ def mean_network_codes(
         height, width = frame.depth.shape
         camera = Camera.from_matrix(frame.intrinsics, width, height)
         shown = Frame(frame.rgb, frame.depth, frame.labels, camera)
-        observations = observe(shown, settings, network.crop_size, network.sees_geometry)
+        observations = observe(
+            shown,
+            settings,
+            network.crop_size,
+            network.sees_geometry,
+            network.crop_rule,
+        )
         ids = {instance.label: instance.obj_id for instance in frame.instances}
         if len(observations.labels) > 0:
             answers = network.shape_head(network.features(observations.crops).pooled)

@@ -33,11 +33,15 @@ def test_a_checkpoint_becomes_a_model_file(
     monkeypatch.setattr(library, "_COARSE", 8)
     output, report = tmp_path / "model.safetensors", tmp_path / "report.json"
     arguments = ["--output", str(output), "--half", "--json", str(report)]
+    assert main(["import-official", str(checkpoint), *arguments]) == 1
+    assert "--shapes metric" in capsys.readouterr().err
+    arguments += ["--shapes", "metric"]
     assert main(["import-official", str(checkpoint), *arguments]) == 0
     model = load_model(output)
     assert model.library is not None and model.library.names == ("can", "mug")
     written = json.loads(report.read_text())
     assert written["parameters"] == 39_114_388
+    assert (written["shape_unit"], written["crop_rule"]) == ("metric", "tight")
     assert written["open_shapes"] == ["can", "mug"] == written["shapes"]
     assert written["sha256"] == model.header["sha256"]
     assert "no closed surface is decoded for can, mug" in " ".join(capsys.readouterr().out.split())

@@ -102,3 +102,50 @@ def test_codes_receive_gradients(decoder: ShapeDecoder) -> None:
 
 def test_code_length() -> None:
     assert ShapeDecoder().code_dim == 2560
+
+
+@pytest.fixture(scope="module", params=[(True, False), (False, True), (True, True)])
+def variant(request: pytest.FixtureRequest) -> ShapeDecoder:
+    torch.manual_seed(1)
+    return ShapeDecoder(24, 3, *request.param)
+
+
+def _variant_case(variant: ShapeDecoder) -> tuple[Tensor, Tensor]:
+    points, film = _case(2)
+    generator = torch.Generator().manual_seed(2)
+    rest = 0.2 + torch.rand((2, variant.code_dim - film.shape[-1]), generator=generator)
+    return points, torch.cat([film, rest], dim=-1)
+
+
+def test_variants_agree_with_their_formula(variant: ShapeDecoder) -> None:
+    """The last layer is modulated without a sine; a size s gives s f(x / s)."""
+    points, codes = _variant_case(variant)
+    size = codes[:, -1] if variant.normalised else torch.ones(2)
+    rows = []
+    for shape, code, s in zip(points, codes, size, strict=True):
+        film = code[:144]
+        last = torch.stack([_sdf_of_one_point(variant, point / s, film) for point in shape])
+        factor, offset = code[144:146] if variant.modulated_output else (1.0, 0.0)
+        rows.append(s * (factor * last + offset))
+    expected = torch.stack(rows)
+    for sdf in (
+        variant(points, codes),
+        variant.sdf(points, codes),
+        variant.sdf_and_gradient(points, codes).sdf,
+    ):
+        torch.testing.assert_close(sdf, expected, rtol=0, atol=5e-6)
+    assert variant.predicted_dim == variant.code_dim - variant.normalised
+
+
+def test_gradients_of_variants_agree_with_autograd(variant: ShapeDecoder) -> None:
+    points, codes = _variant_case(variant)
+    points.requires_grad_(True)
+    codes.requires_grad_(True)
+    sdf = variant(points, codes)
+    in_points, in_codes = torch.autograd.grad(sdf.square().sum(), (points, codes))
+    with torch.no_grad():
+        found = variant.sdf_and_gradient(points, codes)
+        gradient = 2 * found.sdf[..., None] * found.gradient
+        torch.testing.assert_close(gradient, in_points, rtol=1e-3, atol=1e-4)
+        of_codes = variant.sdf_and_code_gradient(points, codes, lambda sdf: 2 * sdf)
+        torch.testing.assert_close(of_codes.gradient, in_codes, rtol=1e-3, atol=1e-4)

@@ -1,6 +1,5 @@
 """Import of the authors' checkpoints: names, values, outputs, and files that must be refused."""
 
-import math
 import os
 import pickle
 import re
@@ -11,169 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from released_layout import CODE, random_weights, released_outputs, released_sdf, released_shapes
 from torch import Tensor
 
 from crisp_ros.network import library as library_module
-from crisp_ros.network.checkpoint import CheckpointError, Model
-from crisp_ros.network.official import import_official, read_official
+from crisp_ros.network.checkpoint import CheckpointError, Model, load_model, save_model
+from crisp_ros.network.official import OfficialOptions, import_official, read_official
 
-CODE = 2560
 TOTAL = 39_114_388
-
-
-def released_shapes() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the released state dict."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "backbone.cls_token": (1, 1, 384),
-        "backbone.pos_embed": (1, 1370, 384),
-        "backbone.mask_token": (1, 384),
-    }
-
-    def layer(name: str, *weight: int, bias: bool = True) -> None:
-        shapes[f"{name}.weight"] = weight
-        if bias:
-            # A transposed convolution is square here, so that both its sides are its bias's.
-            shapes[f"{name}.bias"] = weight[:1]
-
-    layer("backbone.patch_embed.proj", 384, 3, 14, 14)
-    layer("backbone.norm", 384)
-    for i in range(12):
-        block = f"backbone.blocks.{i}"
-        layer(f"{block}.norm1", 384)
-        layer(f"{block}.attn.qkv", 1152, 384)
-        layer(f"{block}.attn.proj", 384, 384)
-        layer(f"{block}.norm2", 384)
-        layer(f"{block}.mlp.fc1", 1536, 384)
-        layer(f"{block}.mlp.fc2", 384, 1536)
-        shapes[f"{block}.ls1.gamma"] = shapes[f"{block}.ls2.gamma"] = (384,)
-    for i, channels in enumerate((48, 96, 192, 384)):
-        reassemble = "nocs_net.reassemble_blocks"
-        layer(f"{reassemble}.projects.{i}", channels, 384, 1, 1, bias=False)
-        layer(f"{reassemble}.readout_projects.{i}.0", 384, 768)
-        if i != 2:
-            kernel = (4, 2, 0, 3)[i]
-            layer(f"{reassemble}.resize_layers.{i}", channels, channels, kernel, kernel)
-        layer(f"nocs_net.convs.{i}", 256, channels, 3, 3, bias=False)
-        fusion = f"nocs_net.fusion_blocks.{i}"
-        layer(f"{fusion}.project", 256, 256, 1, 1)
-        for unit in (1, 2)[i == 0 :]:
-            for j in (1, 2):
-                layer(f"{fusion}.res_conv_unit{unit}.conv{j}", 256, 256, 3, 3, bias=False)
-                layer(f"{fusion}.res_conv_unit{unit}.bn{j}", 256)
-    layer("nocs_net.project", 256, 256, 3, 3)
-    layer("nocs_net.conv_nocs.head.0", 128, 256, 3, 3)
-    layer("nocs_net.conv_nocs.head.2", 128)
-    layer("nocs_net.conv_nocs.head.3", 32, 128, 3, 3)
-    layer("nocs_net.conv_nocs.head.5", 3, 32, 1, 1)
-    for i in range(5):
-        layer(f"recons_net.filmed_sdf.{i}.0.layer", 256, 256 if i else 3)
-    layer("recons_net.final_layer", 1, 256)
-    for i, width in ((0, 1920), (3, 512), (6, 512)):
-        layer(f"recons_backbone_adaptor.net.{i}", 512, width)
-        layer(f"recons_backbone_adaptor.net.{i + 1}", 512)
-    layer("recons_backbone_adaptor.net.9", CODE, 512)
-    return shapes
-
-
-def released_outputs(w: dict[str, Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
-    """PNC and code of normalised images (B, 3, S, S), computed layer by layer from `w`."""
-    side = images.shape[-1]
-    grid = side // 14
-
-    def norm(x: Tensor, name: str, eps: float) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"], eps)
-
-    def linear(x: Tensor, name: str) -> Tensor:
-        return F.linear(x, w[f"{name}.weight"], w[f"{name}.bias"])
-
-    def conv(x: Tensor, name: str, **options: int) -> Tensor:
-        return F.conv2d(x, w[f"{name}.weight"], w.get(f"{name}.bias"), **options)
-
-    def group_norm(x: Tensor, name: str) -> Tensor:
-        return F.group_norm(x, 4, w[f"{name}.weight"], w[f"{name}.bias"])
-
-    def residual(x: Tensor, name: str) -> Tensor:
-        y = group_norm(conv(x.relu(), f"{name}.conv1", padding=1), f"{name}.bn1")
-        return x + group_norm(conv(y.relu(), f"{name}.conv2", padding=1), f"{name}.bn2")
-
-    patches = conv(images, "backbone.patch_embed.proj", stride=14).flatten(2).mT
-    trained = w["backbone.pos_embed"][:, 1:].reshape(1, 37, 37, 384).permute(0, 3, 1, 2)
-    ratio = (grid + 0.1) / 37
-    position = F.interpolate(trained, scale_factor=(ratio, ratio), mode="bicubic")
-    tokens = torch.cat(
-        [
-            (w["backbone.cls_token"] + w["backbone.pos_embed"][:, :1]).expand(len(images), 1, 384),
-            patches + position.flatten(2).mT,
-        ],
-        dim=1,
-    )
-    levels = []
-    for i in range(12):
-        block = f"backbone.blocks.{i}"
-        qkv = linear(norm(tokens, f"{block}.norm1", 1e-6), f"{block}.attn.qkv")
-        heads = []
-        for q, k, v in zip(
-            *(part.split(64, dim=-1) for part in qkv.split(384, dim=-1)), strict=True
-        ):
-            heads.append(((q @ k.mT) / 8).softmax(dim=-1) @ v)
-        mixed = linear(torch.cat(heads, dim=-1), f"{block}.attn.proj")
-        tokens = tokens + w[f"{block}.ls1.gamma"] * mixed
-        hidden = linear(norm(tokens, f"{block}.norm2", 1e-6), f"{block}.mlp.fc1")
-        hidden = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
-        tokens = tokens + w[f"{block}.ls2.gamma"] * linear(hidden, f"{block}.mlp.fc2")
-        if i in (2, 5, 8, 11):
-            levels.append(tokens)
-
-    code = torch.cat([level[:, 0] for level in levels] + [tokens[:, 1:].mean(dim=1)], dim=1)
-    for i in (0, 3, 6):
-        net = "recons_backbone_adaptor.net"
-        code = norm(linear(code, f"{net}.{i}"), f"{net}.{i + 1}", 1e-5).relu()
-    code = linear(code, "recons_backbone_adaptor.net.9")
-
-    maps = []
-    for i, level in enumerate(levels):
-        reassemble = "nocs_net.reassemble_blocks"
-        readout = torch.cat([level[:, 1:], level[:, :1].expand(-1, grid**2, -1)], dim=-1)
-        x = F.gelu(linear(readout, f"{reassemble}.readout_projects.{i}.0"))
-        x = conv(x.mT.reshape(-1, 384, grid, grid), f"{reassemble}.projects.{i}")
-        resize = f"{reassemble}.resize_layers.{i}"
-        if i < 2:
-            stride = 4 - 2 * i
-            x = F.conv_transpose2d(x, w[f"{resize}.weight"], w[f"{resize}.bias"], stride=stride)
-        elif i == 3:
-            x = conv(x, resize, stride=2, padding=1)
-        maps.append(conv(x, f"nocs_net.convs.{i}", padding=1))
-    x = maps[3]
-    for i in range(4):
-        fusion = f"nocs_net.fusion_blocks.{i}"
-        if i:
-            skip = F.interpolate(maps[3 - i], x.shape[-2:], mode="bilinear", align_corners=False)
-            x = x + residual(skip, f"{fusion}.res_conv_unit1")
-        x = residual(x, f"{fusion}.res_conv_unit2")
-        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-        x = conv(x, f"{fusion}.project")
-    head = "nocs_net.conv_nocs.head"
-    x = conv(conv(x, "nocs_net.project", padding=1), f"{head}.0", padding=1)
-    x = F.interpolate(x, (side, side), mode="bilinear", align_corners=True)
-    x = conv(group_norm(x, f"{head}.2"), f"{head}.3", padding=1).relu()
-    return conv(x, f"{head}.5"), code
 
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, Tensor]:
-    """Random weights under the released names, of a size that keeps activations near one."""
-    generator = torch.Generator().manual_seed(0)
-    drawn = {}
-    for name, shape in released_shapes().items():
-        if len(shape) > 1:
-            scale = 0.5 if name.endswith(("token", "embed")) else math.prod(shape[1:]) ** -0.5
-            drawn[name] = scale * torch.randn(shape, generator=generator)
-        elif name.endswith(("weight", "gamma")):
-            drawn[name] = 0.5 + torch.rand(shape, generator=generator)
-        else:
-            drawn[name] = 0.1 * torch.randn(shape, generator=generator)
-    return drawn
+    return random_weights()
 
 
 @pytest.fixture(scope="module")
@@ -212,9 +61,9 @@ def light_weights() -> dict[str, Tensor]:
     return {name: torch.zeros(1).expand(shape) for name, shape in released_shapes().items()}
 
 
-def _refused(path: Path, cause: str) -> str:
+def _refused(path: Path, cause: str, **options) -> str:
     with pytest.raises(CheckpointError) as caught:
-        import_official(path)
+        import_official(path, options=OfficialOptions(**options))
     assert caught.value.cause == cause, caught.value
     return str(caught.value)
 
@@ -251,12 +100,7 @@ def test_decoder_is_the_released_one(weights, model: Model) -> None:
     generator = torch.Generator().manual_seed(2)
     points = 0.1 * torch.randn((40, 3), generator=generator)
     code = torch.randn(CODE, generator=generator)
-    y = points
-    for i, film in enumerate(code.split(512)):
-        name = f"recons_net.filmed_sdf.{i}.0.layer"
-        y = y @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
-        y = torch.sin(film[:256] * y + film[256:])
-    sdf = y @ weights["recons_net.final_layer.weight"][0] + weights["recons_net.final_layer.bias"]
+    sdf = released_sdf(weights, points, code)
     torch.testing.assert_close(model.network.decoder.sdf(points, code), sdf, rtol=0, atol=1e-5)
 
 
@@ -269,7 +113,8 @@ def test_library_is_sorted_by_name_and_open_shapes_are_named(codes, model: Model
 
 
 def test_a_checkpoint_without_library(tmp_path) -> None:
-    model = import_official(_saved(tmp_path / "a.pth", model=light_weights()))
+    path = _saved(tmp_path / "a.pth", model=light_weights())
+    model = import_official(path, options=OfficialOptions("metric"))
     assert model.library is None
     assert model.network.crop_size == 420
 
@@ -278,7 +123,8 @@ def test_missing_and_unexpected_weights_are_named(weights, tmp_path) -> None:
     other = {name: torch.zeros(1) for name in weights}
     other["nocs_net.conv_nocs.headx.head.0.weight"] = other.pop("nocs_net.conv_nocs.head.0.weight")
     other["recons_net.final_layer.weight"] = torch.zeros(1, 128)
-    message = _refused(_saved(tmp_path / "a.pth", model=other), "incompatible")
+    path = _saved(tmp_path / "a.pth", model=other)
+    message = _refused(path, "incompatible", shapes="metric")
     assert "1 missing (nocs_net.conv_nocs.head.0.weight)" in message
     assert "1 unexpected (nocs_net.conv_nocs.headx.head.0.weight)" in message
     assert "of another shape" in message
@@ -287,7 +133,6 @@ def test_missing_and_unexpected_weights_are_named(weights, tmp_path) -> None:
 @pytest.mark.parametrize(
     "setting",
     [
-        {"normalized_recons": True},
         {"nocs_network_type": "dpt_gnfusion_gnnocs_sigmoid"},
         {"nocs_lateral_layers_type": "last_four"},
         {"recons_shape_code_normalization": "sphere"},
@@ -297,13 +142,13 @@ def test_missing_and_unexpected_weights_are_named(weights, tmp_path) -> None:
 )
 def test_variants_that_compute_something_else_are_refused(tmp_path, setting) -> None:
     path = _saved(tmp_path / "a.pth", model={"x": torch.zeros(1)}, hparams=setting)
-    assert next(iter(setting)) in _refused(path, "incompatible")
+    assert next(iter(setting)) in _refused(path, "incompatible", shapes="metric")
 
 
 def test_a_code_of_another_length(tmp_path) -> None:
     library = {"can": np.zeros(256, dtype=np.float32)}
     path = _saved(tmp_path / "a.pth", model=light_weights(), shape_code_library=library)
-    assert "can has length 256" in _refused(path, "incompatible")
+    assert "can has length 256" in _refused(path, "incompatible", shapes="metric")
 
 
 def test_values_that_are_not_finite(tmp_path) -> None:
@@ -388,3 +233,96 @@ def test_damaged_archives(tmp_path) -> None:
     contents[contents.index(torch.arange(1000.0).numpy().tobytes()) + 777] ^= 4
     path.write_bytes(contents)
     assert "data/0" in _refused(path, "corrupt")
+
+
+def _files(folder: Path, sizes: dict[str, float]) -> tuple[Path, Path]:
+    """A `shape_code_lib.pkl` and an `objects_info.yaml`, as published separately."""
+    codes = {name: np.random.default_rng(3).standard_normal(CODE + 2) for name in sizes}
+    library, info = folder / "shape_code_lib.pkl", folder / "objects_info.yaml"
+    library.write_bytes(pickle.dumps(codes))
+    entry = "{name}:\n  blender_s_cad: [1.0, 1.0, 1.0]\n  recons_s_blender: {scale}\n"
+    info.write_text("".join(entry.format(name=n, scale=1 / s) for n, s in sizes.items()))
+    return library, info
+
+
+@pytest.fixture(scope="module")
+def newer(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor], Model]:
+    """The newer layout: a modulated last layer, normalised shapes, no hparams, a library apart."""
+    folder = tmp_path_factory.mktemp("newer")
+    weights = random_weights(modulated=True)
+    path = _saved(folder / "newer.pth", model=weights)
+    library, info = _files(folder, {"mug": 0.12, "bowl": 0.08})
+    options = OfficialOptions("normalised", 56, library=library, objects_info=info)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library_module, "_HALF_SIDES_M", (0.1,))
+        patch.setattr(library_module, "_COARSE", 8)
+        return weights, import_official(path, options=options)
+
+
+def test_the_newer_layout_computes_the_same(newer) -> None:
+    weights, model = newer
+    config = model.network.config
+    assert config.modulated_output and config.normalised_shapes and config.crop_rule == "tight"
+    generator = torch.Generator().manual_seed(1)
+    crops = torch.rand((2, 3, 56, 56), generator=generator)
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[..., None, None]
+    with torch.no_grad():
+        output = model.network(crops)
+        v, code = released_outputs(weights, (crops - mean) / std)
+    assert code.shape == (2, CODE + 2)
+    torch.testing.assert_close(output.pnc, 2 * (v - 0.5), rtol=0, atol=1e-4)
+    torch.testing.assert_close(output.code, code, rtol=0, atol=1e-4)
+    # In metres: s f(x / s), with the size of the unit at the end of the code.
+    points = 0.1 * torch.randn((40, 3), generator=generator)
+    whole = model.network.in_metres(output, torch.tensor([0.1, 0.3])).code
+    for code_, s in zip(whole, (0.1, 0.3), strict=True):
+        expected = s * released_sdf(weights, points / s, code_[:-1])
+        sdf = model.network.decoder.sdf(points, code_)
+        torch.testing.assert_close(sdf, expected, rtol=0, atol=1e-4)
+
+
+def test_library_files_of_normalised_shapes_give_sizes(newer) -> None:
+    library = newer[1].library
+    assert library is not None and library.names == ("bowl", "mug")
+    expected = np.random.default_rng(3).standard_normal(CODE + 2).astype(np.float32)
+    assert np.array_equal(library.codes[0, :-1].numpy(), expected)
+    assert library.codes[:, -1].tolist() == pytest.approx([0.08, 0.12])
+
+
+def test_a_model_file_keeps_the_crop_rule_and_the_variants(newer, tmp_path) -> None:
+    save_model(tmp_path / "m.safetensors", newer[1], torch.float32)
+    read = load_model(tmp_path / "m.safetensors")
+    assert read.network.config == newer[1].network.config
+    assert read.library is not None and torch.equal(read.library.codes, newer[1].library.codes)
+
+
+def test_settings_are_asked_for_where_the_file_has_none(tmp_path) -> None:
+    bare = _saved(tmp_path / "a.pth", model=light_weights())
+    message = _refused(bare, "incomplete")
+    assert "--shapes" in message and "--crop-size" in message
+    stated = {"normalized_recons": False, "backbone_input_res": (224, 224)}
+    path = _saved(tmp_path / "b.pth", model=light_weights(), hparams=stated)
+    assert "--shapes normalised" in _refused(path, "incompatible", shapes="normalised")
+    assert "--crop-size 420" in _refused(path, "incompatible", crop_size=420)
+    assert import_official(path).network.crop_size == 224
+
+
+def test_sizes_are_asked_for_where_shapes_are_normalised(tmp_path) -> None:
+    codes = {"mug": np.zeros(CODE, np.float32)}
+    path = _saved(tmp_path / "a.pth", model=light_weights(), shape_code_library=codes)
+    assert "--objects-info" in _refused(path, "incomplete", shapes="normalised")
+    info = tmp_path / "objects_info.yaml"
+    for text in ("[1, 2]", "mug: {recons_s_blender: 0}", "can: {recons_s_blender: 2}", "{: : ["):
+        info.write_text(text)
+        message = _refused(path, "incomplete", shapes="normalised", objects_info=info)
+        assert str(info) in message
+    model = import_official(path, options=OfficialOptions("normalised", with_library=False))
+    assert model.library is None and model.network.decoder.normalised
+
+
+def test_code_in_a_library_file_is_not_run(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = _saved(tmp_path / "a.pth", model=light_weights())
+    (tmp_path / "lib.pkl").write_bytes(pickle.dumps({"mug": _Bomb()}))
+    _refused(path, "incomplete", shapes="metric", library=tmp_path / "lib.pkl")
+    assert not (tmp_path / "exploded").exists()

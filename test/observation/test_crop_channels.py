@@ -33,7 +33,7 @@ def sphere_frame(centre: tuple[float, float, float], radius: float = 0.08) -> Fr
 
 def naive_channels(frame: Frame, box: np.ndarray, size: int) -> np.ndarray:
     """The channels of label 1, pixel by pixel."""
-    left, top, side = (int(value) for value in box)
+    left, top, side, _ = (int(value) for value in box)
     mask, points = np.zeros((size, size), bool), {}
     for row in range(size):
         for column in range(size):

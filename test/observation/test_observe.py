@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from crisp_ros.network.maps import crop_grid, read_maps
 from crisp_ros.observation import observe as observe_module
 from crisp_ros.observation.frame import Camera, Frame
 from crisp_ros.observation.observe import ObservationSettings, mask_sizes, observe
@@ -55,7 +56,7 @@ def test_shapes_and_types():
     found = observe(frame(labels), ObservationSettings(points=500), 48)
     assert found.labels.tolist() == [3, 7] and found.labels.dtype == torch.int64
     assert found.crops.shape == (2, 3, 48, 48) and found.crops.dtype == torch.float32
-    assert found.boxes.shape == (2, 3)
+    assert found.boxes.shape == (2, 4)
     assert found.points.shape == (2, 500, 3) and found.points.dtype == torch.float32
     assert found.pixels.shape == (2, 500, 2) and found.valid.shape == (2, 500)
     assert found.rejected == ()
@@ -72,7 +73,8 @@ def test_a_pixel_is_where_the_crop_says(size):
         ObservationSettings(),
         size,
     )
-    left, top, side = found.boxes[0].tolist()
+    left, top, side, height = found.boxes[0].tolist()
+    assert side == height
     assert side == np.ceil(1.2 * 80)
     pixels = picked(found)[::7]
     at = (torch.tensor(pixels) + 0.5 - torch.tensor([left, top])) / side * size - 0.5
@@ -86,7 +88,8 @@ def test_a_pixel_is_where_the_crop_says(size):
 
 def test_the_crop_is_centred_on_the_mask():
     found = observe(frame(rectangle(40, 70, 50, 90)), ObservationSettings(), 32)
-    left, top, side = found.boxes[0].tolist()
+    left, top, side, height = found.boxes[0].tolist()
+    assert side == height
     assert (side, left, top) == (48, 46, 31)
 
 
@@ -227,7 +230,7 @@ def test_unusable_objects_are_rejected_with_the_reason(labels, depth, reason):
 def test_an_empty_frame_has_no_objects():
     found = observe(frame(np.zeros((150, 200))), ObservationSettings(), 32)
     assert found.labels.shape == (0,) and found.crops.shape == (0, 3, 32, 32)
-    assert found.points.shape == (0, 1000, 3) and found.boxes.shape == (0, 3)
+    assert found.points.shape == (0, 1000, 3) and found.boxes.shape == (0, 4)
 
 
 def test_labels_may_be_large_and_fill_the_frame():
@@ -279,7 +282,7 @@ def test_the_frame_is_left_as_it_was():
 def test_crop_agrees_with_area_averaging():
     rgb = np.random.default_rng(1).integers(0, 256, (150, 200, 3), dtype=np.uint8)
     found = observe(frame(rectangle(40, 80, 60, 100), rgb=rgb), ObservationSettings(), 16)
-    left, top, side = (int(v) for v in found.boxes[0].tolist())
+    left, top, side, _ = (int(v) for v in found.boxes[0].tolist())
     assert side == 48
     square = rgb[top : top + side, left : left + side].astype(float)
     naive = square.reshape(16, 3, 16, 3, 3).mean((1, 3)) / 255
@@ -310,3 +313,39 @@ def test_connected_parts_are_those_of_eight_neighbours():
     labels = np.zeros((150, 200), np.int32)
     cv2.line(labels, (50, 30), (110, 90), 1)
     assert observe(frame(labels), ObservationSettings(), 32).boxes[0, 2] == np.ceil(1.2 * 61)
+
+
+@pytest.mark.parametrize("rule", ["tight", "image"])
+def test_stretched_crops_are_those_of_the_released_code(rule):
+    """The released code interpolates the box's pixels, without a margin and without averaging."""
+    rng = np.random.default_rng(0)
+    rgb = cv2.GaussianBlur(rng.integers(0, 256, (150, 200, 3)).astype(np.uint8), (0, 0), 2)
+    labels = rectangle(31, 80, 20, 151)
+    found = observe(frame(labels, rgb=rgb), ObservationSettings(), 42, crop_rule=rule)
+    box = [20, 31, 131, 49] if rule == "tight" else [0, 0, 200, 150]
+    assert found.boxes[0].tolist() == box
+    left, top, width, height = box
+    part = torch.from_numpy(rgb[top : top + height, left : left + width]).permute(2, 0, 1)
+    expected = torch.nn.functional.interpolate(
+        part[None].float() / 255, (42, 42), mode="bilinear", align_corners=False
+    )
+    assert (found.crops - expected).abs().max() < 1.01 / 255
+
+
+def test_pixels_of_a_stretched_crop_keep_their_places():
+    """A map that holds the pixels' own places gives each point its place back."""
+    labels = rectangle(31, 80, 20, 151)
+    found = observe(frame(labels), ObservationSettings(), 42, crop_rule="tight")
+    across = (torch.arange(42) + 0.5) / 42 * 131 + 20 - 0.5
+    down = (torch.arange(42) + 0.5) / 42 * 49 + 31 - 0.5
+    v, u = torch.meshgrid(down, across, indexing="ij")
+    read = read_maps(torch.stack([u, v])[None], crop_grid(found.pixels, found.boxes))
+    inside = (found.pixels[0] > torch.tensor([22.0, 33.0])).all(-1)
+    inside &= (found.pixels[0] < torch.tensor([148.0, 77.0])).all(-1)
+    assert inside.sum() > 300
+    torch.testing.assert_close(read[0][inside], found.pixels[0][inside], rtol=0, atol=1e-3)
+
+
+def test_geometry_needs_square_crops():
+    with pytest.raises(ValueError, match="square"):
+        observe(frame(rectangle(31, 80, 20, 151)), ObservationSettings(), 42, True, "tight")
