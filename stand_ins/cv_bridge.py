@@ -22,7 +22,7 @@ _DEPTHS = {
     "64F": np.dtype(np.float64),
 }
 _NAMES = {dtype: name for name, dtype in _DEPTHS.items()}
-# Encodings with a colour space: OpenCV's name of it, the bits, the number of channels.
+# Encodings with a colour space: OpenCV's name of it, the type, the number of channels.
 _COLOURS = {
     "mono8": ("GRAY", "8U", 1),
     "mono16": ("GRAY", "16U", 1),
@@ -30,7 +30,23 @@ _COLOURS = {
     "rgb8": ("RGB", "8U", 3),
     "bgra8": ("BGRA", "8U", 4),
     "rgba8": ("RGBA", "8U", 4),
+    "bgr16": ("BGR", "16U", 3),
+    "rgb16": ("RGB", "16U", 3),
+    "bgra16": ("BGRA", "16U", 4),
+    "rgba16": ("RGBA", "16U", 4),
+    "yuv422": ("UYVY", "8U", 2),
+    "yuv422_yuy2": ("YUY2", "8U", 2),
 }
+# OpenCV names a mosaic by its second row's second and third pixels, ROS by its first two.
+for _pattern, _space in (
+    ("rggb", "BayerBG"),
+    ("bggr", "BayerRG"),
+    ("gbrg", "BayerGR"),
+    ("grbg", "BayerGB"),
+):
+    for _bits in (8, 16):
+        _COLOURS[f"bayer_{_pattern}{_bits}"] = (_space, f"{_bits}U", 1)
+_SOURCES_ONLY = ("UYVY", "YUY2", "BayerBG", "BayerRG", "BayerGR", "BayerGB")
 
 
 class CvBridgeError(TypeError):
@@ -41,7 +57,7 @@ class CvBridge:
     """Converter of images, without state."""
 
     def imgmsg_to_cv2(self, img_msg: Image, desired_encoding: str = "passthrough") -> NDArray:
-        """Return a copy of the pixels of a message, (height, width) or (height, width, channels).
+        """Return the pixels of a message, (height, width) or (height, width, channels).
 
         Raises:
             CvBridgeError: unknown encoding, too little data, or an undefined conversion.
@@ -58,7 +74,7 @@ class CvBridge:
         rows = data[: step * height].reshape(height, step)[:, :row]
         wire = dtype.newbyteorder(">" if img_msg.is_bigendian else "<")
         shape = (height, width, channels) if channels > 1 else (height, width)
-        image = np.ascontiguousarray(rows).view(wire).astype(dtype).reshape(shape)
+        image = np.ascontiguousarray(rows).view(wire).astype(dtype, copy=False).reshape(shape)
         return _convert(image, img_msg.encoding, desired_encoding)
 
     def cv2_to_imgmsg(
@@ -125,10 +141,18 @@ def _convert(image: NDArray, encoding: str, desired: str) -> NDArray:
         return image
     if _layout(desired) == _layout(encoding) and desired not in _COLOURS:
         return image
-    if not {encoding, desired} <= set(_COLOURS) or "mono16" in (encoding, desired):
+    if not {encoding, desired} <= set(_COLOURS) or _COLOURS[desired][0] in _SOURCES_ONLY:
         raise CvBridgeError(f"cannot convert [{encoding}] to [{desired}]")
-    code = f"COLOR_{_COLOURS[encoding][0]}2{_COLOURS[desired][0]}"
-    return cv2.cvtColor(image, getattr(cv2, code))
+    (source, source_bits, _), (target, target_bits, _) = _COLOURS[encoding], _COLOURS[desired]
+    if source in ("UYVY", "YUY2"):
+        image = cv2.cvtColor(image, getattr(cv2, f"COLOR_YUV2{target}_{source}"))
+    elif source != target:
+        image = cv2.cvtColor(image, getattr(cv2, f"COLOR_{source}2{target}"))
+    if source_bits == target_bits:
+        return image
+    if target_bits == "8U":
+        return np.rint(image * (255 / 65535)).astype(np.uint8)
+    return image.astype(np.uint16) * np.uint16(257)
 
 
 def _is_bigendian(dtype: np.dtype) -> bool:

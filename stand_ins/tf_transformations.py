@@ -15,8 +15,8 @@ def quaternion_matrix(quaternion: ArrayLike) -> NDArray[np.float64]:
 
 
 def quaternion_from_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
-    """Return the unit quaternion (4,) of the rotation in a matrix (4, 4)."""
-    return Rotation.from_matrix(np.asarray(matrix)[:3, :3]).as_quat()
+    """Return the unit quaternion (4,) of the rotation in a matrix (4, 4), with w not negative."""
+    return Rotation.from_matrix(np.asarray(matrix)[:3, :3]).as_quat(canonical=True)
 
 
 def quaternion_from_euler(ai: float, aj: float, ak: float) -> NDArray[np.float64]:

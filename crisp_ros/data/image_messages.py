@@ -1,6 +1,7 @@
 """Pixels of image messages, raw or compressed as image_transport does it, as arrays.
 
-`image_encodings` has the rules of what is accepted; here they are applied, by OpenCV.
+`image_encodings` has the rules of what is accepted. They are applied here, before a decoder
+(`image_decoders`) converts the bytes: cv_bridge in the node, OpenCV elsewhere.
 """
 
 from __future__ import annotations
@@ -11,6 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crisp_ros.data.image_decoders import (
+    OPENCV,
+    CompressedImage,
+    ImageDecoder,
+    RawImage,
+    array_to_rgb,
+)
 from crisp_ros.data.image_encodings import (
     BAYER,
     YUV,
@@ -39,45 +47,11 @@ __all__ = [
 DEPTH_HEADER = 12  # bytes that compressedDepth puts before its data: an enum and two float32
 _MILLIMETRE = 1e-3
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
-# OpenCV names a mosaic by its second row's second and third pixels, ROS by its first two.
-_DEMOSAIC = dict(
-    zip(
-        BAYER,
-        (
-            cv2.COLOR_BayerBG2RGB,
-            cv2.COLOR_BayerRG2RGB,
-            cv2.COLOR_BayerGR2RGB,
-            cv2.COLOR_BayerGB2RGB,
-        ),
-        strict=True,
-    )
-)
-_FROM_YUV = dict(
-    zip(
-        YUV,
-        (
-            cv2.COLOR_YUV2RGB_UYVY,
-            cv2.COLOR_YUV2RGB_UYVY,
-            cv2.COLOR_YUV2RGB_YUY2,
-            cv2.COLOR_YUV2RGB_YUY2,
-            cv2.COLOR_YUV2RGB_NV12,
-            cv2.COLOR_YUV2RGB_NV21,
-        ),
-        strict=True,
-    )
-)
-_TO_RGB = {
-    "bgr": cv2.COLOR_BGR2RGB,
-    "8UC3": cv2.COLOR_BGR2RGB,  # OpenCV's own order
-    "rgba": cv2.COLOR_RGBA2RGB,
-    "bgra": cv2.COLOR_BGRA2RGB,
-    "8UC4": cv2.COLOR_BGRA2RGB,
-    "mono": cv2.COLOR_GRAY2RGB,
-    "8UC1": cv2.COLOR_GRAY2RGB,
-}
+# Encodings that do not state an order of colours have OpenCV's own.
+_OPENCV_ORDER = {"8UC1": "mono8", "8UC3": "bgr8", "8UC4": "bgra8"}
 
 
-def colour(message: Any) -> NDArray[np.uint8]:
+def colour(message: Any, decoder: ImageDecoder = OPENCV) -> NDArray[np.uint8]:
     """The colours (H, W, 3) of an image, as R, G, B.
 
     Raw: the keys of `image_encodings.COLOUR`; 16 bits become 8, mosaics are interpolated.
@@ -89,34 +63,29 @@ def colour(message: Any) -> NDArray[np.uint8]:
             whose order cannot be known.
     """
     if is_compressed(message):
-        return _compressed_colour(message)
-    pixels = _eight_bits(_pixels(message, "colour"))
-    encoding = message.encoding
-    if encoding in YUV:
-        return cv2.cvtColor(pixels, _FROM_YUV[encoding])
-    if encoding in ("rgb8", "rgb16"):
-        return pixels
-    return _as_rgb(pixels, encoding.removesuffix("16").removesuffix("8"))
+        return _compressed_colour(message, decoder)
+    image = _checked(message, "colour")
+    return decoder.rgb(image._replace(encoding=_OPENCV_ORDER.get(image.encoding, image.encoding)))
 
 
-def _compressed_colour(message: Any) -> NDArray[np.uint8]:
+def _compressed_colour(message: Any, decoder: ImageDecoder) -> NDArray[np.uint8]:
     format = compressed_format(message.format)
-    image = _decoded(message, "colour")
+    image = _decompressed(message, "colour", decoder)
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"colour has {image.dtype} channels, expected 8 or 16 bits a channel")
-    image = _eight_bits(image)
     if image.ndim == 2:
         if format.encoding.startswith(YUV):
             raise ImageError(
                 f"colour of format {message.format!r} has one channel: its colours are lost"
             )
         pattern = format.encoding.removesuffix("16").removesuffix("8")
-        return _as_rgb(image, pattern if pattern in BAYER else "mono")
-    order = channel_order(format, message.format)
-    return image[..., :3].copy() if order == "rgb" else _as_rgb(image[..., :3], "bgr")
+        return array_to_rgb(image, pattern if pattern in BAYER else "mono")
+    return array_to_rgb(image[..., :3], channel_order(format, message.format))
 
 
-def depth(message: Any, unit_m: float = 0.0) -> NDArray[np.uint16] | NDArray[np.float32]:
+def depth(
+    message: Any, unit_m: float = 0.0, decoder: ImageDecoder = OPENCV
+) -> NDArray[np.uint16] | NDArray[np.float32]:
     """Depth (H, W): uint16 millimetres or float32 metres, as it was sent (REP 118).
 
     16UC1, mono16 and 32FC1; compressed: a 16-bit PNG, a TIFF of floats, or compressedDepth with a
@@ -128,28 +97,33 @@ def depth(message: Any, unit_m: float = 0.0) -> NDArray[np.uint16] | NDArray[np.
         unit_m: length of one step of the values, metres; 0: by the encoding, millimetres for
             integers and metres for floats. With a unit that the encoding does not have, the result
             is float32 metres.
+        decoder: converts the bytes.
 
     Raises:
         ImageError: another encoding, or data that the size or the format does not fit.
     """
-    values = _compressed_depth(message) if is_compressed(message) else _native_depth(message)
+    values = (
+        _compressed_depth(message, decoder)
+        if is_compressed(message)
+        else decoder.pixels(_checked(message, "depth"))
+    )
     own = 1.0 if values.dtype == np.float32 else _MILLIMETRE
     if unit_m in (0.0, own):
         return values
     return values * np.float32(unit_m)
 
 
-def depth_m(message: Any, unit_m: float = 0.0) -> NDArray[np.float32]:
+def depth_m(
+    message: Any, unit_m: float = 0.0, decoder: ImageDecoder = OPENCV
+) -> NDArray[np.float32]:
     """Depth (H, W) in float32 metres, see `depth`. Raises ImageError."""
-    values = depth(message, unit_m)
+    values = depth(message, unit_m, decoder)
     return values if values.dtype == np.float32 else values * np.float32(_MILLIMETRE)
 
 
-def _native_depth(message: Any) -> NDArray[np.uint16] | NDArray[np.float32]:
-    return _native(_pixels(message, "depth"))
-
-
-def _compressed_depth(message: Any) -> NDArray[np.uint16] | NDArray[np.float32]:
+def _compressed_depth(
+    message: Any, decoder: ImageDecoder
+) -> NDArray[np.uint16] | NDArray[np.float32]:
     format = compressed_format(message.format)
     has_header = format.is_depth and bytes(message.data[:4]) != _PNG
     if has_header and len(message.data) < DEPTH_HEADER:
@@ -160,7 +134,7 @@ def _compressed_depth(message: Any) -> NDArray[np.uint16] | NDArray[np.float32]:
         except RvlError as error:
             raise ImageError(f"depth of format {message.format!r}: {error}") from error
     else:
-        image = _decoded(message, "depth", DEPTH_HEADER if has_header else 0)
+        image = _decompressed(message, "depth", decoder, DEPTH_HEADER if has_header else 0)
     if image.ndim == 2 and image.dtype == np.float32 and not format.is_depth:
         return image  # a TIFF keeps floats, metres
     if image.ndim != 2 or image.dtype != np.uint16:
@@ -178,7 +152,7 @@ def _compressed_depth(message: Any) -> NDArray[np.uint16] | NDArray[np.float32]:
     return image
 
 
-def labels(message: Any) -> NDArray[np.integer]:
+def labels(message: Any, decoder: ImageDecoder = OPENCV) -> NDArray[np.integer]:
     """Labels (H, W), uint8, uint16 or int32.
 
     mono8, 8UC1, mono16, 16UC1 and 32SC1; compressed: a PNG of 8 or 16 bits.
@@ -187,10 +161,10 @@ def labels(message: Any) -> NDArray[np.integer]:
         ImageError: another encoding, or data that the size or the format does not fit.
     """
     if not is_compressed(message):
-        return _native(_pixels(message, "segmentation"))
+        return decoder.pixels(_checked(message, "segmentation"))
     if "jp" in message.format or bytes(message.data[:2]) == _JPEG:
         raise ImageError(f"segmentation format {message.format!r} changes labels: expected a PNG")
-    image = _decoded(message, "segmentation")
+    image = _decompressed(message, "segmentation", decoder)
     if image.ndim != 2:
         raise ImageError(
             f"segmentation of format {message.format!r} has {image.shape[2]} channels, expected one"
@@ -198,39 +172,24 @@ def labels(message: Any) -> NDArray[np.integer]:
     return image
 
 
-def _native(pixels: NDArray[Any]) -> NDArray[Any]:
-    return pixels.astype(pixels.dtype.newbyteorder("="))
-
-
-def _eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Contiguous pixels, those of 16 bits scaled so that white stays white."""
-    if pixels.dtype.itemsize == 1:
-        return np.ascontiguousarray(pixels)
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _as_rgb(pixels: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
-    code = _DEMOSAIC.get(kind, _TO_RGB.get(kind))
-    return cv2.cvtColor(np.ascontiguousarray(pixels), code)
-
-
-def _pixels(message: Any, kind: str) -> NDArray[Any]:
-    """A view (H, W) or (H, W, channels) of a raw image's bytes."""
+def _checked(message: Any, kind: str) -> RawImage:
+    """A raw image that the rules accept, without what pads its rows. Raises ImageError."""
     found = layout(message, kind)
-    dtype = np.dtype(found.dtype).newbyteorder(">" if message.is_bigendian else "<")
-    rows = int(message.height * found.rows)
-    shape = (rows, message.width)
-    strides = (message.step, found.channels * dtype.itemsize)
-    if found.channels > 1:
-        shape, strides = (*shape, found.channels), (*strides, dtype.itemsize)
-    return np.ndarray(shape, dtype, buffer=message.data, strides=strides)
+    row = message.width * found.channels * np.dtype(found.dtype).itemsize
+    data = message.data
+    if message.step != row:
+        shape, strides = (int(message.height * found.rows), row), (message.step, 1)
+        data = np.ndarray(shape, np.uint8, buffer=data, strides=strides).tobytes()
+    return RawImage(
+        message.height, message.width, message.encoding, message.is_bigendian, row, data
+    )
 
 
-def _decoded(message: Any, kind: str, skip: int = 0) -> NDArray[Any]:
+def _decompressed(message: Any, kind: str, decoder: ImageDecoder, skip: int = 0) -> NDArray[Any]:
     data = np.frombuffer(message.data, np.uint8)[skip:]
     try:
         # OpenCV raises on nothing at all, and returns None for what it does not know.
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+        image = decoder.decompressed(CompressedImage(message.format, data)) if data.size else None
     except cv2.error as error:  # a size beyond all reason
         raise ImageError(f"{kind} cannot be decoded: {error.err or error}") from error
     if image is None:

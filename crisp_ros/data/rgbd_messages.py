@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from crisp_ros.data import image_messages
 from crisp_ros.data.camera_calibration import CameraInfoError, camera, check_size, rectification_of
+from crisp_ros.data.image_decoders import OPENCV, ImageDecoder
 from crisp_ros.data.image_encodings import ImageError
 from crisp_ros.geometry.camera import Camera, FrameError
 from crisp_ros.geometry.rectification import Rectification
@@ -34,16 +35,18 @@ class InputError(ValueError):
 
 @dataclass(frozen=True)
 class InputRules:
-    """Properties of inputs that their messages do not contain.
+    """Properties of inputs that their messages do not contain, and the decoder of images.
 
     Attributes:
         rectified: whether images are rectified, so that camera_info's P describes them; otherwise K
             and D do, and they are rectified here.
         depth_unit_m: length of one step of depth, metres; 0: by the encoding (REP 118).
+        decoder: converts the bytes of images.
     """
 
     rectified: bool = True
     depth_unit_m: float = 0.0
+    decoder: ImageDecoder = OPENCV
 
 
 class CameraImages(NamedTuple):
@@ -74,10 +77,10 @@ def read_camera_images(rgb: Any, depth: Any, info: Any, rules: InputRules) -> Ca
         InputError: unusable encoding, size or calibration.
     """
     with errors_of("rgb"):
-        colours = image_messages.colour(rgb)
+        colours = image_messages.colour(rgb, rules.decoder)
     height, width = colours.shape[:2]
     with errors_of("depth"):
-        values = image_messages.depth(depth, rules.depth_unit_m)
+        values = image_messages.depth(depth, rules.depth_unit_m, rules.decoder)
         require_size("depth", values, height, width)
     with errors_of("camera_info"):
         found = camera(info, rules.rectified)
@@ -86,13 +89,13 @@ def read_camera_images(rgb: Any, depth: Any, info: Any, rules: InputRules) -> Ca
     return CameraImages(colours, values, found, rectification)
 
 
-def read_labels(message: Any) -> NDArray[np.integer]:
+def read_labels(message: Any, decoder: ImageDecoder = OPENCV) -> NDArray[np.integer]:
     """Read a label image (H, W): 0 for the background, and positive labels.
 
     Raises:
         ImageError: unreadable, or negative labels.
     """
-    labels = image_messages.labels(message)
+    labels = image_messages.labels(message, decoder)
     if labels.min() < 0:
         raise ImageError(
             f"segmentation has negative labels, down to {labels.min()}: "

@@ -68,6 +68,35 @@ def test_colours_are_converted() -> None:
     np.testing.assert_allclose(grey, image @ [0.299, 0.587, 0.114], atol=1)
 
 
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_mosaics_become_colours(pattern: str, bits: int) -> None:
+    rgb = np.full((8, 10, 3), (200, 100, 50), np.uint8)
+    mosaic = np.zeros(rgb.shape[:2], np.uint8)
+    for place, letter in enumerate(pattern):
+        mosaic[place // 2 :: 2, place % 2 :: 2] = rgb[0, 0, "rgb".index(letter)]
+    mosaic = mosaic if bits == 8 else mosaic.astype(np.uint16) * 257
+    message = CvBridge().cv2_to_imgmsg(mosaic, f"bayer_{pattern}{bits}")
+    np.testing.assert_array_equal(CvBridge().imgmsg_to_cv2(message, "rgb8"), rgb)
+
+
+def test_sixteen_bits_are_scaled_to_eight() -> None:
+    image = np.array([[[0, 257 * 7, 65535], [128, 129, 65534]]], np.uint16)
+    message = CvBridge().cv2_to_imgmsg(image, "bgr16")
+    expected = [[[255, 7, 0], [255, 1, 0]]]
+    np.testing.assert_array_equal(CvBridge().imgmsg_to_cv2(message, "rgb8"), expected)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "two_pixels"),
+    [("yuv422", (90, 100, 170, 200)), ("yuv422_yuy2", (100, 90, 200, 170))],
+)
+def test_yuv_becomes_colours(encoding: str, two_pixels: tuple[int, ...]) -> None:
+    message = Image(height=2, width=4, encoding=encoding, step=8, data=bytes(two_pixels * 4))
+    found = CvBridge().imgmsg_to_cv2(message, "rgb8")
+    np.testing.assert_allclose(found[0, 0], [165, 78, 21], atol=2)  # ITU-R BT.601
+
+
 def test_equal_layouts_pass_as_they_are() -> None:
     labels = random_image("uint8", 3, 3)
     bridge = CvBridge()

@@ -12,7 +12,7 @@ from rclpy.time import Time
 from std_msgs.msg import Header
 from tf2_ros import Buffer, TransformException, TransformListener
 
-from crisp_ros.data.pose_messages import pose_matrix
+from crisp_ros.node.pose_conversion import pose_matrix
 
 
 class FixedFrameError(Exception):

@@ -19,6 +19,7 @@ from crisp_ros.data.rgbd_messages import (
     require_size,
 )
 from crisp_ros.node.inputs import segmentation_messages
+from crisp_ros.node.inputs.cv_bridge_decoder import CV_BRIDGE
 from crisp_ros.node.inputs.segmentation_messages import Segmentation
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.observation.frame import Frame, depth_mm_to_m
@@ -65,7 +66,7 @@ def convert_frame(
     Raises:
         InputError: unusable encoding, size or calibration.
     """
-    rules = InputRules(parameters.rectified, parameters.depth_unit)
+    rules = InputRules(parameters.rectified, parameters.depth_unit, CV_BRIDGE)
     images = read_camera_images(messages.rgb, messages.depth, messages.camera_info, rules)
     rgb, depth = images.rgb, images.depth
     if depth.dtype == np.uint16:

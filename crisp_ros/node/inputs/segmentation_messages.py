@@ -14,6 +14,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 
 from crisp_ros.data.image_encodings import ImageError, description
 from crisp_ros.data.rgbd_messages import read_labels
+from crisp_ros.node.inputs.cv_bridge_decoder import CV_BRIDGE
 from crisp_ros.observation.boxes import Box, BoxSettings, labels_in_boxes
 from crisp_ros.observation.observe import mask_sizes
 
@@ -58,7 +59,7 @@ def from_image(
     Raises:
         ImageError: unreadable image, or negative labels.
     """
-    labels = read_labels(message)
+    labels = read_labels(message, CV_BRIDGE)
     if format != LABELS and labels.dtype != np.int32:
         raise ImageError(
             f"segmentation is {description(message)[0]}, but segmentation_format "

@@ -1,13 +1,14 @@
-"""Image messages from arrays."""
+"""Image messages from arrays, by cv_bridge."""
 
 from __future__ import annotations
 
-import array
-
 import numpy as np
+from cv_bridge import CvBridge
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
+
+_BRIDGE = CvBridge()
 
 
 def rgb_message(pixels: NDArray[np.uint8], header: Header) -> Image:
@@ -16,11 +17,9 @@ def rgb_message(pixels: NDArray[np.uint8], header: Header) -> Image:
 
 
 def image_message(pixels: NDArray[np.generic], encoding: str, header: Header) -> Image:
-    """Create an image from pixels (H, W) or (H, W, channels), of the type that `encoding` names."""
-    height, width = pixels.shape[:2]
-    data = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).tobytes()
-    message = Image(header=header, height=height, width=width, encoding=encoding)
-    message.step = len(data) // height
-    # rclpy assigns an array.array unchecked; of other types it checks every element.
-    message.data = array.array("B", data)
-    return message
+    """Create an image from pixels (H, W) or (H, W, channels).
+
+    Raises:
+        TypeError: the pixels are not of the type that `encoding` names.
+    """
+    return _BRIDGE.cv2_to_imgmsg(pixels, encoding, header)

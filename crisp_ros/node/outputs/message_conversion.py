@@ -9,10 +9,9 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from geometry_msgs.msg import Point, Pose, PoseArray, TransformStamped, Vector3
+from geometry_msgs.msg import Point, PoseArray, TransformStamped, Vector3
 from moveit_msgs.msg import CollisionObject
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 from shape_msgs.msg import Mesh, MeshTriangle
 from std_msgs.msg import ColorRGBA, Header
 from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose, VisionInfo
@@ -22,25 +21,17 @@ from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.msg import ObjectEstimate as ObjectEstimateMessage
 from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
 from crisp_ros.node.outputs.published_objects import PublishedObject
+from crisp_ros.node.pose_conversion import pose_message
 
 NOT_SEEN = 0  # label of an object that is held at its last pose
 
 _GOLDEN = 0.618034  # golden ratio: multiples of it give well separated hues
 
 
-def pose(T: NDArray[np.float64]) -> Pose:
-    """Convert a transform (4, 4), metres, to a pose with a unit quaternion x, y, z, w."""
-    result = Pose()
-    q, p = result.orientation, result.position
-    q.x, q.y, q.z, q.w = Rotation.from_matrix(T[:3, :3]).as_quat().tolist()
-    p.x, p.y, p.z = T[:3, 3].tolist()
-    return result
-
-
 def transform(header: Header, child_frame_id: str, T: NDArray[np.float64]) -> TransformStamped:
     """Convert the transform (4, 4) from the child frame to the header's frame."""
     result = TransformStamped(header=header, child_frame_id=child_frame_id)
-    at = pose(T)
+    at = pose_message(T)
     result.transform.rotation = at.orientation
     result.transform.translation = Vector3(x=at.position.x, y=at.position.y, z=at.position.z)
     return result
@@ -130,7 +121,9 @@ def detections(header: Header, objects: Sequence[PublishedObject]) -> Detection3
 
 def poses(header: Header, objects: Sequence[PublishedObject]) -> PoseArray:
     """Convert the poses of objects in the header's frame."""
-    return PoseArray(header=header, poses=[pose(o.estimate.T_camera_object) for o in objects])
+    return PoseArray(
+        header=header, poses=[pose_message(o.estimate.T_camera_object) for o in objects]
+    )
 
 
 def vision_info(header: Header, model_version: str, file: str, changes: int) -> VisionInfo:
@@ -168,16 +161,16 @@ def added_collision_object(
     """
     message = _collision_object(header, id, CollisionObject.ADD)
     message.type.key = class_name
-    message.pose = pose(T)
+    message.pose = pose_message(T)
     message.meshes = [shape_mesh(part) for part in parts]
-    message.mesh_poses = [pose(np.eye(4)) for _ in parts]
+    message.mesh_poses = [pose_message(np.eye(4)) for _ in parts]
     return message
 
 
 def moved_collision_object(header: Header, id: str, T: NDArray[np.float64]) -> CollisionObject:
     """Create the message that moves an obstacle; it contains no geometry."""
     message = _collision_object(header, id, CollisionObject.MOVE)
-    message.pose = pose(T)
+    message.pose = pose_message(T)
     return message
 
 
@@ -214,7 +207,7 @@ def _object_estimate(published: PublishedObject, tf_prefix: str) -> ObjectEstima
         views_used=tracked.views_used,
         mesh_version=published.version,
     )
-    message.pose.pose = pose(estimate.T_camera_object)
+    message.pose.pose = pose_message(estimate.T_camera_object)
     if estimate.covariance is not None:
         message.pose.covariance = estimate.covariance.ravel()
     message.size.x, message.size.y, message.size.z = (estimate.upper - estimate.lower).tolist()
@@ -226,13 +219,13 @@ def _detection(header: Header, published: PublishedObject) -> Detection3D:
     hypothesis = ObjectHypothesisWithPose()
     hypothesis.hypothesis.class_id = published.tracked.class_name or str(estimate.label)
     hypothesis.hypothesis.score = float(estimate.score)
-    hypothesis.pose.pose = pose(estimate.T_camera_object)
+    hypothesis.pose.pose = pose_message(estimate.T_camera_object)
     if estimate.covariance is not None:
         hypothesis.pose.covariance = estimate.covariance.ravel()
     message = Detection3D(header=header, id=published.id, results=[hypothesis])
     centre = np.eye(4)
     centre[:3, 3] = (estimate.lower + estimate.upper) / 2
-    message.bbox.center = pose(estimate.T_camera_object @ centre)
+    message.bbox.center = pose_message(estimate.T_camera_object @ centre)
     size = message.bbox.size
     size.x, size.y, size.z = (estimate.upper - estimate.lower).tolist()
     return message

@@ -42,10 +42,11 @@ from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
 from crisp_ros.node.inputs.input_topics import IMAGE_TOPICS, LABEL_INFO_TOPIC, TOPICS
 from crisp_ros.node.inputs.synchronizer import stamp_ns
 from crisp_ros.node.outputs.image_encoding import image_message
-from crisp_ros.node.outputs.message_conversion import pose, transform
+from crisp_ros.node.outputs.message_conversion import transform
 from crisp_ros.node.parameters.undeclared import warn_of_undeclared
 from crisp_ros.node.player.player_parameters import declared_parameters
 from crisp_ros.node.player.player_results import Results
+from crisp_ros.node.pose_conversion import pose_message
 from crisp_ros.node.qos import latched
 from crisp_ros.node.shutdown import until_shutdown
 
@@ -199,7 +200,7 @@ class Player(Node):
                 [transform(parent, frame.frame_id, frame.T_world_camera)]
             )
         if frame.truth:
-            poses = [pose(true.T_camera_object) for true in frame.truth]
+            poses = [pose_message(true.T_camera_object) for true in frame.truth]
             self._truth.publish(PoseArray(header=header, poses=poses))
         self._camera_info.publish(_camera_info(header, frame))
         self._images["segmentation"].publish(_image(frame.labels, header))

@@ -16,14 +16,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+from cv_bridge import CvBridge
 from sensor_msgs.msg import Image
 
-from crisp_ros.data import image_messages
-from crisp_ros.data.pose_messages import pose_matrix
 from crisp_ros.data.recorded_frame import RecordedFrame
 from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray, ObjectMesh
 from crisp_ros.node.outputs.message_conversion import NOT_SEEN
+from crisp_ros.node.pose_conversion import pose_matrix
 
+_BRIDGE = CvBridge()
 _JPEG_QUALITY = 88
 
 
@@ -106,7 +107,7 @@ class Results:
             entry["estimates"] = [_estimate(e) for e in answer.estimates if e.label != NOT_SEEN]
         if overlay is not None:
             entry["overlay"] = f"overlays/{index:04d}.jpg"
-            bgr = cv2.cvtColor(image_messages.colour(overlay), cv2.COLOR_RGB2BGR)
+            bgr = _BRIDGE.imgmsg_to_cv2(overlay, "bgr8")
             path = str(self._folder / entry["overlay"])
             cv2.imwrite(path, bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         self._note(entry)

@@ -13,6 +13,7 @@ from crisp_ros.data import image_messages
 from crisp_ros.data.camera_calibration import CameraInfoError, camera
 from crisp_ros.geometry.camera import FrameError
 from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray, ObjectMesh
+from crisp_ros.node.inputs.cv_bridge_decoder import CV_BRIDGE
 from crisp_ros.node.outputs.message_conversion import colour
 
 _CAMERA = "camera"
@@ -94,7 +95,7 @@ class RerunScene:
     def depth(self, message: Image) -> None:
         """Write a depth image; ignore unreadable ones."""
         try:
-            metres = image_messages.depth_m(message)
+            metres = image_messages.depth_m(message, decoder=CV_BRIDGE)
         except image_messages.ImageError:
             return
         self._at(message.header.stamp)
@@ -132,7 +133,7 @@ class RerunScene:
 
     def _picture(self, path: str, message: Image) -> None:
         try:
-            pixels = image_messages.colour(message)
+            pixels = image_messages.colour(message, CV_BRIDGE)
         except image_messages.ImageError:
             return
         self._at(message.header.stamp)

@@ -16,6 +16,7 @@ from std_msgs.msg import Header
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.node.outputs import message_conversion
 from crisp_ros.node.outputs.published_objects import PublishedObject
+from crisp_ros.node.pose_conversion import pose_message
 
 TETRAHEDRON = TriangleMesh(
     np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.2, 0], [0, 0, 0.3]], np.float32),
@@ -40,7 +41,7 @@ def moved(point, p, q) -> np.ndarray:
 def test_pose_and_transform_move_points_as_the_matrix_does() -> None:
     T, point = pose_matrix(), [0.3, 0.5, -0.2]
     expected = T[:3, :3] @ point + T[:3, 3]
-    pose = message_conversion.pose(T)
+    pose = pose_message(T)
     np.testing.assert_allclose(moved(point, pose.position, pose.orientation), expected, atol=1e-12)
     header = Header(frame_id="camera")
     sent = message_conversion.transform(header, "mug_1", T)
@@ -73,7 +74,7 @@ def test_object_estimates() -> None:
     assert first.certified and first.reason == ""
     assert first.certificate_residual == pytest.approx(0.004)
     assert (first.size.x, first.size.y, first.size.z) == pytest.approx((0.06, 0.08, 0.1))
-    assert first.pose.pose == message_conversion.pose(pose_matrix())
+    assert first.pose.pose == pose_message(pose_matrix())
     assert not first.pose.covariance.any() and math.isnan(first.smallest_eigenvalue)
     covariance = np.arange(36.0).reshape(6, 6)
     sure = dataclasses.replace(objects[0].estimate, covariance=covariance)
