@@ -32,8 +32,10 @@ from crisp_ros.evaluation.bop_evaluation import BopEvaluation, BopEvaluationSett
 from crisp_ros.evaluation.bop_results import BopResults
 from crisp_ros.evaluation.dataset_loop import DatasetLoop, SampledEvaluationSettings
 from crisp_ros.evaluation.frame_estimates import Estimated
+from crisp_ros.evaluation.mask_overlap import summarize_overlaps
 from crisp_ros.evaluation.nocs_evaluation import NocsEvaluation, evaluate_nocs
 from crisp_ros.evaluation.provenance import provenance
+from crisp_ros.evaluation.segmented_estimator import SegmentedEstimator
 from crisp_ros.evaluation.spe3r_evaluation import Spe3rEvaluation, evaluate_spe3r
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.observation.observe import ObservationSettings
@@ -53,8 +55,10 @@ from crisp_ros.reports.terminal_tables import (
     instance_table,
     pose_table,
     report_table,
+    segmentation_table,
     summary_table,
 )
+from crisp_ros.segmentation.segmenter import Segmenter
 from crisp_ros.share import checkpoint_path
 
 _SPE3R = EstimatorSettings(
@@ -130,6 +134,11 @@ def _add_bop_options(bop: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also compute the visible surface discrepancy, which renders each model",
     )
+    bop.add_argument(
+        "--segment",
+        choices=("builtin",),
+        help="find the objects with the built-in segmenter instead of using the true masks",
+    )
     bop.set_defaults(evaluate=_evaluate_bop)
 
 
@@ -180,18 +189,35 @@ def _evaluate_bop(args: argparse.Namespace, pictures: PictureSample) -> _Evaluat
         config = {"results": str(args.results), **provenance(args.command_line)}
     else:
         estimator, config = _estimator(args)
+    segmented = _segmented(args, estimator)
     settings = BopEvaluationSettings(seed=args.seed, vsd=args.vsd)
     with _loop(args, pictures, lambda errors: bop_caption(errors, names)) as loop:
-        evaluation = evaluate_bop(estimator, dataset, settings, loop)
+        evaluation = evaluate_bop(segmented or estimator, dataset, settings, loop)
     evaluation = replace(evaluation, config={**evaluation.config, **config})
+    if segmented:
+        masks = summarize_overlaps(segmented.overlaps)
+        evaluation = replace(evaluation, segmentation=masks)
     if args.csv:
         write_bop_csv(args.csv, (i.result for i in evaluation.instances if i.result is not None))
     tables = [
         instance_table(evaluation, names),
         summary_table(evaluation),
         pose_table(evaluation, names),
+        *([segmentation_table(evaluation.segmentation)] if evaluation.segmentation else []),
     ]
     return evaluation, bop_report(evaluation, names, pictures.pictures), tables
+
+
+def _segmented(
+    args: argparse.Namespace, estimator: Estimator | BopResults
+) -> SegmentedEstimator | None:
+    """The estimator with the masks of a segmenter, None where the true ones are used."""
+    if not args.segment:
+        return None
+    if args.results or args.cluster:
+        other = "--results" if args.results else "--cluster"
+        raise OptionError(f"--segment cannot be used together with {other}")
+    return SegmentedEstimator(estimator, Segmenter())
 
 
 def _evaluate_spe3r(args: argparse.Namespace, pictures: PictureSample) -> _Evaluated:

@@ -28,6 +28,7 @@ from crisp_ros.evaluation.frame_estimates import (
     FrameEstimator,
     estimate_frame,
 )
+from crisp_ros.evaluation.mask_overlap import OverlapSummary
 from crisp_ros.evaluation.metrics import (
     ADD_S_POINTS,
     CHAMFER_SAMPLES,
@@ -139,10 +140,12 @@ class BopEvaluation:
     Attributes:
         instances: errors of each.
         config: model, data set and settings.
+        segmentation: of the predicted masks, None where the true ones were used.
     """
 
     instances: tuple[InstanceErrors, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
+    segmentation: OverlapSummary | None = None
 
     @property
     def auc_add_s(self) -> dict[str, float]:
@@ -199,6 +202,7 @@ class BopEvaluation:
             "certified_share": self.certified_share,
             "poses": self.poses.to_json(),
             "poses_by_object": {str(k): p.to_json() for k, p in self.poses_by_object.items()},
+            **({"segmentation": self.segmentation._asdict()} if self.segmentation else {}),
             "config": dict(self.config),
         }
 

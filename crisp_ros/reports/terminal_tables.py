@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from crisp_ros.evaluation.bop_evaluation import BopEvaluation, InstanceErrors
+from crisp_ros.evaluation.mask_overlap import OverlapSummary
 from crisp_ros.reports.number_text import number
 from crisp_ros.reports.report_parts import ReportTable, cell, is_ours
 from crisp_ros.training.library_quality import FitError, LibraryCheck
@@ -45,6 +46,17 @@ def summary_table(evaluation: BopEvaluation) -> Table:
         table.add_row("ADD", name, f"{area:.3f}", "")
     for name, area in evaluation.auc_e_shape.items():
         table.add_row("Chamfer", name, f"{area:.3f}", "")
+    return table
+
+
+def segmentation_table(masks: OverlapSummary) -> Table:
+    """The agreement of predicted masks with the true ones."""
+    table = Table(title=f"Masks of {masks.instances} instances", box=SIMPLE_HEAD)
+    table.add_column("measure")
+    table.add_column("", justify="right")
+    table.add_row("overlap F", f"{masks.overlap_f:.3f}")
+    table.add_row("boundary F", f"{masks.boundary_f:.3f}")
+    table.add_row("instances with F above 0.75", f"{100 * masks.above_75:.0f} %")
     return table
 
 

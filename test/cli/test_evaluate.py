@@ -45,6 +45,19 @@ def test_a_report_with_the_fixed_names_is_written(
     assert "Rotations and certificates" in printed.out
 
 
+def test_masks_of_the_segmenter_are_measured(
+    folder: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", "bop", str(folder), "--checkpoint", str(checkpoint)]
+    report = tmp_path / "a.json"
+    assert main([*arguments, "--segment", "builtin", "--json", str(report)]) == 0
+    masks = json.loads(report.read_text())["segmentation"]
+    assert masks["instances"] == 7
+    assert 0.0 <= masks["boundary_f"] <= 1.0 and 0.0 <= masks["overlap_f"] <= 1.0
+    assert "Masks of 7 instances" in capsys.readouterr().out
+    assert main([*arguments, "--segment", "builtin", "--results", str(tmp_path / "x.csv")]) == 1
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

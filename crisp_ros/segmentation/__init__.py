@@ -1,0 +1,1 @@
+"""Class-agnostic instance masks from a colour and a depth image."""

@@ -1,0 +1,120 @@
+"""Instance masks of a colour and a depth image, without classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crisp_ros.geometry.camera import Camera, FrameError
+
+from .geometric import GeometricSettings, geometric_labels
+from .label_tracker import LabelTracker, LabelTrackerSettings
+from .planes import Plane
+
+
+@dataclass(frozen=True)
+class SegmenterSettings:
+    """Settings of the segmenter, one part a stage.
+
+    Attributes:
+        geometry: planes, what stands on them, and its connected surfaces.
+        tracker: labels from image to image.
+    """
+
+    geometry: GeometricSettings = field(default_factory=GeometricSettings)
+    tracker: LabelTrackerSettings = field(default_factory=LabelTrackerSettings)
+
+
+class Segmentation(NamedTuple):
+    """Instance masks of an image.
+
+    Attributes:
+        labels: (H, W) int32, one label per object, 0 for the background.
+        planes: of the room, the largest first.
+        support: the plane on which most objects stand, None where none was found.
+        reasons: why parts of the image, or all of it, are no objects.
+    """
+
+    labels: NDArray[np.int32]
+    planes: tuple[Plane, ...]
+    support: Plane | None
+    reasons: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of objects."""
+        return len(np.unique(self.labels[self.labels > 0]))
+
+
+class Segmenter:
+    """Segment the images of a camera one after the other, with labels that stay.
+
+    Args:
+        settings: see `SegmenterSettings`.
+    """
+
+    def __init__(self, settings: SegmenterSettings | None = None) -> None:
+        self.settings = settings or SegmenterSettings()
+        self._labels = LabelTracker(self.settings.tracker)
+        self._planes: tuple[Plane, ...] = ()
+
+    def reset(self) -> None:
+        """Forget the earlier images."""
+        self._labels.reset()
+        self._planes = ()
+
+    def segment(
+        self, rgb: NDArray[np.uint8], depth: NDArray[np.floating], camera: Camera
+    ) -> Segmentation:
+        """Separate the objects of an image.
+
+        Args:
+            rgb: (H, W, 3) uint8.
+            depth: (H, W) metres, registered to rgb; what is not positive is not measured.
+            camera: of both.
+
+        Raises:
+            FrameError: sizes or types do not fit.
+        """
+        _check(rgb, depth, camera)
+        geometry = geometric_labels(depth, camera, self.settings.geometry, self._planes)
+        self._planes = tuple(geometry.planes)
+        labels = self._labels.update(geometry.labels)
+        support = geometry.foreground.support
+        return Segmentation(
+            enlarged(labels, geometry.image.step, depth.shape),
+            self._planes,
+            None if support is None else geometry.planes[support],
+            tuple(geometry.reasons),
+        )
+
+
+def segment(
+    rgb: NDArray[np.uint8],
+    depth: NDArray[np.floating],
+    camera: Camera,
+    settings: SegmenterSettings | None = None,
+) -> Segmentation:
+    """Segment one image on its own; see `Segmenter.segment`."""
+    return Segmenter(settings).segment(rgb, depth, camera)
+
+
+def enlarged(labels: NDArray[np.int32], step: int, shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Bring labels of a reduced image to a size (H, W), each pixel to `step` x `step` of them."""
+    whole = np.zeros(shape, np.int32)
+    blocks = np.repeat(np.repeat(labels, step, axis=0), step, axis=1)
+    whole[: blocks.shape[0], : blocks.shape[1]] = blocks
+    return whole
+
+
+def _check(rgb: NDArray[np.uint8], depth: NDArray[np.floating], camera: Camera) -> None:
+    size = (camera.height, camera.width)
+    if rgb.dtype != np.uint8 or rgb.shape != (*size, 3):
+        raise FrameError(f"rgb is {rgb.dtype} {rgb.shape}, expected uint8 {(*size, 3)}")
+    if depth.dtype.kind != "f" or depth.shape != size:
+        raise FrameError(
+            f"depth is {depth.dtype} {depth.shape}, expected floating-point metres {size}"
+        )
