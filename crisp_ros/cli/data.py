@@ -10,7 +10,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from crisp_ros.cli.options import add_json_option, count, number
+from crisp_ros.cli.options import (
+    OptionError,
+    add_cluster_option,
+    add_json_option,
+    count,
+    number,
+)
+from crisp_ros.cluster import mapping
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.files import DatasetError
@@ -45,6 +52,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     maps = tasks.add_parser("maps", help="render the depth and coordinate maps that SPE3R lacks")
     maps.add_argument("folder", type=Path, metavar="DIR", help="folder with splits.csv")
     maps.set_defaults(perform=_maps)
+
+    procedural = tasks.add_parser(
+        "procedural", help="make meshes of household objects that no data set has, in BOP layout"
+    )
+    procedural.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="gets models/; must not have it"
+    )
+    procedural.add_argument("--count", type=count, default=500, help="objects (default: 500)")
+    procedural.add_argument("--seed", type=int, default=0, help="of all of them (default: 0)")
+    procedural.add_argument(
+        "--kinds", nargs="+", default=(), metavar="KIND", help="such as box mug (default: all)"
+    )
+    add_cluster_option(procedural)
+    procedural.set_defaults(perform=_procedural)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -86,3 +107,24 @@ def _maps(args: argparse.Namespace) -> None:
     with progress("images") as on_image:
         written = write_maps(Spe3rDataset(args.folder, "all"), on_image)
     Console().print(f"{written} images' maps written", highlight=False)
+
+
+def _procedural(args: argparse.Namespace) -> None:
+    from crisp_ros.synthesis.procedural.shapes import (  # needs manifold3d
+        KINDS,
+        procedural_shapes,
+        write_procedural_models,
+    )
+
+    unknown = sorted(set(args.kinds) - set(KINDS))
+    if unknown:
+        raise OptionError(f"no kind {', '.join(unknown)}: choose from {', '.join(KINDS)}")
+    if args.seed < 0:
+        raise OptionError(f"--seed {args.seed}: expected 0 or more")
+    if (args.output / "models").exists():
+        raise OptionError(f"{args.output / 'models'} exists already; choose another folder")
+    with mapping(args.cluster) as mapped, progress("objects") as on_object:
+        shapes = procedural_shapes(args.count, args.seed, args.kinds, mapped)
+        write_procedural_models(args.output, shapes, lambda done: on_object(done, args.count))
+    summary = f"{args.output}: {args.count} objects"
+    Console().print(summary, highlight=False, soft_wrap=True)

@@ -29,11 +29,12 @@ from .pretrained import imagenet_network
 from .processes import Processes
 from .recipe import Recipe, RecipeError
 from .rendered_crops import render_crops
+from .saved_state import save_state
 from .sdf_samples import SdfSamples
 from .sdf_samples import sdf_samples as samples_around
 from .shape_codes import neutral_codes
 from .shape_head_fit import fit_shape_head
-from .shape_stage import fitted_codes, mean_crop_codes, save_state
+from .shape_stage import fitted_codes, mean_crop_codes
 from .stage_times import StageTimes
 from .supervised import SupervisedTrainer, crop_split
 from .surface_colors import mesh_surface_colors

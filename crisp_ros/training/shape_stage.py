@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from crisp_ros.data.atomic_file import atomic_file
 from crisp_ros.network.decoder import ShapeDecoder
 
 from .augment import AugmentSettings
 from .mesh_codes import sdf_error
 from .objective import predicted
 from .recipe import Recipe
+from .saved_state import save_state
 from .sdf_samples import SdfSamples, drawn
 from .shape_codes import fit_shape_codes, neutral_codes
 from .supervised import SupervisedTrainer
@@ -102,12 +101,6 @@ def mean_crop_codes(trainer: SupervisedTrainer, meshes: int) -> dict[int, Tensor
 def codes_device(decoder: ShapeDecoder) -> torch.device:
     """Return the device for a decoder's codes."""
     return decoder.final_layer.weight.device
-
-
-def save_state(value: Any, path: Path) -> None:
-    """Write tensors for `torch.load`; a reader sees nothing or all of them."""
-    with atomic_file(path) as file:
-        torch.save(value, file)
 
 
 def _first_codes(

@@ -1,0 +1,1 @@
+"""Procedural household objects: closed, textured meshes of real size that no data set has."""
