@@ -69,7 +69,7 @@ class ShapeLatentSettings:
 
 
 class ShapeLatents(NamedTuple):
-    """What was fitted.
+    """Fitted codes and their prior.
 
     Attributes:
         codes: (K, C) of the shapes.

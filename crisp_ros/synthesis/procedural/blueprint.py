@@ -1,4 +1,4 @@
-"""What a generator of one kind of object hands over: painted parts, and its symmetries."""
+"""Blueprints of procedural objects: painted parts, and the symmetries of the whole."""
 
 from __future__ import annotations
 
