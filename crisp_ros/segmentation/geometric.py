@@ -142,7 +142,6 @@ def of_object_size(
     """Renumber the parts that can be objects from 1, and say why the others cannot."""
     count = int(labels.max(initial=0))
     pixels = np.bincount(labels.ravel(), minlength=count + 1)
-    low, high, flat = np.full((3, count + 1), np.nan)
     keep = pixels >= settings.min_pixels
     keep[0] = False
     small, large, reasons = int(np.count_nonzero(~keep[1:])), 0, []
