@@ -25,6 +25,20 @@ class SignedDistance(NamedTuple):
     gradient: Tensor
 
 
+class Jacobians(NamedTuple):
+    """Signed distances and their derivatives, point by point.
+
+    Attributes:
+        sdf: (..., N) metres, negative inside.
+        gradient: (..., N, 3) in space, unitless.
+        code: (..., N, code_dim) in the code, metres.
+    """
+
+    sdf: Tensor
+    gradient: Tensor
+    code: Tensor
+
+
 class CodeGradient(NamedTuple):
     """Signed distances and the gradient of a loss with respect to the codes.
 
@@ -160,6 +174,31 @@ class ShapeDecoder(nn.Module):
             torch.cat([p.sdf for p in pieces], dim=-1),
             torch.cat([p.gradient for p in pieces], dim=-2),
         )
+
+    @torch.no_grad()
+    def jacobians(self, points: Tensor, codes: Tensor) -> Jacobians:
+        """Compute signed distances and their derivatives in space and in the code.
+
+        Holds code_dim values a point: for some hundred points, not for a grid.
+
+        Args:
+            points: (..., N, 3) object frame, metres.
+            codes: (..., code_dim); leading dimensions broadcast against those of `points`.
+        """
+        scales, shifts = (part.unsqueeze(-2).unbind(-3) for part in self.film(codes))
+        y, products, slopes = points, [], []
+        for layer, scale, shift in zip(self.film_layers, scales, shifts, strict=True):
+            products.append(layer(y))
+            y = torch.addcmul(shift, products[-1], scale)
+            slopes.append(torch.cos(y))
+            y = y.sin()
+        sdf = self.final_layer(y).squeeze(-1)
+        back, parts = self.final_layer.weight, []
+        for i in reversed(range(len(slopes))):
+            back = slopes[i] * back
+            parts.append(torch.stack((products[i] * back, back), dim=-2))
+            back = torch.matmul(back * scales[i], self.film_layers[i].weight)
+        return Jacobians(sdf, back, torch.stack(parts[::-1], dim=-3).flatten(-3))
 
     @torch.no_grad()
     def sdf_and_code_gradient(

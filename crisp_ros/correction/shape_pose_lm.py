@@ -1,0 +1,250 @@
+"""Pose and shape together by Levenberg-Marquardt, with a Gaussian prior over shapes.
+
+Minimizes over a rigid motion G of the object frame and the latent z of the shape
+
+    mean_i rho(f(G x_i | z)) / s^2  +  kappa mean_j min(f(G e_j | z), 0)^2 / s^2  +  |z|^2 / n
+
+where x_i are points that were seen on the surface, e_j points where the camera saw that nothing is
+(free space and silhouette in one), s is the error of a point, and n the number of points that count
+as independent. All are in the object frame of the start, so that they may come from any number of
+views; for one view G T_object_camera is the corrected pose. What was not seen is what the prior
+expects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crisp_ros.correction.batch import replace_rows, select_rows, take_rows
+from crisp_ros.correction.correspondences import ObjectPoints
+from crisp_ros.correction.latent_field import LatentField
+from crisp_ros.correction.residuals import geman_mcclure, masked_median, weighted_mean
+from crisp_ros.geometry.se3 import exp, rotation_about, transform
+
+
+@dataclass(frozen=True)
+class ShapePoseLmSettings:
+    """Settings of `refine_shape_and_pose`.
+
+    Attributes:
+        iterations: at most.
+        surface_points: of an object, while iterating; the last check uses all.
+        empty_points: the same of points in empty space.
+        error_m: s, metres.
+        robust_scale_m: least scale of the robust loss on signed distances, metres.
+        empty_weight: kappa.
+        independent_points: n.
+        latent_step: longest step of the latent, standard deviations.
+        pose_step_m: longest step of the pose, root mean square motion of the points, metres.
+        stop: relative fall of the objective below which an object stops.
+    """
+
+    iterations: int = 20
+    surface_points: int = 256
+    empty_points: int = 192
+    error_m: float = 0.002
+    robust_scale_m: float = 0.01
+    empty_weight: float = 1.0
+    independent_points: float = 100.0
+    latent_step: float = 2.0
+    pose_step_m: float = 0.03
+    stop: float = 1e-4
+
+
+class ShapePoseStep(NamedTuple):
+    """Result of `refine_shape_and_pose` for B objects.
+
+    Attributes:
+        latents: (B, D).
+        motion: (B, 4, 4) the object frame of the start to the one of the result.
+        objective: (B,) of the result; never above `before`.
+        before: (B,) of the start.
+        iterations: (B,) taken.
+    """
+
+    latents: Tensor
+    motion: Tensor
+    objective: Tensor
+    before: Tensor
+    iterations: Tensor
+
+
+class _State(NamedTuple):
+    """Pose, latent and the linearization there."""
+
+    motion: Tensor  # (A, 4, 4)
+    latents: Tensor  # (A, D)
+    cost: Tensor  # (A,)
+    hessian: Tensor  # (A, 6 + D, 6 + D)
+    slope: Tensor  # (A, 6 + D)
+    scale: Tensor  # (A,) of the robust loss
+    centre: Tensor  # (A, 3) about which the pose rotates
+    reach: Tensor  # (A,) root mean square distance of the points from it
+    damping: Tensor  # (A,)
+
+
+@torch.no_grad()
+def refine_shape_and_pose(
+    field: LatentField,
+    surface: ObjectPoints,
+    empty: ObjectPoints,
+    latents: Tensor,
+    settings: ShapePoseLmSettings | None = None,
+) -> ShapePoseStep:
+    """Fit shape and pose to points on the surface and in empty space; never worse than the start.
+
+    Args:
+        field: f.
+        surface: x_i of B objects.
+        empty: e_j of the same objects, none where M = 0 or all weights are zero.
+        latents: (B, D) to start from.
+        settings: see `ShapePoseLmSettings`.
+    """
+    settings = settings or ShapePoseLmSettings()
+    surface, empty = surface.sanitized(), empty.sanitized()
+    few = surface.subsample(settings.surface_points), empty.subsample(settings.empty_points)
+    state, iterations = _iterate(field, *few, latents, settings)
+    identity = torch.eye(4, dtype=latents.dtype, device=latents.device).expand_as(state.motion)
+    scale = torch.full_like(state.scale, settings.robust_scale_m)
+    before = _objective(field, surface, empty, identity, latents, scale, settings)
+    after = _objective(field, surface, empty, state.motion, state.latents, scale, settings)
+    better = after < before
+    return ShapePoseStep(
+        torch.where(better[:, None], state.latents, latents),
+        torch.where(better[:, None, None], state.motion, identity),
+        torch.where(better, after, before),
+        before,
+        iterations,
+    )
+
+
+def _iterate(
+    field: LatentField,
+    surface: ObjectPoints,
+    empty: ObjectPoints,
+    latents: Tensor,
+    settings: ShapePoseLmSettings,
+) -> tuple[_State, Tensor]:
+    """The states after the iterations, and their numbers (B,)."""
+    count = len(latents)
+    motion = torch.eye(4, dtype=latents.dtype, device=latents.device).repeat(count, 1, 1)
+    final = state = _linearize(field, surface, empty, motion, latents, settings)
+    iterations = torch.zeros(count, dtype=torch.long, device=latents.device)
+    active = torch.arange(count, device=latents.device)
+    for _ in range(settings.iterations):
+        motion, moved = _stepped(state, settings)
+        candidate = _linearize(field, surface, empty, motion, moved, settings, state)
+        # Costs of one scale are compared: a smaller one makes every cost smaller.
+        old = _objective(
+            field, surface, empty, state.motion, state.latents, candidate.scale, settings
+        )
+        accepted = candidate.cost < old
+        damping = torch.where(accepted, 0.3 * state.damping, 6.0 * state.damping)
+        gain = (old - candidate.cost) / old.clamp_min(1e-12)
+        state = select_rows(accepted, candidate, state)._replace(damping=damping.clamp_min(1e-6))
+        iterations[active] += 1
+        final = replace_rows(final, active, state)
+        going = ~(accepted & (gain < settings.stop)) & (damping < 1e5)
+        left = going.nonzero().squeeze(-1)
+        if len(left) == 0:
+            break
+        if len(left) < len(active):
+            active, state = active[left], take_rows(state, left)
+            surface, empty = take_rows(surface, left), take_rows(empty, left)
+    return final, iterations
+
+
+def _linearize(
+    field: LatentField,
+    surface: ObjectPoints,
+    empty: ObjectPoints,
+    motion: Tensor,
+    latents: Tensor,
+    settings: ShapePoseLmSettings,
+    previous: _State | None = None,
+) -> _State:
+    """The objective with its slope and its Gauss-Newton curvature, at a pose and a latent."""
+    split = surface.points.shape[1]
+    points = transform(motion, torch.cat([surface.points, empty.points], dim=1))
+    found = field.derivatives(points, latents)
+    on_surface, valid = found.sdf[:, :split], surface.valid
+    scale = (2 * masked_median(on_surface.abs(), valid)).clamp_min(settings.robust_scale_m)
+    if previous is not None:
+        scale = torch.minimum(scale, previous.scale)
+    share = surface.weights / surface.weights.sum(1, keepdim=True).clamp_min(1e-12)
+    centre = (share[..., None] * points[:, :split]).sum(1)
+    arm = points - centre[:, None]
+    reach = (share * arm[:, :split].square().sum(-1)).sum(1).sqrt().clamp_min(1e-3)
+
+    robust = geman_mcclure(on_surface.square(), scale[:, None])
+    blocked = found.sdf[:, split:].clamp_max(0.0)
+    emptiness = empty.weights / empty.weights.sum(1, keepdim=True).clamp_min(1e-12)
+    weights = torch.cat(
+        [share * robust.weight, settings.empty_weight * emptiness * (blocked < 0)], dim=1
+    )
+    residual = torch.cat([on_surface, blocked], dim=1)
+    rotation = torch.linalg.cross(arm, found.gradient) / reach[:, None, None]
+    jacobian = torch.cat([found.gradient, rotation, found.slope], dim=-1) / settings.error_m
+    weighted = weights[..., None] * jacobian
+    hessian = weighted.transpose(1, 2) @ jacobian
+    slope = (weighted * residual[..., None]).sum(1) / settings.error_m
+    prior = torch.zeros_like(slope)
+    prior[:, 6:] = 1.0 / settings.independent_points
+    hessian = hessian + torch.diag_embed(prior)
+    slope[:, 6:] += latents / settings.independent_points
+    cost = _cost(on_surface, found.sdf[:, split:], surface, empty, latents, scale, settings)
+    damping = torch.full_like(cost, 1e-2) if previous is None else previous.damping
+    return _State(motion, latents, cost, hessian, slope, scale, centre, reach, damping)
+
+
+def _stepped(state: _State, settings: ShapePoseLmSettings) -> tuple[Tensor, Tensor]:
+    """The pose (A, 4, 4) and latent (A, D) after a damped Newton step of limited length."""
+    diagonal = state.hessian.diagonal(dim1=1, dim2=2)
+    floor = 1e-3 * diagonal.amax(1, keepdim=True)
+    damped = state.hessian + torch.diag_embed(
+        state.damping[:, None] * torch.maximum(diagonal, floor)
+    )
+    step = -torch.linalg.solve(damped, state.slope[..., None]).squeeze(-1)
+    length = step[:, :6].norm(dim=1) / settings.pose_step_m
+    way = step[:, 6:].norm(dim=1) / settings.latent_step
+    step = step / torch.maximum(length, way).clamp_min(1.0)[:, None]
+    # Rotations are in units of the points' distance from the centre, so that both have one unit.
+    twist = torch.cat([step[:, :3], step[:, 3:6] / state.reach[:, None]], dim=1)
+    moved = exp(twist)
+    pose = rotation_about(moved[:, :3, :3], state.centre, state.centre + moved[:, :3, 3])
+    return pose @ state.motion, state.latents + step[:, 6:]
+
+
+def _objective(
+    field: LatentField,
+    surface: ObjectPoints,
+    empty: ObjectPoints,
+    motion: Tensor,
+    latents: Tensor,
+    scale: Tensor,
+    settings: ShapePoseLmSettings,
+) -> Tensor:
+    """The objective (B,) with a given scale (B,) of the robust loss."""
+    on_surface = field.sdf(transform(motion, surface.points), latents)
+    in_empty = field.sdf(transform(motion, empty.points), latents)
+    return _cost(on_surface, in_empty, surface, empty, latents, scale, settings)
+
+
+def _cost(
+    on_surface: Tensor,
+    in_empty: Tensor,
+    surface: ObjectPoints,
+    empty: ObjectPoints,
+    latents: Tensor,
+    scale: Tensor,
+    settings: ShapePoseLmSettings,
+) -> Tensor:
+    robust = geman_mcclure(on_surface.square(), scale[:, None]).cost
+    seen = weighted_mean(robust, surface.weights)
+    blocked = weighted_mean(in_empty.clamp_max(0.0).square(), empty.weights)
+    data = (seen + settings.empty_weight * blocked) / settings.error_m**2
+    return data + latents.square().sum(1) / settings.independent_points

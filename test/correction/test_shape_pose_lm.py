@@ -1,0 +1,179 @@
+"""Pose and shape together, against ellipsoids and boxes whose latent is their size."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from crisp_ros.correction.correspondences import ObjectPoints
+from crisp_ros.correction.latent_field import LatentDistances
+from crisp_ros.correction.shape_pose_lm import (
+    ShapePoseLmSettings,
+    ShapePoseStep,
+    refine_shape_and_pose,
+)
+from crisp_ros.geometry.se3 import exp, transform
+
+_MEAN = torch.tensor([0.05, 0.04, 0.08]).double()
+_SPREAD = torch.tensor([0.015, 0.01, 0.02]).double()
+
+
+class RoundedBoxes:
+    """Boxes about the origin with half edges mean + spread * z, D = 3, in closed form."""
+
+    evaluations = 0
+
+    def sdf(self, points: Tensor, latents: Tensor) -> Tensor:
+        half = (_MEAN + latents * _SPREAD).clamp_min(1e-3)
+        q = points.abs() - half[:, None]
+        outside = (q.clamp_min(0.0).square().sum(-1) + 1e-12).sqrt()
+        self.evaluations += 1
+        return outside + q.amax(-1).clamp_max(0.0) - 0.002
+
+    def derivatives(self, points: Tensor, latents: Tensor) -> LatentDistances:
+        with torch.enable_grad():
+            x = points.detach().requires_grad_()
+            per_point = latents[:, None].expand(-1, points.shape[1], -1).detach()
+            per_point = per_point.clone().requires_grad_()
+            sdf = self.sdf(x.flatten(0, 1)[:, None], per_point.flatten(0, 1)).view(x.shape[:2])
+            gradient, slope = torch.autograd.grad(sdf.sum(), (x, per_point))
+        return LatentDistances(sdf.detach(), gradient, slope)
+
+
+def _surface(latents: Tensor, count: int, sides: str, seed: int) -> Tensor:
+    """Points (count, 3) on some sides ("+x", "-y", ...) of one box, each as likely."""
+    stream = torch.Generator().manual_seed(seed)
+    half = _MEAN + latents * _SPREAD
+    names = sides.split()
+    points = (2 * torch.rand((count, 3), generator=stream).double() - 1) * half
+    for row in range(count):
+        sign, axis = names[row % len(names)]
+        number = "xyz".index(axis)
+        points[row, number] = (half[number] + 0.002) * (1 if sign == "+" else -1)
+    return points
+
+
+def _refined(
+    points: Tensor,
+    empty: Tensor | None = None,
+    start: Tensor | None = None,
+    settings: ShapePoseLmSettings | None = None,
+) -> ShapePoseStep:
+    empty = points.new_zeros((0, 3)) if empty is None else empty
+    return refine_shape_and_pose(
+        RoundedBoxes(),
+        ObjectPoints.of(points[None], torch.ones(1, len(points), dtype=torch.bool)),
+        ObjectPoints.of(empty[None], torch.ones(1, len(empty), dtype=torch.bool)),
+        torch.zeros(1, 3).double() if start is None else start,
+        settings,
+    )
+
+
+_ALL = "+x -x +y -y +z -z"
+_SHAPE = torch.tensor([1.0, -1.0, 0.8]).double()
+
+
+def test_pose_and_sizes_of_a_box_seen_all_around_are_found() -> None:
+    moved = exp(torch.tensor([0.01, -0.008, 0.012, 0.1, -0.12, 0.15]).double())
+    points = transform(moved, _surface(_SHAPE, 400, _ALL, 0))
+    step = _refined(points, settings=ShapePoseLmSettings(independent_points=1e6))
+    assert torch.allclose(step.latents[0], _SHAPE, atol=0.02)
+    assert torch.allclose(step.motion[0] @ moved, torch.eye(4).double(), atol=2e-3)
+    assert step.objective < 1e-3 * step.before
+
+
+def test_what_is_not_seen_stays_as_the_prior_expects() -> None:
+    """The top and one side show height and one width: the other width keeps its mean."""
+    points = _surface(_SHAPE, 400, "+z -z +x -x", 1)
+    step = _refined(points)
+    assert torch.allclose(step.latents[0, [0, 2]], _SHAPE[[0, 2]], atol=0.15)
+    assert abs(step.latents[0, 1].item()) < 0.1
+
+
+def test_empty_space_shrinks_what_only_the_prior_had_filled() -> None:
+    """The same box, and two planes of points that the camera looked through next to it."""
+    points = _surface(_SHAPE, 400, "+z -z +x -x", 1)
+    half = _MEAN + _SHAPE * _SPREAD
+    grid = 2 * torch.rand((400, 3), generator=torch.Generator().manual_seed(2)).double() - 1
+    empty = grid * half
+    empty[:, 1] = torch.where(grid[:, 1] > 0, 1.0, -1.0) * (half[1] + 0.004)
+    blocked = RoundedBoxes().sdf(empty[None], torch.tensor([[1.0, 0.0, 0.8]]).double())
+    assert (blocked < -0.003).double().mean() > 0.9  # the box of the prior's width is in the way
+    step = _refined(points, empty)
+    width = (_MEAN + step.latents[0] * _SPREAD)[1]
+    assert abs(width.item() - half[1].item()) < 0.004
+    assert RoundedBoxes().sdf(empty[None], step.latents).min() > -0.003
+
+
+def test_a_weaker_prior_lets_the_data_decide_more() -> None:
+    points = _surface(3 * _SHAPE.abs(), 300, _ALL, 3)
+    sizes = [
+        _refined(points, settings=ShapePoseLmSettings(independent_points=n)).latents.norm().item()
+        for n in (0.01, 1.0, 100.0)
+    ]
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert sizes[2] == pytest.approx((3 * _SHAPE.abs()).norm().item(), rel=0.02)
+
+
+def test_points_far_off_do_not_pull() -> None:
+    points = _surface(_SHAPE, 400, _ALL, 4)
+    points[::10] += 0.3
+    step = _refined(points, settings=ShapePoseLmSettings(independent_points=1e6))
+    assert torch.allclose(step.latents[0], _SHAPE, atol=0.05)
+
+
+def test_objects_of_a_batch_do_not_influence_one_another() -> None:
+    points = torch.stack([_surface(s * _SHAPE, 200, _ALL, 5) for s in (1.0, -0.5)])
+    none = ObjectPoints.of(points[:, :0], torch.ones(2, 0, dtype=torch.bool))
+    surface = ObjectPoints.of(points, torch.ones(2, 200, dtype=torch.bool))
+    both = refine_shape_and_pose(RoundedBoxes(), surface, none, torch.zeros(2, 3).double())
+    for row in range(2):
+        alone = _refined(points[row])
+        assert torch.allclose(both.latents[row], alone.latents[0], atol=1e-9)
+        assert torch.allclose(both.motion[row], alone.motion[0], atol=1e-9)
+
+
+def test_an_object_without_points_keeps_pose_and_shape() -> None:
+    start = torch.tensor([[0.5, 0.1, -0.2]]).double()
+    points = torch.full((1, 30, 3), torch.nan).double()
+    surface = ObjectPoints.of(points, torch.ones(1, 30, dtype=torch.bool))
+    none = ObjectPoints.of(points[:, :0], torch.ones(1, 0, dtype=torch.bool))
+    step = refine_shape_and_pose(RoundedBoxes(), surface, none, start)
+    assert torch.isfinite(step.latents).all() and torch.isfinite(step.motion).all()
+    assert step.latents.norm() <= start.norm()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), sides=st.sampled_from(["+x", "+x +z", "-y +z", _ALL]))
+def test_it_is_never_worse_than_its_start(seed: int, sides: str) -> None:
+    stream = torch.Generator().manual_seed(seed)
+    shape = torch.randn(3, generator=stream).double()
+    points = _surface(shape, 150, sides, seed)
+    points += 0.01 * torch.randn(points.shape, generator=stream).double()
+    twist = torch.randn(6, generator=stream).double() * torch.tensor([0.03] * 3 + [0.5] * 3)
+    points = transform(exp(twist), points)
+    empty = points[:50] * (1.0 + torch.rand((50, 1), generator=stream).double())
+    start = torch.randn((1, 3), generator=stream).double()
+    for prior in (1.0, 1000.0):
+        settings_ = ShapePoseLmSettings(independent_points=prior, iterations=6)
+        step = _refined(points, empty, start, settings_)
+        assert step.objective <= step.before
+        rotation = step.motion[0, :3, :3]
+        assert torch.allclose(rotation @ rotation.T, torch.eye(3).double(), atol=1e-6)
+        assert math.isfinite(step.objective.item())
+
+
+def test_the_number_of_evaluations_is_bounded() -> None:
+    field = RoundedBoxes()
+    points = _surface(_SHAPE, 200, _ALL, 6)[None]
+    surface = ObjectPoints.of(points, torch.ones(1, 200, dtype=torch.bool))
+    none = ObjectPoints.of(points[:, :0], torch.ones(1, 0, dtype=torch.bool))
+    settings_ = ShapePoseLmSettings(iterations=5)
+    step = refine_shape_and_pose(field, surface, none, torch.zeros(1, 3).double(), settings_)
+    assert step.iterations.item() <= 5
+    assert field.evaluations <= 1 + 3 * 5 + 4
