@@ -17,11 +17,12 @@ from torch import Tensor
 from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.network.library import ShapeLibrary, SurfaceColors
 from crisp_ros.network.model import CrispNetwork, NetworkConfig
+from crisp_ros.network.shape_prior import ShapePrior
 
 _FORMAT = "1"
 _FORMAT_KEY = "crisp_ros_format"
 _LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
-_EXACT = ("network.decoder.", "library.")  # always float32: signed distances would lose accuracy
+_EXACT = ("network.decoder.", "library.", "prior.")  # always float32: signed distances would lose accuracy
 _HALF_RANGE = torch.finfo(torch.float16).max
 
 Cause = Literal[
@@ -54,11 +55,13 @@ class Model:
         library: its shape code library, or None when it has none yet.
         header: JSON values about the model: `recipe`, `data`, `figures`, `version` as its maker
             wrote them; `config` (the network's settings) and `sha256` are filled in on loading.
+        prior: of shapes like those it was trained with, or None where it was not made for others.
     """
 
     network: CrispNetwork
     library: ShapeLibrary | None
     header: dict[str, Any]
+    prior: ShapePrior | None = None
 
 
 def save_model(path: Path | str, model: Model, storage: torch.dtype = torch.float16) -> None:
@@ -74,6 +77,8 @@ def save_model(path: Path | str, model: Model, storage: torch.dtype = torch.floa
     path = Path(path)
     tensors = {f"network.{name}": value for name, value in model.network.state_dict().items()}
     tensors.update(_library_tensors(model.library))
+    if model.prior is not None:
+        tensors.update({"prior.mean": model.prior.mean, "prior.basis": model.prior.basis})
     tensors = {name: _stored(name, tensor, storage) for name, tensor in tensors.items()}
     header = {key: value for key, value in model.header.items() if key != "sha256"}
     header["config"] = model.network.config.to_json()
@@ -114,13 +119,15 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
         header = json.loads(metadata["header"])
         network = _network(header["config"], tensors)
         library = _library(header["library"], tensors, network.decoder.code_dim)
+        prior = _prior(tensors, network.decoder.code_dim)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(path, "incompatible", str(error)) from error
     if tensors:
         raise CheckpointError(path, "incompatible", f"unexpected tensors {sorted(tensors)[:5]}")
     header["sha256"] = metadata["sha256"]
     network = network.to(device).eval()
-    return Model(network, library.to(device) if library else None, header)
+    library = library.to(device) if library else None
+    return Model(network, library, header, prior.to(device) if prior else None)
 
 
 def _stored(name: str, tensor: Tensor, storage: torch.dtype) -> Tensor:
@@ -252,6 +259,18 @@ def _network(config: dict[str, Any], tensors: dict[str, Tensor]) -> CrispNetwork
         state[name] = tensor.to(expected[name].dtype)
     network.load_state_dict(state, assign=True)
     return network
+
+
+def _prior(tensors: dict[str, Tensor], code_dim: int) -> ShapePrior | None:
+    """The prior over shapes, if the file has one; its tensors are taken out of `tensors`."""
+    if "prior.mean" not in tensors and "prior.basis" not in tensors:
+        return None
+    prior = ShapePrior(tensors.pop("prior.mean"), tensors.pop("prior.basis"))
+    if len(prior.mean) != code_dim:
+        raise ValueError(
+            f"its prior has codes of length {len(prior.mean)}, its decoder {code_dim}"
+        )
+    return prior
 
 
 def _colors(k: int, tensors: dict[str, Tensor]) -> SurfaceColors | None:

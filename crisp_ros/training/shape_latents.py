@@ -168,7 +168,7 @@ class _Fit:
             (settings.learning_rate, settings.latent_rate),
             strict=True,
         ):
-            group["lr"] = rate * self._rate()
+            group["lr"] = float(rate * self._rate())
         shapes = self._batch()
         codes = self.codes(shapes)
         points, distances = self._points(shapes, codes)
