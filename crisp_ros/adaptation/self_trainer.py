@@ -323,7 +323,8 @@ class SelfTrainer:
             **{name: self._counts[name] for name in _COUNTS},
             "broken": {name: self._counts[name] for name in LIMITS},
         }
-        return Model(network.eval(), library, header)
+        prior = self._model.prior
+        return Model(network.eval(), library, header, prior.to("cpu") if prior else None)
 
     def save(self, path: Path) -> str:
         """Write a model file with the heads in use and a file of samples; return the version.

@@ -55,12 +55,7 @@ class BopModel:
 
     def symmetries(self, steps: int = 360) -> NDArray[np.float64]:
         """All symmetries (S, 4, 4), identity first, every continuous one in equal steps."""
-        group = self.discrete_symmetries
-        for axis in self.symmetry_axes:
-            angles = np.linspace(0.0, 2.0 * np.pi, steps, endpoint=False)
-            rotations = Rotation.from_rotvec(angles[:, None] * axis.direction).as_matrix()
-            group = (group[:, None] @ rotation_about(rotations, axis.point)).reshape(-1, 4, 4)
-        return group
+        return _with_axes(self.discrete_symmetries, self.symmetry_axes, steps)
 
 
 def read_models(folder: Path) -> dict[int, BopModel]:
@@ -87,17 +82,55 @@ def read_models(folder: Path) -> dict[int, BopModel]:
             lower=lower,
             upper=lower + size,
             discrete_symmetries=_discrete_symmetries(entry, where),
-            symmetry_axes=tuple(
-                SymmetryAxis(
-                    _unit(array(axis, "axis", (3,), where), where),
-                    array(axis, "offset", (3,), where) * MM,
-                )
-                for axis in _list(entry, "symmetries_continuous", where)
-            ),
+            symmetry_axes=_symmetry_axes(entry, where),
         )
     if not models:
         raise DatasetError(f"{info_path}: no model in it")
     return models
+
+
+def read_symmetries(folder: Path, steps: int) -> dict[int, NDArray[np.float64]]:
+    """The symmetries (S, 4, 4) that a folder's models_info.json lists, by object id.
+
+    Args:
+        folder: of the models, whose files are not looked for.
+        steps: of each continuous symmetry.
+
+    Raises:
+        DatasetError: models_info.json is missing or malformed.
+    """
+    info_path = folder / "models_info.json"
+    found = {}
+    for key, entry in read_json(info_path, dict).items():
+        where = f"{info_path}: model {key}"
+        obj_id = spelled_number(key)
+        if obj_id is None:
+            raise DatasetError(f"{where}: expected object ids as keys")
+        found[obj_id] = _with_axes(
+            _discrete_symmetries(entry, where), _symmetry_axes(entry, where), steps
+        )
+    return found
+
+
+def _symmetry_axes(entry: Mapping[str, Any], where: str) -> tuple[SymmetryAxis, ...]:
+    return tuple(
+        SymmetryAxis(
+            _unit(array(axis, "axis", (3,), where), where),
+            array(axis, "offset", (3,), where) * MM,
+        )
+        for axis in _list(entry, "symmetries_continuous", where)
+    )
+
+
+def _with_axes(
+    group: NDArray[np.float64], axes: tuple[SymmetryAxis, ...], steps: int
+) -> NDArray[np.float64]:
+    """The motions (S, 4, 4) of a group with every continuous symmetry in equal steps."""
+    for axis in axes:
+        angles = np.linspace(0.0, 2.0 * np.pi, steps, endpoint=False)
+        rotations = Rotation.from_rotvec(angles[:, None] * axis.direction).as_matrix()
+        group = (group[:, None] @ rotation_about(rotations, axis.point)).reshape(-1, 4, 4)
+    return group
 
 
 def _discrete_symmetries(entry: Mapping[str, Any], where: str) -> NDArray[np.float64]:

@@ -22,7 +22,8 @@ from crisp_ros.network.shape_prior import ShapePrior
 _FORMAT = "1"
 _FORMAT_KEY = "crisp_ros_format"
 _LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
-_EXACT = ("network.decoder.", "library.", "prior.")  # always float32: signed distances would lose accuracy
+# Always float32: signed distances would lose accuracy.
+_EXACT = ("network.decoder.", "library.", "prior.")
 _HALF_RANGE = torch.finfo(torch.float16).max
 
 Cause = Literal[

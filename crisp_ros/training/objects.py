@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from crisp_ros.data.bop_models import read_symmetries
 from crisp_ros.data.mesh_colours import coloured_samples, has_colours
 from crisp_ros.data.meshes import distance_to, mesh_files, surface_samples
 from crisp_ros.data.nocs import NocsDataset
@@ -22,6 +23,7 @@ from crisp_ros.geometry.symmetry import rotational_symmetries
 from crisp_ros.synthesis.scenes import Viewpoints, load_observed_poses, viewpoints
 
 _SYMMETRY_SAMPLES = 20_000
+_STEPS = 36  # of a listed continuous symmetry
 _COLOUR_SAMPLES = 4_000
 _SAME_ROTATION = 0.05  # entries of two matrices, up to which they count as the same
 _SAME_COLOUR = 0.06  # mean difference, of 1, up to which two views count as the same
@@ -40,6 +42,7 @@ class TrainingObject:
         views: likely orientations.
         shift: (3,) the file's origin in the object frame, metres.
         notes: what was found out or repaired, a line each.
+        listed_symmetries: (S, 4, 4) that models_info.json lists, identity first.
     """
 
     name: str
@@ -50,6 +53,7 @@ class TrainingObject:
     views: Viewpoints
     shift: NDArray[np.float64]
     notes: tuple[str, ...]
+    listed_symmetries: NDArray[np.float64] = field(default_factory=lambda: np.eye(4)[None])
 
 
 def training_objects(
@@ -126,11 +130,14 @@ def _read(
     units = units or ("mm" if is_bop else None)
     origin = origin or ("mesh" if is_bop else "box")
     observed = load_observed_poses(observed_poses) if observed_poses else {}
+    # A mesh that is moved has its symmetries about other axes than those that are listed.
+    listed = read_symmetries(folder, _STEPS) if is_bop and origin == "mesh" else {}
     objects = []
     for name, path in files.items():
         mesh = read_object_mesh(path, units, origin=origin, wrap=True)
         number = int("".join(filter(str.isdecimal, path.stem)) or 0)
-        objects.append(_object(name, path, mesh, observed.get(number)))
+        known = _object(name, path, mesh, observed.get(number))
+        objects.append(replace(known, listed_symmetries=listed.get(number, np.eye(4)[None])))
         on_object(len(objects), len(files))
     return tuple(objects)
 
@@ -197,7 +204,7 @@ def _closed(motions: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def symmetries(
     objects: Collection[TrainingObject],
-    symmetric: Collection[str] | Literal["auto"],
+    symmetric: Collection[str] | Literal["auto", "listed"],
     tolerance_m: float,
     seed: int,
 ) -> list[NDArray[np.float64]]:
@@ -206,10 +213,12 @@ def symmetries(
     Args:
         objects: of the training.
         symmetric: names of those whose shape's symmetries count; "auto" looks for symmetries of
-            shape and colour in all.
+            shape and colour in all, "listed" takes those of models_info.json.
         tolerance_m: mean distance up to which a rotated surface counts as the same.
         seed: of the samples.
     """
+    if symmetric == "listed":
+        return [o.listed_symmetries for o in objects]
     if symmetric == "auto":
         return [symmetries_of_look(o.look, tolerance_m, seed) for o in objects]
     return [

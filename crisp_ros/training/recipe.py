@@ -18,6 +18,7 @@ from crisp_ros.synthesis.scenes import ScatterSettings
 from crisp_ros.validation import at_least
 
 from .shape_codes import ShapeCodeSettings
+from .shape_latents import ShapeLatentSettings
 from .training_settings import TrainingSettings
 
 
@@ -38,10 +39,13 @@ class Recipe:
         photographs: splits of the data set whose images are cut into crops, such as train_real.
         layout: of the data set.
         first_layer_gain: raises the decoder's first layer; narrow decoders learn detail sooner.
+        shape_latents: fit the codes as a linear function of a few numbers, in batches of shapes,
+            in place of `shape_codes`: for hundreds of shapes, with a prior in the model file.
         decoder_refinement: a second fit of the decoder alone, at fixed codes; None leaves it out.
         shape_head_steps: last, the shape head alone is trained for so many steps.
         symmetric: names of objects whose look is symmetric, for the symmetry-aware PNC loss; "auto"
-            looks for symmetries of shape and colour.
+            looks for symmetries of shape and colour; "listed" takes those of models_info.json,
+            whatever the colours: for objects that are to stand for others of their shape.
         symmetry_tolerance_m: mean distance up to which a rotated surface counts as the same; in the
             layout nocs, whose objects have a diagonal of 1, a part of the diagonal.
 
@@ -59,18 +63,21 @@ class Recipe:
     seed: int = 1
     first_layer_gain: float = 1.0
     shape_head_steps: int = 0
-    symmetric: tuple[str, ...] | Literal["auto"] = ()
+    symmetric: tuple[str, ...] | Literal["auto", "listed"] = ()
     symmetry_tolerance_m: float = 0.0015
     scatter: ScatterSettings = field(default_factory=ScatterSettings)
     shape_codes: ShapeCodeSettings = field(default_factory=ShapeCodeSettings)
+    shape_latents: ShapeLatentSettings | None = None
     decoder_refinement: ShapeCodeSettings | None = None
     training: TrainingSettings = field(default_factory=lambda: TrainingSettings(steps=10_000))
 
     def __post_init__(self) -> None:
         if self.network not in network_names():
             raise ValueError(f"network {self.network!r}: expected one of {network_names()}")
-        if isinstance(self.symmetric, str) and self.symmetric != "auto":
-            raise ValueError(f"symmetric {self.symmetric!r}: expected a list of names, or auto")
+        if isinstance(self.symmetric, str) and self.symmetric not in ("auto", "listed"):
+            raise ValueError(
+                f"symmetric {self.symmetric!r}: expected a list of names, auto or listed"
+            )
         if self.renderer not in RENDERERS:
             raise ValueError(f"renderer {self.renderer!r}: expected one of {RENDERERS}")
         if self.layout not in ("bop", "spe3r", "nocs"):

@@ -19,6 +19,7 @@ from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.network.checkpoint import Model, save_model
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import CrispNetwork, network_config
+from crisp_ros.network.shape_prior import ShapePrior
 from crisp_ros.synthesis.crop_set import CropSet
 
 from .continued import continued, differences
@@ -45,6 +46,7 @@ _SPLIT_SHARDS = 2000  # room for the shards of one split of photographs
 # Seconds of one core with the compact network; only how they compare matters.
 _SHARD_CROP_S = 0.016
 _CODE_STEP_S = 0.008  # a shape
+_LATENT_STEP_S = 0.0035  # the same, of batches of shapes
 _STEP_CROP_S = 0.016
 _HEAD_CROP_S = 0.005  # features of all crops come before the first step
 _HEAD_STEP_S = 0.01
@@ -96,7 +98,7 @@ class TrainingRun:
         self._report, self.on_progress, self._mapped = report, on_progress, mapped
         self._times = StageTimes(folder / "seconds.json")
         self._processes.share(recipe.training.batch)
-        if recipe.symmetric != "auto":
+        if not isinstance(recipe.symmetric, str):
             missing = sorted(set(recipe.symmetric) - set(self.names))
             if missing:
                 raise RecipeError(
@@ -123,9 +125,11 @@ class TrainingRun:
             "network": _STEP_CROP_S * recipe.training.batch * steps,
         }
         if self._fits_codes():
-            refinement = recipe.decoder_refinement
+            refinement, latents = recipe.decoder_refinement, recipe.shape_latents
             code_steps = recipe.shape_codes.steps + (refinement.steps if refinement else 0)
             expected["shapes"] = _CODE_STEP_S * count * code_steps
+            if latents is not None:
+                expected["shapes"] = _LATENT_STEP_S * min(latents.batch, count) * latents.steps
         if recipe.shape_head_steps > 0:
             head_s = _HEAD_CROP_S * crops + _HEAD_STEP_S * recipe.shape_head_steps
             expected["shape head"] = head_s
@@ -265,7 +269,10 @@ class TrainingRun:
             if source is not None:
                 before = ("version", "sha256", "recipe", "data")
                 header[name] = {key: source.header.get(key) for key in before}
-        return Model(network, library, json.loads(json.dumps(header)))
+        latents, prior = self.recipe.shape_latents, None
+        if latents is not None and self._fits_codes():
+            prior = ShapePrior.of_codes(rows, latents.dimensions)
+        return Model(network, library, json.loads(json.dumps(header)), prior)
 
     def _known(self) -> ShapeLibrary | None:
         """The initial model's library where it has all these objects."""

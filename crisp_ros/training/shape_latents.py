@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from crisp_ros.network.decoder import ShapeDecoder
-from crisp_ros.network.shape_prior import ShapePrior
 from crisp_ros.validation import at_least
 
 from .losses import SdfLossWeights, sdf_loss
@@ -68,18 +66,6 @@ class ShapeLatentSettings:
         at_least(self, 0, "learning_rate", "latent_rate", "prior")
 
 
-class ShapeLatents(NamedTuple):
-    """Fitted codes and their prior.
-
-    Attributes:
-        codes: (K, C) of the shapes.
-        prior: of shapes like them.
-    """
-
-    codes: Tensor
-    prior: ShapePrior
-
-
 def fit_shape_latents(
     decoder: ShapeDecoder,
     samples: SdfSamples,
@@ -87,7 +73,7 @@ def fit_shape_latents(
     state: Path,
     seed: int = 0,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
-) -> ShapeLatents:
+) -> Tensor:
     """Fit decoder, W and latents, going on from the file `state` if it is there.
 
     Args:
@@ -97,6 +83,9 @@ def fit_shape_latents(
         state: file that is written every `save_every` steps and at the end.
         seed: of the first values and batches.
         on_step: called with the number of steps done and the mean loss of late, metres.
+
+    Returns:
+        The codes (K, C), which span D dimensions: `ShapePrior.of_codes` makes a prior of them.
     """
     fit = _Fit(decoder, samples, settings, seed)
     if state.exists():
@@ -106,8 +95,7 @@ def fit_shape_latents(
         if fit.step % settings.save_every == 0 or fit.step == settings.steps:
             save_state(fit.state(), state)
             on_step(fit.step, fit.error_m)
-    codes = fit.codes(torch.arange(len(samples.points), device=samples.points.device)).detach()
-    return ShapeLatents(codes, ShapePrior.of_codes(codes, settings.dimensions))
+    return fit.codes(torch.arange(len(samples.points), device=samples.points.device)).detach()
 
 
 class _Fit:

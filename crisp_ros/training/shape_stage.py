@@ -17,6 +17,7 @@ from .recipe import Recipe
 from .saved_state import save_state
 from .sdf_samples import SdfSamples, drawn
 from .shape_codes import fit_shape_codes, neutral_codes
+from .shape_latents import fit_shape_latents
 from .supervised import SupervisedTrainer
 
 _CROPS_OF_A_MESH = 64
@@ -44,6 +45,8 @@ def fitted_codes(
         folder: where the results are kept.
         on_step: called with the number of steps done and the total.
     """
+    if recipe.shape_latents is not None:
+        return _codes_of_latents(decoder, samples(), recipe, folder, on_step)
     refinement = recipe.decoder_refinement
     total = recipe.shape_codes.steps + (refinement.steps if refinement else 0)
     path = folder / "shape_codes.pt"
@@ -96,6 +99,27 @@ def mean_crop_codes(trainer: SupervisedTrainer, meshes: int) -> dict[int, Tensor
             batch, _ = trainer.batch(indices, AugmentSettings.none())
             codes[mesh] = predicted(trainer.network, batch.crops, False)[1].mean(0)
     return codes
+
+
+def _codes_of_latents(
+    decoder: ShapeDecoder,
+    samples: SdfSamples,
+    recipe: Recipe,
+    folder: Path,
+    on_step: Callable[[int, int], None],
+) -> Tensor:
+    settings, state = recipe.shape_latents, folder / "shape_latents.pt"
+    if not state.exists():
+        with torch.no_grad():
+            decoder.film_layers[0].weight.mul_(recipe.first_layer_gain)
+    return fit_shape_latents(
+        decoder,
+        samples,
+        settings,
+        state,
+        recipe.seed,
+        lambda step, error_m: on_step(step, settings.steps),
+    )
 
 
 def codes_device(decoder: ShapeDecoder) -> torch.device:

@@ -13,6 +13,7 @@ import torch
 from crisp_ros.network.checkpoint import CheckpointError, Model, load_model, save_model
 from crisp_ros.network.library import ShapeLibrary, SurfaceColors
 from crisp_ros.network.model import CrispNetwork, build_network
+from crisp_ros.network.shape_prior import ShapePrior
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +208,20 @@ def test_a_library_of_another_decoder(model: Model, tmp_path) -> None:
     path = tmp_path / "other.safetensors"
     library = ShapeLibrary(("a",), torch.zeros(1, 7), -torch.ones(1, 3), torch.ones(1, 3))
     save_model(path, Model(model.network, library, {}))
+    assert _cause(path) == "incompatible"
+
+
+def test_a_prior_over_shapes_comes_back(model: Model, tmp_path) -> None:
+    prior = ShapePrior.of_codes(torch.randn(9, 128), 4)
+    save_model(tmp_path / "m.safetensors", dataclasses.replace(model, prior=prior))
+    loaded = load_model(tmp_path / "m.safetensors").prior
+    assert torch.equal(loaded.mean, prior.mean) and torch.equal(loaded.basis, prior.basis)
+
+
+def test_a_prior_of_another_decoder(model: Model, tmp_path) -> None:
+    path = tmp_path / "m.safetensors"
+    prior = ShapePrior.of_codes(torch.randn(9, 64), 4)
+    save_model(path, dataclasses.replace(model, prior=prior))
     assert _cause(path) == "incompatible"
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 from drawing import needs_egl
 from small_nocs import write_small_nocs
 from small_spe3r import write_small_spe3r
@@ -76,7 +77,7 @@ def test_ycbv_syn_learns_from_4200_renders() -> None:
         ("network: resnet", "network 'resnet'"),
         ("shards: 0", "at least one shard or split"),
         ("layout: coco", "expected bop, spe3r or nocs"),
-        ("symmetric: bowl", "a list of names, or auto"),
+        ("symmetric: bowl", "a list of names, auto or listed"),
         ("symmetric: 3", "symmetric is 3: expected a list of words or auto"),
         ("seed: 1.5", "seed is 1.5: expected a whole number"),
         ("seed: -1", "seed is -1: expected at least 0"),
@@ -135,9 +136,11 @@ def tiny(recipe: Recipe, names: tuple[str, ...]) -> Recipe:
         shards=min(recipe.shards, 1),
         shard_crops=8,
         stored_px=48,
-        symmetric=recipe.symmetric if recipe.symmetric == "auto" else names[:1],
+        symmetric=names[:1] if isinstance(recipe.symmetric, tuple) else recipe.symmetric,
         shape_codes=fit,
         decoder_refinement=recipe.decoder_refinement and fit,
+        shape_latents=recipe.shape_latents
+        and dataclasses.replace(recipe.shape_latents, dimensions=1, steps=5, save_every=5),
         shape_head_steps=min(recipe.shape_head_steps, 2),
         training=training,
     )
@@ -196,3 +199,19 @@ def test_every_recipe_trains_a_few_steps(
     figures = read.header["figures"]
     assert ("held_out_sdf_mm" in figures) == (recipe.training.sdf is not None)
     assert f"network `{recipe.network}`" in model_card(read.header, "model.safetensors")
+
+
+def test_the_household_model_has_a_prior_and_listed_symmetries(
+    bop: Path, tmp_path: Path, egl: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crisp_ros.training.run._SAMPLES_PER_SHAPE", 300)
+    objects = training_objects(bop / "models")
+    recipe = tiny(load_recipe(FOLDER / "household.yaml"), tuple(o.name for o in objects))
+    TrainingRun(recipe, objects, tmp_path / "run").save(tmp_path / "model.safetensors", "0.1.0")
+    read = load_model(tmp_path / "model.safetensors")
+    assert read.prior.dimensions == 1
+    codes = read.prior.code(read.prior.latent(read.library.codes))
+    assert torch.allclose(codes, read.library.codes, atol=1e-4)
+    for known, group in zip(objects, read.library.symmetries, strict=True):
+        assert len(group) == len(known.listed_symmetries)
+    assert max(len(group) for group in read.library.symmetries) > 1
