@@ -91,7 +91,7 @@ class OpenCvDecoder:
         dtype = np.dtype(found.dtype).newbyteorder(">" if image.is_bigendian else "<")
         shape = (int(image.height * found.rows), image.width, found.channels)
         pixels = np.frombuffer(image.data, dtype).reshape(shape[: 2 + (found.channels > 1)])
-        return pixels.astype(dtype.newbyteorder("="), copy=False)
+        return pixels.astype(dtype.newbyteorder("="))  # a copy: data of a bag are read-only
 
     def rgb(self, image: RawImage) -> NDArray[np.uint8]:
         """See `ImageDecoder`."""
