@@ -26,7 +26,17 @@ _MEMORY_GIB = 4.0
 _SHARED_MEMORY_MIB = 64.0
 _SLOW_MS = 1000.0
 # The optional modules map to the extra of the package and to their purpose.
-_NEEDED = ("cv2", "numpy", "roma", "rosbags", "safetensors", "scipy", "trimesh", "rich")
+_NEEDED = (
+    "cv2",
+    "fast_simplification",
+    "numpy",
+    "roma",
+    "rosbags",
+    "safetensors",
+    "scipy",
+    "trimesh",
+    "rich",
+)
 _OPTIONAL = {
     "moderngl": ("render", "render recordings and training images"),
     "igl": ("train", "train models and add shapes to a library"),
@@ -124,6 +134,7 @@ def _packages() -> Iterator[Finding]:
         )
     else:
         yield fine("packages", "needed", f"all there; torch {torch.__version__}")
+    yield _open3d()
     for module, (extra, purpose) in _OPTIONAL.items():
         if not _imports(module):
             yield note(
@@ -132,6 +143,20 @@ def _packages() -> Iterator[Finding]:
                 f"not there: cannot {purpose}",
                 f"pip install 'crisp_ros[{extra}]'",
             )
+
+
+def _open3d() -> Finding:
+    try:
+        open3d = importlib.import_module("open3d")
+    except Exception as error:  # a missing library of the system, too
+        return problem(
+            "packages",
+            "open3d",
+            f"cannot be imported: {error}",
+            "pip install open3d-cpu, or open3d; apt install libgl1 libegl1 libgomp1 libusb-1.0-0",
+        )
+    kind = "CUDA" if open3d._build_config["BUILD_CUDA_MODULE"] else "CPU"
+    return fine("packages", "open3d", f"{open3d.__version__}, {kind} build")
 
 
 def _imports(module: str) -> bool:

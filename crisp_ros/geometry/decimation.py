@@ -13,7 +13,9 @@ _CAREFULNESS = 2.0  # the library's "aggressiveness"; its default of 7 moves thi
 def decimated(mesh: TriangleMesh, max_faces: int) -> TriangleMesh:
     """Reduce a mesh to at most `max_faces` faces by quadric edge collapses; closed if `mesh` is.
 
-    The budget is doubled as long as the collapses open the surface.
+    fast-simplification goes first, because it is ten times as fast. Where it would open a thin
+    wall, Open3D's collapses follow: first those that keep the volume, then those that never open a
+    surface. The budget is doubled only if all of them open it.
 
     Args:
         mesh: vertices in metres, outward winding.
@@ -21,31 +23,58 @@ def decimated(mesh: TriangleMesh, max_faces: int) -> TriangleMesh:
 
     Raises:
         ValueError: for a budget below that of a tetrahedron.
-        ImportError: where fast-simplification is not installed.
+        ImportError: where fast-simplification or Open3D is not installed.
     """
     if max_faces < 4:
         raise ValueError(f"max_faces is {max_faces}, expected at least 4, a tetrahedron")
-    if len(mesh.faces) <= max_faces:
-        return mesh
+    was_closed = is_closed(mesh.faces)
+    while max_faces < len(mesh.faces):
+        for collapse in (_fast_collapses, _volume_keeping_collapses, _manifold_collapses):
+            found = collapse(mesh, max_faces)
+            if 0 < len(found.faces) <= max_faces and (is_closed(found.faces) or not was_closed):
+                return found
+        max_faces *= 2
+    return mesh
+
+
+def _fast_collapses(mesh: TriangleMesh, max_faces: int) -> TriangleMesh:
     try:
         import fast_simplification
     except ImportError as error:
         raise ImportError(
             "decimating meshes needs fast-simplification: pip install fast-simplification"
         ) from error
-    was_closed = is_closed(mesh.faces)
-    while max_faces < len(mesh.faces):
-        vertices, faces = fast_simplification.simplify(
-            np.asarray(mesh.vertices, np.float32),
-            np.asarray(mesh.faces, np.int32),
-            target_count=max_faces,
-            agg=_CAREFULNESS,
-        )
-        faces = np.asarray(faces, np.int32)
-        if len(faces) <= max_faces and (is_closed(faces) or not was_closed):
-            return TriangleMesh(np.asarray(vertices, np.float32), faces)
-        max_faces *= 2
-    return mesh
+    vertices, faces = fast_simplification.simplify(
+        np.asarray(mesh.vertices, np.float32),
+        np.asarray(mesh.faces, np.int32),
+        target_count=max_faces,
+        agg=_CAREFULNESS,
+    )
+    return TriangleMesh(np.asarray(vertices, np.float32), np.asarray(faces, np.int32))
+
+
+def _volume_keeping_collapses(mesh: TriangleMesh, max_faces: int) -> TriangleMesh:
+    import open3d  # 1.4 s: only where it is needed
+
+    full = open3d.t.geometry.TriangleMesh(
+        np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int32)
+    )
+    reduction = 1.0 - max_faces / len(mesh.faces)
+    small = full.simplify_quadric_decimation(reduction, preserve_volume=True)
+    faces = small.triangle.indices.numpy().astype(np.int32)
+    return TriangleMesh(small.vertex.positions.numpy().astype(np.float32), faces)
+
+
+def _manifold_collapses(mesh: TriangleMesh, max_faces: int) -> TriangleMesh:
+    import open3d
+
+    full = open3d.geometry.TriangleMesh(
+        open3d.utility.Vector3dVector(np.asarray(mesh.vertices, np.float64)),
+        open3d.utility.Vector3iVector(np.asarray(mesh.faces, np.int32)),
+    )
+    small = full.simplify_quadric_decimation(max_faces)
+    vertices = np.asarray(small.vertices, np.float32)
+    return TriangleMesh(vertices, np.asarray(small.triangles, np.int32))
 
 
 def is_closed(faces: NDArray[np.integer]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,14 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     needed, optional = found("needed"), found("igl")
     assert needed.verdict is Verdict.PROBLEM and "cv2" in needed.found
     assert optional.verdict is Verdict.NOTE and "crisp_ros[train]" in optional.advice
+
+
+def test_open3d_is_named_with_its_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = found("open3d")
+    assert finding.verdict is Verdict.FINE and " build" in finding.found
+    monkeypatch.setitem(sys.modules, "open3d", None)
+    finding = found("open3d")
+    assert finding.verdict is Verdict.PROBLEM and "pip install open3d-cpu" in finding.advice
 
 
 def test_a_missing_model_is_a_problem(tmp_path: Path) -> None:
