@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_args
 
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.correction.covariance import CovarianceSettings
 from crisp_ros.correction.library_tests import LibraryTestSettings
 from crisp_ros.correction.orientation import OrientationSettings
+from crisp_ros.correction.shape_choice import ShapeChoiceSettings, ShapeMode
 from crisp_ros.correction.symmetry_search import SymmetrySearchSettings
 from crisp_ros.correction.verification import VerificationSettings
 from crisp_ros.correction.visibility import VisibilitySettings
@@ -27,6 +29,11 @@ class EstimatorSettings:
         registration: of the poses from the network's coordinates.
         corrector: None leaves the network's answer as it is. Where a model has no shape library
             the corrector keeps the network's shapes.
+        shape_mode: where shapes come from: "library", the known shapes; "active", a combination of
+            them; "network", the network's own code; "auto", the library, and where the network does
+            not name one of its shapes, all of them compete. Without effect on a corrector that has
+            a shape solver of its own, except for "network".
+        shape_choice: of "auto".
         symmetry_search: corrected poses are compared with their near symmetries; None leaves that
             out, as the paper does.
         orientation: the print of a shape decides between orientations that depth cannot tell
@@ -52,6 +59,8 @@ class EstimatorSettings:
     observation: ObservationSettings = field(default_factory=ObservationSettings)
     registration: RegistrationSettings = field(default_factory=RegistrationSettings)
     corrector: CorrectorSettings | None = field(default_factory=CorrectorSettings)
+    shape_mode: ShapeMode = "auto"
+    shape_choice: ShapeChoiceSettings = field(default_factory=ShapeChoiceSettings)
     symmetry_search: SymmetrySearchSettings | None = field(default_factory=SymmetrySearchSettings)
     orientation: OrientationSettings | None = field(default_factory=OrientationSettings)
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
@@ -66,6 +75,11 @@ class EstimatorSettings:
     cached_meshes: int = 64
 
     def __post_init__(self) -> None:
+        modes = get_args(ShapeMode)
+        if self.shape_mode not in modes:
+            raise ValueError(
+                f"shape_mode is {self.shape_mode!r}: expected one of {', '.join(modes)}"
+            )
         if self.network_batch < 1 or self.cached_meshes < 1:
             raise ValueError(
                 f"network_batch {self.network_batch}, cached_meshes {self.cached_meshes}: "

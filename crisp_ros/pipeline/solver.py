@@ -10,7 +10,7 @@ from torch import Tensor
 from crisp_ros.correction.appearance import CropView
 from crisp_ros.correction.batch import replace_rows
 from crisp_ros.correction.box_search import with_boxes
-from crisp_ros.correction.corrector import Correction, correct
+from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.library_tests import Ambiguity, find_ambiguity
@@ -22,6 +22,7 @@ from crisp_ros.correction.orientation import (
 from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import ANY_FALL
+from crisp_ros.correction.shape_choice import ShapeChooser, with_shape_mode
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.shape_source import source_of
 from crisp_ros.correction.symmetry_motions import SymmetryKind
@@ -78,9 +79,15 @@ class Solver:
         self._device = device
 
     @property
+    def _corrector(self) -> CorrectorSettings | None:
+        """The settings of the corrector in the shape mode."""
+        corrector = self.settings.corrector
+        return corrector and with_shape_mode(corrector, self.settings.shape_mode)
+
+    @property
     def _shape_field(self) -> ShapeField:
         """The field; that for library shapes alone where the corrector returns no others."""
-        corrector = self.settings.corrector
+        corrector = self._corrector
         if self._library is None or corrector is None or not corrector.returns_library_shapes:
             return self._field
         return self._field.for_library()
@@ -133,6 +140,9 @@ class Solver:
             output, correspondences, registration = self._register(observations, output, pnc)
         with clock.stage("correction"):
             correction = self._correct(correspondences, Shapes.of_codes(output.code), registration)
+            correction = self._choose_shapes(
+                observations, images, output.code, correspondences, registration, correction
+            )
             correspondences, registration, correction = self._resolve_symmetries(
                 observations, images, correspondences, registration, correction
             )
@@ -140,7 +150,9 @@ class Solver:
                 observations, images, correspondences, registration, correction
             )
         hypotheses = hypotheses_of(observations, correspondences, registration, correction)
-        verifier = Verifier(self._shape_field, self._library, self.settings.verification)
+        # Shapes from other sources than the library have no tables.
+        field = self._field if self.settings.shape_mode == "auto" else self._shape_field
+        verifier = Verifier(field, self._library, self.settings.verification)
         with clock.stage("certificate"):
             verification = verifier.verify(hypotheses, images)
             ambiguity = self._find_ambiguity(hypotheses, verification)
@@ -201,7 +213,7 @@ class Solver:
         self, correspondences: Correspondences, shapes: Shapes, registration: Registration
     ) -> Correction:
         """Corrected poses and shapes; the latter with boxes."""
-        T, settings = registration.T_object_camera, self.settings.corrector
+        T, settings = registration.T_object_camera, self._corrector
         if settings is not None:
             correction = correct(
                 self._shape_field, correspondences, shapes, T, self._library, settings
@@ -219,6 +231,25 @@ class Solver:
         seen = ObjectPoints.of(correction.pnc[outside], correspondences.valid[outside])
         found = with_boxes(self._shape_field, correction.shapes.rows(outside), seen)
         return correction._replace(shapes=replace_rows(correction.shapes, outside, found))
+
+    def _choose_shapes(
+        self,
+        observations: Observations,
+        images: Images,
+        codes: Tensor,
+        correspondences: Correspondences,
+        registration: Registration,
+        correction: Correction,
+    ) -> Correction:
+        """The correction with shapes from other sources than the library, where they are better."""
+        settings, corrector = self.settings, self._corrector
+        if settings.shape_mode != "auto" or self._library is None or corrector is None:
+            return correction
+        if not corrector.returns_library_shapes:
+            return correction
+        chooser = ShapeChooser(self._field, self._library, corrector, settings.shape_choice)
+        hypotheses = hypotheses_of(observations, correspondences, registration, correction)
+        return chooser.choose(hypotheses, codes, images, correction)
 
     def _resolves_symmetries(self) -> bool:
         return self.settings.symmetry_search is not None and self.settings.corrector is not None
@@ -335,7 +366,7 @@ class Solver:
         if len(rows) == 0:
             return found
         new = find_ambiguity(
-            self._shape_field,
+            self._field,
             hypotheses.rows(rows),
             self._library,
             self.settings.certificate,

@@ -1,0 +1,209 @@
+"""Choice between the shape of the library, a combination of its shapes, and the network's own.
+
+A shape that the network names is not questioned: its code is much nearer to that of one library
+shape than to all others. For the other objects several sources compete, each at its best pose, on
+how well they explain the depth and the space seen to be empty. The simpler one stays unless another
+is clearly better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from crisp_ros.correction.active_shape import ActiveShapeSettings, least_squares
+from crisp_ros.correction.batch import replace_rows, select_rows, take_rows
+from crisp_ros.correction.box_search import with_boxes
+from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
+from crisp_ros.correction.correspondences import ObjectPoints, Shapes
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.pose_lm import refine_pose
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.residuals import ANY_FALL, clearly_better, surface_objective
+from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.shape_source import ShapeSource
+from crisp_ros.correction.visibility import Images, VisibilitySettings, exposed
+from crisp_ros.geometry.se3 import transform
+
+ShapeMode = Literal["library", "active", "network", "auto"]
+
+
+class _Fit(NamedTuple):
+    """Corrected objects with the cost (B,) of each, square metres."""
+
+    correction: Correction
+    cost: Tensor
+
+
+@dataclass(frozen=True)
+class ShapeChoiceSettings:
+    """Settings of `ShapeChooser`.
+
+    Attributes:
+        named_share: the network names a library shape whose code is nearer to its own than this
+            share of the distance to the nearest other code of the library.
+        active: of the combinations; few columns, those with the nearest codes.
+        rounds: alternations of combination and pose.
+        robust_scale_m: of the depth points' distances, metres.
+        exposed_m: a surface point that the camera would have seen, or has seen past, counts as a
+            depth point at this distance from the surface, metres.
+        significance: share of itself plus the squared surface error by which the cost of a less
+            simple shape must be lower.
+        surface_error_m: of the decoder, metres.
+        visibility: what the camera would have seen.
+    """
+
+    named_share: float = 0.5
+    active: ActiveShapeSettings = field(
+        default_factory=lambda: ActiveShapeSettings(one_hot=False, most_shapes=8)
+    )
+    rounds: int = 2
+    robust_scale_m: float = 0.01
+    exposed_m: float = 0.01
+    significance: float = 0.2
+    surface_error_m: float = 1.5e-3
+    visibility: VisibilitySettings = field(default_factory=VisibilitySettings)
+
+
+def with_shape_mode(settings: CorrectorSettings, mode: ShapeMode) -> CorrectorSettings:
+    """The settings of a corrector whose shapes come from a source.
+
+    Args:
+        settings: of a corrector with library shapes; others are left as they are, as they have a
+            shape solver of their own.
+        mode: "auto" begins with the library.
+    """
+    if mode == "network":
+        return replace(settings, shape="none")
+    if mode == "active" and settings.returns_library_shapes:
+        combined = replace(settings.active_shape, one_hot=False)
+        return replace(settings, active_shape=combined, rounds=max(2, settings.rounds))
+    return settings
+
+
+def is_named(library: PreparedLibrary, codes: Tensor, shapes: Shapes, share: float) -> Tensor:
+    """Whether the network's codes (B, C) name the library shapes (B,) that objects were given.
+
+    Args:
+        library: the known shapes; a library of one names it always.
+        codes: of the network.
+        shapes: of the objects; those outside the library are not named.
+        share: see `ShapeChoiceSettings.named_share`.
+    """
+    distances = library.distances(codes)
+    row = shapes.index.clamp_min(0)[:, None]
+    own = distances.gather(-1, row).squeeze(-1)
+    others = distances.scatter(-1, row, torch.inf).amin(-1)
+    return (shapes.index >= 0) & (own <= share * others)
+
+
+class ShapeChooser:
+    """Chooses between the sources of a shape."""
+
+    def __init__(
+        self,
+        field: ShapeField,
+        library: PreparedLibrary,
+        corrector: CorrectorSettings,
+        settings: ShapeChoiceSettings | None = None,
+    ) -> None:
+        """Take a library into use.
+
+        Args:
+            field: f_d.
+            library: the known shapes.
+            corrector: which returns library shapes.
+            settings: see `ShapeChoiceSettings`.
+        """
+        self._field, self._library, self._corrector = field, library, corrector
+        self._settings = settings or ShapeChoiceSettings()
+
+    @torch.no_grad()
+    def choose(
+        self, hypotheses: Hypotheses, codes: Tensor, images: Images, correction: Correction
+    ) -> Correction:
+        """The correction, with another source of the shape where that explains an object better.
+
+        Args:
+            hypotheses: B of them, of the correction.
+            codes: (B, C) of the network.
+            images: that the objects were seen in.
+            correction: with library shapes.
+        """
+        shapes, share = correction.shapes, self._settings.named_share
+        named = is_named(self._library, codes, shapes, share)
+        rows = (~named).nonzero().squeeze(-1)
+        if len(rows) == 0:
+            return correction
+        some, own = hypotheses.rows(rows), Shapes.of_codes(codes[rows])
+        library = self._fit(some, images, take_rows(correction, rows))
+        network = self._fit(some, images, self._own_shape(some, own))
+        # A single shape that was fitted to the points seen may have slid along them.
+        fitted = select_rows(
+            network.cost < library.cost, network.correction, library.correction
+        ).T_object_camera
+        combined = [
+            self._fit(some, images, self._combination(some, own, T))
+            for T in (some.T_registered, fitted)
+        ]
+        return replace_rows(correction, rows, self._best((library, *combined, network)))
+
+    def _own_shape(self, hypotheses: Hypotheses, own: Shapes) -> Correction:
+        """The network's shapes at their best poses."""
+        kept = with_shape_mode(self._corrector, "network")
+        found = correct(
+            self._field, hypotheses.correspondences, own, hypotheses.T_registered, None, kept
+        )
+        return self._with_boxes(hypotheses, found)
+
+    def _combination(self, hypotheses: Hypotheses, own: Shapes, T: Tensor) -> Correction:
+        """Combinations of library shapes, from poses T (B, 4, 4); infinite objective for none."""
+        observed = hypotheses.correspondences.sanitized()
+        best = None
+        pose = replace(self._corrector.second_order, move=ANY_FALL, ray_offsets_m=())
+        for _ in range(self._settings.rounds):
+            seen = ObjectPoints.of(transform(T, observed.points), observed.valid)
+            found = least_squares(
+                self._field, seen, own, self._library, self._settings.active
+            ).shapes
+            step = refine_pose(self._field, observed, found, T, pose)
+            T = step.T_object_camera
+            pnc = torch.where(observed.valid[..., None], transform(T, observed.points), 0.0)
+            active = torch.full_like(found.index, int(ShapeSource.ACTIVE))
+            fit = Correction(T, found, pnc, step.objective, step.iterations, active)
+            # A single library shape is no combination: it was compared already.
+            fit = fit._replace(objective=step.objective.masked_fill(found.index >= 0, torch.inf))
+            best = fit if best is None else select_rows(fit.objective < best.objective, fit, best)
+        return self._with_boxes(hypotheses, best)
+
+    def _with_boxes(self, hypotheses: Hypotheses, correction: Correction) -> Correction:
+        seen = ObjectPoints.of(correction.pnc, hypotheses.correspondences.sanitized().valid)
+        return correction._replace(shapes=with_boxes(self._field, correction.shapes, seen))
+
+    def _fit(self, hypotheses: Hypotheses, images: Images, correction: Correction) -> _Fit:
+        """The correction with its cost: what the depth and what the free space contradict."""
+        settings, T = self._settings, correction.T_object_camera
+        observed = hypotheses.correspondences.sanitized()
+        sdf = self._field.sdf(transform(T, observed.points), correction.shapes)
+        scale = torch.full_like(correction.objective, settings.robust_scale_m)
+        cost = surface_objective(sdf, observed.valid, scale)
+        surfaces = self._library.surfaces_of(correction.shapes)
+        seen = exposed(surfaces, T, hypotheses.labels, images, settings.visibility)
+        wrong = (seen.before | seen.outside).sum(-1) / seen.known.sum(-1).clamp_min(1)
+        cost = cost + wrong * settings.exposed_m**2
+        # The combination of an object may have been left out.
+        return _Fit(correction, torch.where(correction.objective.isinf(), torch.inf, cost))
+
+    def _best(self, fits: Sequence[_Fit]) -> Correction:
+        """The simplest of the fits that no other is clearly better than, in their order."""
+        best = fits[0]
+        for other in fits[1:]:
+            better = clearly_better(
+                best.cost, other.cost, self._settings.significance, self._settings.surface_error_m
+            )
+            best = select_rows(better, other, best)
+        return best.correction
