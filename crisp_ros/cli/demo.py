@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for the report (default: out/demo)",
     )
     options.add_checkpoint_option(parser)
+    options.add_shape_option(parser)
     parser.add_argument(
         "--device", type=_device, default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
     )
@@ -106,6 +107,7 @@ def _parameters(
             "device": args.device,
             "fixed_frame": source.fixed_frame,
             "pose_smoothing": args.smoothing,
+            "shape_mode": args.shape,
         },
         "crisp_player": {
             **source.parameters,

@@ -18,6 +18,7 @@ from crisp_ros.cli.options import (
     add_json_option,
     add_model_options,
     add_precision_option,
+    add_shape_option,
     count,
     output_file,
 )
@@ -102,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="DIR",
             help="also write a page with tables, curves and pictures",
         )
+        add_shape_option(kind)
         add_cluster_option(kind)
         add_model_options(kind)
         add_precision_option(kind, "float32")
@@ -252,6 +254,7 @@ def _estimator(
     settings = settings or EstimatorSettings()
     settings = replace(
         settings,
+        shape_mode=args.shape,
         observation=replace(settings.observation, max_objects=None, seed=args.seed),
         registration=replace(settings.registration, seed=args.seed),
         precision=args.precision,

@@ -6,9 +6,11 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import torch
 
+from crisp_ros.correction.shape_choice import ShapeMode
 from crisp_ros.network.checkpoint import Model, load_model
 from crisp_ros.network.precision import PRECISIONS, Precision
 from crisp_ros.share import DEFAULT_CHECKPOINT, checkpoint_path
@@ -49,6 +51,18 @@ def add_precision_option(parser: argparse.ArgumentParser, default: Precision) ->
         default=default,
         help="arithmetic of the network; auto measures what is fastest, float16 needs a GPU "
         f"(default: {default})",
+    )
+
+
+def add_shape_option(parser: argparse.ArgumentParser) -> None:
+    """Add --shape, the source of the shapes; see `EstimatorSettings.shape_mode`."""
+    parser.add_argument(
+        "--shape",
+        choices=get_args(ShapeMode),
+        default="auto",
+        help="source of the shapes: library, the known shapes; active, a combination of them;"
+        " network, the network's own code; auto, the simplest that explains an object"
+        " (default: auto)",
     )
 
 

@@ -59,6 +59,7 @@ def estimator_settings(
     symmetry_search = settings.symmetry_search or SymmetrySearchSettings()
     return replace(
         settings,
+        shape_mode=parameters.shape_mode,
         symmetry_search=symmetry_search if parameters.correct_turns else None,
         observation=replace(settings.observation, max_objects=parameters.max_objects),
         certificate=certificate,

@@ -140,6 +140,14 @@ class Parameters:
         "label_info.",
         problem=problem_of(parse_label_names),
     )
+    shape_mode: str = parameter(
+        "auto",
+        "Source of the shapes. library: the known shapes. active: a combination of known shapes. "
+        "network: the network's own shape code. auto: the known shapes; for an object that the "
+        "network does not name, all of these compete, and the simplest that explains depth and "
+        "free space is taken.",
+        problem=one_of("library", "active", "network", "auto"),
+    )
     correct_turns: bool = parameter(
         True,
         "If the pose of an object is in doubt and its shape has a near-symmetry, such as a mug "
@@ -334,7 +342,7 @@ class Parameters:
 SECTIONS = {
     "checkpoint": "Model",
     "image_transport": "Inputs",
-    "correct_turns": "Correction",
+    "shape_mode": "Correction",
     "certificate_quantile": "Certificate",
     "fixed_frame": "Tracking",
     "tf_prefix": "Outputs",
