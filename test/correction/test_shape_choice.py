@@ -1,4 +1,4 @@
-"""Which objects the sources of a shape compete for, and the settings of each mode."""
+"""Choice of the source of a shape: what competes, and the settings of each mode."""
 
 import pytest
 import torch
