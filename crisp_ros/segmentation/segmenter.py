@@ -61,6 +61,10 @@ class Segmenter:
         self._labels = LabelTracker(self.settings.tracker)
         self._planes: tuple[Plane, ...] = ()
 
+    def change(self, settings: SegmenterSettings) -> None:
+        """Use other settings for the next images; labels stay."""
+        self.settings = settings
+
     def reset(self) -> None:
         """Forget the earlier images."""
         self._labels.reset()

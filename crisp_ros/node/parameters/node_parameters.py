@@ -355,21 +355,21 @@ SECTIONS = {
 FIELDS = {field.name: field for field in dataclasses.fields(Parameters)}
 
 
-def rules(name: str) -> Rules:
+def rules(name: str, kind: type = Parameters) -> Rules:
     """Get the rules of a parameter."""
-    return FIELDS[name].metadata["rules"]
+    return kind.__dataclass_fields__[name].metadata["rules"]
 
 
-def descriptor(name: str) -> ParameterDescriptor:
+def descriptor(name: str, kind: type = Parameters) -> ParameterDescriptor:
     """Create the description of a parameter for ROS tools."""
-    allowed = rules(name).range
+    found = rules(name, kind)
     result = ParameterDescriptor(
-        description=rules(name).description, additional_constraints=rules(name).settable.advice
+        description=found.description, additional_constraints=found.settable.advice
     )
-    if allowed is not None and isinstance(FIELDS[name].default, int):
-        low, high = int(allowed.low), int(allowed.high)
+    if found.range is not None and isinstance(kind.__dataclass_fields__[name].default, int):
+        low, high = int(found.range.low), int(found.range.high)
         result.integer_range = [IntegerRange(from_value=low, to_value=high, step=0)]
-    elif allowed is not None:
-        low, high = float(allowed.low), float(allowed.high)
+    elif found.range is not None:
+        low, high = float(found.range.low), float(found.range.high)
         result.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.0)]
     return result

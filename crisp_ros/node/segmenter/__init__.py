@@ -1,0 +1,1 @@
+"""The executable crisp_segmenter: label images from colour and depth."""

@@ -1,0 +1,77 @@
+"""Parameters of `crisp_segmenter`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from crisp_ros.node.parameters.parameter_rules import Settable, one_of, parameter
+from crisp_ros.segmentation.geometric import GeometricSettings
+from crisp_ros.segmentation.segmenter import SegmenterSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmenterParameters:
+    """All parameters of the segmenter, with their defaults."""
+
+    autostart: bool = parameter(
+        False,
+        "The node configures and activates itself at startup; if false, a lifecycle manager "
+        "must. Changing it later has no effect.",
+        Settable.UNCONFIGURED,
+    )
+    image_transport: str = parameter(
+        "raw",
+        "Transport of colour images: raw; or compressed (JPEG or PNG on TOPIC/compressed).",
+        Settable.UNLESS_ACTIVE,
+        problem=one_of("raw", "compressed"),
+    )
+    depth_image_transport: str = parameter(
+        "raw",
+        "Transport of depth images: raw; compressed (16-bit PNG on TOPIC/compressed); or "
+        "compressedDepth (on TOPIC/compressedDepth).",
+        Settable.UNLESS_ACTIVE,
+        problem=one_of("raw", "compressed", "compressedDepth"),
+    )
+    rectified: bool = parameter(
+        True,
+        "true: camera_info's P describes the images; false: K does. Labels have the geometry of "
+        "the colour image in either case; lens distortion is not corrected for.",
+    )
+    depth_unit: float = parameter(
+        0.0,
+        "Length of one step of depth, metres; 0: by the encoding (REP 118).",
+        low=0.0,
+        high=1.0,
+    )
+    sync_slop: float = parameter(
+        0.05,
+        "Upper bound of the difference between the stamps of colour and depth, seconds.",
+        Settable.UNLESS_ACTIVE,
+        low=0.0,
+        high=10.0,
+    )
+    near: float = parameter(0.15, "Nearest depth that is used, metres.", low=0.01, high=10.0)
+    far: float = parameter(3.0, "Farthest depth that is used, metres.", low=0.1, high=20.0)
+    min_height: float = parameter(
+        0.01, "An object rises at least this far above its support, metres.", low=0.001, high=0.5
+    )
+    max_height: float = parameter(
+        0.6,
+        "What is farther above a support does not stand on it, metres.",
+        low=0.02,
+        high=5.0,
+    )
+    min_size: float = parameter(0.02, "Least length of an object, metres.", low=0.002, high=1.0)
+    max_size: float = parameter(0.5, "Greatest length of an object, metres.", low=0.02, high=5.0)
+
+    def settings(self) -> SegmenterSettings:
+        """The settings of the segmenter."""
+        geometry = GeometricSettings(
+            near_m=self.near,
+            far_m=self.far,
+            min_height_m=self.min_height,
+            max_height_m=self.max_height,
+            min_size_m=self.min_size,
+            max_size_m=self.max_size,
+        )
+        return SegmenterSettings(geometry=geometry)
