@@ -16,7 +16,7 @@ from crisp_ros.benchmark.frame_task import FrameAnswer, frame_task
 from crisp_ros.benchmark.solver_accuracy import Comparison, comparisons
 from crisp_ros.benchmark.solver_tasks import (
     BenchSettings,
-    network_task,
+    network_tasks,
     problems,
     required_library,
     solver_tasks,
@@ -107,7 +107,7 @@ def run_bench(
     field = TabulatedField(model.network.decoder, required_library(model))
     field.prepare()
     tasks = [
-        network_task(model, settings, device),
+        *network_tasks(model, settings, device),
         *field_tasks(model, field.for_library(), given, settings, device),
         *solver_tasks(model, field, given, settings, device),
         _frames(model, recording, settings, device),
@@ -144,7 +144,10 @@ def run_random_bench(
     half = torch.full((_RANDOM_SHAPES, 3), 0.06)
     names = tuple(f"random {k}" for k in range(_RANDOM_SHAPES))
     model = _on(Model(network, ShapeLibrary(names, codes, -half, half), {}), device)
-    tasks = [network_task(model, settings, device), _frames(model, recording, settings, device)]
+    tasks = [
+        *network_tasks(model, settings, device),
+        _frames(model, recording, settings, device),
+    ]
     timings = timed(tasks, on_run)
     return _report(model, timings, [], settings, device, random_weights=True)
 

@@ -26,6 +26,7 @@ from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.network.precision import Precision, native_precisions
 from crisp_ros.pipeline import decoded_shapes
 
 
@@ -243,16 +244,31 @@ class _Work:
         return boxes.lower, boxes.upper
 
 
-def network_task(model: Model, settings: BenchSettings, device: str) -> Task:
-    """The task of the network on one crop per object; the answer is its output."""
-    size = model.network.crop_size
+def network_tasks(model: Model, settings: BenchSettings, device: str) -> list[Task]:
+    """Tasks of the network on one crop per object, in every precision that the device has.
+
+    The answer is the network's output; float32 is the row "network".
+    """
+    network = model.network
+    if device == "cpu":  # as the estimator does
+        network = network.to(memory_format=torch.channels_last)
+    size = network.crop_size
     generator = torch.Generator().manual_seed(settings.seed)
-    shape = (settings.objects, model.network.input_channels, size, size)
+    shape = (settings.objects, network.input_channels, size, size)
     crops = torch.rand(*shape, generator=generator).to(device)
 
-    @torch.no_grad()
-    def run(_: int) -> object:
-        return model.network(crops)
+    def task(precision: Precision) -> Task:
+        lower = precision != "float32"
+        dtype = getattr(torch, precision) if lower else torch.bfloat16
 
-    solver = f"{model.network.config.design}, {size} px"
-    return Task("network", run, 1, 4 if settings.quick else 20, settings.objects, 0, solver, device)
+        @torch.no_grad()
+        def run(_: int) -> object:
+            with torch.autocast(crops.device.type, dtype, enabled=lower):
+                return network(crops)
+
+        name = f"network_{precision}" if lower else "network"
+        solver = f"{network.config.design}, {size} px, {precision}"
+        repeats = 4 if settings.quick else 20
+        return Task(name, run, 1, repeats, settings.objects, 0, solver, device)
+
+    return [task(precision) for precision in native_precisions(torch.device(device))]

@@ -131,7 +131,9 @@ class _PncOutput(nn.Module):
     def forward(self, x: Tensor, size: int) -> Tensor:
         # The published head has no ReLU after its first convolution.
         x = self.norm(_resized(self.conv1(x), torch.Size((size, size)), align_corners=True))
-        return self.conv3(functional.relu(self.conv2(x)))
+        x = functional.relu(self.conv2(x))
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round to millimetres
+            return self.conv3(x.float())
 
 
 def _resized(x: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:

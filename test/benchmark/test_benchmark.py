@@ -15,6 +15,7 @@ from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.geometry.isosurface import IsosurfaceSettings, extract_meshes
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.model import CrispNetwork, network_config
+from crisp_ros.network.precision import native_precisions
 from crisp_ros.share import share_directory
 
 RECORDING = share_directory() / "recordings" / "table"
@@ -117,7 +118,9 @@ def test_random_weights_are_timed_without_comparisons(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("crisp_ros.benchmark.benchmark.build_network", small)
     report = run_random_bench("compact", RECORDING, SETTINGS)
-    assert set(report.timings) == {"network", "frame"} and not report.comparisons
+    precisions = native_precisions(torch.device("cpu"))[1:]
+    networks = ["network", *(f"network_{p}" for p in precisions)]
+    assert set(report.timings) == {*networks, "frame"} and not report.comparisons
     page = markdown_page(report, provenance("crisp bench"))
     assert "compact with random weights" in page and "Against" not in page
 
