@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class LearnerSettings:
-    """Settings of a step. The defaults are the paper's for YCBV; see also `SPE3R` and `COMPACT`.
+    """Settings of a step. The defaults are the paper's for YCBV; see also `RECIPES` and `COMPACT`.
 
     Attributes:
         pnc_rate: learning rate of the PNC head.
@@ -60,8 +60,6 @@ class LearnerSettings:
         if min(numbers) < 0 or self.weight_decay < 0 or self.largest_gradient <= 0:
             raise ValueError("learning rates, scales and weight decay: expected none below 0")
 
-
-SPE3R = LearnerSettings(pnc_rate=3e-4, shape_rate=3e-4, batch=10)
 
 # For the compact network, see docs/self_training.md. Its PNC head predicts in units of 0.1 m: it
 # learns too slowly at a scale of 1e3, diverges at 1e5, and gets worse at 1e4 unless the residuals

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import torch
 
+from crisp_ros.adaptation.batch_trainer import BatchTrainer
+from crisp_ros.adaptation.learner import LearnerSettings
 from crisp_ros.adaptation.reference_set import ReferenceSet
 from crisp_ros.adaptation.samples import samples_of
 from crisp_ros.adaptation.self_trainer import (
@@ -17,6 +19,7 @@ from crisp_ros.adaptation.self_trainer import (
     Status,
     samples_path,
 )
+from crisp_ros.adaptation.view_pool import ViewPool
 from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.observation.frame import Frame
@@ -31,8 +34,20 @@ class ProgressError(ValueError):
     """A folder without a state that can be resumed."""
 
 
+class SequenceFrame(NamedTuple):
+    """A frame, and the sequence that it belongs to.
+
+    Attributes:
+        frame: in a sequence an object has the same label in all frames.
+        sequence: name; None where the frame shows nothing that others show too.
+    """
+
+    frame: Frame
+    sequence: str | None = None
+
+
 class BestModel(NamedTuple):
-    """The model with the largest certified share.
+    """The model that is kept: that with the largest certified share, or the last one.
 
     Attributes:
         passes: number of passes after which it was in use, 0 for the original model.
@@ -48,8 +63,9 @@ class BestModel(NamedTuple):
 class RecordedSelfTraining:
     """Algorithm 1 or 2 of the paper with loss (13), on frames that can be read repeatedly.
 
-    It uses images, labels and depth only. To balance the buffer, objects are distinguished by
-    their estimated library shapes.
+    It uses images, labels and depth only. Without a guard, as the paper has it, the shapes of an
+    object's certified samples in a sequence are those of all its views (Remark 3). With a guard,
+    each view has a shape of its own, and the buffer is balanced over the library shapes.
 
     Attributes:
         estimator: uses the latest heads that the guard accepted.
@@ -59,8 +75,8 @@ class RecordedSelfTraining:
     def __init__(
         self,
         model: Model,
-        reference: ReferenceSet,
-        settings: SelfTrainingSettings,
+        reference: ReferenceSet | None,
+        settings: SelfTrainingSettings | LearnerSettings,
         estimator_settings: EstimatorSettings,
         folder: Path,
         device: torch.device | str = "cpu",
@@ -69,8 +85,8 @@ class RecordedSelfTraining:
 
         Args:
             model: initial model, which changes.
-            reference: of this model.
-            settings: of the self-training.
+            reference: of this model; None for a training without a guard.
+            settings: of the guarded self-training, or of the steps alone, as the paper has it.
             estimator_settings: of the estimator of pseudo-labels.
             folder: for the state of the run.
             device: on which everything runs.
@@ -86,25 +102,27 @@ class RecordedSelfTraining:
             model = load_model(folder / STATE_NAME, device)
         self.estimator = Estimator(model, estimator_settings, device)
         self._names = model.library.names
-        self._trainer = SelfTrainer(
-            model,
-            reference,
-            settings,
-            self.estimator.device,
-            self.estimator.adopt,
-            self.estimator.field,
-        )
+        device, publish = self.estimator.device, self.estimator.adopt
+        self._trainer: SelfTrainer | BatchTrainer
+        self._pool: ViewPool | None = None
+        if isinstance(settings, LearnerSettings):
+            self._trainer = BatchTrainer(model, settings, device, publish)
+            corrector, library = estimator_settings.corrector, self.estimator.prepared_library
+            if corrector is not None and corrector.shape != "none":
+                self._pool = ViewPool(self.estimator.field, library, corrector)
+        else:
+            self._trainer = SelfTrainer(model, reference, settings, device, publish)
         if self.frames_done > 0:
             self._trainer.restore_samples(samples_path(folder / STATE_NAME))
 
     @property
     def status(self) -> Status:
-        """The progress of this run."""
+        """The progress of this run, where it has a guard."""
         return self._trainer.status
 
     def run(
         self,
-        frames: Callable[[], Iterable[Frame]],
+        frames: Callable[[], Iterable[SequenceFrame]],
         count: int,
         passes: int,
         on_frame: Callable[[int, int], None] = lambda done, total: None,
@@ -127,16 +145,16 @@ class RecordedSelfTraining:
 
     def _one_pass(
         self,
-        frames: Callable[[], Iterable[Frame]],
+        frames: Callable[[], Iterable[SequenceFrame]],
         count: int,
         total: int,
         on_frame: Callable[[int, int], None],
     ) -> None:
         skipped = self.frames_done % count
-        for index, frame in enumerate(frames()):
+        for index, (frame, sequence) in enumerate(frames()):
             if index < skipped:
                 continue
-            self._learn_from(self.estimator.trace(frame))
+            self._learn_from(self.estimator.trace(frame), sequence)
             self.frames_done += 1
             if self.frames_done % count == 0:
                 self._trainer.finish()
@@ -178,13 +196,33 @@ class RecordedSelfTraining:
         best = max(shares, key=lambda done: (shares[done], done))
         return BestModel(best, self._model_after(best) if best else start, shares)
 
+    def last_model(self, start: Model, passes: int) -> BestModel:
+        """Return the model after the last pass, as the paper does.
+
+        Args:
+            start: the original model.
+            passes: number of finished passes.
+        """
+        return BestModel(passes, self._model_after(passes) if passes else start, {})
+
     def _model_after(self, passes: int) -> Model:
         return load_model(self._after(passes), self._device)
 
     def _after(self, passes: int) -> Path:
         return self._folder / f"pass_{passes}.safetensors"
 
-    def _learn_from(self, trace: Trace) -> None:
+    def _learn_from(self, trace: Trace, sequence: str | None) -> None:
+        if sequence is None or self._pool is None:
+            samples = samples_of(trace.solutions, self._names_of(trace))
+        else:
+            samples = samples_of(trace.solutions, _labels_of(trace, sequence))
+            samples = self._pool.with_pooled_codes(samples)
+        self._trainer.observe(samples, trace.estimate.model_version)
+        while self._trainer.work():
+            pass
+
+    def _names_of(self, trace: Trace) -> dict[int, str]:
+        """The names of the nearest library shapes, by label."""
         keys = {}
         for solution in trace.solutions:
             shapes = solution.correction.shapes
@@ -193,10 +231,13 @@ class RecordedSelfTraining:
             found = torch.where(shapes.index >= 0, shapes.index, named)
             for label, k in zip(solution.observations.labels.tolist(), found.tolist(), strict=True):
                 keys[label] = self._names[k]
-        samples = samples_of(trace.solutions, keys)
-        self._trainer.observe(samples, trace.estimate.model_version)
-        while self._trainer.work():
-            pass
+        return keys
+
+
+def _labels_of(trace: Trace, sequence: str) -> dict[int, str]:
+    """Keys of a sequence's objects, by label."""
+    labels = [label for s in trace.solutions for label in s.observations.labels.tolist()]
+    return {label: f"{sequence}/{label}" for label in labels}
 
 
 def _progress(folder: Path) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,9 +25,9 @@ from crisp_ros.adaptation.learner import (
 )
 from crisp_ros.adaptation.reference_set import ReferenceSet, original_of
 from crisp_ros.adaptation.samples import FeatureCache, Sample
+from crisp_ros.adaptation.trained_model import trained_model
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.network.checkpoint import Model, save_model
-from crisp_ros.network.model import CrispNetwork
 from crisp_ros.pipeline import model_version, original_version
 
 _COUNTS = ("steps", "swaps", "halved", "refused", "rollbacks")
@@ -305,26 +304,15 @@ class SelfTrainer:
 
     def model(self) -> Model:
         """Return a model with the heads in use and the original backbone, decoder and library."""
-        network = CrispNetwork(self._model.network.config)
-        state = {k: v.detach().cpu() for k, v in self._model.network.state_dict().items()}
-        state.update({k: v.detach().cpu() for k, v in self.weights.items()})
-        network.load_state_dict(state)
-        library = self._model.library.to("cpu") if self._model.library is not None else None
-        header: dict[str, Any] = {k: v for k, v in self._model.header.items() if k != "sha256"}
-        plain = str(header.get("version", ""))
-        if "self_training" in header:
-            plain = plain.rpartition("+")[0]
-        header["version"] = f"{plain}+{self._history.number}"
-        header["self_training"] = {
-            "original": original_of(self._model),
-            "original_version": original_version(self._model),
-            "number": self._history.number,
-            "settings": dataclasses.asdict(self.settings),
-            **{name: self._counts[name] for name in _COUNTS},
-            "broken": {name: self._counts[name] for name in LIMITS},
-        }
-        prior = self._model.prior
-        return Model(network.eval(), library, header, prior.to("cpu") if prior else None)
+        counts = {name: self._counts[name] for name in _COUNTS}
+        broken = {name: self._counts[name] for name in LIMITS}
+        return trained_model(
+            self._model,
+            self.weights,
+            self._history.number,
+            self.settings,
+            {**counts, "broken": broken},
+        )
 
     def save(self, path: Path) -> str:
         """Write a model file with the heads in use and a file of samples; return the version.

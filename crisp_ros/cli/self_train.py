@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from crisp_ros.adaptation.recipes import RECIPES
 from crisp_ros.cli.options import (
     LEFT_OUT,
     add_json_option,
@@ -22,9 +23,12 @@ from crisp_ros.reports.self_training_page import self_training_page
 from crisp_ros.share import checkpoint_path
 from crisp_ros.studies.self_training_run import (
     CORRECTORS,
+    NODE,
+    FrameSet,
     SelfTrainingRun,
     bag_frame_set,
     bop_frame_set,
+    spe3r_frame_set,
 )
 
 
@@ -34,7 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--bag", type=Path, metavar="PATH", help="a rosbag2 recording of an RGB-D camera"
     )
-    parser.add_argument("--split", default="test", help="split of the BOP data set (default: test)")
+    source.add_argument(
+        "--spe3r",
+        type=Path,
+        metavar="DIR",
+        help="SPE3R with its derived maps (see crisp data maps)",
+    )
+    parser.add_argument("--split", default="test", help="split of the data set (default: test)")
     parser.add_argument(
         "--check",
         type=Path,
@@ -49,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=CORRECTORS,
         default="2",
         help="corrector of the pseudo-labels: 1, gradient steps; 2, the library (default: 2)",
+    )
+    parser.add_argument(
+        "--recipe",
+        choices=(NODE, *RECIPES),
+        default=NODE,
+        help="node: guarded, as the node trains; ycbv and spe3r: as the paper, with its batches, "
+        f"rates and certificates, every certified sample once, without a guard (default: {NODE})",
     )
     parser.add_argument(
         "--passes", type=count, default=3, help="passes over all frames (default: 3)"
@@ -69,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int | None:
-    source = bop_frame_set(args.bop, args.split) if args.bop else bag_frame_set(args.bag)
+    source = _source(args)
     if source.left_out:
         warning = f"{args.bag}: {source.left_out}"
         Console(stderr=True).print(warning, highlight=False, soft_wrap=True, markup=False)
@@ -78,6 +95,7 @@ def run(args: argparse.Namespace) -> int | None:
         tuple(bop_frame_set(folder, "test") for folder in args.check),
         checkpoint_path(args.checkpoint),
         args.algorithm,
+        args.recipe,
         args.passes,
         args.run,
         args.seed,
@@ -97,6 +115,14 @@ def run(args: argparse.Namespace) -> int | None:
         args.html.parent.mkdir(parents=True, exist_ok=True)
         args.html.write_text(page)
     if args.json:
-        options = {"algorithm": args.algorithm, "passes": args.passes}
+        options = {"algorithm": args.algorithm, "recipe": args.recipe, "passes": args.passes}
         write_json(args.json, {**options, **outcome.to_json(), **origin})
     return LEFT_OUT if source.left_out else None
+
+
+def _source(args: argparse.Namespace) -> FrameSet:
+    if args.bop:
+        return bop_frame_set(args.bop, args.split)
+    if args.spe3r:
+        return spe3r_frame_set(args.spe3r, args.split)
+    return bag_frame_set(args.bag)

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from crisp_ros.adaptation.recorded_self_training import BestModel, RecordedSelfTraining
+import numpy as np
+
+from crisp_ros.adaptation.recipes import RECIPES
+from crisp_ros.adaptation.recorded_self_training import (
+    BestModel,
+    RecordedSelfTraining,
+    SequenceFrame,
+)
 from crisp_ros.adaptation.reference_set import load_reference, reference_path
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
 from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset
-from crisp_ros.data.recorded_frame import RecordedFrame, bop_frames, left_out_text
+from crisp_ros.data.meshes import surface_samples
+from crisp_ros.data.recorded_frame import (
+    RecordedFrame,
+    TrueObject,
+    bop_frames,
+    left_out_text,
+    scene_frames,
+)
 from crisp_ros.data.recording import Recording
+from crisp_ros.data.spe3r import Spe3rDataset, Split
 from crisp_ros.evaluation.self_training_comparison import (
     Comparison,
     Results,
@@ -23,7 +38,12 @@ from crisp_ros.evaluation.self_training_comparison import (
     measure,
     save_results,
 )
-from crisp_ros.evaluation.true_shapes import SHAPES_NAME, ModelShapes, TrueShape, load_shapes
+from crisp_ros.evaluation.true_shapes import (
+    SHAPES_NAME,
+    ModelShapes,
+    TrueShape,
+    load_shapes,
+)
 from crisp_ros.network.checkpoint import Model, load_model
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import ObservationSettings
@@ -36,6 +56,8 @@ CORRECTORS = {
     "1": CorrectorSettings(solver="gradient", shape="projected_gradient"),
     "2": CorrectorSettings(),
 }
+NODE = "node"
+"""The recipe of the node's guarded self-training; the others are those of the paper."""
 _TRUTH_POINTS = 1500
 
 
@@ -48,6 +70,7 @@ class FrameSet:
         key: a file name that is unique for these frames.
         place: folder or file, and split.
         frames: reads the frames, always the same ones in the same order.
+        sequences: reads the same frames, with the sequence that each belongs to.
         count: number of frames.
         shapes: true shapes by name, as far as known.
         left_out: what cannot be read of a recording, and why; "" where all can.
@@ -57,6 +80,7 @@ class FrameSet:
     key: str
     place: tuple[str, str | None]
     frames: Callable[[], Iterator[RecordedFrame]]
+    sequences: Callable[[], Iterator[SequenceFrame]]
     count: int
     shapes: Mapping[str, TrueShape]
     left_out: str = ""
@@ -76,8 +100,56 @@ def bop_frame_set(folder: Path, split: str) -> FrameSet:
         fingerprint(*place),
         place,
         lambda: bop_frames(dataset),
+        lambda: _scenes(dataset),
         len(dataset.images),
         shapes,
+    )
+
+
+def _scenes(dataset: BopDataset) -> Iterator[SequenceFrame]:
+    """The frames of one scene after the other: an object's views follow one another."""
+    for scene_id in sorted({image.scene_id for image in dataset.images}):
+        for frame in scene_frames(dataset, scene_id):
+            yield SequenceFrame(Frame.from_recorded(frame), f"scene {scene_id}")
+
+
+def spe3r_frame_set(folder: Path, split: Split) -> FrameSet:
+    """Open a split of SPE3R, with its derived depth maps; its images are no sequence.
+
+    Raises:
+        DatasetError: the data set cannot be read.
+    """
+    dataset = Spe3rDataset(folder, split)
+    place = (str(folder.resolve()), split)
+
+    def frames() -> Iterator[RecordedFrame]:
+        for index, frame in enumerate(dataset.frames(), start=1):
+            name = frame.image.satellite
+            yield RecordedFrame(
+                index * 1_000_000_000,
+                "camera_optical_frame",
+                frame.rgb,
+                frame.depth,
+                frame.labels,
+                frame.intrinsics,
+                {1: name},
+                (TrueObject(1, name, frame.T_camera_object),),
+            )
+
+    return FrameSet(
+        folder.name,
+        fingerprint(*place),
+        place,
+        frames,
+        lambda: (SequenceFrame(Frame.from_recorded(frame)) for frame in frames()),
+        len(dataset.images),
+        {
+            name: TrueShape(
+                surface_samples(satellite.mesh, _TRUTH_POINTS, np.random.default_rng(0)).points,
+                np.eye(3)[None],
+            )
+            for name, satellite in dataset.satellites.items()
+        },
     )
 
 
@@ -96,6 +168,7 @@ def bag_frame_set(path: Path) -> FrameSet:
         fingerprint(place),
         (place, None),
         recording.frames,
+        lambda: (SequenceFrame(Frame.from_recorded(f), path.name) for f in recording.frames()),
         count,
         load_shapes(known) if known.is_file() else {},
         left_out_text(recording.left_out) if recording.left_out else "",
@@ -122,6 +195,8 @@ class SelfTrainingOutcome:
     def summary(self) -> str:
         """The changes, the counts and the chosen heads in words."""
         learned, kept = self.learned, self.kept
+        if not kept.shares:
+            return f"{self.compared.summary}; {learned['steps']} steps, the last heads are kept"
         broken = ", ".join(f"{name} {n}" for name, n in learned["broken"].items())
         shares = ", ".join(f"{100 * share:.1f}" for share in kept.shares.values())
         which = f"after pass {kept.passes}" if kept.passes else "from before"
@@ -154,6 +229,7 @@ class SelfTrainingRun:
         checks: frames that are only measured, with distinct names.
         checkpoint: model file, with its reference set.
         algorithm: a key of `CORRECTORS`.
+        recipe: `NODE`, or a key of `RECIPES`.
         passes: over all frames.
         folder: of the state and the results.
         seed: of all random choices.
@@ -164,26 +240,28 @@ class SelfTrainingRun:
     checks: tuple[FrameSet, ...]
     checkpoint: Path
     algorithm: str
+    recipe: str
     passes: int
     folder: Path
     seed: int
     device: str
 
     def run(self) -> SelfTrainingOutcome:
-        """Measure, self-train, choose the heads that certify most, and measure again.
+        """Measure, self-train, choose the heads, and measure again.
+
+        The node's recipe keeps the heads that certify most, those of the paper the last ones.
 
         Raises:
             StudyError: two sets have one name, or the folder has a run with other options.
-            ReferenceSetError: the model has no reference set.
+            ReferenceSetError: the model has no reference set, which the node's recipe needs.
         """
         names = [one.name for one in self.checks]
         if len({self.source.name, *names}) <= len(names):
             raise StudyError(f"--check: the folders need different names, not {', '.join(names)}")
         model = load_model(self.checkpoint, self.device)
-        reference = load_reference(reference_path(self.checkpoint), model)
-        settings = EstimatorSettings(
-            observation=ObservationSettings(seed=self.seed), corrector=CORRECTORS[self.algorithm]
-        )
+        if model.library is None:
+            raise StudyError(f"{self.checkpoint}: no library, without which nothing is corrected")
+        settings = self._estimator_settings()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check_folder(model.header["sha256"])
 
@@ -192,31 +270,46 @@ class SelfTrainingRun:
 
         measured = (self.source, *self.checks)
         before = [results(frames, model, 0) for frames in measured]
-        training = RecordedSelfTraining(
-            load_model(self.checkpoint, self.device),
-            reference,
-            SelfTrainingSettings(seed=self.seed),
-            settings,
-            self.folder,
-            self.device,
-        )
+        training = self._training(model, settings)
         self._learn(training)
-        kept = training.best_model(
-            model,
-            self.passes,
-            lambda model, passes: results(self.source, model, passes).certified_share,
-        )
+        if self.recipe == NODE:
+            kept = training.best_model(
+                model,
+                self.passes,
+                lambda model, passes: results(self.source, model, passes).certified_share,
+            )
+        else:
+            kept = training.last_model(model, self.passes)
         after = [results(frames, kept.model, kept.passes) for frames in measured]
         first, *others = (Comparison(*pair) for pair in zip(before, after, strict=True))
         held_out = dict(zip(names, others, strict=True))
         return SelfTrainingOutcome(first, held_out, kept, training.model().header["self_training"])
 
-    def _learn(self, training: RecordedSelfTraining) -> None:
-        def frames() -> Iterator[Frame]:
-            return (Frame.from_recorded(frame) for frame in self.source.frames())
+    def _estimator_settings(self) -> EstimatorSettings:
+        if self.recipe == NODE:
+            settings = EstimatorSettings(observation=ObservationSettings(seed=self.seed))
+        else:
+            settings = RECIPES[self.recipe].estimator_settings(self.seed)
+        return replace(settings, corrector=CORRECTORS[self.algorithm])
 
+    def _training(self, model: Model, settings: EstimatorSettings) -> RecordedSelfTraining:
+        """The training, which changes a model of its own."""
+        reference, learning = None, None
+        if self.recipe == NODE:
+            reference = load_reference(reference_path(self.checkpoint), model)
+            learning = SelfTrainingSettings(seed=self.seed)
+        return RecordedSelfTraining(
+            load_model(self.checkpoint, self.device),
+            reference,
+            learning or RECIPES[self.recipe].learner,
+            settings,
+            self.folder,
+            self.device,
+        )
+
+    def _learn(self, training: RecordedSelfTraining) -> None:
         with progress("learning") as on_frame:
-            training.run(frames, self.source.count, self.passes, on_frame)
+            training.run(self.source.sequences, self.source.count, self.passes, on_frame)
 
     def _check_folder(self, checkpoint_sha256: str) -> None:
         """Refuse to continue a run with other options."""
@@ -226,6 +319,7 @@ class SelfTrainingRun:
             "split": split,
             "checkpoint": checkpoint_sha256,
             "algorithm": self.algorithm,
+            "recipe": self.recipe,
             "seed": self.seed,
         }
         path = self.folder / "run.json"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from crisp_ros.adaptation.guard import with_original_accuracy
-from crisp_ros.adaptation.recorded_self_training import RecordedSelfTraining
+from crisp_ros.adaptation.recorded_self_training import RecordedSelfTraining, SequenceFrame
 from crisp_ros.adaptation.reference_set import (
     ReferenceSet,
     load_reference,
@@ -166,7 +166,7 @@ class TrainingAblation:
             self.folder / "self_trained" / row.key,
         )
         learned.run(
-            lambda: (Frame.from_recorded(frame) for frame in bop_frames(dataset)),
+            lambda: (SequenceFrame(Frame.from_recorded(f)) for f in bop_frames(dataset)),
             len(dataset.images),
             self.passes,
             on_frame,

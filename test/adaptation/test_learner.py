@@ -4,7 +4,7 @@ import pytest
 import torch
 from adaptation_samples import CPU, samples, shipped_model
 
-from crisp_ros.adaptation.learner import COMPACT, SPE3R, Learner, LearnerSettings, learner_settings
+from crisp_ros.adaptation.learner import COMPACT, Learner, LearnerSettings, learner_settings
 from crisp_ros.adaptation.samples import FeatureCache
 from crisp_ros.network.maps import read_maps
 from crisp_ros.observation.crop_channels import dequantise_crops
@@ -26,7 +26,6 @@ def test_the_papers_figures_are_the_defaults():
         1e-5,
         3,
     )
-    assert (SPE3R.pnc_rate, SPE3R.shape_rate, SPE3R.batch) == (3e-4, 3e-4, 10)
     assert learner_settings("compact") is COMPACT and learner_settings("dinov2_vits14") == PAPER
 
 

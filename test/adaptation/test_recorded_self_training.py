@@ -9,6 +9,7 @@ from crisp_ros.adaptation.recorded_self_training import (
     STATE_NAME,
     ProgressError,
     RecordedSelfTraining,
+    SequenceFrame,
 )
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
 from crisp_ros.correction.certificate import CertificateSettings
@@ -22,7 +23,7 @@ LEARNING = SelfTrainingSettings(
 ESTIMATING = EstimatorSettings(
     corrector=None, visibility=None, certificate=CertificateSettings(0.5, 1.0, minimum_coverage=0)
 )
-FRAMES = [scene((0, 7)), scene((14, 21)), scene((28, 35))]
+FRAMES = [SequenceFrame(scene(rows)) for rows in ((0, 7), (14, 21), (28, 35))]
 
 
 def training(folder):

@@ -1,15 +1,21 @@
+import dataclasses
 import json
 import shutil
 
 import pytest
 import torch
+from small_spe3r import write_small_spe3r
 from tiny_bop import write_tiny_bop
 
+from crisp_ros.adaptation.recipes import RECIPES
 from crisp_ros.cli.main import main
+from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.data.spe3r import Spe3rDataset
 from crisp_ros.evaluation.self_training_comparison import ObjectResult, Results
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.share import checkpoint_path
 from crisp_ros.studies import self_training_run
+from crisp_ros.synthesis.spe3r_maps import write_maps
 
 
 def refused(capsys, *arguments):
@@ -25,12 +31,14 @@ def refused(capsys, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--run", "run"], "--bop --bag"),
+        (["--run", "run"], "--bop --bag --spe3r"),
         (["--bop", "nowhere", "--run", "run"], "nowhere"),
         (["--bag", "nowhere", "--run", "run"], "nowhere"),
         (["--bop", "a", "--bag", "b", "--run", "run"], "not allowed with"),
         (["--bop", "a", "--run", "run", "--algorithm", "3"], "invalid choice"),
         (["--bop", "a", "--run", "run", "--passes", "0"], "from 1 on"),
+        (["--bop", "a", "--run", "run", "--recipe", "nocs"], "invalid choice"),
+        (["--spe3r", "nowhere", "--run", "run"], "nowhere"),
     ],
 )
 def test_bad_options_are_printed_in_one_line(capsys, tmp_path, monkeypatch, arguments, words):
@@ -112,3 +120,27 @@ def test_without_a_reference_set_it_says_how_to_make_one(folder, capsys):
     shutil.copy(checkpoint_path(None), "bare.safetensors")
     printed = refused(capsys, *SEEN, "--checkpoint", "bare.safetensors")
     assert "crisp render reference" in printed and not (folder / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "source", [["--bop", "seen"], ["--spe3r", "satellites", "--recipe", "spe3r"]]
+)
+def test_the_papers_recipes_need_no_reference_set(folder, source, monkeypatch):
+    """Every certified sample is used once, and the last heads are kept."""
+    write_small_spe3r(folder / "satellites", images=2)
+    write_maps(Spe3rDataset(folder / "satellites", "all"))
+    certified = CertificateSettings(quantile=0.5, threshold_m=100.0, minimum_coverage=0.0)
+    for name, recipe in RECIPES.items():
+        learner = dataclasses.replace(recipe.learner, batch=2)
+        changed = dataclasses.replace(recipe, certificate=certified, learner=learner)
+        monkeypatch.setitem(RECIPES, name, changed)
+    shutil.copy(checkpoint_path(None), "alone.safetensors")
+    recipe = [] if "--recipe" in source else ["--recipe", "ycbv"]
+    options = ["--checkpoint", "alone.safetensors", "--run", "run", "--passes", "2"]
+    assert main(["self-train", *source, *recipe, *options, "--json", "a.json"]) == 0
+    report = json.loads((folder / "a.json").read_text())
+    assert report["recipe"] == (recipe or source)[-1] and report["kept_passes"] == 2
+    assert report["certified_share_after_passes"] == {}
+    # Every certified estimate of both passes is a sample, two of which make a step.
+    assert report["before"]["certified_share"] > 0.9
+    assert report["self_training"]["steps"] == report["before"]["objects"]
