@@ -18,8 +18,7 @@ from crisp_ros.cli.options import (
 )
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance
-from crisp_ros.network.decoder import ShapeDecoder
-from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.network.checkpoint import Model
 from crisp_ros.progress import progress
 
 _FIGURES = {
@@ -60,31 +59,31 @@ def run(args: argparse.Namespace) -> None:
         raise OptionError(f"figures need matplotlib ({error}): pip install matplotlib") from error
     model = model_with_library(args.checkpoint)
     draw = {"degeneracy": _degeneracy, "corrector": _corrector}[args.figure]
-    figures = draw(args, model.network.decoder, model.library)
+    figures = draw(args, model)
     Console().print(f"figure: {args.output}", highlight=False, soft_wrap=True)
     if args.json:
         write_json(args.json, {**provenance(args.command_line), **figures})
 
 
-def _degeneracy(args: argparse.Namespace, decoder: ShapeDecoder, library: ShapeLibrary) -> dict:
+def _degeneracy(args: argparse.Namespace, model: Model) -> dict:
     from crisp_ros.reports.degeneracy_figure import draw_degeneracy
     from crisp_ros.studies.degeneracy_study import DegeneracyStudySettings, degeneracy_study
 
     settings = DegeneracyStudySettings(seed=args.seed)
     settings = replace(settings, views=args.views or settings.views)
     with progress("views") as on_view:
-        study = degeneracy_study(decoder, library, settings, on_view)
+        study = degeneracy_study(model.network.decoder, model.library, settings, on_view, model)
     draw_degeneracy(study, args.output)
     return study.to_json()
 
 
-def _corrector(args: argparse.Namespace, decoder: ShapeDecoder, library: ShapeLibrary) -> dict:
+def _corrector(args: argparse.Namespace, model: Model) -> dict:
     from crisp_ros.reports.convergence_figure import draw_convergence
     from crisp_ros.studies.convergence_study import ConvergenceStudySettings, convergence_study
 
     settings = ConvergenceStudySettings(seed=args.seed)
     settings = replace(settings, views=args.views or settings.views)
     with progress("solves") as on_solve:
-        study = convergence_study(decoder, library, settings, on_solve)
+        study = convergence_study(model.network.decoder, model.library, settings, on_solve)
     draw_convergence(study, args.output)
     return study.to_json()

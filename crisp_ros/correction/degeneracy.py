@@ -9,7 +9,7 @@ from torch import Tensor
 
 from crisp_ros.correction.active_shape import LibraryFits, distance_matrix
 from crisp_ros.correction.certificate import CertificateSettings, quantile_residual
-from crisp_ros.correction.correspondences import ObjectPoints
+from crisp_ros.correction.correspondences import ObjectPoints, Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import ShapeField
@@ -42,12 +42,16 @@ class Explanations(NamedTuple):
         certified: (B, M) bool, those within eps.
         apart: (B, M) metres, Chamfer distance (mean of both directions) between the fitted shape
             and the estimate, where both are in the scene.
-        degenerate: (B,) bool, some certified shape is more than eps apart from the estimate.
+        whole_residual: (B, M) metres, the p-quantile of |sdf| of one of both on the whole surface
+            of the other, the larger of both directions.
+        degenerate: (B,) bool, some shape is certified on the points seen, and would not be if the
+            whole surface of the estimate, or its own, were seen: its whole residual is above eps.
     """
 
     residual: Tensor
     certified: Tensor
     apart: Tensor
+    whole_residual: Tensor
     degenerate: Tensor
 
 
@@ -107,8 +111,27 @@ def explanations(
     fitted = transform(invert(fits.T_object_camera.to(dtype)), of_library.points)
     estimated = transform(invert(hypotheses.T_object_camera.to(dtype)), estimates.points)
     apart = chamfer_distance(fitted, of_library.valid, estimated[:, None], estimates.valid[:, None])
-    other = certified & (apart > certificate.threshold_m)
-    return Explanations(residual, certified, apart, other.any(-1))
+    # A mean distance hides a part that one shape has and the other lacks, such as a handle.
+    of_estimate = _on_surface(
+        field, fits.shapes, fits.T_object_camera, estimated[:, None], estimates.valid[:, None]
+    )
+    own = hypotheses.shapes.unsqueeze(1)
+    of_other = _on_surface(
+        field, own, hypotheses.T_object_camera[:, None], fitted, of_library.valid
+    )
+    whole = torch.maximum(
+        *(r.nanquantile(certificate.quantile, -1) for r in (of_estimate, of_other))
+    )
+    other = certified & (whole > certificate.threshold_m)
+    return Explanations(residual, certified, apart, whole, other.any(-1))
+
+
+def _on_surface(
+    field: ShapeField, shapes: Shapes, T_object_camera: Tensor, points: Tensor, valid: Tensor
+) -> Tensor:
+    """|sdf| (B, M, N) of shapes at points (B, M, N, 3) of the scene, NaN where not valid."""
+    distances = field.sdf(transform(T_object_camera.to(points.dtype), points), shapes).abs()
+    return torch.where(valid, distances, torch.nan)
 
 
 def _sum_free_basis(size: int, like: Tensor) -> Tensor:

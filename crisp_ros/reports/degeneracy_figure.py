@@ -30,6 +30,9 @@ def draw_degeneracy(study: DegeneracyStudy, path: Path) -> None:
     a.plot(angles, [v.pair.tangent for v in study.views], color=mug, label="mug and its twin")
     pooled = [v.pooled_pair.tangent for v in study.views]
     a.plot(angles, pooled, color=mug, linestyle="--", label="the same, all views so far")
+    if study.key_frames:
+        measured = [f.tangent for f in study.key_frames]
+        a.plot(angles, measured, color=COLOURS[3], label="key frames of the network")
     a.plot(angles, [v.library.tangent for v in study.views], color=grey, label="whole library")
     a.set(yscale="log", ylabel="least eigenvalue, tangent space")
     b.plot(angles, [v.pair.paper for v in study.views], color=mug, label="mug and its twin")
@@ -63,8 +66,11 @@ def draw_degeneracy(study: DegeneracyStudy, path: Path) -> None:
         apart,
         where="mid",
         color=COLOURS[3],
-        label=r"flag: one is more than $\epsilon$ apart",
+        label="flag, one view",
     )
+    if study.key_frames:
+        flags = [f.degenerate for f in study.key_frames]
+        d.step(angles, flags, where="mid", color="0.2", linestyle="--", label="flag, key frames")
     d.set(ylabel="library shapes", xlabel="rotation of the mug [degrees]", ylim=(-0.15, 3.2))
     d.set_yticks(range(4))
     plain_ticks(c)

@@ -25,8 +25,10 @@ from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.geometry.isosurface import IsosurfaceSettings, extract_meshes
 from crisp_ros.geometry.se3 import invert, transform
+from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.studies.key_frames import KeyFrame, MugViews, key_frames
 from crisp_ros.studies.study_error import StudyError
 from crisp_ros.training.library_quality import (
     BoxedShape,
@@ -84,7 +86,7 @@ class StudiedView(NamedTuple):
         library: for all shapes.
         residual_m: 98 % quantile of |sdf| of every shape at its own best pose.
         certifying: shapes whose residual is within eps.
-        degenerate: the Chamfer distance of a certifying shape to the mug is more than eps.
+        degenerate: see `Explanations`.
         image: (S, S) NaN for the background, otherwise brightness 0 to 1, plus 1 on the handle.
     """
 
@@ -110,6 +112,7 @@ class DegeneracyStudy:
         threshold_m: eps of the certificate.
         quantile: p of the certificate.
         settings: of the study.
+        key_frames: the same views estimated with a network; empty without one.
     """
 
     views: tuple[StudiedView, ...]
@@ -118,6 +121,7 @@ class DegeneracyStudy:
     threshold_m: float
     quantile: float
     settings: DegeneracyStudySettings
+    key_frames: tuple[KeyFrame, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values, without the images."""
@@ -125,7 +129,7 @@ class DegeneracyStudy:
             "shapes": f"{MUG} of the model's library and its twin, {CUP!r}: the mug's decoded "
             "surface cut off outside its body, given a code of the same decoder",
             "points": "seen by a camera that walks round the decoded mug (sphere tracing), with "
-            "normal noise along the optical axis; no network is involved",
+            "normal noise along the optical axis; no network is involved but in key_frames",
             "settings": asdict(self.settings),
             "twin_fit": self.twin_error._asdict(),
             "twin_chamfer_m": self.twin_chamfer_m,
@@ -144,6 +148,7 @@ class DegeneracyStudy:
                 }
                 for view in self.views
             ],
+            "key_frames": [frame.to_json() for frame in self.key_frames],
         }
 
 
@@ -176,6 +181,7 @@ def degeneracy_study(
     library: ShapeLibrary,
     settings: DegeneracyStudySettings | None = None,
     on_view: Callable[[int, int], None] = lambda done, total: None,
+    model: Model | None = None,
 ) -> DegeneracyStudy:
     """View the library's mug from all sides and find the shapes that explain each view.
 
@@ -184,9 +190,11 @@ def degeneracy_study(
         library: with the YCB mug, its handle towards +x.
         settings: see `DegeneracyStudySettings`.
         on_view: called with the views done and their number.
+        model: of decoder and library, whose network estimates the views as key frames; None
+            leaves them out.
 
     Raises:
-        StudyError: the library has no such mug.
+        StudyError: the library has no such mug, or no colours of it for a network to see.
     """
     settings = settings or DegeneracyStudySettings()
     if MUG not in library.names:
@@ -212,6 +220,18 @@ def degeneracy_study(
         views.append(viewed.view(angle, image, points, T, torch.cat(seen, dim=1)))
         on_view(len(views), settings.views)
     (between,) = library_pairs(decoder, pair.library)
+    frames: tuple[KeyFrame, ...] = ()
+    if model is not None:
+        mug_views = MugViews(
+            mug,
+            (body.x, body.y),
+            [view.angle for view in views],
+            settings.elevation,
+            settings.distance_m,
+            settings.noise_m,
+            settings.seed,
+        )
+        frames = key_frames(model, mug_views, pair, viewed.known, certificate)
     return DegeneracyStudy(
         tuple(views),
         twin_error,
@@ -219,6 +239,7 @@ def degeneracy_study(
         certificate.threshold_m,
         certificate.quantile,
         settings,
+        frames,
     )
 
 
