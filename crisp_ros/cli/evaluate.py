@@ -31,6 +31,7 @@ from crisp_ros.data.spe3r import MAX_DEPTH_M, Spe3rDataset, Split
 from crisp_ros.evaluation.bop_csv import read_bop_csv, write_bop_csv
 from crisp_ros.evaluation.bop_evaluation import BopEvaluation, BopEvaluationSettings, evaluate_bop
 from crisp_ros.evaluation.bop_results import BopResults
+from crisp_ros.evaluation.cad_registration import CadRegistration, CadRegistrationSettings
 from crisp_ros.evaluation.dataset_loop import DatasetLoop, SampledEvaluationSettings
 from crisp_ros.evaluation.frame_estimates import Estimated
 from crisp_ros.evaluation.mask_overlap import summarize_overlaps
@@ -132,6 +133,13 @@ def _add_bop_options(bop: argparse.ArgumentParser) -> None:
         help="evaluate poses in the format of the BOP benchmark instead of a model",
     )
     bop.add_argument(
+        "--method",
+        default="crisp",
+        choices=["crisp", "open3d_cad"],
+        help="crisp: the model; open3d_cad: a baseline without a network that is given each "
+        "object's CAD model: FPFH, RANSAC and ICP of Open3D (default: crisp)",
+    )
+    bop.add_argument(
         "--vsd",
         action="store_true",
         help="also compute the visible surface discrepancy, which renders each model",
@@ -185,8 +193,10 @@ def _loop(
 def _evaluate_bop(args: argparse.Namespace, pictures: PictureSample) -> _Evaluated:
     dataset = BopDataset(args.folder, args.split, args.targets)
     names = {obj_id: model.name for obj_id, model in dataset.models.items()}
-    estimator: Estimator | BopResults
-    if args.results:
+    estimator: Estimator | BopResults | CadRegistration
+    if args.method == "open3d_cad":
+        estimator, config = _cad_registration(args, dataset)
+    elif args.results:
         estimator = BopResults(read_bop_csv(args.results))
         config = {"results": str(args.results), **provenance(args.command_line)}
     else:
@@ -210,8 +220,21 @@ def _evaluate_bop(args: argparse.Namespace, pictures: PictureSample) -> _Evaluat
     return evaluation, bop_report(evaluation, names, pictures.pictures), tables
 
 
+def _cad_registration(
+    args: argparse.Namespace, dataset: BopDataset
+) -> tuple[CadRegistration, dict[str, Any]]:
+    """The baseline, and what a report says of it."""
+    others = [f"--{name}" for name in ("results", "segment") if getattr(args, name)]
+    if others:
+        raise OptionError(f"--method open3d_cad cannot be used together with {others[0]}")
+    settings = CadRegistrationSettings(seed=args.seed)
+    config = {"method": args.method, "registration": asdict(settings)}
+    estimator = CadRegistration(dataset.models, settings)
+    return estimator, {**config, **provenance(args.command_line)}
+
+
 def _segmented(
-    args: argparse.Namespace, estimator: Estimator | BopResults
+    args: argparse.Namespace, estimator: Estimator | BopResults | CadRegistration
 ) -> SegmentedEstimator | None:
     """The estimator with the masks of a segmenter, None where the true ones are used."""
     if not args.segment:

@@ -22,6 +22,7 @@ from crisp_ros.evaluation.bop_metrics import (
     mssd,
 )
 from crisp_ros.evaluation.bop_results import BopResults
+from crisp_ros.evaluation.cad_registration import CadRegistration
 from crisp_ros.evaluation.dataset_loop import DatasetLoop, MeasuredImage
 from crisp_ros.evaluation.frame_estimates import (
     FrameEstimates,
@@ -130,6 +131,8 @@ class InstanceErrors:
             "orientation_certified": self.orientation_certified,
             "orientation_reason": self.orientation_reason,
             "shape_source": self.shape_source,
+            "score": None if self.result is None else self.result.score,
+            "image_time_s": None if self.result is None else self.result.time_s,
         }
 
 
@@ -179,6 +182,12 @@ class BopEvaluation:
         return share([i.certified for i in self.instances])
 
     @property
+    def image_time_s(self) -> float:
+        """Median over the images of the time of all their estimates, seconds; NaN without any."""
+        times = {(i.scene, i.image): i.result.time_s for i in self.instances if i.result}
+        return float(np.median(list(times.values()))) if times else math.nan
+
+    @property
     def poses(self) -> PoseSummary:
         """Pose errors of all instances."""
         return summarize_poses(self.instances)
@@ -208,7 +217,7 @@ class BopEvaluation:
 
 
 def evaluate_bop(
-    estimator: FrameEstimator | BopResults,
+    estimator: FrameEstimator | BopResults | CadRegistration,
     dataset: BopDataset,
     settings: BopEvaluationSettings | None = None,
     loop: DatasetLoop | None = None,
@@ -220,7 +229,7 @@ def evaluate_bop(
     set lists targets, only their objects are measured.
 
     Args:
-        estimator: or the results of another method, which have poses only.
+        estimator: or the results of another method, which have poses only, or the baseline.
         dataset: with annotations.
         settings: see `BopEvaluationSettings`.
         loop: progress and distribution of the images.
@@ -263,7 +272,7 @@ class _Measure:
 
     def __init__(
         self,
-        estimator: FrameEstimator | BopResults,
+        estimator: FrameEstimator | BopResults | CadRegistration,
         dataset: BopDataset,
         settings: BopEvaluationSettings,
     ) -> None:
@@ -273,7 +282,7 @@ class _Measure:
 
     def __call__(self, image: BopImage) -> MeasuredImage[InstanceErrors]:
         frame = self._dataset.frame(image)
-        if isinstance(self._estimator, BopResults):
+        if isinstance(self._estimator, (BopResults, CadRegistration)):
             estimates = self._estimator.estimates(frame)
         else:
             estimates = estimate_frame(self._estimator, frame)

@@ -46,6 +46,8 @@ def summary_table(evaluation: BopEvaluation) -> Table:
         table.add_row("ADD", name, f"{area:.3f}", "")
     for name, area in evaluation.auc_e_shape.items():
         table.add_row("Chamfer", name, f"{area:.3f}", "")
+    if evaluation.image_time_s > 0.0:  # results of others may not state it
+        table.add_row("time of an image", "median", f"{evaluation.image_time_s:.2f} s", "")
     return table
 
 

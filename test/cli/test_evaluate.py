@@ -45,6 +45,21 @@ def test_a_report_with_the_fixed_names_is_written(
     assert "Rotations and certificates" in printed.out
 
 
+def test_registration_of_cad_models(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", "bop", str(folder), "--method", "open3d_cad"]
+    assert main([*arguments, "--json", str(tmp_path / "a.json")]) == 0
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert report["config"]["method"] == "open3d_cad"
+    assert report["config"]["registration"]["voxel_share"] > 0.0
+    assert report["auc_add_s"]["3cm"] > report["baseline_auc_add_s"]["3cm"]
+    assert all(0.0 <= i["score"] <= 1.0 and i["image_time_s"] > 0.0 for i in report["instances"])
+    assert "time of an image" in capsys.readouterr().out
+    assert main([*arguments, "--segment", "builtin"]) == 1
+    assert "cannot be used together with --segment" in capsys.readouterr().err
+
+
 def test_masks_of_the_segmenter_are_measured(
     folder: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
