@@ -35,3 +35,33 @@ def test_a_frame_that_fails_is_counted_once(monkeypatch: pytest.MonkeyPatch, ste
     assert monitor.work.frames == 0
     assert monitor.work.dropped == {DropReason.FAILED: 1}
     assert monitor.work.in_progress == 0
+
+
+def test_transforms_leave_before_messages_and_surfaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most users wait for them: nothing else is made, published or learnt from before."""
+    order, publishers, learner = MagicMock(), MagicMock(), MagicMock()
+    order.attach_mock(publishers, "publishers")
+    order.attach_mock(learner, "learner")
+    processor = FrameProcessor(
+        MagicMock(), MagicMock(), MagicMock(), MagicMock(), learner, lambda: MagicMock()
+    )
+    processor.tracker = tracker = MagicMock()
+    order.attach_mock(tracker.finish, "finish")
+    processor.configure(FakeEstimator(), publishers)
+    for other in ("_require_current", "_convert", "_estimate", "_track", "_update_objects"):
+        monkeypatch.setattr(processor, other, MagicMock())
+    monkeypatch.setattr(processor, "_answer_requests", MagicMock())
+    monkeypatch.setattr("crisp_ros.node.frame_processor.Time", MagicMock())
+    processor.process(NumberedFrame(1, MagicMock()))
+    called = [name for name, _, _ in order.mock_calls if "__" not in name]
+    assert called[0] == "publishers.broadcast_transforms"
+    later = {
+        "publishers.publish_estimates",
+        "publishers.publish_scene",
+        "publishers.publish_shapes",
+        "publishers.publish_overlay",
+        "learner.offer",
+        "finish",
+    }
+    assert later <= set(called[1:])
+    assert called.index("publishers.publish_estimates") < called.index("finish")
