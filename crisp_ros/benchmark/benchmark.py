@@ -22,10 +22,13 @@ from crisp_ros.benchmark.solver_tasks import (
     solver_tasks,
 )
 from crisp_ros.benchmark.stopwatch import DeviceUse, Timing, device_use, timed
+from crisp_ros.benchmark.version_comparison import VersionReport
 from crisp_ros.correction.tabulated_field import TabulatedField
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.network.model import build_network
+from crisp_ros.network.precision import in_fast_layout
+from crisp_ros.pipeline.versions import model_version
 
 FRAME_LIMIT_MS = 1000.0  # required for five objects on two cores
 _RANDOM_SHAPES = 21  # in the library of a network with random weights
@@ -44,6 +47,8 @@ class BenchReport:
         settings: of the run.
         network: name of the network design.
         random_weights: whether the network has random weights.
+        model_version: of the model; empty for random weights.
+        versions: starts and memory, and the comparison with another version; None if not measured.
     """
 
     timings: dict[str, Timing]
@@ -54,6 +59,8 @@ class BenchReport:
     settings: BenchSettings
     network: str
     random_weights: bool
+    model_version: str = ""
+    versions: VersionReport | None = None
 
     @property
     def holds(self) -> bool:
@@ -65,6 +72,7 @@ class BenchReport:
         frames = [a for a in self.timings["frame"].answers.values()]
         return {
             "network": self.network,
+            "model_version": self.model_version,
             "random_weights": self.random_weights,
             "settings": asdict(self.settings),
             "stages": [timing.to_json() for timing in self.timings.values()],
@@ -76,6 +84,7 @@ class BenchReport:
             "frame_meshes_made": [a.meshes for a in frames],
             "frame_on_device": asdict(self.device_use) if self.device_use else None,
             "process_peak_memory_mb": self.process_peak_mb,
+            "versions": None if self.versions is None else self.versions.to_json(),
         }
 
 
@@ -154,12 +163,14 @@ def run_random_bench(
 
 def _frames(model: Model, recording: Path, settings: BenchSettings, device: str) -> Any:
     frames = 8 if settings.quick else 40
-    return frame_task(model, recording, settings.objects, frames, device, frames)
+    size = settings.objects, frames, device, frames
+    return frame_task(model, recording, *size, settings.precision)
 
 
 def _on(model: Model, device: str) -> Model:
     library = model.library.to(device) if model.library is not None else None
-    return Model(model.network.to(device).eval().requires_grad_(False), library, model.header)
+    network = model.network.to(device).eval().requires_grad_(False)
+    return Model(in_fast_layout(network), library, model.header)
 
 
 def _report(
@@ -185,4 +196,5 @@ def _report(
         settings,
         model.network.config.design,
         random_weights,
+        "" if random_weights else model_version(model),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from crisp_ros.benchmark.benchmark import FRAME_LIMIT_MS, BenchReport
+from crisp_ros.benchmark.version_comparison import VersionReport
 
 _INTRODUCTION = """\
 # Benchmark
@@ -25,6 +27,14 @@ coordinates shrunk by {shrink:.0f} %. Pose rows know the true shape; shape rows 
 and start from another shape's code. Both projected gradients use the paper's step size. Meshes are
 compared without the small disconnected pieces that ours removes. The time of a row is for all its
 objects together; the memory is that of the process, including the baselines.
+"""
+
+
+_VERSIONS = """\
+Every start is a process of its own. Configuration includes reading the model, the tables of shapes,
+symmetries and prints; with an empty cache the tables are made. The versions process frames
+alternately. The ratio is that of the other version's median to this one's: above one, this version
+needs less.
 """
 
 
@@ -51,6 +61,34 @@ def comparison_table(report: BenchReport) -> Table:
     for cells in _comparison_rows(report):
         table.add_row(*cells[:-1])
     return table
+
+
+def version_table(report: VersionReport) -> Table:
+    """One row per quantity, of this version and of the one that it is compared with."""
+    table = Table(title="Starts and versions", box=SIMPLE_HEAD)
+    header, rows = _version_rows(report)
+    table.add_column(header[0], no_wrap=True)
+    for column in header[1:]:
+        table.add_column(column, justify="right")
+    for cells in rows:
+        table.add_row(*cells)
+    return table
+
+
+def version_lines(report: VersionReport) -> list[str]:
+    """Describe each version in a line: its commit, model and certified objects."""
+    lines = []
+    for version, about in zip(report.versions, report.about, strict=True):
+        parts = [
+            f"commit {version.commit}" if version.commit else "",
+            f"model {about['model_version']}",
+            about["precision"],
+            f"{about['certified']} of {about['objects']} objects certified"
+            if "certified" in about
+            else "",
+        ]
+        lines.append(f"{version.name}: {', '.join(part for part in parts if part)}")
+    return lines
 
 
 def answer_lines(report: BenchReport) -> list[str]:
@@ -98,8 +136,10 @@ def markdown_page(report: BenchReport, origin: Mapping[str, Any]) -> str:
         ),
         f"    {origin['command']}\n",
         f"Machine: {machine['cpu']}, {machine['threads']} threads, device {machine['device']}; "
-        f"Python {machine['python']}, PyTorch {machine['torch']}, crisp_ros {origin['version']}. "
-        f"Network: {report.network}{' with random weights' if report.random_weights else ''}.\n",
+        f"Python {machine['python']}, PyTorch {machine['torch']}, crisp_ros {origin['version']}"
+        f"{_of('commit', origin.get('commit'))}. "
+        f"Network: {report.network}{' with random weights' if report.random_weights else ''}"
+        f"{_of('model', report.model_version)}.\n",
     ]
     if report.comparisons:
         lines += ["## Comparison with the baselines\n"]
@@ -113,7 +153,37 @@ def markdown_page(report: BenchReport, origin: Mapping[str, Any]) -> str:
         "## Stages\n",
     ]
     header = ("stage", "objects", "points", "median, ms", "p95, ms", "method")
-    return "\n".join([*lines, *_markdown_table(header, _stage_rows(report))])
+    lines += _markdown_table(header, _stage_rows(report))
+    if report.versions is not None:
+        lines += ["## Starts and versions\n", _VERSIONS]
+        lines += [f"- {line}" for line in version_lines(report.versions)]
+        lines += ["", *_markdown_table(*_version_rows(report.versions))]
+    return "\n".join(lines)
+
+
+def _of(what: str, which: str | None) -> str:
+    return f", {what} {which}" if which else ""
+
+
+def _version_rows(report: VersionReport) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows of the table of versions."""
+    names = [version.name for version in report.versions]
+    header = [part for name in names for part in (f"{name}, median", "p95")]
+    compared = len(names) > 1
+    rows = []
+    for row in report.rows:
+        cells = [f"{row.name}, {row.unit}"]
+        for sample in row.samples:
+            cells += [_number(sample.median), _number(sample.p95)]
+        rows.append((*cells, *([_number(row.ratio)] if compared else [])))
+    return ("quantity", *header, *(["ratio"] if compared else [])), rows
+
+
+def _number(value: float) -> str:
+    """A number with three digits; a dash for NaN."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _stage_rows(report: BenchReport) -> list[tuple[str, ...]]:

@@ -14,8 +14,9 @@ from crisp_ros.benchmark.stopwatch import Task
 from crisp_ros.data.recorded_frame import RecordedFrame, RecordingError
 from crisp_ros.data.recording import Recording
 from crisp_ros.network.checkpoint import Model
+from crisp_ros.network.precision import Precision
 from crisp_ros.observation.frame import Frame
-from crisp_ros.pipeline import Estimator
+from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.tracking.tracker import Tracker
 
 
@@ -36,8 +37,14 @@ class FrameAnswer(NamedTuple):
 
 
 def frame_task(
-    model: Model, recording: Path, objects: int, frames: int, device: str, repetitions: int
-) -> Task:
+    model: Model,
+    recording: Path,
+    objects: int,
+    frames: int,
+    device: str,
+    repetitions: int,
+    precision: Precision = "auto",
+) -> Task:  # seven parameters: `version_worker` calls it like this in all versions
     """Return the task of the whole pipeline, from images to poses and meshes, on a sequence.
 
     Args:
@@ -47,6 +54,7 @@ def frame_task(
         frames: maximum number of frames.
         device: of the estimator.
         repetitions: of the task; after the last frame the first one follows.
+        precision: of the network's arithmetic; "auto" is the fastest one, as in the node.
 
     Raises:
         RecordingError: the recording cannot be read, or shows fewer objects.
@@ -60,7 +68,7 @@ def frame_task(
         given.append(_Moment(_frame(recorded, kept), 1e-9 * recorded.stamp_ns, T))
         if len(given) == frames:
             break
-    pipeline = _Pipeline(model, device)
+    pipeline = _Pipeline(model, device, precision)
     return Task(
         "frame",
         lambda i: pipeline.run(given[i]),
@@ -68,7 +76,7 @@ def frame_task(
         repetitions,
         objects,
         pipeline.points,
-        "estimate, track, new meshes",
+        f"estimate ({pipeline.precision}), track, new meshes",
         device,
     )
 
@@ -90,8 +98,9 @@ class _Moment(NamedTuple):
 class _Pipeline:
     """Estimator, tracker and the versions of the extracted meshes."""
 
-    def __init__(self, model: Model, device: str) -> None:
-        self._estimator = Estimator(model, device=device)
+    def __init__(self, model: Model, device: str, precision: Precision) -> None:
+        self._estimator = Estimator(model, EstimatorSettings(precision=precision), device)
+        self._estimator.warm_up()
         settings = self._estimator.settings
         self._tracker = Tracker(
             self._estimator.field,
@@ -100,7 +109,7 @@ class _Pipeline:
             device=device,
         )
         self._meshed: dict[str, int] = {}
-        self.points = settings.observation.points
+        self.points, self.precision = settings.observation.points, settings.precision
 
     def run(self, moment: _Moment) -> FrameAnswer:
         trace = self._estimator.trace(moment.frame)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -26,7 +26,8 @@ from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.library import ShapeLibrary
-from crisp_ros.network.precision import Precision, native_precisions
+from crisp_ros.network.model import NetworkOutput
+from crisp_ros.network.precision import Precision, in_precision, native_precisions
 from crisp_ros.pipeline import decoded_shapes
 
 
@@ -46,6 +47,7 @@ class BenchSettings:
         grid: points along each edge of the grid of `baseline_h_grid`; 64 in the released code.
         noise: of the views.
         seed: of all random numbers.
+        precision: of the network's arithmetic in a frame; "auto" is the fastest one.
     """
 
     quick: bool = False
@@ -55,6 +57,7 @@ class BenchSettings:
     grid: int = 32
     noise: ViewNoise = ViewNoise()
     seed: int = 0
+    precision: Precision = "auto"
 
 
 class Problem(NamedTuple):
@@ -245,30 +248,23 @@ class _Work:
 
 
 def network_tasks(model: Model, settings: BenchSettings, device: str) -> list[Task]:
-    """Tasks of the network on one crop per object, in every precision that the device has.
+    """The network on one crop per object, in each precision that the device computes in."""
+    names = native_precisions(torch.device(device))
+    tasks = [_network_task(model, settings, device, name) for name in names]
+    return [replace(tasks[0], name="network"), *tasks[1:]]
 
-    The answer is the network's output; float32 is the row "network".
-    """
-    network = model.network
-    if device == "cpu":  # as the estimator does
-        network = network.to(memory_format=torch.channels_last)
-    size = network.crop_size
+
+def _network_task(model: Model, settings: BenchSettings, device: str, precision: Precision) -> Task:
+    size = model.network.crop_size
     generator = torch.Generator().manual_seed(settings.seed)
-    shape = (settings.objects, network.input_channels, size, size)
+    shape = (settings.objects, model.network.input_channels, size, size)
     crops = torch.rand(*shape, generator=generator).to(device)
 
-    def task(precision: Precision) -> Task:
-        lower = precision != "float32"
-        dtype = getattr(torch, precision) if lower else torch.bfloat16
+    @torch.no_grad()
+    def run(_: int) -> NetworkOutput:
+        with in_precision(precision, torch.device(device)):
+            return model.network(crops)
 
-        @torch.no_grad()
-        def run(_: int) -> object:
-            with torch.autocast(crops.device.type, dtype, enabled=lower):
-                return network(crops)
-
-        name = f"network_{precision}" if lower else "network"
-        solver = f"{network.config.design}, {size} px, {precision}"
-        repeats = 4 if settings.quick else 20
-        return Task(name, run, 1, repeats, settings.objects, 0, solver, device)
-
-    return [task(precision) for precision in native_precisions(torch.device(device))]
+    how = f"{model.network.config.design}, {size} px, {precision}"
+    name, count = f"network_{precision}", 4 if settings.quick else 20
+    return Task(name, run, 1, count, settings.objects, 0, how, device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,10 +47,12 @@ class ResNetTrunk(nn.Module):
 
     def forward(self, images: Tensor) -> BackboneFeatures:
         """Features of normalised images (B, 3, S, S), S a multiple of 16."""
-        x = F.relu(self.stem(images))
-        levels = [x]
-        x = F.max_pool2d(x, 3, 2, 1)
-        for stage in self.stages:
+        with _float32(self, images):
+            x = F.relu(self.stem(images))
+            levels = [x]
+            x = self.stages[0](F.max_pool2d(x, 3, 2, 1))
+        levels.append(x)
+        for stage in self.stages[1:]:
             x = stage(x)
             levels.append(x)
         return BackboneFeatures(tuple(levels), (), _pooled(x))
@@ -80,12 +84,13 @@ class RgbdTrunk(nn.Module):
 
     def forward(self, images: Tensor) -> BackboneFeatures:
         """Features of colour and geometry (B, 8, S, S), colour normalised, S a multiple of 16."""
-        x = F.relu(self.stem(images[:, :3]))
-        shape = F.relu(self.geometry[0](images[:, 3:]))
-        levels = [torch.cat([x, shape], dim=1)]
-        x = self.stages[0](F.max_pool2d(x, 3, 2, 1))
-        shape = F.relu(self.geometry[1](shape))
-        x = torch.cat([x, shape], dim=1)
+        with _float32(self, images):
+            x = F.relu(self.stem(images[:, :3]))
+            shape = F.relu(self.geometry[0](images[:, 3:]))
+            levels = [torch.cat([x, shape], dim=1)]
+            x = self.stages[0](F.max_pool2d(x, 3, 2, 1))
+            shape = F.relu(self.geometry[1](shape))
+            x = torch.cat([x, shape], dim=1)
         levels.append(x)
         for stage in self.stages[1:]:
             x = stage(x)
@@ -114,9 +119,8 @@ class FusionHead(nn.Module):
             x = F.interpolate(x, skip.shape[-2:], mode="bilinear", align_corners=False) + skip
             if i > 0:
                 x = self.refine[i - 1](x)
-        x = self.final[:-1](F.relu(x))
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round to 0.2 mm
-            pnc = self.final[-1](x.float()) * _PNC_SCALE_M
+        with _float32(self, x):
+            pnc = self.final(F.relu(x.float())).float() * _PNC_SCALE_M
         if pnc.shape[-1] != side:
             pnc = F.interpolate(pnc, (side, side), mode="bilinear", align_corners=False)
         return pnc
@@ -150,6 +154,17 @@ def _stages(after_first: int = 0) -> nn.ModuleList:
             channels = outer
         stages.append(stage)
     return stages
+
+
+def _float32(module: nn.Module, like: Tensor) -> AbstractContextManager:
+    """Single precision in evaluation, where all else runs in a lower one.
+
+    The first layers' rounding errors reach all others, and the last layers' the coordinates: with
+    both exact, the recording keeps all of its certificates.
+    """
+    if module.training:
+        return nullcontext()
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def _pooled(x: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from torch import nn
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -25,6 +27,22 @@ def native_precisions(device: torch.device) -> tuple[Precision, ...]:
         with_bfloat16 = torch.cuda.get_device_capability(device) >= (8, 0)
         return ("float32", "float16", *(("bfloat16",) if with_bfloat16 else ()))
     return ("float32", "bfloat16") if _cpu_has_bfloat16() else ("float32",)
+
+
+@contextmanager
+def in_precision(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Run networks in a precision; "auto", before it was measured, is float32."""
+    lower = precision not in ("auto", "float32")
+    dtype = getattr(torch, precision) if lower else torch.bfloat16
+    with torch.autocast(device.type, dtype, enabled=lower):
+        yield
+
+
+def in_fast_layout(network: nn.Module) -> nn.Module:
+    """Store the weights as convolutions on a CPU are fast: channels of a pixel side by side."""
+    if any(parameter.device.type != "cpu" for parameter in network.parameters()):
+        return network
+    return network.to(memory_format=torch.channels_last)
 
 
 def fastest_precision(

@@ -23,8 +23,7 @@ from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
-from crisp_ros.network.model import CrispNetwork
-from crisp_ros.network.precision import Precision, fastest_precision
+from crisp_ros.network.precision import Precision, fastest_precision, in_fast_layout
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import Observations, Rejected, observe
 from crisp_ros.pipeline.estimates import FrameEstimate, ObjectEstimate
@@ -93,7 +92,7 @@ class Estimator:
             device: where everything but the observation runs.
         """
         self.device = torch.device(device)
-        self._network = _in_fast_layout(model.network.to(self.device).eval())
+        self._network = in_fast_layout(model.network.to(self.device).eval())
         self._library = model.library.to(self.device) if model.library is not None else None
         settings = self._possible(settings or EstimatorSettings())
         library = self._library
@@ -290,13 +289,6 @@ class Estimator:
         rejected.extend(refused)
         if solution is not None:
             solutions.append(solution)
-
-
-def _in_fast_layout(network: CrispNetwork) -> CrispNetwork:
-    """Convolutions on a CPU are faster with the channels of a pixel next to one another."""
-    if next(iter(network.parameters()), torch.empty(0)).device.type != "cpu":
-        return network
-    return network.to(memory_format=torch.channels_last)
 
 
 def _shape_field(decoder: ShapeDecoder, library: ShapeLibrary | None, tables: bool) -> ShapeField:

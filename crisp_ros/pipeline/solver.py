@@ -38,6 +38,7 @@ from crisp_ros.geometry.scaled_registration import register_with_scale
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.maps import crop_grid, read_maps
 from crisp_ros.network.model import CrispNetwork, NetworkOutput
+from crisp_ros.network.precision import in_precision
 from crisp_ros.observation.observe import Observations, Rejected
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.solution import MovedObjects, Solution, hypotheses_of
@@ -94,10 +95,7 @@ class Solver:
 
     def infer(self, crops: Tensor) -> NetworkOutput:
         """The network's answer to crops (B, C, S, S), as float32."""
-        name = self.settings.precision
-        lower = name not in ("auto", "float32")
-        dtype = getattr(torch, name) if lower else torch.bfloat16
-        with torch.autocast(self._device.type, dtype, enabled=lower):
+        with in_precision(self.settings.precision, self._device):
             output = self._network(crops)
         return NetworkOutput(output.pnc.float(), output.code.float())
 

@@ -6,11 +6,18 @@ import pytest
 import torch
 
 from crisp_ros.benchmark.benchmark import BenchReport, run_bench, run_random_bench
-from crisp_ros.benchmark.benchmark_page import comparison_table, markdown_page, stage_table
+from crisp_ros.benchmark.benchmark_page import (
+    comparison_table,
+    markdown_page,
+    stage_table,
+    version_table,
+)
+from crisp_ros.benchmark.compared_version import Version
 from crisp_ros.benchmark.decoded_views import ViewError
 from crisp_ros.benchmark.solver_accuracy import Comparison, comparisons
 from crisp_ros.benchmark.solver_tasks import BenchError, BenchSettings, problems
 from crisp_ros.benchmark.stopwatch import Timing
+from crisp_ros.benchmark.version_comparison import Row, Sample, VersionReport
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.geometry.isosurface import IsosurfaceSettings, extract_meshes
 from crisp_ros.network.checkpoint import Model
@@ -75,6 +82,30 @@ def test_tables_and_page_show_the_figures(report: BenchReport) -> None:
     median = f"{report.timings['lsq'].median_ms:.1f}"
     assert "    crisp bench --quick\n" in page and f"| lsq | 2 | 128 | {median} |" in page
     assert "| z_second_order | 2 |" in page and "watertight" in page
+    assert "## Comparison with the baselines" in page
+    assert "Network: compact, model test." in page and "## Starts and versions" not in page
+
+
+def test_page_names_commit_and_versions(report: BenchReport) -> None:
+    pair = (Version("this version", "python", None, "abc"), Version("v1", "python", None, ""))
+    about = {"model_version": "m", "precision": "float32"}
+    rows = (
+        Row("frame", "ms", (Sample((100.0, 120.0)), Sample((330.0,)))),
+        Row("frame: print", "ms", (Sample((4.0,)), Sample(()))),
+    )
+    versions = VersionReport(pair, (about, {**about, "objects": 10, "certified": 9}), rows)
+    compared = dataclasses.replace(report, versions=versions)
+    page = markdown_page(compared, {**provenance("crisp bench"), "commit": "0123abc"})
+    assert ", commit 0123abc. " in page
+    assert "- this version: commit abc, model m, float32\n" in page
+    assert "- v1: model m, float32, 9 of 10 objects certified\n" in page
+    assert "| frame, ms | 110 | 119 | 330 | 330 | 3 |" in page
+    assert "| frame: print, ms | 4 | 4 | - | - | - |" in page
+    table = version_table(versions)
+    assert table.row_count == 2 and len(table.columns) == 6
+    alone = VersionReport(pair[:1], (about,), (Row("frame", "ms", (Sample((1.0,)),)),))
+    assert len(version_table(alone).columns) == 3
+    assert compared.to_json()["versions"]["rows"][0]["ratio"] == 3.0
 
 
 def test_worse_answers_and_slow_rows_do_not_hold(model: Model, report: BenchReport) -> None:
@@ -122,7 +153,7 @@ def test_random_weights_are_timed_without_comparisons(monkeypatch: pytest.Monkey
     networks = ["network", *(f"network_{p}" for p in precisions)]
     assert set(report.timings) == {*networks, "frame"} and not report.comparisons
     page = markdown_page(report, provenance("crisp bench"))
-    assert "compact with random weights" in page and "Against" not in page
+    assert "compact with random weights" in page and "Comparison with the baselines" not in page
 
 
 def test_models_that_will_not_do_are_refused(model: Model) -> None:

@@ -1,0 +1,303 @@
+"""Comparison of versions: the same frames in turns, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from crisp_ros.benchmark.compared_version import Version, VersionError
+
+_WORKER = Path(__file__).with_name("version_worker.py")
+_FIELD_RUNS = 20
+
+
+class Sample(NamedTuple):
+    """Values of one quantity.
+
+    Attributes:
+        values: measured; none where the version has no such quantity.
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The median; NaN without values."""
+        return float(np.median(self.values)) if self.values else float("nan")
+
+    @property
+    def p95(self) -> float:
+        """The 95th percentile; NaN without values."""
+        return float(np.quantile(self.values, 0.95)) if self.values else float("nan")
+
+    def to_json(self) -> dict[str, Any] | None:
+        """Median, percentile and number as JSON values."""
+        if not self.values:
+            return None
+        return {"median": self.median, "p95": self.p95, "count": len(self.values)}
+
+
+class Row(NamedTuple):
+    """A quantity of all versions.
+
+    Attributes:
+        name: of the quantity.
+        unit: of the values: ms, s or MB.
+        samples: of each version.
+    """
+
+    name: str
+    unit: str
+    samples: tuple[Sample, ...]
+
+    @property
+    def ratio(self) -> float:
+        """Median of the second version over that of the first; NaN where one is missing."""
+        if len(self.samples) < 2 or not self.samples[0].median:
+            return float("nan")
+        return self.samples[1].median / self.samples[0].median
+
+
+class VersionReport(NamedTuple):
+    """Results of a comparison.
+
+    Attributes:
+        versions: the running one first.
+        about: of each version: numbers of versions and models, and the certified objects.
+        rows: the quantities.
+    """
+
+    versions: tuple[Version, ...]
+    about: tuple[dict[str, Any], ...]
+    rows: tuple[Row, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON values."""
+        named = zip(self.versions, self.about, strict=True)
+        return {
+            "versions": [{"name": v.name, "commit": v.commit, **about} for v, about in named],
+            "rows": [
+                {
+                    "name": row.name,
+                    "unit": row.unit,
+                    "values": [sample.to_json() for sample in row.samples],
+                    "ratio": None if np.isnan(row.ratio) else row.ratio,
+                }
+                for row in self.rows
+            ],
+        }
+
+
+class ComparisonSettings(NamedTuple):
+    """What a comparison runs.
+
+    Attributes:
+        checkpoint: model file of all versions; None leaves each its own.
+        recording: that the frames are from.
+        device: where everything runs.
+        objects: of a frame, the largest ones.
+        frames: of the recording at most.
+        rounds: passes over the frames; none with 0, for the start alone.
+        starts: configurations with an empty cache, and as many with a full one.
+    """
+
+    checkpoint: Path | None
+    recording: Path
+    device: str = "cpu"
+    objects: int = 5
+    frames: int = 40
+    rounds: int = 2
+    starts: int = 2
+
+    def quick(self) -> ComparisonSettings:
+        """Less of everything, within a minute."""
+        return self._replace(frames=8, rounds=min(1, self.rounds), starts=1)
+
+    @property
+    def runs(self) -> int:
+        """The number of steps that `compare_versions` counts; a recording may have fewer frames."""
+        return 2 * self.starts + (self.rounds > 0) * (_FIELD_RUNS + (self.rounds + 1) * self.frames)
+
+
+def compare_versions(
+    versions: Sequence[Version],
+    settings: ComparisonSettings,
+    on_run: Callable[[int, int], None] = lambda done, total: None,
+) -> VersionReport:
+    """Measure versions in turns, each in a process of its own; while one runs, the others wait.
+
+    Every start is a new process. In every second step the versions run in reverse order, so that
+    none is always the one that finds the processor's cache cold. The first pass over the frames is
+    not counted.
+
+    Args:
+        versions: one or two.
+        settings: see `ComparisonSettings`.
+        on_run: called with the number of finished steps and of all steps.
+
+    Raises:
+        VersionError: a version fails.
+    """
+    measured = _Measured(len(versions))
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        on_run(done, settings.runs)
+
+    with ExitStack() as stack:
+        for start in range(settings.starts):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crisp_bench_")))
+            for cache in ("empty", "full"):
+                last = (start, cache) == (settings.starts - 1, "full")
+                workers = _started(versions, settings, folder, cache, measured)
+                step()
+                if not last:
+                    for worker in workers:
+                        worker.close()
+        for worker in workers:
+            stack.callback(worker.close)
+        if settings.rounds > 0:
+            _run_frames(workers, settings, measured, step)
+    return VersionReport(tuple(versions), tuple(measured.about), measured.rows())
+
+
+class _Measured:
+    """Values of the rows as they come, by name, unit and version."""
+
+    def __init__(self, versions: int) -> None:
+        self._values: dict[tuple[str, str], list[list[float]]] = {}
+        self.about: list[dict[str, Any]] = [{} for _ in range(versions)]
+
+    def add(self, name: str, unit: str, version: int, value: float) -> None:
+        empty: list[list[float]] = [[] for _ in self.about]
+        self._values.setdefault((name, unit), empty)[version].append(value)
+
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(
+            Row(name, unit, tuple(Sample(tuple(part)) for part in values))
+            for (name, unit), values in self._values.items()
+        )
+
+
+class _Worker:
+    """The process of a version."""
+
+    def __init__(self, version: Version, cache: Path) -> None:
+        self._version = version
+        self._errors = tempfile.TemporaryFile("w+")
+        environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "OMP_WAIT_POLICY": "passive"}
+        environment.pop("PYTHONPATH", None)
+        if version.folder is not None:
+            environment["PYTHONPATH"] = str(version.folder)
+        self._process = subprocess.Popen(
+            [version.python, "-c", _WORKER.read_text()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            cwd=cache,  # which has no package of that name
+            env=environment,
+            text=True,
+        )
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        """The answer to a request of `version_worker`."""
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        answer = json.loads(line) if line else {"error": self._last_words()}
+        if "error" in answer:
+            raise VersionError(f"{self._version.name} cannot be measured: {answer['error']}")
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+        self._errors.close()
+
+    def _last_words(self) -> str:
+        self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().strip().splitlines()
+        status = f"it ended with status {self._process.returncode}"
+        return f"{status}: {lines[-1]}" if lines else status
+
+
+def _started(
+    versions: Sequence[Version],
+    settings: ComparisonSettings,
+    folder: Path,
+    cache: str,
+    measured: _Measured,
+) -> list[_Worker]:
+    """Processes of all versions, each with a model in use."""
+    workers = []
+    for i, version in enumerate(versions):
+        own = folder / str(i)
+        own.mkdir(exist_ok=True)
+        worker = _Worker(version, own)
+        workers.append(worker)
+        checkpoint = None if settings.checkpoint is None else str(settings.checkpoint.resolve())
+        answer = worker.ask(
+            "configure",
+            checkpoint=checkpoint,
+            device=settings.device,
+            threads=torch.get_num_threads(),
+        )
+        measured.add(f"configuration, {cache} cache", "s", i, answer.pop("wall_ms") / 1e3)
+        name = f"configuration, {cache} cache, processor"
+        measured.add(name, "s", i, answer.pop("cpu_ms") / 1e3)
+        memory = answer.pop("memory_mb")
+        if cache == "full":
+            measured.add("memory of the model in use", "MB", i, memory)
+        measured.about[i].update(answer)
+    return workers
+
+
+def _run_frames(
+    workers: Sequence[_Worker],
+    settings: ComparisonSettings,
+    measured: _Measured,
+    step: Callable[[], None],
+) -> None:
+    """The frames of the recording in turns; evaluations of the shape field before."""
+    numbered = list(enumerate(workers))
+    for run in range(_FIELD_RUNS):
+        for i, worker in numbered[:: 1 if run % 2 else -1]:
+            answer = worker.ask("field")
+            if run > 0:
+                measured.add("shape field, 5 x 1000 points", "ms", i, answer["wall_ms"])
+        step()
+    recording = str(settings.recording.resolve())
+    size = {"recording": recording, "objects": settings.objects, "count": settings.frames}
+    count = min(worker.ask("frames", **size)["count"] for worker in workers)
+    totals = [dict.fromkeys(("objects", "certified"), 0) for _ in workers]
+    for run in range((settings.rounds + 1) * count):
+        for i, worker in numbered[:: 1 if run % 2 else -1]:
+            answer = worker.ask("frame", index=run % count)
+            if run < count:
+                continue
+            measured.add("frame", "ms", i, answer["wall_ms"])
+            measured.add("frame, processor", "ms", i, answer["cpu_ms"])
+            for name, value in answer["stage_ms"].items():
+                measured.add(f"frame: {name}", "ms", i, value)
+            for name in totals[i]:
+                totals[i][name] += answer[name]
+        step()
+    for about, total in zip(measured.about, totals, strict=True):
+        about.update(total)
