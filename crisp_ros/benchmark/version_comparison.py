@@ -1,4 +1,4 @@
-"""Comparison of versions: the same frames in turns, in processes of their own."""
+"""Comparison of versions: the same frames alternately, in processes of their own."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class VersionReport(NamedTuple):
 
 
 class ComparisonSettings(NamedTuple):
-    """What a comparison runs.
+    """Size of a comparison.
 
     Attributes:
         checkpoint: model file of all versions; None leaves each its own.
@@ -133,7 +133,7 @@ def compare_versions(
     settings: ComparisonSettings,
     on_run: Callable[[int, int], None] = lambda done, total: None,
 ) -> VersionReport:
-    """Measure versions in turns, each in a process of its own; while one runs, the others wait.
+    """Measure versions alternately, each in its own process; while one runs, the others wait.
 
     Every start is a new process. In every second step the versions run in reverse order, so that
     none is always the one that finds the processor's cache cold. The first pass over the frames is
@@ -275,7 +275,7 @@ def _run_frames(
     measured: _Measured,
     step: Callable[[], None],
 ) -> None:
-    """The frames of the recording in turns; evaluations of the shape field before."""
+    """Evaluate the shape field, then process the frames of the recording, alternately."""
     numbered = list(enumerate(workers))
     for run in range(_FIELD_RUNS):
         for i, worker in numbered[:: 1 if run % 2 else -1]:

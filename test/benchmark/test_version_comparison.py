@@ -1,4 +1,4 @@
-"""Versions in turns: which are found, what is measured of each, and what happens if one fails."""
+"""Versions run alternately: which are found, what is measured, what happens if one fails."""
 
 from __future__ import annotations
 

@@ -38,9 +38,9 @@ class Parameters:
     )
     precision: str = parameter(
         "auto",
-        "Precision of the network's arithmetic: float32; bfloat16 or, on a GPU, float16, about "
-        "twice as fast where the processor has it, coordinates 0.2 mm off; or auto, which measures "
-        "at configuration what is fastest.",
+        "Precision of the network's arithmetic: float32; bfloat16 or, on a GPU, float16, faster "
+        "where the processor has it, coordinates 0.1 mm off; or auto, which measures at "
+        "configuration what is fastest.",
         Settable.UNCONFIGURED,
         problem=one_of(*PRECISIONS),
     )
