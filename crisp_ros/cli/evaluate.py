@@ -15,6 +15,7 @@ from rich.table import Table
 from crisp_ros.cli.options import (
     OptionError,
     add_cluster_option,
+    add_corrector_option,
     add_json_option,
     add_model_options,
     add_precision_option,
@@ -24,6 +25,7 @@ from crisp_ros.cli.options import (
 )
 from crisp_ros.cluster import mapping
 from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.correction.corrector_settings import CORRECTORS
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.nocs import SUBSETS, NocsDataset
@@ -104,6 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="DIR",
             help="also write a page with tables, curves and pictures",
         )
+        add_corrector_option(kind)
         add_shape_option(kind)
         add_cluster_option(kind)
         add_model_options(kind)
@@ -277,6 +280,7 @@ def _estimator(
     settings = settings or EstimatorSettings()
     settings = replace(
         settings,
+        corrector=CORRECTORS[args.corrector],
         shape_mode=args.shape,
         observation=replace(settings.observation, max_objects=None, seed=args.seed),
         registration=replace(settings.registration, seed=args.seed),

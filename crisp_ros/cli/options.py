@@ -10,6 +10,7 @@ from typing import get_args
 
 import torch
 
+from crisp_ros.correction.corrector_settings import CORRECTORS
 from crisp_ros.correction.shape_choice import ShapeMode
 from crisp_ros.network.checkpoint import Model, load_model
 from crisp_ros.network.precision import PRECISIONS, Precision
@@ -51,6 +52,18 @@ def add_precision_option(parser: argparse.ArgumentParser, default: Precision) ->
         default=default,
         help="arithmetic of the network; auto measures what is fastest, float16 needs a GPU "
         f"(default: {default})",
+    )
+
+
+def add_corrector_option(parser: argparse.ArgumentParser) -> None:
+    """Add --corrector, a key of `CORRECTORS`."""
+    parser.add_argument(
+        "--corrector",
+        choices=tuple(CORRECTORS),
+        default="second_order",
+        help="none, the network's answer as it is; alg1, gradient steps for pose and shape, and"
+        " alg2, gradient steps for the pose and least squares for the shape, as in the paper;"
+        " second_order, that of the node (default: second_order)",
     )
 
 

@@ -11,8 +11,10 @@ from rich.console import Console
 from crisp_ros.adaptation.recipes import RECIPES
 from crisp_ros.cli.options import (
     LEFT_OUT,
+    add_corrector_option,
     add_json_option,
     add_model_options,
+    add_shape_option,
     count,
     output_file,
 )
@@ -22,7 +24,6 @@ from crisp_ros.network.checkpoint import save_model
 from crisp_ros.reports.self_training_page import self_training_page
 from crisp_ros.share import checkpoint_path
 from crisp_ros.studies.self_training_run import (
-    CORRECTORS,
     NODE,
     FrameSet,
     SelfTrainingRun,
@@ -54,12 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a data set in BOP layout to evaluate before and after, not used for training;"
         " can be repeated",
     )
-    parser.add_argument(
-        "--algorithm",
-        choices=CORRECTORS,
-        default="2",
-        help="corrector of the pseudo-labels: 1, gradient steps; 2, the library (default: 2)",
-    )
+    add_corrector_option(parser)
+    add_shape_option(parser)
     parser.add_argument(
         "--recipe",
         choices=(NODE, *RECIPES),
@@ -94,7 +91,8 @@ def run(args: argparse.Namespace) -> int | None:
         source,
         tuple(bop_frame_set(folder, "test") for folder in args.check),
         checkpoint_path(args.checkpoint),
-        args.algorithm,
+        args.corrector,
+        args.shape,
         args.recipe,
         args.passes,
         args.run,
@@ -109,13 +107,18 @@ def run(args: argparse.Namespace) -> int | None:
         console.print(f"not learned from, {name}: {one.summary}", highlight=False, soft_wrap=True)
     origin = provenance(args.command_line, args.device)
     if args.html:
-        lead = f"Algorithm {args.algorithm}, {args.passes} passes: {outcome.summary}."
+        lead = f"Corrector {args.corrector}, {args.passes} passes: {outcome.summary}."
         footer = f"{origin['command']}, version {origin['version']}, {origin['machine']['cpu']}"
         page = self_training_page("Self-training", lead, footer, outcome.compared, outcome.held_out)
         args.html.parent.mkdir(parents=True, exist_ok=True)
         args.html.write_text(page)
     if args.json:
-        options = {"algorithm": args.algorithm, "recipe": args.recipe, "passes": args.passes}
+        options = {
+            "corrector": args.corrector,
+            "shape": args.shape,
+            "recipe": args.recipe,
+            "passes": args.passes,
+        }
         write_json(args.json, {**options, **outcome.to_json(), **origin})
     return LEFT_OUT if source.left_out else None
 

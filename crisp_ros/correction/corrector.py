@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.active_shape import (
-    ActiveShapeSettings,
-    LibraryFits,
-    least_squares,
-    library_fits,
-)
+from crisp_ros.correction.active_shape import LibraryFits, least_squares, library_fits
 from crisp_ros.correction.batch import replace_rows, select_rows, take_rows
+from crisp_ros.correction.corrector_settings import CorrectorSettings
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
-from crisp_ros.correction.pose_gradient import GradientSettings, descend_pose
-from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
+from crisp_ros.correction.pose_gradient import descend_pose
+from crisp_ros.correction.pose_lm import refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import ANY_FALL, clearly_better, correspondence_penalty
 from crisp_ros.correction.shape_field import ShapeField
-from crisp_ros.correction.shape_projected_gradient import (
-    ProjectedGradientSettings,
-    projected_gradient,
-)
+from crisp_ros.correction.shape_projected_gradient import projected_gradient
 from crisp_ros.correction.shape_source import source_of
 from crisp_ros.correction.steps import PoseStep
 from crisp_ros.geometry.se3 import transform
@@ -50,67 +43,6 @@ class Correction(NamedTuple):
     objective: Tensor
     iterations: Tensor
     sources: Tensor
-
-
-@dataclass(frozen=True)
-class CorrectorSettings:
-    """Settings of `correct`.
-
-    Attributes:
-        solver: of the pose: Adam through the pose layer (Algorithm 1) or Levenberg-Marquardt.
-        shape: "none" keeps the codes; "projected_gradient" is the h step of Algorithm 1; "lsq" is
-            Algorithm 2, with the pose of the promising library shapes refined before they are
-            compared.
-        rounds: alternations of pose and shape, at most.
-        round_tolerance: an object stops when a round lowers its objective by no more than this
-            share.
-        restarts: most restarts of the second-order solver from where it ended, for objects that it
-            brought nearer to their shape, but not near enough.
-        restart_above_m: root mean square distance that is not near enough, metres.
-        gradient: settings of the gradient solver of the pose.
-        second_order: settings of the second-order solver of the pose.
-        projected_gradient: settings of the shape solver of Algorithm 1.
-        active_shape: settings of the shape solver of Algorithm 2.
-        shape_ratio: with "lsq", library shapes whose codes are at most this many times as far from
-            the network's code as the nearest one's may explain the depth; infinity admits all.
-        unexplained_above_m: where that shape leaves more than this root mean square distance,
-            metres, all library shapes may. A motion that contradicts the coordinates counts as
-            distance (see `residuals.correspondence_penalty`).
-        shape_significance: the library shape nearest to the network's code is kept unless another
-            one's objective is lower by this share of itself plus the squared surface error.
-    """
-
-    solver: Literal["gradient", "second_order"] = "second_order"
-    shape: Literal["none", "projected_gradient", "lsq"] = "lsq"
-    rounds: int = 1
-    round_tolerance: float = 1e-3
-    restarts: int = 2
-    restart_above_m: float = 2.2e-3
-    gradient: GradientSettings = field(default_factory=GradientSettings)
-    second_order: PoseLmSettings = field(default_factory=PoseLmSettings)
-    projected_gradient: ProjectedGradientSettings = field(default_factory=ProjectedGradientSettings)
-    active_shape: ActiveShapeSettings = field(default_factory=ActiveShapeSettings)
-    shape_ratio: float = 2.0
-    unexplained_above_m: float = 4.3e-3
-    shape_significance: float = 0.2
-
-    def __post_init__(self) -> None:
-        if self.solver not in ("gradient", "second_order"):
-            raise ValueError(f"solver is {self.solver!r}: expected 'gradient' or 'second_order'")
-        if self.shape not in ("none", "projected_gradient", "lsq"):
-            raise ValueError(
-                f"shape is {self.shape!r}: expected 'none', 'projected_gradient' or 'lsq'"
-            )
-        if self.rounds < 1:
-            raise ValueError(f"rounds is {self.rounds}: expected at least 1")
-        if not self.shape_ratio >= 1.0:
-            raise ValueError(f"shape_ratio is {self.shape_ratio}: expected at least 1")
-
-    @property
-    def returns_library_shapes(self) -> bool:
-        """Whether the corrected shapes are library shapes, whatever the network's codes are."""
-        active = self.active_shape
-        return self.shape == "lsq" and active.one_hot and not active.own_code
 
 
 class _Problem(NamedTuple):
@@ -189,7 +121,7 @@ class _Corrector:
 
     def solve(self, problem: _Problem) -> _Fit:
         """All phases for B > 0 objects."""
-        if self._settings.shape != "lsq":
+        if not (self._settings.shape == "lsq" and self._settings.fit_poses):
             step = self._refine(problem, problem.own, problem.registered, from_coordinates=True)
             fit = _Fit(step, problem.own)
         else:
@@ -199,7 +131,8 @@ class _Corrector:
                 fit = self._reconsider_shape(problem, T, fit)
             if self._settings.active_shape.own_code:
                 fit = self._compare_own_shape(problem, fit)
-        return self._alternate(problem, self._update_shape(problem, fit))
+        fit = self._alternate(problem, self._update_shape(problem, fit))
+        return self._refine_last(problem, fit) if self._settings.updates_shape else fit
 
     def _choose_shape(self, problem: _Problem) -> tuple[Tensor, Shapes]:
         """The pose (B, 4, 4) and the library shape of each object to start from.
@@ -281,10 +214,17 @@ class _Corrector:
                 break
         return fit
 
+    def _refine_last(self, problem: _Problem, fit: _Fit) -> _Fit:
+        """The fit with a pose for its final shapes, so that both are certified together."""
+        step = self._refine(problem, fit.shapes, fit.step.T_object_camera)
+        step = step._replace(iterations=fit.step.iterations + step.iterations)
+        better = step.objective < fit.step.objective
+        return fit._replace(step=select_rows(better, step, fit.step))
+
     def _update_shape(self, problem: _Problem, fit: _Fit) -> _Fit:
         """The fit after the shape step of a round, at the poses of the fit."""
         settings, step = self._settings, fit.step
-        if settings.shape == "none" or (settings.shape == "lsq" and settings.active_shape.one_hot):
+        if not self._settings.updates_shape:
             return fit
         observed = problem.correspondences
         points = ObjectPoints.of(transform(step.T_object_camera, observed.points), observed.valid)

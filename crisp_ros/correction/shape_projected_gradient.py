@@ -16,6 +16,8 @@ from crisp_ros.correction.steps import ShapeStep
 from crisp_ros.geometry.simplex import project
 from crisp_ros.geometry.simplex_qp import minimise
 
+_FIT_FLOOR_M2 = 1e-6  # squared surface error, below which columns fit alike
+
 
 @dataclass(frozen=True)
 class ProjectedGradientSettings:
@@ -28,6 +30,7 @@ class ProjectedGradientSettings:
         robust_scale_m: c of the robust loss, metres.
         own_code: the network's own code is a column of the hull too.
         patience: an object stops after so many steps without a new best objective.
+        interior_share: of the way from the nearest point of the hull to that mean.
         most_shapes: see `ActiveShapeSettings`.
     """
 
@@ -37,6 +40,7 @@ class ProjectedGradientSettings:
     robust_scale_m: float = 0.01
     own_code: bool = True
     patience: int = 8
+    interior_share: float = 0.5
     most_shapes: int = 64
 
 
@@ -51,9 +55,11 @@ def projected_gradient(
     """Minimize over the hull of the library: mean_i rho(f_d(z_i | A c)), c on the simplex.
 
     The objective is the robust, weighted mean over valid points of `surface_objective`. The first
-    iterate is the point of the hull nearest to the code given; after each step of Adam along the
-    simplex the coefficients are projected onto it, exactly. Each object keeps its own best iterate
-    and stops on its own; where the network's code is a column, the result is never worse than it.
+    iterate is between the point of the hull nearest to the code given, mostly a vertex from which
+    few steps go far, and the mean of the columns weighted by how well they fit. After each step of
+    Adam along the simplex the coefficients are projected onto it, exactly. Each object keeps its
+    own best iterate and stops on its own; where the network's code is a column, the result is never
+    worse than it.
 
     Args:
         field: f_d.
@@ -74,7 +80,12 @@ def projected_gradient(
         return _slope(field, some, hull[rows], c, scale)
 
     adam = AdamSettings(settings.learning_rate, settings.iterations, settings.patience)
-    c = minimize(evaluate, _nearest_coefficients(hull, shapes.codes), adam, project).result
+    start = _nearest_coefficients(hull, shapes.codes)
+    if settings.interior_share > 0:
+        sdf = field.sdf(few.points[:, None], columns)
+        columns_fit = surface_objective(sdf, few.weights[:, None], scale.expand(sdf.shape[:2]))
+        start = torch.lerp(start, _fitting_mean(columns_fit), settings.interior_share)
+    c = minimize(evaluate, start, adam, project).result
 
     codes = (c[:, None] @ hull).squeeze(1)
     both = torch.stack((shapes.codes, codes), dim=1)
@@ -87,6 +98,13 @@ def projected_gradient(
         c = torch.where(better[:, None], c, alone)
         end = torch.minimum(start, end)
     return ShapeStep(library.mixture(c, columns, shapes), c, end, start)
+
+
+def _fitting_mean(objective: Tensor) -> Tensor:
+    """Simplex coefficients (B, M) of columns by their objectives (B, M), the lower the more."""
+    share = (objective.amin(-1, keepdim=True) + _FIT_FLOOR_M2) / (objective + _FIT_FLOOR_M2)
+    weights = share.square()
+    return weights / weights.sum(-1, keepdim=True)
 
 
 def _nearest_coefficients(hull: Tensor, codes: Tensor) -> Tensor:

@@ -268,9 +268,7 @@ def _prior(tensors: dict[str, Tensor], code_dim: int) -> ShapePrior | None:
         return None
     prior = ShapePrior(tensors.pop("prior.mean"), tensors.pop("prior.basis"))
     if len(prior.mean) != code_dim:
-        raise ValueError(
-            f"its prior has codes of length {len(prior.mean)}, its decoder {code_dim}"
-        )
+        raise ValueError(f"its prior has codes of length {len(prior.mean)}, its decoder {code_dim}")
     return prior
 
 

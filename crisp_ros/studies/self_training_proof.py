@@ -2,9 +2,9 @@
 
     python -m crisp_ros.studies.self_training_proof --models DIR --observed-poses NPZ --work DIR
 
-It renders dusk frames, self-trains on them by both algorithms, self-trains on wrong data, times the
-estimation during self-training, and compares metric with normalised coordinates. It takes hours on
-two cores; results that are in the work folder are kept.
+It renders dusk frames, self-trains on them with two correctors, self-trains on wrong data, times
+the estimation during self-training, and compares metric with normalised coordinates. It takes hours
+on two cores; results that are in the work folder are kept.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from crisp_ros.correction.corrector_settings import CORRECTORS
+
 SEEDS = (51, 52, 53)
 FRAMES = 48  # at least 300 objects
 HELD_OUT_SEED, HELD_OUT_FRAMES = 61, 24
-ALGORITHMS = ("2", "1")
+USED_CORRECTORS = ("alg1", "second_order")
 PARTS = ("gap", "safety", "latency", "coordinates")
 
 
@@ -35,7 +37,7 @@ class SelfTrainingProof:
         observed_poses: of real scenes.
         real: real frames to measure on, in the BOP layout, or None.
         seeds: of the frames to learn from.
-        algorithms: of the corrector.
+        correctors: of the pseudo-labels.
     """
 
     work: Path
@@ -43,7 +45,7 @@ class SelfTrainingProof:
     observed_poses: Path
     real: Path | None
     seeds: tuple[int, ...] = SEEDS
-    algorithms: tuple[str, ...] = ALGORITHMS
+    correctors: tuple[str, ...] = USED_CORRECTORS
 
     def gap(self) -> None:
         """Measure the domain gap before and after self-training."""
@@ -51,14 +53,14 @@ class SelfTrainingProof:
         if self.real:
             checks += ["--check", self._linked("real", self.real)]
         reports = []
-        for algorithm in self.algorithms:
+        for corrector in self.correctors:
             for seed in self.seeds:
-                name = f"{seed}_{algorithm}"
+                name = f"{seed}_{corrector}"
                 reports.append(f"gap_{name}.json")
                 if (self.work / reports[-1]).exists():
                     continue
                 self._run("cli", "self-train", "--bop", self._dusk(seed, FRAMES), *checks,
-                          "--algorithm", algorithm, "--seed", seed, "--run", f"run_{name}",
+                          "--corrector", corrector, "--seed", seed, "--run", f"run_{name}",
                           "--html", f"gap_{name}.html", "--json", reports[-1])  # fmt: skip
         self._study("self_training_summary", "--gap", *reports, "--json", "self_training.json")
 
@@ -114,7 +116,9 @@ def main() -> None:
     parser.add_argument("--observed-poses", type=Path, required=True, help="of real scenes, NPZ")
     parser.add_argument("--real", type=Path, help="real frames in the BOP layout, to measure on")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--algorithms", choices=ALGORITHMS, nargs="+", default=ALGORITHMS)
+    parser.add_argument(
+        "--correctors", choices=tuple(CORRECTORS), nargs="+", default=USED_CORRECTORS
+    )
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--results", type=Path, help="also copy the JSON files to this folder")
@@ -126,7 +130,7 @@ def main() -> None:
         args.observed_poses,
         args.real,
         tuple(args.seeds),
-        tuple(args.algorithms),
+        tuple(args.correctors),
     )
     for part in args.only:
         getattr(proof, part)()

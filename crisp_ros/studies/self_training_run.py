@@ -18,7 +18,8 @@ from crisp_ros.adaptation.recorded_self_training import (
 )
 from crisp_ros.adaptation.reference_set import load_reference, reference_path
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
-from crisp_ros.correction.corrector import CorrectorSettings
+from crisp_ros.correction.corrector_settings import CORRECTORS
+from crisp_ros.correction.shape_choice import ShapeMode
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.meshes import surface_samples
@@ -52,10 +53,6 @@ from crisp_ros.progress import progress
 from crisp_ros.studies.resumable_parts import fingerprint
 from crisp_ros.studies.study_error import StudyError
 
-CORRECTORS = {
-    "1": CorrectorSettings(solver="gradient", shape="projected_gradient"),
-    "2": CorrectorSettings(),
-}
 NODE = "node"
 """The recipe of the node's guarded self-training; the others are those of the paper."""
 _TRUTH_POINTS = 1500
@@ -228,7 +225,8 @@ class SelfTrainingRun:
         source: frames to learn from.
         checks: frames that are only measured, with distinct names.
         checkpoint: model file, with its reference set.
-        algorithm: a key of `CORRECTORS`.
+        corrector: of the pseudo-labels, a key of `CORRECTORS`.
+        shape_mode: source of their shapes, see `EstimatorSettings`.
         recipe: `NODE`, or a key of `RECIPES`.
         passes: over all frames.
         folder: of the state and the results.
@@ -239,7 +237,8 @@ class SelfTrainingRun:
     source: FrameSet
     checks: tuple[FrameSet, ...]
     checkpoint: Path
-    algorithm: str
+    corrector: str
+    shape_mode: ShapeMode
     recipe: str
     passes: int
     folder: Path
@@ -290,7 +289,7 @@ class SelfTrainingRun:
             settings = EstimatorSettings(observation=ObservationSettings(seed=self.seed))
         else:
             settings = RECIPES[self.recipe].estimator_settings(self.seed)
-        return replace(settings, corrector=CORRECTORS[self.algorithm])
+        return replace(settings, corrector=CORRECTORS[self.corrector], shape_mode=self.shape_mode)
 
     def _training(self, model: Model, settings: EstimatorSettings) -> RecordedSelfTraining:
         """The training, which changes a model of its own."""
@@ -318,7 +317,8 @@ class SelfTrainingRun:
             "source": place,
             "split": split,
             "checkpoint": checkpoint_sha256,
-            "algorithm": self.algorithm,
+            "corrector": self.corrector,
+            "shape_mode": self.shape_mode,
             "recipe": self.recipe,
             "seed": self.seed,
         }

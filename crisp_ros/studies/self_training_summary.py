@@ -17,21 +17,21 @@ import numpy as np
 from crisp_ros.data.atomic_file import write_json
 
 FIGURES = ("auc_add_s_2cm", "auc_chamfer_5cm", "certified_share", "certified_within_2cm")
-_KEPT = ("algorithm", "passes", "kept_passes", "certified_share_after_passes", "before", "after")
+_KEPT = ("corrector", "passes", "kept_passes", "certified_share_after_passes", "before", "after")
 _KEPT += ("certificates", "held_out", "model_version", "command", "version", "machine")
 _COUNTS = ("steps", "swaps", "halved", "refused", "broken", "rollbacks")
 
 
 def summary(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """Summarise reports by algorithm, as JSON values: changes of the figures, and the runs."""
+    """Summarise reports by corrector, as JSON values: changes of the figures, and the runs."""
     runs = [_run(report) for report in reports]
     changes = {}
-    for algorithm in sorted({run["algorithm"] for run in runs}):
-        mine = [run for run in runs if run["algorithm"] == algorithm]
+    for corrector in sorted({run["corrector"] for run in runs}):
+        mine = [run for run in runs if run["corrector"] == corrector]
         compared = {"learned_from": mine}
         for name in mine[0]["held_out"]:
             compared[name] = [run["held_out"][name] for run in mine]
-        changes[f"algorithm_{algorithm}"] = {"runs": len(mine)} | {
+        changes[corrector] = {"runs": len(mine)} | {
             name: _changes(runs_of) for name, runs_of in compared.items()
         }
     return {"change": changes, "runs": runs}

@@ -35,7 +35,7 @@ def refused(capsys, *arguments):
         (["--bop", "nowhere", "--run", "run"], "nowhere"),
         (["--bag", "nowhere", "--run", "run"], "nowhere"),
         (["--bop", "a", "--bag", "b", "--run", "run"], "not allowed with"),
-        (["--bop", "a", "--run", "run", "--algorithm", "3"], "invalid choice"),
+        (["--bop", "a", "--run", "run", "--corrector", "3"], "invalid choice"),
         (["--bop", "a", "--run", "run", "--passes", "0"], "from 1 on"),
         (["--bop", "a", "--run", "run", "--recipe", "nocs"], "invalid choice"),
         (["--spe3r", "nowhere", "--run", "run"], "nowhere"),

@@ -70,7 +70,7 @@ def test_starts_at_the_nearest_point_of_the_hull(known) -> None:
         known,
         on_surface(known, "box"),
         mixture @ known.library.codes,
-        ProjectedGradientSettings(iterations=0, own_code=False),
+        ProjectedGradientSettings(iterations=0, own_code=False, interior_share=0.0),
     )
     torch.testing.assert_close(step.coefficients, mixture, atol=1e-3, rtol=0)
 
@@ -103,3 +103,20 @@ def test_a_combination_is_no_library_shape(known) -> None:
     assert step.coefficients.max() < 0.99
     assert step.shapes.index.tolist() == [-1]
     assert step.shapes.lower.isnan().all() and step.shapes.upper.isnan().all()
+
+
+def test_an_interior_start_reaches_shapes_that_a_vertex_does_not(known) -> None:
+    """From the code of a wrong shape, with half of the surface seen and the paper's 25 steps."""
+    g, truth = torch.Generator().manual_seed(0), torch.arange(len(known.shapes))
+    points = torch.stack(
+        [s.surface(250, g, visible_from=(1.0, 0.8, 0.3)).float() for s in known.shapes]
+    )
+    wrong = known.library.codes[truth.roll(2)]
+    found = {
+        share: solved(known, points, wrong, ProjectedGradientSettings(interior_share=share))
+        for share in (0.0, 0.5)
+    }
+    right = {k: (s.coefficients[:, :8].argmax(-1) == truth).sum() for k, s in found.items()}
+    assert right[0.5] >= 7 > 4 >= right[0.0]
+    fall = {k: (s.objective / s.start_objective).median() for k, s in found.items()}
+    assert fall[0.5] < 0.5 * fall[0.0]

@@ -16,14 +16,14 @@ def compared(before: float, after: float) -> dict[str, Any]:
     }
 
 
-def report(algorithm: str, before: float, after: float) -> dict[str, Any]:
+def report(corrector: str, before: float, after: float) -> dict[str, Any]:
     """A report of `crisp self-train` with one held-out data set."""
     plain = ("passes", "kept_passes", "certified_share_after_passes", "model_version", "command")
     counts = ("steps", "swaps", "halved", "refused", "broken", "rollbacks")
     return {
         **dict.fromkeys((*plain, "version", "machine"), "text"),
         **compared(before, after),
-        "algorithm": algorithm,
+        "corrector": corrector,
         "held_out": {"dusk": compared(0.5, 0.4)},
         "self_training": dict.fromkeys(counts, 2),
         "per_object": "left out",
@@ -31,9 +31,15 @@ def report(algorithm: str, before: float, after: float) -> dict[str, Any]:
 
 
 def test_changes_are_means_with_their_range() -> None:
-    found = summary([report("2", 0.5, 0.6), report("2", 0.5, 0.8), report("1", 0.5, 0.5)])
-    assert list(found["change"]) == ["algorithm_1", "algorithm_2"]
-    second = found["change"]["algorithm_2"]
+    found = summary(
+        [
+            report("second_order", 0.5, 0.6),
+            report("second_order", 0.5, 0.8),
+            report("alg1", 0.5, 0.5),
+        ]
+    )
+    assert list(found["change"]) == ["alg1", "second_order"]
+    second = found["change"]["second_order"]
     assert second["runs"] == 2
     change = second["learned_from"]["auc_add_s_2cm"]
     assert change["before"] == 0.5 and change["after"] == pytest.approx(0.7)
