@@ -28,7 +28,7 @@ def test_the_numbers_are_those_of_the_appendix() -> None:
 
 
 @pytest.mark.parametrize("name", ["alg1", "alg2"])
-def test_the_certificate_tests_the_final_pose_with_the_final_shape(known, name: str) -> None:
+def test_final_pose_and_final_shape_are_tested_together(known, name: str) -> None:
     """The objective returned is that of pose and shape together, and the pose has been refined."""
     seen = observe(known.named(*NAMES), Noise(0.001, 0.0, 0.002, along_ray=0.01), seed=1, count=200)
     own = Shapes.of_codes(known.codes(*NAMES) + 0.02)
