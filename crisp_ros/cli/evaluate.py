@@ -30,7 +30,12 @@ from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.nocs import SUBSETS, NocsDataset
 from crisp_ros.data.spe3r import MAX_DEPTH_M, Spe3rDataset, Split
-from crisp_ros.evaluation.bop_csv import read_bop_csv, write_bop_csv
+from crisp_ros.evaluation.bop_csv import (
+    median_image_time_s,
+    median_score,
+    read_bop_csv,
+    write_bop_csv,
+)
 from crisp_ros.evaluation.bop_evaluation import BopEvaluation, BopEvaluationSettings, evaluate_bop
 from crisp_ros.evaluation.bop_results import BopResults
 from crisp_ros.evaluation.cad_registration import CadRegistration, CadRegistrationSettings
@@ -41,6 +46,7 @@ from crisp_ros.evaluation.nocs_evaluation import NocsEvaluation, evaluate_nocs
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.evaluation.segmented_estimator import SegmentedEstimator
 from crisp_ros.evaluation.spe3r_evaluation import Spe3rEvaluation, evaluate_spe3r
+from crisp_ros.evaluation.summary_statistics import finite_or_none
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.observation.observe import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings
@@ -208,12 +214,16 @@ def _evaluate_bop(args: argparse.Namespace, pictures: PictureSample) -> _Evaluat
     settings = BopEvaluationSettings(seed=args.seed, vsd=args.vsd)
     with _loop(args, pictures, lambda errors: bop_caption(errors, names)) as loop:
         evaluation = evaluate_bop(segmented or estimator, dataset, settings, loop)
-    evaluation = replace(evaluation, config={**evaluation.config, **config})
+    measured = {
+        "image_time_s": finite_or_none(median_image_time_s(evaluation.results)),
+        "median_score": finite_or_none(median_score(evaluation.results)),
+    }
+    evaluation = replace(evaluation, config={**evaluation.config, **config, **measured})
     if segmented:
         masks = summarize_overlaps(segmented.overlaps)
         evaluation = replace(evaluation, segmentation=masks)
     if args.csv:
-        write_bop_csv(args.csv, (i.result for i in evaluation.instances if i.result is not None))
+        write_bop_csv(args.csv, evaluation.results)
     tables = [
         instance_table(evaluation, names),
         summary_table(evaluation),

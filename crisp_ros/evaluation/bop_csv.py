@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -85,3 +87,15 @@ def _result(row: list[str], where: str) -> BopResult:
 
 def _text(values: NDArray[np.float64]) -> str:
     return " ".join(repr(float(value)) for value in values.ravel())
+
+
+def median_image_time_s(results: Iterable[BopResult]) -> float:
+    """Median over the images of the time of all their estimates, seconds; NaN without results."""
+    times = {(r.scene_id, r.image_id): r.time_s for r in results}
+    return statistics.median(times.values()) if times else math.nan
+
+
+def median_score(results: Iterable[BopResult]) -> float:
+    """Median score of the estimates, of a registration its fitness; NaN without results."""
+    scores = [r.score for r in results]
+    return statistics.median(scores) if scores else math.nan

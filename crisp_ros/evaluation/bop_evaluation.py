@@ -131,8 +131,6 @@ class InstanceErrors:
             "orientation_certified": self.orientation_certified,
             "orientation_reason": self.orientation_reason,
             "shape_source": self.shape_source,
-            "score": None if self.result is None else self.result.score,
-            "image_time_s": None if self.result is None else self.result.time_s,
         }
 
 
@@ -182,10 +180,9 @@ class BopEvaluation:
         return share([i.certified for i in self.instances])
 
     @property
-    def image_time_s(self) -> float:
-        """Median over the images of the time of all their estimates, seconds; NaN without any."""
-        times = {(i.scene, i.image): i.result.time_s for i in self.instances if i.result}
-        return float(np.median(list(times.values()))) if times else math.nan
+    def results(self) -> list[BopResult]:
+        """The estimates that were found."""
+        return [i.result for i in self.instances if i.result is not None]
 
     @property
     def poses(self) -> PoseSummary:
@@ -229,7 +226,7 @@ def evaluate_bop(
     set lists targets, only their objects are measured.
 
     Args:
-        estimator: or the results of another method, which have poses only, or the baseline.
+        estimator: or results of another method, which have poses only, or the baseline.
         dataset: with annotations.
         settings: see `BopEvaluationSettings`.
         loop: progress and distribution of the images.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from crisp_ros.evaluation.bop_csv import median_image_time_s, median_score
 from crisp_ros.evaluation.bop_evaluation import BopEvaluation, InstanceErrors
 from crisp_ros.evaluation.mask_overlap import OverlapSummary
 from crisp_ros.reports.number_text import number
@@ -46,8 +47,10 @@ def summary_table(evaluation: BopEvaluation) -> Table:
         table.add_row("ADD", name, f"{area:.3f}", "")
     for name, area in evaluation.auc_e_shape.items():
         table.add_row("Chamfer", name, f"{area:.3f}", "")
-    if evaluation.image_time_s > 0.0:  # results of others may not state it
-        table.add_row("time of an image", "median", f"{evaluation.image_time_s:.2f} s", "")
+    seconds = median_image_time_s(evaluation.results)
+    if seconds > 0.0:  # results of others may not state it
+        table.add_row("time of an image", "median", f"{seconds:.2f} s", "")
+    table.add_row("score of an estimate", "median", number(median_score(evaluation.results)), "")
     return table
 
 

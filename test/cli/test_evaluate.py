@@ -54,7 +54,7 @@ def test_registration_of_cad_models(
     assert report["config"]["method"] == "open3d_cad"
     assert report["config"]["registration"]["voxel_share"] > 0.0
     assert report["auc_add_s"]["3cm"] > report["baseline_auc_add_s"]["3cm"]
-    assert all(0.0 <= i["score"] <= 1.0 and i["image_time_s"] > 0.0 for i in report["instances"])
+    assert 0.5 < report["config"]["median_score"] <= 1.0 and report["config"]["image_time_s"] > 0.0
     assert "time of an image" in capsys.readouterr().out
     assert main([*arguments, "--segment", "builtin"]) == 1
     assert "cannot be used together with --segment" in capsys.readouterr().err
