@@ -76,6 +76,7 @@ class TabulatedField:
         self._checksum = decoder_checksum(decoder) if cache is not None else ""
         self._kept: OrderedDict[int, ShapeTable] = OrderedDict()  # last used at the end
         self._decoded: Counter[int] = Counter()  # points of the other shapes
+        self._unpaid = 0  # of these points since the last table
         self._not_possible: set[int] = set()
         self._prepared = False
         self._lock = threading.Lock()
@@ -169,7 +170,9 @@ class TabulatedField:
         """The tables in use, after points of shapes were counted.
 
         A shape whose points cost the decoder as much as a table would gets one: then no sequence of
-        evaluations takes more than twice the time that it had to.
+        evaluations takes more than twice the time that it had to. The next table waits until the
+        decoder has again spent as much: then several new shapes hold up several frames a little,
+        and not one frame for long.
         """
         batch = torch.broadcast_shapes(points.shape[:-2], index.shape)
         index = index.expand(batch)
@@ -180,8 +183,10 @@ class TabulatedField:
                     self._kept.move_to_end(shape)
                 elif shape not in self._not_possible:
                     self._decoded[shape] += int(used[shape]) * points.shape[-2]
+                    self._unpaid += int(used[shape]) * points.shape[-2]
             due = [shape for shape, count in self._decoded.items() if count >= _WORTH_POINTS][:1]
-            if due:
+            if due and self._unpaid >= _WORTH_POINTS:
+                self._unpaid = 0
                 self._keep(due)
                 self._decoded.pop(due[0])
                 if due[0] not in self._kept:
