@@ -34,6 +34,9 @@ COMMANDS = {
     "evaluate": Command("crisp_ros.cli.evaluate", "measure pose and shape errors on a data set"),
     "export": Command("crisp_ros.cli.export", "write the meshes of a model's known shapes"),
     "figure": Command("crisp_ros.cli.figure", "draw the method's figures from a model"),
+    "import-backbone": Command(
+        "crisp_ros.cli.import_backbone", "convert published DINOv2 weights, to train heads on"
+    ),
     "import-official": Command(
         "crisp_ros.cli.import_official", "convert a checkpoint of the authors' released code"
     ),

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import pickle
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +19,7 @@ from crisp_ros.network.dinov2 import DinoV2
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import CrispNetwork, NetworkConfig, network_config
 from crisp_ros.network.official_library import read_library_codes, read_unit_sizes
+from crisp_ros.network.torch_archive import plain_weights, read_archive
 
 # Names of our layers, and of the same layers in the released state dict; \1 is a layer's number.
 _OFFICIAL_PREFIXES = tuple(
@@ -50,7 +48,6 @@ _OFFICIAL_PREFIXES = tuple(
 )
 _LAST_LAYER = "decoder.final_layer"
 _MODULATED_LAST_LAYER = "recons_net.final_layer.layer"  # as the other FiLM layers
-_WRAPPER_PREFIX = re.compile(r"(?:_orig_mod\.|module\.)+")  # of torch.compile and of Fabric or DDP
 
 # Settings of the released code that change the output but leave no trace in the weights.
 _REQUIRED_SETTINGS: Mapping[str, Any] = {
@@ -60,19 +57,6 @@ _REQUIRED_SETTINGS: Mapping[str, Any] = {
     "recons_normalization_type": "none",
     "recons_shape_code_normalization": None,
 }
-
-
-def _numpy_globals() -> list[Any]:
-    """Return the globals that the restricted unpickler needs for arrays of any NumPy version."""
-    array_maker = np.empty(0).__reduce__()[0]
-    scalar_maker = np.float64(0).__reduce__()[0]
-    makers = [
-        (maker, f"{module}.{name}")
-        for maker, name in ((array_maker, "_reconstruct"), (scalar_maker, "scalar"))
-        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-    ]
-    types = (np.float16, np.float32, np.float64, np.int32, np.int64)
-    return [*makers, np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in types)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,27 +103,10 @@ def read_official(path: Path | str) -> OfficialCheckpoint:
             anything but tensors, numeric arrays and plain containers, or holds no model.
     """
     path = Path(path)
-    _check_archive(path)
-    try:
-        with torch.serialization.safe_globals(_numpy_globals()):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        name = re.search(r"GLOBAL (\S+)", str(error))
-        raise CheckpointError(
-            path,
-            "pickle refused",
-            f"it asks for {name[1] if name else 'an unknown operation'}; only tensors, numeric "
-            "arrays and plain containers are read, because anything else could run code",
-        ) from error
-    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CheckpointError(path, "corrupt", str(error)) from error
+    state = read_archive(path)
     if not isinstance(state, dict) or not isinstance(state.get("model"), Mapping):
         raise CheckpointError(path, "wrong format", 'it is no dictionary with a "model" entry')
-    weights = {}
-    for name, value in state["model"].items():
-        if not isinstance(value, Tensor) or not bool(torch.isfinite(value).all()):
-            raise CheckpointError(path, "corrupt", f"{name} is not a tensor of finite values")
-        weights[_WRAPPER_PREFIX.sub("", str(name), count=1)] = value.float().contiguous()
+    weights = plain_weights(path, state["model"])
     settings = state.get("hparams")
     return OfficialCheckpoint(
         weights,
@@ -189,32 +156,6 @@ def import_official(
         "open_shapes": open_shapes,
     }
     return Model(network, library, header)
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse everything that is not a whole zip archive with intact records."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(4)
-        if not zipfile.is_zipfile(path):
-            if start.startswith(b"PK"):
-                raise CheckpointError(path, "truncated", "its end is missing: download it again")
-            raise CheckpointError(
-                path,
-                "wrong format",
-                "not a checkpoint of PyTorch 1.6 or later; an older file can be written again "
-                "with torch.save",
-            )
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except FileNotFoundError as error:
-        raise CheckpointError(path, "missing", "there is no such file") from error
-    except OSError as error:
-        raise CheckpointError(path, "unreadable", str(error.strerror)) from error
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise CheckpointError(path, "corrupt", str(error)) from error
-    if damaged is not None:
-        raise CheckpointError(path, "corrupt", f"record {damaged} is damaged: download it again")
 
 
 def _codes(path: Path, library: Any) -> dict[str, Tensor]:
