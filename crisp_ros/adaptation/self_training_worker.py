@@ -81,10 +81,13 @@ class SelfTrainingWorker:
         """Prepare the training; `start` starts the thread.
 
         Raises:
-            ValueError: the estimator's model has no shape library.
+            ValueError: the estimator's model has no shape library, or normalised shapes.
         """
         if estimator.model.library is None:
             raise ValueError("self-training needs a model with a shape library")
+        if estimator.model.network.has_normalised_shapes:
+            raise ValueError("self-training needs a model of metric shapes, not normalised ones")
+        self._estimator = estimator
         self.settings = settings or WorkerSettings()
         self._device = estimator.device
         self._trainer = SelfTrainer(
@@ -109,6 +112,20 @@ class SelfTrainingWorker:
     def status(self) -> Status:
         """The current progress; does not block."""
         return self._status
+
+    @property
+    def solver(self) -> str:
+        """The solvers of pose and shape that pseudo-labels come from, those of the estimates."""
+        corrector = self._estimator.settings.corrector
+        if corrector is None:
+            return "none: the network's own answers"
+        pose = {"gradient": "gradient steps", "second_order": "second order"}[corrector.solver]
+        shape = {
+            "none": "the network's",
+            "projected_gradient": "projected gradient (Algorithm 1)",
+            "lsq": "least squares on the library (Algorithm 2)",
+        }[corrector.shape]
+        return f"pose: {pose}; shape: {shape}"
 
     @property
     def error(self) -> str:

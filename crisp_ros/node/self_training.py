@@ -38,7 +38,7 @@ class SelfTraining:
 
         Raises:
             ReferenceSetError: there is no reference set for this model.
-            ValueError: the model has no shape library.
+            ValueError: the model has no shape library, or normalised shapes.
         """
         self.release()
         if not parameters.self_training:
@@ -130,6 +130,7 @@ class SelfTraining:
             stat.summary(WARN, f"samples of the last run not used: {self._note}")
         else:
             stat.summary(OK, status.event or f"{status.buffered} certified samples, no swap yet")
+        stat.add("pseudo-labels", self._worker.solver)
         for key, value in _values(status).items():
             stat.add(key, value)
         return stat

@@ -69,6 +69,20 @@ class Trace(NamedTuple):
         return Condition.concatenate(parts)
 
 
+class _Adopted(NamedTuple):
+    """Heads for the next frame.
+
+    Attributes:
+        heads: parameters by name.
+        version: of the model with them.
+        ready: on a GPU, when they are written.
+    """
+
+    heads: Mapping[str, Tensor]
+    version: str
+    ready: torch.cuda.Event | None
+
+
 class Estimator:
     """Estimates pose and shape of every labelled object of a frame, all objects at once.
 
@@ -106,7 +120,7 @@ class Estimator:
         )
         self.model = model
         self.model_version = model_version(model)
-        self._adopted: tuple[Mapping[str, Tensor], str] | None = None
+        self._adopted: _Adopted | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as what it was made of, for another process to estimate with."""
@@ -187,7 +201,11 @@ class Estimator:
             heads: the network's parameters whose names begin with `HEADS`; not changed later.
             version: becomes `model_version` with them.
         """
-        self._adopted = (heads, version)
+        ready = None
+        if self.device.type == "cuda":  # the caller's stream may still be writing the weights
+            ready = torch.cuda.Event()
+            ready.record(torch.cuda.current_stream(self.device))
+        self._adopted = _Adopted(heads, version, ready)
 
     def _possible(self, settings: EstimatorSettings) -> EstimatorSettings:
         """The settings that the model allows: without a library the network's shapes stay.
@@ -204,13 +222,17 @@ class Estimator:
 
     def _take_adopted(self) -> None:
         adopted = self._adopted
-        if adopted is None or adopted[1] == self.model_version:
+        if adopted is None or adopted.version == self.model_version:
             return
-        heads, version = adopted
+        if adopted.ready is not None:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(adopted.ready)
+            for value in adopted.heads.values():
+                value.record_stream(stream)  # their memory is not used again before the copy
         parameters = dict(self._network.named_parameters())
-        for name, value in heads.items():
+        for name, value in adopted.heads.items():
             parameters[name].copy_(value)
-        self.model_version = version
+        self.model_version = adopted.version
 
     def warm_up(self, on_progress: Progress = lambda what, done, total: None) -> None:
         """Run the network and the decoder once, and prepare the library's shapes.

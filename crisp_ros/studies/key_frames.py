@@ -36,7 +36,8 @@ class KeyFrame(NamedTuple):
 
     Attributes:
         angle: of the rotation about the mug's axis, radians, zero with the handle hidden.
-        coordinates_rms_m: error of the network's coordinates of the depth points, root mean square.
+        coordinates_error_m: median error of the coordinates of the depth points, from the network
+            and the symmetry of the shape that depth and print choose.
         rotation_error: of the corrected pose, radians.
         certified: and estimated as the mug; the frame is a key frame.
         tangent: eigenvalue for the mug and its twin, with the corrected coordinates of all key
@@ -45,7 +46,7 @@ class KeyFrame(NamedTuple):
     """
 
     angle: float
-    coordinates_rms_m: float
+    coordinates_error_m: float
     rotation_error: float
     certified: bool
     tangent: float
@@ -55,7 +56,7 @@ class KeyFrame(NamedTuple):
         """The figures as JSON values, angles in degrees."""
         return {
             "turn_deg": float(np.rad2deg(self.angle)),
-            "coordinates_rms_mm": 1e3 * self.coordinates_rms_m,
+            "coordinates_error_mm": 1e3 * self.coordinates_error_m,
             "rotation_error_deg": float(np.rad2deg(self.rotation_error)),
             "certified": self.certified,
             "tangent": None if np.isnan(self.tangent) else self.tangent,
@@ -158,7 +159,6 @@ def _key_frame(
     seen, T = solution.observations, solution.correction.T_object_camera
     valid = seen.valid[0]
     truth = transform(view.T_object_camera.to(seen.points), seen.points[0][valid])
-    # The coordinates of the network itself, before near-symmetries moved them.
     predicted = solution.correspondences.pnc[0][valid]
     rotation = roma.rotmat_geodesic_distance(T[0, :3, :3], view.T_object_camera[:3, :3].to(T))
     named = int(solution.correction.shapes.index[0]) == mug
@@ -179,8 +179,8 @@ def _key_frame(
         degenerate = bool(
             find_ambiguity(estimator.field, hypotheses, known, certificate).degenerate[0]
         )
-    rms = (predicted - truth).square().sum(-1).mean().sqrt()
-    return KeyFrame(angle, float(rms), float(rotation), certified, tangent, degenerate)
+    error = (predicted - truth).norm(dim=-1).median()
+    return KeyFrame(angle, float(error), float(rotation), certified, tangent, degenerate)
 
 
 def _frame(seen: ShapeView, view: Viewpoint, colors: SurfaceColors) -> Frame:

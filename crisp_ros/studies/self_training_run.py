@@ -260,6 +260,8 @@ class SelfTrainingRun:
         model = load_model(self.checkpoint, self.device)
         if model.library is None:
             raise StudyError(f"{self.checkpoint}: no library, without which nothing is corrected")
+        if model.network.has_normalised_shapes:
+            raise StudyError(f"{self.checkpoint}: normalised shapes; metric ones are learned only")
         settings = self._estimator_settings()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check_folder(model.header["sha256"])

@@ -62,6 +62,7 @@ def test_enabled_self_training_reports_and_saves(estimator: Estimator, tmp_path:
         level, message, values = report(training)
         assert level == DiagnosticStatus.OK and message == "0 certified samples, no swap yet"
         assert values["model version"] == estimator.model_version and values["steps"] == "0"
+        assert values["pseudo-labels"] == "none: the network's own answers"
         saved = tmp_path / "model.safetensors"
         version = estimator.model_version
         assert training.save_checkpoint(lambda _: saved) == (saved, version)

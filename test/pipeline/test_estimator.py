@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from analytic import box, cup
-from analytic_scene import CAMERA, TruthfulNetwork, rendered
+from analytic_scene import CAMERA, TruthfulNetwork, rendered, truthful_model
 from pipeline.three_objects import BOX, MUG, POSES, SETTINGS, SHAPES, estimator
 from scipy.spatial.transform import Rotation
 
@@ -444,3 +444,41 @@ def test_a_mug_is_degenerate_while_its_handle_is_hidden():
     assert hidden.smallest_eigenvalue < seen.smallest_eigenvalue
     plain = estimator((0, 0), SETTINGS, shapes).estimate(frame).objects[0]
     assert not plain.degenerate and math.isnan(plain.smallest_eigenvalue)
+
+
+def test_a_swap_on_a_gpu_waits_for_the_weights(monkeypatch):
+    """The heads are written on the trainer's stream and copied on the estimator's."""
+    tested = Estimator(truthful_model(SHAPES, (0, 1, 2)))
+    calls = []
+
+    class Event:
+        def record(self, stream):
+            calls.append(("record", stream))
+
+    class Stream(str):
+        def wait_event(self, event):
+            calls.append(("wait", self, type(event).__name__))
+
+    streams = iter([Stream("trainer"), Stream("estimator")])
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: next(streams))
+    monkeypatch.setattr(
+        torch.Tensor, "record_stream", lambda self, stream: calls.append(("keep", stream))
+    )
+    layer = torch.nn.Linear(2, 1)
+    tested._network.pnc_head = layer
+    copied = layer.weight.copy_
+    monkeypatch.setattr(
+        layer.weight, "copy_", lambda value: calls.append("copy") or copied(value), raising=False
+    )
+    monkeypatch.setattr(tested, "device", torch.device("cuda"))
+    tested.adopt({"pnc_head.weight": torch.ones(1, 2)}, "next")
+    with torch.no_grad():
+        tested._take_adopted()
+    assert calls == [
+        ("record", "trainer"),
+        ("wait", "estimator", "Event"),
+        ("keep", "estimator"),
+        "copy",
+    ]
+    assert tested.model_version == "next" and layer.weight.tolist() == [[1.0, 1.0]]
