@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_checkpoint_option(parser)
     options.add_shape_option(parser)
+    options.add_precision_option(parser, "auto")
     parser.add_argument(
         "--device", type=_device, default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
     )
@@ -108,6 +109,7 @@ def _parameters(
             "fixed_frame": source.fixed_frame,
             "pose_smoothing": args.smoothing,
             "shape_mode": args.shape,
+            "precision": args.precision,
         },
         "crisp_player": {
             **source.parameters,

@@ -107,7 +107,7 @@ class Solver:
         Args:
             on_shape: called after every shape with the number done and that of all.
         """
-        corrector, printed = self.settings.corrector, self.settings.orientation is not None
+        corrector, printed = self._corrector, self.settings.orientation is not None
         if self._library is None or corrector is None or corrector.shape == "none":
             return
         if printed or self._resolves_symmetries():

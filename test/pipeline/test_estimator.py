@@ -315,7 +315,8 @@ def test_warm_up_finds_the_symmetries_before_the_first_frame(scene, monkeypatch)
     assert found == [0, 1, 2]
     unused = dataclasses.replace(SETTINGS, symmetry_search=None, orientation=None)
     kept = dataclasses.replace(SETTINGS, corrector=CorrectorSettings(shape="none"))
-    for settings in (AS_IT_IS, unused, kept):
+    own = dataclasses.replace(SETTINGS, shape_mode="network")
+    for settings in (AS_IT_IS, unused, kept, own):
         estimator(settings=settings).warm_up()
     assert found == [0, 1, 2]
     by_print = dataclasses.replace(SETTINGS, symmetry_search=None)
