@@ -49,6 +49,7 @@ COMMANDS = {
         "crisp_ros.cli.self_train", "train a model on its own certified estimates"
     ),
     "train": Command("crisp_ros.cli.train", "train a model from a folder of meshes"),
+    "view": Command("crisp_ros.cli.view", "show frames with their reconstructed objects in 3D"),
 }
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crisp_ros.cli.options import OptionError, add_json_option, device
+from crisp_ros.cli.view import add_png_option, view
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.estimate_difference import EstimateDifference, estimate_differences
 from crisp_ros.evaluation.provenance import provenance
@@ -18,6 +19,7 @@ from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.pipeline import Estimator, FrameEstimate
 from crisp_ros.pipeline.frame_dump import FrameDump, FrameDumpError, read_frame_dump
+from crisp_ros.reports.scene_view import ViewedFrame
 from crisp_ros.share import checkpoint_path
 
 
@@ -32,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", type=device, help="cpu, cuda or cuda:N (default: that of the node)"
     )
+    parser.add_argument(
+        "--view", action="store_true", help="show the repeated estimate in a window, in 3D"
+    )
+    add_png_option(parser)
     add_json_option(parser)
 
 
@@ -59,6 +65,10 @@ def run(args: argparse.Namespace) -> None:
             **provenance(args.command_line, where),
         }
         write_json(args.json, content)
+    if args.view or args.png:
+        meshes = estimator.meshes(repeated.objects)
+        title = f"{args.file.name}, model {repeated.model_version}"
+        view(iter([ViewedFrame(title, dump.frame, repeated.objects, meshes)]), args.png)
     apart = [
         f"label {d.label} by {1e3 * d.metres:.3g} mm, {math.degrees(d.radians):.3g} degrees"
         for d in differences
