@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.geometry.cuda_graphs import is_captured
 from crisp_ros.network.decoder import SignedDistance
 
 
@@ -68,6 +69,7 @@ class CountedOperations(TorchDispatchMode):
 
     Attributes:
         operations: number of operations that compute something; views do not.
+        captured: number of further ones within captured functions, which a CUDA graph repeats.
         waits: names of those for whose result the host would wait.
         stage: that what follows is counted for, as well.
         operations_of: number of operations by stage.
@@ -77,6 +79,7 @@ class CountedOperations(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.operations = 0
+        self.captured = 0
         self.waits: list[str] = []
         self.stage = ""
         self.operations_of: Counter[str] = Counter()
@@ -95,7 +98,8 @@ class CountedOperations(TorchDispatchMode):
         self._transfers.__exit__(*error)
 
     def wait(self, name: str) -> None:
-        """Count a wait of the host."""
+        """Count a wait of the host; a captured function must not have any."""
+        assert not is_captured(), f"{name} within a captured function"
         self.waits.append(name)
         self.waits_of[self.stage] += 1
 
@@ -110,6 +114,9 @@ class CountedOperations(TorchDispatchMode):
         )
         if masks or name.startswith(_WAITING):
             self.wait(name)
+        if is_captured():
+            self.captured += 1
+            return function(*args, **(kwargs or {}))
         schema = function._schema
         is_view = not schema.is_mutable and any(r.alias_info for r in schema.returns)
         if not is_view:
@@ -128,6 +135,7 @@ class _Transfers(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        if getattr(function, "__name__", "") in ("cpu", "tolist"):
-            self._counted.wait(function.__name__)
+        name = getattr(function, "__name__", "")
+        if name in ("cpu", "tolist") or (name in ("tensor", "new_tensor") and is_captured()):
+            self._counted.wait(name)
         return function(*args, **(kwargs or {}))

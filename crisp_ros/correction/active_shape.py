@@ -20,6 +20,7 @@ from crisp_ros.correction.residuals import (
 )
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.steps import ShapeStep
+from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.geometry.simplex_qp import minimise
 
@@ -115,7 +116,7 @@ def least_squares(
     points = points.sanitized()
     few = points.subsample(settings.points)
     columns = library.columns(shapes, settings.own_code, settings.most_shapes)
-    scale = few.points.new_tensor(settings.robust_scale_m)
+    scale = few.points.new_full((), settings.robust_scale_m)
     F = None
     if settings.one_hot:
         best = _best_column(field, few, columns, scale)
@@ -190,8 +191,25 @@ def library_fits(
         settings: see `ActiveShapeSettings`.
         pose_settings: see `PoseLmSettings`.
     """
-    settings = settings or ActiveShapeSettings()
-    pose_settings = pose_settings or PoseLmSettings()
+    constants = (
+        field,
+        library,
+        settings or ActiveShapeSettings(),
+        pose_settings or PoseLmSettings(),
+    )
+    return run_captured(_library_fits, constants, correspondences, T_object_camera, codes)
+
+
+def _library_fits(
+    field: ShapeField,
+    library: PreparedLibrary,
+    settings: ActiveShapeSettings,
+    pose_settings: PoseLmSettings,
+    correspondences: Correspondences,
+    T_object_camera: Tensor,
+    codes: Tensor,
+) -> LibraryFits:
+    # One parameter each for what is constant and what differs from frame to frame.
     observed = correspondences.sanitized()
     shapes = library.nearest(codes, settings.most_shapes)
     batch, count = shapes.index.shape
@@ -210,7 +228,7 @@ def library_fits(
     T[rows, best], _ = _fit_shapes(field, some, promising, T[rows, best], fine)
     z = transform(T, some.points[:, None])
     sdf = field.sdf(z, shapes)
-    scale = sdf.new_tensor(settings.robust_scale_m)
+    scale = sdf.new_full((), settings.robust_scale_m)
     objective = surface_objective(sdf, some.valid[:, None], scale)
     penalty = correspondence_penalty(transform(start, some.points), z, some, pose_settings.move)
     return LibraryFits(shapes, T, objective, penalty)

@@ -16,6 +16,7 @@ from torch import Tensor
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.visibility import Images
+from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.library import SurfaceColors
 from crisp_ros.network.maps import crop_grid, read_maps
@@ -27,6 +28,8 @@ _ROOM = 0.06  # around the shape's box, as a share of its diagonal
 _NEWTON_STEPS = 2
 _FACING = 0.25  # cosine between normal and viewing direction from which on a point is seen well
 _HIDDEN_M = 0.015  # a point so much farther than the measured depth is hidden
+_LEAST_POINTS = 3  # with fewer nothing agrees
+_LEAST_COMMON = 1e-6  # a mean print with a smaller sum of squares is plain
 _CHROMA_WEIGHT = 2.0  # of differences of colour against differences of brightness
 
 
@@ -52,7 +55,7 @@ class PrintedSurface(NamedTuple):
         """Colours (..., 3) of the print at points (..., 3) near the surface, interpolated."""
         unit = 2 * (points - self.lower) / (self.upper - self.lower) - 1
         found = torch.nn.functional.grid_sample(
-            self.volume, unit.view(1, 1, 1, -1, 3), padding_mode="border", align_corners=True
+            self.volume, unit.reshape(1, 1, 1, -1, 3), padding_mode="border", align_corners=True
         )
         return found.view(3, -1).T.view(points.shape)
 
@@ -65,13 +68,13 @@ class PrintAgreement(NamedTuple):
             points and all channels, without the part that is the same at all poses. Zero where
             nothing is left of one of them.
         overall: (M,) the same correlation with the part that is the same at all poses left in.
-        visible: number of points that are seen.
+        visible: () number of points that are seen.
         contrast: (M,) root mean square of that part of the print.
     """
 
     correlation: Tensor
     overall: Tensor
-    visible: int
+    visible: Tensor
     contrast: Tensor
 
     def joined(self, other: PrintAgreement) -> PrintAgreement:
@@ -152,6 +155,7 @@ class PrintComparison:
         motions: Tensor,
         view: CropView,
         images: Images,
+        possible: Tensor | None = None,
     ) -> None:
         """Look at the visible points of the surface.
 
@@ -164,6 +168,7 @@ class PrintComparison:
             motions: (M, 4, 4) of the object frame, the identity included.
             view: the object's crop.
             images: that the object was seen in.
+            possible: (M,) bool, the motions whose prints have a common part; None for all.
         """
         self._surface = surface
         T = invert(T_object_camera)
@@ -172,36 +177,52 @@ class PrintComparison:
         rays = torch.nn.functional.normalize(x, dim=-1)
         normals = surface.normals @ T[:3, :3].transpose(-1, -2)
         seen = seen & ((normals * rays).sum(-1) < -_FACING)
-        self._points = surface.points[seen]
-        grid = crop_grid(pixels[seen][None], view.box[None])
+        self._points = surface.points
+        if not has_fixed_shapes(seen):
+            rows = seen.nonzero().squeeze(-1)
+            self._points, pixels, seen = (part[rows] for part in (self._points, pixels, seen))
+        self._seen = seen[:, None]
+        self._visible = seen.sum()
+        self._share = self._seen / self._visible.clamp_min(1)
+        grid = crop_grid(pixels[None], view.box[None])
         image = opponent_channels(read_maps(view.crop[None], grid)[0])
-        self._mean = self._prints(motions).mean(0)
-        basis = torch.stack((torch.ones_like(self._mean), self._mean), dim=-1)  # (N, 3, 2)
-        self._basis = torch.linalg.qr(basis.permute(1, 0, 2)).Q  # (3, N, 2)
-        self._image = self._without_common(image[None])[0]
-        self._centred = image - image.mean(0)
+        prints = self._prints(motions)
+        if possible is None:
+            self._mean = prints.mean(0)
+        else:
+            self._mean = (prints * (possible / possible.sum())[:, None, None]).sum(0)
+        self._common = self._centred(self._mean)
+        self._image = self._without_common(image)
+        self._centred_image = self._centred(image)
 
     def agreement(self, motions: Tensor) -> PrintAgreement:
         """The agreement at motions (M, 4, 4)."""
-        count = len(self._points)
-        if count < 3:
-            nothing = self._mean.new_zeros(len(motions))
-            return PrintAgreement(nothing, nothing, count, nothing)
         prints = self._prints(motions)
-        overall = _correlation(prints - prints.mean(1, keepdim=True), self._centred)
+        overall = _correlation(self._centred(prints), self._centred_image)
         distinct = self._without_common(prints - self._mean)
-        contrast = (distinct.square().sum((1, 2)) / count).sqrt()
-        return PrintAgreement(_correlation(distinct, self._image), overall, count, contrast)
+        contrast = (distinct.square().sum((1, 2)) / self._visible.clamp_min(1)).sqrt()
+        correlation = _correlation(distinct, self._image)
+        enough = self._visible >= _LEAST_POINTS
+        correlation, overall, contrast = (
+            torch.where(enough, part, 0.0) for part in (correlation, overall, contrast)
+        )
+        return PrintAgreement(correlation, overall, self._visible, contrast)
 
     def _prints(self, motions: Tensor) -> Tensor:
-        """Return the colours of the print at the visible pixels (M, N, 3)."""
+        """Return the colours of the print at the points' pixels (M, N, 3)."""
         return self._surface.colors_at(transform(motions, self._points))
 
+    def _centred(self, values: Tensor) -> Tensor:
+        """Values (..., N, 3) without the mean of each channel over the visible points."""
+        middle = (self._share * values).sum(-2, keepdim=True)
+        return torch.where(self._seen, values - middle, 0.0)
+
     def _without_common(self, values: Tensor) -> Tensor:
-        """Values (M, N, 3) without what a constant and the mean print explain of each channel."""
-        channels = values.permute(0, 2, 1)[..., None]  # (M, 3, N, 1)
-        common = self._basis @ (self._basis.transpose(-1, -2) @ channels)
-        return (channels - common)[..., 0].permute(0, 2, 1)
+        """Values (..., N, 3) without what a constant and the mean print explain of a channel."""
+        values = self._centred(values)
+        scale = self._common.square().sum(0).clamp_min(_LEAST_COMMON)
+        factor = (values * self._common).sum(-2, keepdim=True) / scale
+        return values - factor * self._common
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

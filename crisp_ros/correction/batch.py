@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from crisp_ros.geometry.cuda_graphs import is_captured
+from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
 
 Batch = TypeVar("Batch", bound=tuple)
 
@@ -57,6 +60,31 @@ def replace_rows(batch: Batch, rows: Tensor, new: Batch) -> Batch:
         return old.index_copy(0, rows, part)
 
     return type(batch)(*(replace(a, b) for a, b in zip(batch, new, strict=True)))
+
+
+def update_rows(
+    mask: Tensor, old: Batch, function: Callable[..., Batch], *inputs: tuple | Tensor
+) -> Batch:
+    """A copy of `old` with function(*inputs) in the rows where `mask` holds.
+
+    Where batches keep their shapes the function gets all rows, and within a captured function it is
+    called whatever the mask.
+
+    Args:
+        mask: (B,) bool.
+        old: a batch of B rows.
+        function: of each row of its arguments on its own.
+        inputs: tensors (B, ...) and batches of B rows.
+    """
+    if has_fixed_shapes(mask):
+        if not is_captured() and not bool(mask.any()):
+            return old
+        return select_rows(mask, function(*inputs), old)
+    rows = mask.nonzero().squeeze(-1)
+    if len(rows) == 0:
+        return old
+    some = (take_rows(i, rows) if isinstance(i, tuple) else i[rows] for i in inputs)
+    return replace_rows(old, rows, function(*some))
 
 
 def stack(batches: Sequence[Batch]) -> Batch:

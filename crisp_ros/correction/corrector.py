@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crisp_ros.correction.active_shape import LibraryFits, least_squares, library_fits
-from crisp_ros.correction.batch import replace_rows, select_rows, take_rows
+from crisp_ros.correction.batch import replace_rows, select_rows, take_rows, update_rows
 from crisp_ros.correction.corrector_settings import CorrectorSettings
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
 from crisp_ros.correction.pose_gradient import descend_pose
@@ -57,6 +57,13 @@ class _Problem(NamedTuple):
     correspondences: Correspondences
     own: Shapes
     registered: Tensor
+
+
+class _Start(NamedTuple):
+    """Poses (B, 4, 4) and library shapes (B,) to start from."""
+
+    T_object_camera: Tensor
+    index: Tensor
 
 
 class _Fit(NamedTuple):
@@ -143,18 +150,24 @@ class _Corrector:
         """
         distances = self._library.distances(problem.own.codes)
         nearest = distances.min(-1)
-        chosen, T = nearest.indices, problem.registered
         floor = nearest.values[:, None].clamp_min(torch.finfo(distances.dtype).tiny)
         admitted = distances <= self._settings.shape_ratio * floor
-        doubtful = (admitted.sum(-1) > 1).nonzero().squeeze(-1)
-        if len(doubtful) > 0:
-            fits = self._fit_library(take_rows(problem, doubtful), T[doubtful])
-            allowed = admitted[doubtful].gather(-1, fits.shapes.index)
-            column = chosen_column(fits, allowed, chosen[doubtful], self._settings)
-            rows = torch.arange(len(doubtful), device=T.device)
-            chosen = chosen.index_copy(0, doubtful, fits.shapes.index[rows, column])
-            T = T.index_copy(0, doubtful, fits.T_object_camera[rows, column])
-        return T, self._library.shapes(chosen)
+        start = update_rows(
+            admitted.sum(-1) > 1,
+            _Start(problem.registered, nearest.indices),
+            self._best_start,
+            problem,
+            admitted,
+            nearest.indices,
+        )
+        return start.T_object_camera, self._library.shapes(start.index)
+
+    def _best_start(self, problem: _Problem, admitted: Tensor, named: Tensor) -> _Start:
+        """The library shapes that explain the depth best among those admitted, (B, K) bool."""
+        fits = self._fit_library(problem, problem.registered)
+        allowed = admitted.gather(-1, fits.shapes.index)
+        column = chosen_column(fits, allowed, named, self._settings)
+        return _Start(_column(fits.T_object_camera, column), _column(fits.shapes.index, column))
 
     def _reconsider_shape(self, problem: _Problem, start: Tensor, fit: _Fit) -> _Fit:
         """The fit, with another library shape where the network's code was wrong.
@@ -170,28 +183,25 @@ class _Corrector:
             self._settings.second_order.move,
         )
         cost = _with_penalty(fit.step.objective, penalty, self._settings)
-        rows = (cost > self._settings.unexplained_above_m**2).nonzero().squeeze(-1)
-        if len(rows) == 0:
-            return fit
-        fits = self._fit_library(take_rows(problem, rows), start[rows])
-        named = fit.shapes.index[rows]
+        unexplained = cost > self._settings.unexplained_above_m**2
+        return update_rows(unexplained, fit, self._with_other_shape, problem, start, fit)
+
+    def _with_other_shape(self, problem: _Problem, start: Tensor, fit: _Fit) -> _Fit:
+        """The fit, with the library shape that explains the depth best from poses `start`."""
+        fits = self._fit_library(problem, start)
         every = torch.ones_like(fits.objective, dtype=torch.bool)
-        column = chosen_column(fits, every, named, self._settings)
-        found = fits.shapes.index.gather(-1, column[:, None]).squeeze(-1)
-        other = found != named
-        if not other.any():
-            return fit
-        rows = rows[other]
-        shapes = self._library.shapes(found[other])
-        poses = fits.T_object_camera[other, column[other]]
-        again = self._refine(take_rows(problem, rows), shapes, poses)
-        iterations = fit.step.iterations[rows] + again.iterations
-        again = again._replace(
-            start_objective=fit.step.start_objective[rows], iterations=iterations
-        )
-        better = again.objective < fit.step.objective[rows]
-        new = select_rows(better, _Fit(again, shapes), take_rows(fit, rows))
-        return replace_rows(fit, rows, new)
+        column = chosen_column(fits, every, fit.shapes.index, self._settings)
+        found = _column(fits.shapes.index, column)
+        T = _column(fits.T_object_camera, column)
+        other = found != fit.shapes.index
+        return update_rows(other, fit, self._with_shape, problem, found, T, fit)
+
+    def _with_shape(self, problem: _Problem, index: Tensor, T: Tensor, fit: _Fit) -> _Fit:
+        """The fit, with library shapes (B,) refined from poses T where these are better."""
+        shapes = self._library.shapes(index)
+        again = self._refine(problem, shapes, T)
+        better = again.objective < fit.step.objective
+        return select_rows(better, _Fit(again.after(fit.step), shapes), fit)
 
     def _compare_own_shape(self, problem: _Problem, fit: _Fit) -> _Fit:
         """The fit, with the network's own shape at its best pose where that is better."""
@@ -267,20 +277,17 @@ class _Corrector:
         onwards = replace(settings.second_order, move=ANY_FALL)
         for _ in range(settings.restarts):
             far = (step.objective > settings.restart_above_m**2) & (step.objective < start)
-            rows = far.nonzero().squeeze(-1)
-            if len(rows) == 0:
-                break
-            start, some = step.objective, take_rows(step, rows)
-            again = refine_pose(
-                self._field,
-                correspondences.rows(rows),
-                shapes.rows(rows),
-                some.T_object_camera,
-                onwards,
+            start = step.objective
+            step = update_rows(
+                far,
+                step,
+                lambda some, of, last: refine_pose(
+                    self._field, some, of, last.T_object_camera, onwards
+                ).after(last),
+                correspondences,
+                shapes,
+                step,
             )
-            iterations = some.iterations + again.iterations
-            again = again._replace(start_objective=some.start_objective, iterations=iterations)
-            step = replace_rows(step, rows, again)
         return step
 
     def _fit_library(self, problem: _Problem, T: Tensor) -> LibraryFits:
@@ -321,6 +328,11 @@ def chosen_column(
     after = cost.gather(-1, best[:, None]).squeeze(-1)
     better = clearly_better(before, after, settings.shape_significance, floor_m)
     return torch.where(better | ~is_named.any(-1), best, column)
+
+
+def _column(values: Tensor, column: Tensor) -> Tensor:
+    """The values (B, ...) of one column (B,) of each row, from (B, M, ...)."""
+    return values[torch.arange(len(column), device=column.device), column]
 
 
 def _with_penalty(objective: Tensor, penalty: Tensor, settings: CorrectorSettings) -> Tensor:

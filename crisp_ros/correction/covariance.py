@@ -17,11 +17,14 @@ from torch import Tensor
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.residuals import geman_mcclure, masked_median
 from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.geometry.device_constants import constant
 from crisp_ros.geometry.se3 import transform
+from crisp_ros.geometry.spd_inverse import spd_inverse
 
 # Least knowledge there is: the object is within arm's reach, in any orientation.
 _LARGEST_M = 1.0
 _LARGEST_RAD = math.pi
+_LEAST_INFORMATION = (_LARGEST_M**-2,) * 3 + (_LARGEST_RAD**-2,) * 3
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,13 @@ def pose_covariance(
     sdf, gradient = field.sdf_and_gradient(at, hypotheses.shapes)
     information = _of_depth(at.double(), sdf.double(), gradient.double(), valid, settings)
     information += _of_coordinates(at.double(), pnc.double(), weights.double(), settings)
-    least = [_LARGEST_M**-2] * 3 + [_LARGEST_RAD**-2] * 3
-    information += torch.diag(information.new_tensor(least))
+    information += torch.diag(constant(_LEAST_INFORMATION, information))
     # So far this is for motions of the points in the object frame. The object in the camera's frame
     # moves by their inverse, expressed in the camera's axes; the covariance does not see the sign.
     rotation = T_object_camera[:, :3, :3].double().transpose(-1, -2)
     to_camera = torch.zeros_like(information)
     to_camera[:, :3, :3] = to_camera[:, 3:, 3:] = rotation
-    covariance = to_camera @ torch.linalg.inv(information) @ to_camera.transpose(-1, -2)
+    covariance = to_camera @ spd_inverse(information) @ to_camera.transpose(-1, -2)
     return (covariance + covariance.transpose(-1, -2)) / 2
 
 

@@ -11,20 +11,24 @@ from dataclasses import dataclass
 from math import degrees, radians
 from typing import NamedTuple
 
+import numpy as np
 import roma
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from crisp_ros.correction.appearance import CropView, PrintComparison
+from crisp_ros.correction.appearance import CropView, PrintAgreement, PrintComparison
 from crisp_ros.correction.certificate import Condition
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.prepared_library import PreparedLibrary
-from crisp_ros.correction.symmetry_motions import SymmetryKind
+from crisp_ros.correction.symmetry_search import Rivals
 from crisp_ros.correction.visibility import Images
-from crisp_ros.geometry.se3 import invert, rotation_about
+from crisp_ros.geometry.cuda_graphs import run_captured
+from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
+from crisp_ros.geometry.se3 import invert
+from crisp_ros.observation.frame import Camera
 
 _NO_COLORS = "its colours are not known"
-_FINE_RAD = tuple(map(radians, (-7.5, -5.0, -2.5, 2.5, 5.0, 7.5)))
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,13 @@ class Orientations(NamedTuple):
             network's coordinates; the identity where the orientation stays.
         clear: the condition that the print, or the shape alone, determines the orientation.
         alternatives: B of (A, 4, 4) motions to orientations that look alike; none where clear.
+        moved: objects whose motion is not the identity.
     """
 
     motions: Tensor
     clear: Condition
     alternatives: tuple[Tensor, ...]
+    moved: tuple[int, ...]
 
 
 @torch.no_grad()
@@ -69,8 +75,9 @@ def resolve_orientations(
     hypotheses: Hypotheses,
     views: Sequence[CropView],
     images: Images,
-    rivals: Sequence[Tensor],
+    rivals: Sequence[Rivals],
     settings: OrientationSettings | None = None,
+    indices: Sequence[int] | None = None,
 ) -> Orientations:
     """Choose among the orientations that depth cannot tell apart, by the print of the shapes.
 
@@ -83,24 +90,40 @@ def resolve_orientations(
         hypotheses: B of them.
         views: B crops of the objects.
         images: that the objects were seen in.
-        rivals: (A_i, 4, 4) of each object, near symmetries that fit the depth as well.
+        rivals: of each object.
         settings: see `OrientationSettings`.
+        indices: B, the shapes in the library, if they are at hand on the host.
     """
     settings = settings or OrientationSettings()
     T = hypotheses.T_object_camera
-    found = []
-    for i, index in enumerate(hypotheses.shapes.index.tolist()):
+    if indices is None:
+        indices = hypotheses.shapes.index.tolist()
+    identity = torch.eye(4, dtype=T.dtype, device=T.device)
+    found: list[_Comparison | str] = []
+    causes = [""] * len(indices)
+    for i, index in enumerate(indices):
         if index < 0:
-            found.append(_unclear(T[i], [], "the symmetries of a shape outside the library"))
+            found.append("the symmetries of a shape outside the library")
             continue
-        same = library.motions(index).of_kind(SymmetryKind.SAME_SHAPE)
-        alike = torch.cat((same, rivals[i])).to(T)
-        found.append(_choose_by_print(library, index, alike, T[i], views[i], images, settings))
-    held = torch.tensor([choice.reason == "" for choice in found], device=T.device)
-    margin = torch.tensor([choice.margin for choice in found], device=T.device)
-    clear = Condition("orientation", held, margin, tuple(choice.reason for choice in found))
-    motions = torch.stack([choice.motion for choice in found]) if found else T
-    return Orientations(motions, clear, tuple(choice.alternatives for choice in found))
+        motions, possible = rivals[i]
+        if not has_fixed_shapes(T):
+            kept = possible.nonzero().squeeze(-1)
+            motions, possible = motions[kept], possible[kept]
+        alike = Rivals(motions.to(T), possible)
+        causes[i] = "" if library.printed_surface(index) is not None else _NO_COLORS
+        found.append(_compare(library, index, alike, T[i], views[i], images, settings))
+    choices = _choices(found, causes, identity)
+    margin = [choice.margin for choice in choices]
+    held = [choice.reason == "" for choice in choices]
+    clear = Condition(
+        "orientation",
+        torch.tensor(held, device=T.device),
+        torch.tensor(margin, device=T.device),
+        tuple(choice.reason for choice in choices),
+    )
+    motions = torch.stack([choice.motion for choice in choices]) if choices else T
+    moved = tuple(i for i, choice in enumerate(choices) if choice.is_moved)
+    return Orientations(motions, clear, tuple(choice.alternatives for choice in choices), moved)
 
 
 def add_ambiguity(
@@ -127,105 +150,176 @@ def add_ambiguity(
 
 
 class _Choice(NamedTuple):
-    """The motion of one object, its alternatives, how clear it is, and why it is not."""
+    """The motion of one object, whether it is one, its alternatives, and how clear it is."""
 
     motion: Tensor
+    is_moved: bool
     alternatives: Tensor
     margin: float
     reason: str
 
 
-def _choose_by_print(
+class _Comparison(NamedTuple):
+    """The comparison of one object's orientations on the device, each with a leading one.
+
+    Attributes:
+        motion: (1, 4, 4) to the orientation that is taken.
+        alternatives: (1, C, 4, 4) motions from there.
+        apart: (1, C) bool, those that look alike and are other orientations.
+        angles: (1, C) of them, radians.
+        verdict: (1, 3) whether the print decides, whether the motion is one, and the margin.
+    """
+
+    motion: Tensor
+    alternatives: Tensor
+    apart: Tensor
+    angles: Tensor
+    verdict: Tensor
+
+    @property
+    def numbers(self) -> Tensor:
+        """All that the host needs to know, (3 + 2 C,)."""
+        return torch.cat((self.verdict, self.apart.to(self.angles), self.angles), -1)[0]
+
+
+def _compare(
     library: PreparedLibrary,
     index: int,
-    alike: Tensor,
+    rivals: Rivals,
     T_object_camera: Tensor,
     view: CropView,
     images: Images,
     settings: OrientationSettings,
-) -> _Choice:
+) -> _Comparison:
     """The choice among the pose of an object and motions of it that look alike to depth."""
-    identity = torch.eye(4).to(T_object_camera)
-    if len(alike) == 0:
-        return _Choice(identity, alike, float("inf"), "")
+    # One object is a batch of one, so that its graph serves all objects of the same shape.
+    constants = library, index, settings, images.camera
+    rows = rivals.motions, rivals.possible, T_object_camera, *view, images.depth, images.labels
+    return run_captured(_comparison, constants, *(part[None] for part in rows))
+
+
+def _comparison(
+    library: PreparedLibrary,
+    index: int,
+    settings: OrientationSettings,
+    camera: Camera,
+    *rows: Tensor,
+) -> _Comparison:
+    motions, possible, T_object_camera, crop, box, label, depth, labels = (part[0] for part in rows)
+    identity = torch.eye(4, dtype=motions.dtype, device=motions.device)
+    orientations = library.orientations(index)
+    exact, same = orientations.exact.to(motions), orientations.same.to(motions)
+    candidates = torch.cat((identity[None], same, motions))
+    possible = torch.cat((possible.new_ones(1 + len(same)), possible))
     surface = library.printed_surface(index)
-    if surface is None:
-        # Nothing is known of the print, so that nothing is said of the spread of orientations.
-        return _unclear(T_object_camera, alike, _NO_COLORS)._replace(alternatives=alike[:0])
-    exact = library.motions(index).of_kind(SymmetryKind.EXACT).to(T_object_camera)
-    candidates = torch.cat((identity[None], alike))
-    comparison = PrintComparison(surface, T_object_camera, candidates, view, images)
-    agreement = comparison.agreement(candidates)
-    fine = _fine_motions(alike, candidates[agreement.correlation.argmax()])
-    if len(fine) > 0:
-        more = comparison.agreement(fine)
-        candidates = torch.cat((candidates, fine))
-        agreement = agreement.joined(more)
-    best = int(agreement.correlation.argmax())
-    others = _angles(candidates, candidates[best], exact) > settings.same_rad
-    correlation = agreement.correlation
-    runner_up = torch.where(others, correlation, -1.0).max()
-    margin = float(correlation[best] - runner_up)
-    readable = (
-        float(correlation[best]) >= settings.least_correlation
-        and float(agreement.overall[best]) >= settings.least_overall
-        and float(agreement.contrast[best]) >= settings.least_contrast
-        and agreement.visible >= settings.least_visible
+    if surface is None or len(candidates) == 1:
+        others = possible & (torch.arange(len(possible), device=possible.device) > 0)
+        clear = ~others.any(0, keepdim=True)
+        margin = torch.where(clear, torch.inf, identity[0, 1:2])
+        verdict = torch.cat((clear.to(margin), torch.zeros_like(margin), margin))
+        return _as_row(identity, candidates, others, verdict)
+    comparison = PrintComparison(
+        surface,
+        T_object_camera,
+        candidates,
+        CropView(crop, box, label),
+        Images(depth, labels, camera),
+        possible,
     )
-    if readable and margin >= settings.margin:
-        return _Choice(candidates[best], alike[:0], margin, "")
-    chosen = candidates[0]
-    possible = torch.ones_like(others)
-    if readable:
-        possible = correlation >= correlation[best] - settings.margin
-        if not possible[0]:
-            chosen = candidates[best]  # the print contradicts the network
-    apart = possible & (_angles(candidates, chosen, exact) > settings.same_rad)
+    agreement = comparison.agreement(candidates)
+    if len(orientations.fine) > 0:
+        coarse = _best(agreement.correlation, possible)
+        fine = orientations.fine.to(motions) @ candidates.index_select(0, coarse)
+        agreement = agreement.joined(comparison.agreement(fine))
+        candidates = torch.cat((candidates, fine))
+        possible = torch.cat((possible, possible.new_ones(len(fine))))
+    return _chosen(agreement, candidates, possible, exact, settings)
+
+
+def _chosen(
+    agreement: PrintAgreement,
+    candidates: Tensor,
+    possible: Tensor,
+    exact: Tensor,
+    settings: OrientationSettings,
+) -> _Comparison:
+    """The orientation that the agreement of the print decides for."""
+    correlation = agreement.correlation
+    best = _best(correlation, possible)
+    motion = candidates.index_select(0, best)[0]
+    alone = possible.sum(0, keepdim=True) == 1
+    others = possible & (_angles(candidates, motion, exact) > settings.same_rad)
+    highest = correlation.index_select(0, best)
+    margin = highest - torch.where(others, correlation, -1.0).max()
+    margin = torch.where(alone, torch.inf, margin)
+    readable = (
+        (highest >= settings.least_correlation)
+        & (agreement.overall.index_select(0, best) >= settings.least_overall)
+        & (agreement.contrast.index_select(0, best) >= settings.least_contrast)
+        & (agreement.visible >= settings.least_visible)
+    )
+    decided = alone | (readable & (margin >= settings.margin))
+    possible = possible & ~(readable & (correlation < highest - settings.margin))
+    moved = decided | ~possible[:1]  # where the print contradicts the network
+    moved = moved & (best > 0) & ~alone
+    motion = torch.where(moved[:, None], motion, candidates[0])
+    apart = possible & ~decided & (_angles(candidates, motion, exact) > settings.same_rad)
     # Alternatives are motions of the pose that is taken.
-    return _unclear(identity, candidates[apart] @ invert(chosen), "", margin, chosen)
+    verdict = torch.cat((decided.to(margin), moved.to(margin), margin))
+    return _as_row(motion, candidates @ invert(motion), apart, verdict)
 
 
-def _unclear(
-    T_object_camera: Tensor,
-    alternatives: Tensor | Sequence[Tensor],
-    cause: str,
-    margin: float = 0.0,
-    motion: Tensor | None = None,
-) -> _Choice:
-    """The choice of a motion, none by default, with the alternatives that the reason names."""
-    identity = torch.eye(4).to(T_object_camera)
-    motion = identity if motion is None else motion
-    if len(alternatives) == 0:
-        nothing = identity[None][:0]
-        return _Choice(motion, nothing, margin, f"orientation not known: {cause or 'no print'}")
-    angles = _angles(alternatives, identity, identity[None])
-    widest = degrees(float(angles.max()))
-    if len(alternatives) == 1:
+def _as_row(motion: Tensor, alternatives: Tensor, apart: Tensor, verdict: Tensor) -> _Comparison:
+    angles = roma.rotmat_geodesic_distance(
+        alternatives[:, :3, :3], torch.eye(3).to(motion).expand(len(alternatives), 3, 3)
+    )
+    return _Comparison(*(part[None] for part in (motion, alternatives, apart, angles, verdict)))
+
+
+def _best(correlation: Tensor, possible: Tensor) -> Tensor:
+    """The index (1,) of the possible candidate with the highest correlation."""
+    return correlation.masked_fill(~possible, -2.0).argmax()[None]
+
+
+def _choices(
+    found: Sequence[_Comparison | str], causes: Sequence[str], identity: Tensor
+) -> list[_Choice]:
+    """The choices with the reasons why they are not clear, after one transfer for all objects."""
+    compared = [part for part in found if not isinstance(part, str)]
+    numbers = iter(())
+    if compared:
+        sizes = [3 + 2 * part.angles.shape[1] for part in compared]
+        numbers = iter(torch.cat([part.numbers for part in compared]).cpu().split(sizes))
+    return [
+        _Choice(identity, False, identity[None][:0], 0.0, f"orientation not known: {part}")
+        if isinstance(part, str)
+        else _choice(part, next(numbers).numpy(), cause)
+        for part, cause in zip(found, causes, strict=True)
+    ]
+
+
+def _choice(found: _Comparison, numbers: NDArray[np.floating], cause: str) -> _Choice:
+    (decided, moved, margin), (apart, angles) = numbers[:3], numbers[3:].reshape(2, -1)
+    motion, alternatives = found.motion[0], found.alternatives[0]
+    rows = np.flatnonzero(apart)
+    if decided:
+        return _Choice(motion, bool(moved), alternatives[:0], float(margin), "")
+    others = alternatives[torch.from_numpy(rows).to(alternatives.device)]
+    if len(rows) == 0:
+        reason = "orientation not known: no print"
+        return _Choice(motion, bool(moved), others, float(margin), reason)
+    widest = degrees(angles[rows].max())
+    if len(rows) == 1:
         reason = f"two orientations {widest:.0f} degrees apart look alike"
     else:
-        reason = f"{len(alternatives) + 1} orientations up to {widest:.0f} degrees apart look alike"
-    return _Choice(motion, alternatives, margin, reason + (f": {cause}" if cause else ""))
+        reason = f"{len(rows) + 1} orientations up to {widest:.0f} degrees apart look alike"
+    if cause:
+        # Nothing is known of the print, so that nothing is said of the spread of orientations.
+        reason, others = f"{reason}: {cause}", others[:0]
+    return _Choice(motion, bool(moved), others, float(margin), reason)
 
 
 def _angles(motions: Tensor, reference: Tensor, exact: Tensor) -> Tensor:
     """Angles (M,) between motions (M, 4, 4) and a reference (4, 4), up to exact symmetries."""
     equal = (exact @ reference)[:, :3, :3]
     return roma.rotmat_geodesic_distance(motions[:, None, :3, :3], equal).amin(-1)
-
-
-def _fine_motions(alike: Tensor, coarse: Tensor) -> Tensor:
-    """Motions (F, 4, 4) between the samples of a continuous symmetry, around a coarse one (4, 4).
-
-    Continuous symmetries are sampled every ten degrees; a shape without one has no such motions.
-    """
-    rotvec = roma.rotmat_to_rotvec(alike[:, :3, :3])
-    angle = rotvec.norm(dim=-1)
-    smallest = int(angle.argmin())
-    if float(angle[smallest]) > radians(15.0):
-        return alike[:0]
-    axis = rotvec[smallest] / angle[smallest]
-    rotation, shift = alike[smallest, :3, :3], alike[smallest, :3, 3]
-    identity = torch.eye(3).to(alike)
-    centre = torch.linalg.pinv(identity - rotation, rtol=1e-3) @ shift
-    rotation = roma.rotvec_to_rotmat(torch.tensor(_FINE_RAD).to(alike)[:, None] * axis)
-    return rotation_about(rotation, centre) @ coarse

@@ -28,6 +28,8 @@ from crisp_ros.correction.residuals import (
 )
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.steps import PoseStep
+from crisp_ros.geometry.cuda_graphs import run_captured
+from crisp_ros.geometry.device_constants import constant
 from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
 from crisp_ros.geometry.se3 import exp, rotation_about, transform
 from crisp_ros.geometry.spd_inverse import spd_inverse
@@ -114,7 +116,17 @@ def refine_pose(
         T_object_camera: (B, 4, 4) the poses to start from.
         settings: see `PoseLmSettings`.
     """
-    settings = settings or PoseLmSettings()
+    constants = field, settings or PoseLmSettings()
+    return run_captured(_refined_pose, constants, correspondences, shapes, T_object_camera)
+
+
+def _refined_pose(
+    field: ShapeField,
+    settings: PoseLmSettings,
+    correspondences: Correspondences,
+    shapes: Shapes,
+    T_object_camera: Tensor,
+) -> PoseStep:
     observed = correspondences.sanitized()
     few = observed.subsample(settings.points)
     start = T_object_camera.to(observed.points.dtype)
@@ -203,14 +215,14 @@ def _shift_along_ray(
     mean_ray = torch.nn.functional.normalize(
         torch.where(valid[..., None], rays, 0.0).sum(1), dim=-1
     )
-    offsets = T.new_tensor((0.0, *settings.ray_offsets_m))
+    offsets = constant((0.0, *settings.ray_offsets_m), T)
     shifted = T[:, None].repeat(1, len(offsets), 1, 1)
     shifted[:, :, :3, 3] += offsets[:, None] * mean_ray[:, None]
     moved = transform(shifted, points[:, None])
     sdf, gradient = field.sdf_and_gradient(moved, shapes.unsqueeze(1))
     away = (gradient * rays[:, None]).sum(-1) > settings.away_cosine
     square = torch.where(away, _UNEXPLAINED_M2, sdf.square())
-    scale = sdf.new_tensor(1.5 * settings.robust_scale_m)
+    scale = sdf.new_full((), 1.5 * settings.robust_scale_m)
     cost = weighted_mean(geman_mcclure(square, scale).cost, valid[:, None])
     best = cost.argmin(-1)
     rows = torch.arange(len(T), device=T.device)

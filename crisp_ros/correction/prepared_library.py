@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,13 @@ from crisp_ros.correction.batch import replace_rows, select_rows, take_rows
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints, surface_points
-from crisp_ros.correction.symmetry_motions import SymmetryKind, SymmetryMotions, symmetry_motions
+from crisp_ros.correction.symmetry_motions import (
+    OrientationMotions,
+    SymmetryKind,
+    SymmetryMotions,
+    orientation_motions,
+    symmetry_motions,
+)
 from crisp_ros.geometry.chamfer import pairwise_distances
 from crisp_ros.geometry.symmetry_group import SymmetryGroup, symmetry_group
 from crisp_ros.network.library import ShapeLibrary
@@ -47,8 +53,15 @@ class PreparedLibrary:
         self.diameters = library.diameters
         self._surfaces: SurfacePoints | None = None
         self._motions: dict[int, SymmetryMotions] = {}
+        self._near: dict[int, Tensor] = {}
+        self._orientations: dict[int, OrientationMotions] = {}
         self._printed: dict[int, PrintedSurface | None] = {}
         self._groups: dict[tuple[int, SymmetryKind], SymmetryGroup] = {}
+
+    @property
+    def capture_key(self) -> ShapeLibrary:
+        """Object that results for given shapes depend on; see `run_captured`."""
+        return self.library
 
     def __len__(self) -> int:
         return len(self.names)
@@ -94,6 +107,18 @@ class PreparedLibrary:
                 self.library.symmetries[index],
             )
         return self._motions[index]
+
+    def near_symmetries(self, index: int) -> Tensor:
+        """The near symmetries (M, 4, 4) of a library shape."""
+        if index not in self._near:
+            self._near[index] = self.motions(index).of_kind(SymmetryKind.NEAR)
+        return self._near[index]
+
+    def orientations(self, index: int) -> OrientationMotions:
+        """The motions among which the print of a library shape decides."""
+        if index not in self._orientations:
+            self._orientations[index] = orientation_motions(self.motions(index))
+        return self._orientations[index]
 
     def printed_surface(self, index: int) -> PrintedSurface | None:
         """The print of a library shape; None where its colours are not known."""
@@ -171,10 +196,18 @@ class PreparedLibrary:
         mixed = Shapes.of_codes((coefficients[:, None] @ columns.codes).squeeze(1))
         return select_rows(most.values >= _VERTEX, vertex, mixed)
 
-    def surfaces_of(self, shapes: Shapes) -> SurfacePoints:
-        """Points on shapes (B,) with boxes; those of library shapes are found once for all."""
+    def surfaces_of(self, shapes: Shapes, outside: Sequence[int] | None = None) -> SurfacePoints:
+        """Points on shapes (B,) with boxes; those of library shapes are found once for all.
+
+        Args:
+            shapes: B of them.
+            outside: those that are not of the library, if they are at hand on the host.
+        """
         found = self.surfaces.rows(shapes.index.clamp_min(0))
-        outside = (shapes.index < 0).nonzero().squeeze(-1)
-        if len(outside) == 0:
+        if outside is None:
+            rows = (shapes.index < 0).nonzero().squeeze(-1)
+        else:
+            rows = torch.tensor(outside, dtype=torch.long, device=shapes.index.device)
+        if len(rows) == 0:
             return found
-        return replace_rows(found, outside, surface_points(self._field, shapes.rows(outside)))
+        return replace_rows(found, rows, surface_points(self._field, shapes.rows(rows)))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from crisp_ros.correction.correspondences import Correspondences
+from crisp_ros.geometry.device_constants import constant
 
 
 class RobustLoss(NamedTuple):
@@ -128,8 +129,8 @@ def correspondence_penalty(
     used = weights > 0
     share = (weights / weights.sum(-1, keepdim=True).clamp_min(1e-12))[..., None]
     middle = masked_median(start.transpose(-1, -2), used[:, None])[:, None]
-    bits = torch.tensor((1, 2, 4), device=start.device)
-    octant = ((start > middle) * bits).sum(-1, keepdim=True).expand_as(start)
+    bits = constant((1, 2, 4), start)
+    octant = ((start > middle) * bits).sum(-1, keepdim=True).long().expand_as(start)
     error = torch.where(used[..., None], share * (start - correspondences.pnc), 0.0)
     parts = error.new_zeros(len(start), 8, 3).scatter_add(1, octant, error)
     over = (len(start), *[1] * (end.ndim - 3))

@@ -19,6 +19,10 @@ class ShapeField(Protocol):
 
     decoder: ShapeDecoder
 
+    @property
+    def capture_key(self) -> object | None:
+        """Object that the distances depend on; None where evaluations wait for a GPU."""
+
     def sdf(self, points: Tensor, shapes: Shapes) -> Tensor:
         """Signed distances (..., N), metres, negative inside.
 
@@ -42,6 +46,11 @@ class DecoderField:
 
     def __init__(self, decoder: ShapeDecoder) -> None:
         self.decoder = decoder
+
+    @property
+    def capture_key(self) -> ShapeDecoder:
+        """See `ShapeField`."""
+        return self.decoder
 
     def sdf(self, points: Tensor, shapes: Shapes) -> Tensor:
         """See `ShapeField`."""

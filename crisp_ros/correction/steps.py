@@ -24,6 +24,12 @@ class PoseStep(NamedTuple):
     start_objective: Tensor
     iterations: Tensor
 
+    def after(self, first: PoseStep) -> PoseStep:
+        """The two steps, of which this one is the second, as one."""
+        return self._replace(
+            start_objective=first.start_objective, iterations=first.iterations + self.iterations
+        )
+
 
 class ShapeStep(NamedTuple):
     """Shapes of B objects after a shape solver.

@@ -40,6 +40,8 @@ _FIT = PoseLmSettings(
 )
 _SAME_SHAPE_M = 2.5e-3  # mean distance of the moved surface; decoded surfaces are little better
 _CERTIFIED_M, _CERTIFIED_SHARE = 0.01, 0.98  # p and eps of a certificate that sees no difference
+_FINE_RAD = tuple(map(math.radians, (-7.5, -5.0, -2.5, 2.5, 5.0, 7.5)))
+_CONTINUOUS_RAD = math.radians(15.0)  # continuous symmetries are sampled every ten degrees
 _EQUAL_RAD = math.radians(4.0)  # rotations by less from one another are the same symmetry
 
 
@@ -75,6 +77,38 @@ class SymmetryMotions(NamedTuple):
     def up_to(self, kind: SymmetryKind) -> Tensor:
         """The motions (M', 4, 4) of this kind and of the stricter ones, a group."""
         return self.transforms[self.kinds <= kind]
+
+
+class OrientationMotions(NamedTuple):
+    """The motions among which the print of a shape decides.
+
+    Attributes:
+        exact: (E, 4, 4) that leave the print in place, too.
+        same: (S, 4, 4) that leave the shape in place.
+        fine: (F, 4, 4) between the samples of a continuous symmetry; none without one.
+    """
+
+    exact: Tensor
+    same: Tensor
+    fine: Tensor
+
+
+def orientation_motions(motions: SymmetryMotions) -> OrientationMotions:
+    """The motions among which the print of a shape decides, of all its symmetries."""
+    same = motions.of_kind(SymmetryKind.SAME_SHAPE)
+    exact = motions.of_kind(SymmetryKind.EXACT)
+    if len(same) == 0:
+        return OrientationMotions(exact, same, same)
+    rotvec = roma.rotmat_to_rotvec(same[:, :3, :3])
+    angle = rotvec.norm(dim=-1)
+    smallest = int(angle.argmin())
+    if float(angle[smallest]) > _CONTINUOUS_RAD:
+        return OrientationMotions(exact, same, same[:0])
+    axis = rotvec[smallest] / angle[smallest]
+    rotation, shift = same[smallest, :3, :3], same[smallest, :3, 3]
+    centre = torch.linalg.pinv(torch.eye(3).to(same) - rotation, rtol=1e-3) @ shift
+    rotation = roma.rotvec_to_rotmat(torch.tensor(_FINE_RAD).to(same)[:, None] * axis)
+    return OrientationMotions(exact, same, rotation_about(rotation, centre))
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from crisp_ros.correction.residuals import ANY_FALL, clearly_better, surface_obj
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.visibility import Images, VisibilitySettings, exposed
+from crisp_ros.geometry.device_constants import constant
 from crisp_ros.geometry.se3 import invert, rotation_about, transform
 
 _OFFSETS_RAD = tuple(map(radians, (-12.0, -6.0, 0.0, 6.0, 12.0)))
@@ -55,6 +56,23 @@ class SymmetrySearchSettings:
     pose: PoseLmSettings = field(
         default_factory=lambda: PoseLmSettings(ray_offsets_m=(), move=ANY_FALL)
     )
+
+
+class Rivals(NamedTuple):
+    """Near symmetries of an object's shape.
+
+    Attributes:
+        motions: (A, 4, 4) of the object frame.
+        possible: (A,) bool, those that the depth image does not contradict.
+    """
+
+    motions: Tensor
+    possible: Tensor
+
+    @classmethod
+    def none(cls, like: Tensor) -> Rivals:
+        """No motions, with the dtype and device of another tensor."""
+        return cls(like.new_zeros(0, 4, 4), like.new_zeros(0, dtype=torch.bool))
 
 
 class ResolvedSymmetries(NamedTuple):
@@ -126,10 +144,14 @@ def resolve_near_symmetries(
     observed = hypotheses.correspondences.sanitized()
     few = _Candidates.of(hypotheses, surfaces, settings.points)
     before = _cost(scene, few)
-    rows = (before > settings.doubted_above_m**2).nonzero().squeeze(-1)
+    doubted = _rows_where(before > settings.doubted_above_m**2)
+    rows = _as_index(doubted, before)
+    if len(doubted) == 0:
+        nothing = hypotheses.T_object_camera[:0]
+        return ResolvedSymmetries(rows, nothing, nothing, before[:0])
     some = take_rows(few, rows)
-    motion, least = _least_cost(scene, some, [motions[i] for i in rows.tolist()])
-    promising = least < before[rows]
+    motion, least = _least_cost(scene, some, [motions[i] for i in doubted])
+    promising = _as_index(_rows_where(least < before[rows]), before)
     rows, some, motion = rows[promising], take_rows(some, promising), motion[promising]
     if len(rows) == 0:
         return ResolvedSymmetries(rows, motion, motion, before[rows])
@@ -140,6 +162,7 @@ def resolve_near_symmetries(
     step = refine_pose(field, depth_only, shapes, motion @ T, settings.pose)
     after = _cost(scene, some.with_poses(step.T_object_camera))
     better = clearly_better(before[rows], after, settings.significance, settings.surface_error_m)
+    better = _as_index(_rows_where(better), before)
     motion = step.T_object_camera @ invert(T)
     return ResolvedSymmetries(
         rows[better], motion[better], step.T_object_camera[better], step.objective[better]
@@ -154,13 +177,13 @@ def rival_motions(
     motions: Sequence[Tensor],
     images: Images,
     settings: SymmetrySearchSettings | None = None,
-) -> list[Tensor]:
-    """The near symmetries that the depth image does not clearly contradict.
+) -> list[Rivals]:
+    """Find which near symmetries the depth image does not clearly contradict.
 
     Arguments as those of `resolve_near_symmetries`, after which it is called.
 
     Returns:
-        (A_i, 4, 4) of each object, those motions whose cost is not clearly above that of the pose.
+        B of them; possible are those motions whose cost is not clearly above that of the pose.
     """
     settings = settings or SymmetrySearchSettings()
     scene = _Scene(field, images, settings)
@@ -171,7 +194,7 @@ def rival_motions(
     rivals = []
     for cost, part, before in zip(costs.split(counts), tried.split(counts), own, strict=True):
         worse = clearly_better(cost, before, settings.significance, settings.surface_error_m)
-        rivals.append(part[~worse])
+        rivals.append(Rivals(part, ~worse))
     return rivals
 
 
@@ -180,9 +203,8 @@ def _motion_costs(
 ) -> tuple[Tensor, Tensor]:
     """Costs (M,) of the objects at their motions (M_i, 4, 4), one after another; and these."""
     T = candidates.hypotheses.T_object_camera
-    counts = torch.tensor([len(part) for part in motions], device=T.device)
     tried = torch.cat(list(motions)).to(T)
-    rows = torch.arange(len(motions), device=T.device).repeat_interleave(counts)
+    rows = _as_index([i for i, part in enumerate(motions) for _ in part], T)
     moved = take_rows(candidates, rows).with_poses(tried @ T[rows])
     return _cost(scene, moved), tried
 
@@ -196,9 +218,21 @@ def _least_cost(
         return T, T[:, 0, 0]
     costs, tried = _motion_costs(scene, candidates, motions)
     counts = [len(part) for part in motions]
-    split = costs.split(counts)
-    best = [first + int(part.argmin()) for first, part in zip(_starts(counts), split, strict=True)]
-    return tried[best], torch.stack([part.min() for part in split])
+    places = [(i, k) for i, count in enumerate(counts) for k in range(count)]
+    table = costs.new_full((len(motions), max(counts)), torch.inf)
+    table[tuple(_as_index([place[axis] for place in places], costs) for axis in (0, 1))] = costs
+    least = table.min(-1)
+    return tried[_as_index(_starts(counts), costs) + least.indices], least.values
+
+
+def _rows_where(mask: Tensor) -> list[int]:
+    """The rows of a mask (B,), on the host."""
+    return [row for row, held in enumerate(mask.tolist()) if held]
+
+
+def _as_index(rows: Sequence[int], like: Tensor) -> Tensor:
+    """Rows as a tensor, on the device of another."""
+    return torch.tensor(rows, dtype=torch.long, device=like.device)
 
 
 def _starts(counts: Sequence[int]) -> list[int]:
@@ -217,7 +251,7 @@ def _around(motions: Tensor) -> Tensor:
     along = (axis * shift).sum(-1, keepdim=True) * axis
     # The point of the axis nearest to the origin stays, but for the shift along the axis.
     middle = (shift - along) / 2 + torch.linalg.cross(axis, shift) / (2 * (angle / 2).tan())
-    angles = angle + torch.tensor(_OFFSETS_RAD).to(angle)
+    angles = angle + constant(_OFFSETS_RAD, angle)
     rotation = roma.rotvec_to_rotmat(angles[..., None] * axis[:, None])
     return rotation_about(rotation, middle[:, None], (middle + along)[:, None])
 
@@ -226,7 +260,7 @@ def _cost(scene: _Scene, candidates: _Candidates) -> Tensor:
     """Square metres (B,), see `resolve_near_symmetries`."""
     (correspondences, T, shapes, labels, *_), surfaces = candidates
     sdf = scene.field.sdf(transform(T, correspondences.points), shapes)
-    scale = sdf.new_tensor(scene.settings.robust_scale_m)
+    scale = sdf.new_full((), scene.settings.robust_scale_m)
     seen = exposed(surfaces, T, labels, scene.images, scene.settings.visibility)
     wrong = (seen.before | seen.outside).sum(-1) / seen.known.sum(-1).clamp_min(1)
     objective = surface_objective(sdf, correspondences.valid, scale)

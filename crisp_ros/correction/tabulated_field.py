@@ -97,6 +97,10 @@ class TabulatedField:
                 if len(self._library) <= _PREPARED_SHAPES:
                     self._keep(range(len(self._library)), on_shape)
 
+    @property
+    def capture_key(self) -> None:
+        """See `ShapeField`: which shapes have a table is looked up at every evaluation."""
+
     def for_library(self) -> ShapeField:
         """A field for library shapes alone, which never waits for a GPU.
 
@@ -254,6 +258,11 @@ class _LibraryField(NamedTuple):
 
     decoder: ShapeDecoder
     tables: PackedTables
+
+    @property
+    def capture_key(self) -> PackedTables:
+        """See `ShapeField`."""
+        return self.tables
 
     def for_library(self) -> ShapeField:
         """See `ShapeField`."""

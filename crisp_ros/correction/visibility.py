@@ -10,6 +10,7 @@ from torch import Tensor
 
 from crisp_ros.correction.certificate import Condition, condition
 from crisp_ros.correction.surface import SurfacePoints
+from crisp_ros.geometry.device_constants import constant
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.observation.frame import Camera, Frame
 
@@ -127,7 +128,7 @@ def exposed(
     safe = torch.where(front, z, 1.0)
     u = torch.nan_to_num(camera.fx * x[..., 0] / safe + camera.cx).round().clamp(-1e6, 1e6).long()
     v = torch.nan_to_num(camera.fy * x[..., 1] / safe + camera.cy).round().clamp(-1e6, 1e6).long()
-    reach = torch.tensor((-settings.pixel_tolerance, 0, settings.pixel_tolerance), device=z.device)
+    reach = constant((-settings.pixel_tolerance, 0, settings.pixel_tolerance), u)
     du, dv = (grid.reshape(-1) for grid in torch.meshgrid(reach, reach, indexing="ij"))
     columns, rows = u[..., None] + du, v[..., None] + dv
     height, width = depth.shape

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
-import roma
 import torch
 from torch import Tensor
 
+from crisp_ros.geometry.cuda_graphs import run_captured
+from crisp_ros.geometry.procrustes import nearest_rotation
 from crisp_ros.geometry.se3 import from_rotation_translation
 
 _TUKEY_SPREADS = 5.0  # Tukey's cut-off in median residuals: nearly flat over a Gaussian's bulk
@@ -111,7 +113,7 @@ def align(source: Tensor, target: Tensor, weights: Tensor) -> Alignment:
     covariance = (share * (target - target_mean)).transpose(-1, -2) @ (source - source_mean)
     # The rotation does not depend on the covariance's scale, but the damping of its gradient does.
     scale = covariance.detach().flatten(-2).norm(dim=-1)[..., None, None]
-    rotation = roma.special_procrustes(covariance / torch.where(scale > 0, scale, 1.0))
+    rotation = nearest_rotation(covariance / torch.where(scale > 0, scale, 1.0))
     translation = (target_mean - source_mean @ rotation.transpose(-1, -2)).squeeze(-2)
     return Alignment(rotation, translation)
 
@@ -139,8 +141,21 @@ def register(
         generator: of the sampling; on the points' device, or on the CPU.
     """
     settings = settings or RegistrationSettings()
+    size = (*valid.shape, settings.triples)
     if generator is None:
-        generator = torch.Generator().manual_seed(settings.seed)
+        draws = _draws_of_seed(settings.seed, size, points_camera.device)
+    else:
+        draws = _draws(generator, size, points_camera.device)
+    return run_captured(_registration, (settings,), points_camera, pnc, valid, draws)
+
+
+def _registration(
+    settings: RegistrationSettings,
+    points_camera: Tensor,
+    pnc: Tensor,
+    valid: Tensor,
+    draws: _Draws,
+) -> Registration:
     valid = valid & torch.isfinite(points_camera).all(-1) & torch.isfinite(pnc).all(-1)
     source = torch.where(valid[..., None], points_camera, 0.0)
     target = torch.where(valid[..., None], pnc, 0.0)
@@ -152,9 +167,10 @@ def register(
     )
     threshold = threshold.clamp_min(settings.min_threshold_m)
 
-    order = _shuffled_valid_first(valid, generator)
+    # Points in random order, all valid points before the others.
+    order = (draws.keys + (~valid).float()).argsort(dim=-1)
     problem = _Problem(source, target, valid, order, threshold)
-    rotation, translation = _hypotheses(problem, settings, generator)
+    rotation, translation = _hypotheses(problem, settings, draws.triples)
     rotation, translation = _refine_starts(rotation, translation, problem, settings)
     distances = _distances(rotation[:, None], translation[:, None], source, target)[:, 0]
     inliers = valid & (distances < threshold[:, None])
@@ -202,22 +218,33 @@ def _robust_diameter(points: Tensor, valid: Tensor) -> Tensor:
     return 2 * _masked_quantile(radii, valid, 0.8)
 
 
-def _shuffled_valid_first(valid: Tensor, generator: torch.Generator) -> Tensor:
-    """Point indices (B, N) in random order, all valid points before the others."""
-    keys = torch.rand(valid.shape, generator=generator, device=generator.device).to(valid.device)
-    return (keys + (~valid).float()).argsort(dim=-1)
+class _Draws(NamedTuple):
+    """Uniform random numbers in [0, 1)."""
+
+    keys: Tensor  # (B, N) that shuffle the points
+    triples: Tensor  # (B, triples, 3) that choose the samples
+
+
+def _draws(generator: torch.Generator, size: tuple[int, int, int], device: torch.device) -> _Draws:
+    batch, points, triples = size
+    shapes = (batch, points), (batch, triples, 3)
+    drawn = (torch.rand(shape, generator=generator, device=generator.device) for shape in shapes)
+    return _Draws(*(part.to(device) for part in drawn))
+
+
+@lru_cache(maxsize=16)
+def _draws_of_seed(seed: int, size: tuple[int, int, int], device: torch.device) -> _Draws:
+    """The same in every frame: a GPU gets them once."""
+    return _draws(torch.Generator().manual_seed(seed), size, device)
 
 
 def _hypotheses(
-    problem: _Problem, settings: RegistrationSettings, generator: torch.Generator
+    problem: _Problem, settings: RegistrationSettings, draws: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Rotations (B, H, 3, 3) and translations (B, H, 3) of the most consistent samples."""
     source, target, valid, order, threshold = problem
     batch = len(source)
     count = valid.sum(-1).clamp_min(3)[:, None]
-    draws = torch.rand(
-        (batch, settings.triples, 3), generator=generator, device=generator.device
-    ).to(source.device)
     # Three distinct ranks: draw from one fewer each time, then skip the ranks already drawn.
     first = (draws[..., 0] * count).long().minimum(count - 1)
     second = (draws[..., 1] * (count - 1)).long().minimum(count - 2)

@@ -12,7 +12,9 @@ from crisp_ros.correction.correspondences import Correspondences
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.library_tests import Ambiguity
 from crisp_ros.correction.orientation import Orientations
+from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.verification import Verification
+from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.registration import Registration
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.observation.observe import Observations
@@ -50,27 +52,65 @@ class Solution(NamedTuple):
     @property
     def hypotheses(self) -> Hypotheses:
         """Pose and shape of the objects with the measurements."""
-        return hypotheses_of(
-            self.observations, self.correspondences, self.registration, self.correction
+        placed = PlacedObjects(self.correspondences, self.registration, self.correction)
+        return placed.hypotheses(self.observations.labels)
+
+
+class PlacedObjects(NamedTuple):
+    """Pose and shape of B objects at a stage of the solver.
+
+    Attributes: as those of `Solution`.
+    """
+
+    correspondences: Correspondences
+    registration: Registration
+    correction: Correction
+
+    def hypotheses(self, labels: Tensor) -> Hypotheses:
+        """The same with the measurements; labels (B,) in the label image."""
+        correspondences, registration, correction = self
+        share = registration.inlier_share
+        return Hypotheses(
+            correspondences,
+            correction.T_object_camera,
+            correction.shapes,
+            labels,
+            registration.T_object_camera.to(correspondences.points.dtype),
+            torch.where(registration.converged, share, torch.zeros_like(share)),
         )
 
 
-def hypotheses_of(
-    observations: Observations,
-    correspondences: Correspondences,
-    registration: Registration,
-    correction: Correction,
-) -> Hypotheses:
-    """Pose and shape of objects at a stage of the solver, with the measurements."""
-    share = registration.inlier_share
-    return Hypotheses(
-        correspondences,
-        correction.T_object_camera,
-        correction.shapes,
-        observations.labels,
-        registration.T_object_camera.to(correspondences.points.dtype),
-        torch.where(registration.converged, share, torch.zeros_like(share)),
-    )
+class KnownShapes(NamedTuple):
+    """The shapes of B objects, on the host.
+
+    Attributes:
+        index: in the library; -1 where not one of the library.
+        placed: whether the registration has found a pose.
+    """
+
+    index: list[int]
+    placed: list[bool]
+
+    @property
+    def outside(self) -> list[int]:
+        """The objects whose shapes are not of the library."""
+        return [i for i, index in enumerate(self.index) if index < 0]
+
+
+class Scene(NamedTuple):
+    """Constant data while the objects are placed.
+
+    Attributes:
+        observations: of B objects.
+        images: that they were seen in.
+        known: the shapes on the host.
+        surfaces: points on the shapes; None where nothing asks for them.
+    """
+
+    observations: Observations
+    images: Images
+    known: KnownShapes
+    surfaces: SurfacePoints | None
 
 
 class MovedObjects(NamedTuple):
@@ -88,14 +128,10 @@ class MovedObjects(NamedTuple):
     T_object_camera: Tensor
     objective: Tensor
 
-    def apply(
-        self,
-        correspondences: Correspondences,
-        registration: Registration,
-        correction: Correction,
-    ) -> tuple[Correspondences, Registration, Correction]:
+    def apply(self, placed: PlacedObjects) -> PlacedObjects:
         """All as if the network had given coordinates after the motions."""
-        rows, T = self.rows, self.T_object_camera
+        (correspondences, registration, correction), rows = placed, self.rows
+        T = self.T_object_camera
         z = transform(T, correspondences.points[rows])
         z = torch.where(correspondences.valid[rows][..., None], z, 0.0)
         correction = correction._replace(
@@ -107,4 +143,6 @@ class MovedObjects(NamedTuple):
         first = first.index_copy(0, rows, self.motions.to(first) @ first[rows])
         pnc = transform(self.motions, correspondences.pnc[rows])
         correspondences = correspondences._replace(pnc=correspondences.pnc.index_copy(0, rows, pnc))
-        return correspondences, registration._replace(T_object_camera=first), correction
+        return PlacedObjects(
+            correspondences, registration._replace(T_object_camera=first), correction
+        )

@@ -25,8 +25,9 @@ from crisp_ros.correction.residuals import ANY_FALL
 from crisp_ros.correction.shape_choice import ShapeChooser, with_shape_mode
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.shape_source import source_of
-from crisp_ros.correction.symmetry_motions import SymmetryKind
+from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.symmetry_search import (
+    Rivals,
     SymmetrySearchSettings,
     resolve_near_symmetries,
     rival_motions,
@@ -41,14 +42,10 @@ from crisp_ros.network.model import CrispNetwork, NetworkOutput
 from crisp_ros.network.precision import in_precision
 from crisp_ros.observation.observe import Observations, Rejected
 from crisp_ros.pipeline.settings import EstimatorSettings
-from crisp_ros.pipeline.solution import MovedObjects, Solution, hypotheses_of
+from crisp_ros.pipeline.solution import KnownShapes, MovedObjects, PlacedObjects, Scene, Solution
 from crisp_ros.pipeline.stage_clock import StageClock
 
 _AFTER_ROTATION = PoseLmSettings(ray_offsets_m=(), move=ANY_FALL)
-
-
-def _no_motions(images: Images) -> Tensor:
-    return torch.zeros(0, 4, 4, device=images.depth.device)
 
 
 class Solver:
@@ -137,22 +134,20 @@ class Solver:
         with clock.stage("registration"):
             output, correspondences, registration = self._register(observations, output, pnc)
         with clock.stage("correction"):
-            correction = self._correct(correspondences, Shapes.of_codes(output.code), registration)
-            correction = self._choose_shapes(
-                observations, images, output.code, correspondences, registration, correction
-            )
-            correspondences, registration, correction = self._resolve_symmetries(
-                observations, images, correspondences, registration, correction
-            )
-            orientations, (correspondences, registration, correction) = self._resolve_orientations(
-                observations, images, correspondences, registration, correction
-            )
-        hypotheses = hypotheses_of(observations, correspondences, registration, correction)
+            shapes = Shapes.of_codes(output.code)
+            correction = self._correct(correspondences, shapes, registration)
+            placed = PlacedObjects(correspondences, registration, correction)
+            placed = self._choose_shapes(observations, images, output.code, placed)
+            scene = self._scene(observations, images, placed)
+            placed = self._resolve_symmetries(scene, placed)
+            orientations, placed = self._resolve_orientations(scene, placed)
+        correspondences, registration, correction = placed
+        hypotheses = placed.hypotheses(observations.labels)
         # Shapes from other sources than the library have no tables.
-        field = self._field if self.settings.shape_mode == "auto" else self._shape_field
+        field = self._field if scene.known.outside else self._shape_field
         verifier = Verifier(field, self._library, self.settings.verification)
         with clock.stage("certificate"):
-            verification = verifier.verify(hypotheses, images)
+            verification = verifier.verify(hypotheses, images, surfaces=scene.surfaces)
             ambiguity = self._find_ambiguity(hypotheses, verification)
         with clock.stage("covariance"):
             covariance = verifier.covariance(hypotheses)
@@ -223,6 +218,8 @@ class Solver:
             iterations = torch.zeros_like(not_known, dtype=torch.long)
             sources = source_of(shapes, shapes)
             correction = Correction(T, shapes, z, not_known, iterations, sources)
+        if settings is not None and settings.returns_library_shapes:
+            return correction
         outside = (correction.shapes.index < 0).nonzero().squeeze(-1)
         if len(outside) == 0:
             return correction
@@ -231,123 +228,126 @@ class Solver:
         return correction._replace(shapes=replace_rows(correction.shapes, outside, found))
 
     def _choose_shapes(
-        self,
-        observations: Observations,
-        images: Images,
-        codes: Tensor,
-        correspondences: Correspondences,
-        registration: Registration,
-        correction: Correction,
-    ) -> Correction:
-        """The correction with shapes from other sources than the library, where they are better."""
+        self, observations: Observations, images: Images, codes: Tensor, placed: PlacedObjects
+    ) -> PlacedObjects:
+        """All with shapes from other sources than the library, where they are better."""
         settings, corrector = self.settings, self._corrector
         if settings.shape_mode != "auto" or self._library is None or corrector is None:
-            return correction
+            return placed
         if not corrector.returns_library_shapes:
-            return correction
+            return placed
         chooser = ShapeChooser(self._field, self._library, corrector, settings.shape_choice)
-        hypotheses = hypotheses_of(observations, correspondences, registration, correction)
-        return chooser.choose(hypotheses, codes, images, correction)
+        hypotheses = placed.hypotheses(observations.labels)
+        chosen = chooser.choose(hypotheses, codes, images, placed.correction)
+        return placed._replace(correction=chosen)
+
+    def _scene(self, observations: Observations, images: Images, placed: PlacedObjects) -> Scene:
+        """The scene of the placed objects, after one transfer of their shapes to the host."""
+        shapes, converged = placed.correction.shapes, placed.registration.converged
+        index, has_pose = torch.stack((shapes.index, converged.long())).tolist()
+        known = KnownShapes(index, [bool(flag) for flag in has_pose])
+        return Scene(observations, images, known, self._surfaces(shapes, known))
 
     def _resolves_symmetries(self) -> bool:
         return self.settings.symmetry_search is not None and self.settings.corrector is not None
 
-    def _resolve_symmetries(
-        self,
-        observations: Observations,
-        images: Images,
-        correspondences: Correspondences,
-        registration: Registration,
-        correction: Correction,
-    ) -> tuple[Correspondences, Registration, Correction]:
+    def _surfaces(self, shapes: Shapes, known: KnownShapes) -> SurfacePoints | None:
+        """Points on the shapes; None where there is no library, or nothing asks for them."""
+        settings = self.settings
+        asked = settings.visibility, settings.orientation, settings.symmetry_search
+        if self._library is None or all(part is None for part in asked):
+            return None
+        return self._library.surfaces_of(shapes, known.outside)
+
+    def _resolve_symmetries(self, scene: Scene, placed: PlacedObjects) -> PlacedObjects:
         """All as if the network had given the near symmetry of each pose that the depth supports.
 
         See `resolve_near_symmetries`.
         """
-        unchanged = correspondences, registration, correction
         if self._library is None or not self._resolves_symmetries():
-            return unchanged
-        index = correction.shapes.index.masked_fill(~registration.converged, -1)
-        near = [
-            self._library.motions(i).of_kind(SymmetryKind.NEAR) if i >= 0 else ()
-            for i in index.tolist()
-        ]
-        candidates = [i for i, motions in enumerate(near) if len(motions) > 0]
+            return placed
+        near = {
+            i: self._library.near_symmetries(index)
+            for i, (index, has_pose) in enumerate(zip(*scene.known, strict=True))
+            if index >= 0 and has_pose
+        }
+        candidates = [i for i, motions in near.items() if len(motions) > 0]
         if not candidates:
-            return unchanged
+            return placed
         rows = torch.tensor(candidates, device=self._device)
-        hypotheses = hypotheses_of(observations, correspondences, registration, correction)
-        hypotheses = hypotheses.rows(rows)
         found = resolve_near_symmetries(
             self._shape_field,
-            hypotheses,
-            self._library.surfaces_of(hypotheses.shapes),
+            placed.hypotheses(scene.observations.labels).rows(rows),
+            scene.surfaces.rows(rows),
             [near[i] for i in candidates],
-            images,
+            scene.images,
             self.settings.symmetry_search,
         )
-        moved = MovedObjects(rows[found.rows], *found[1:])
-        return moved.apply(correspondences, registration, correction)
+        if len(found.rows) == 0:
+            return placed
+        return MovedObjects(rows[found.rows], *found[1:]).apply(placed)
 
     def _resolve_orientations(
-        self,
-        observations: Observations,
-        images: Images,
-        correspondences: Correspondences,
-        registration: Registration,
-        correction: Correction,
-    ) -> tuple[Orientations | None, tuple[Correspondences, Registration, Correction]]:
+        self, scene: Scene, placed: PlacedObjects
+    ) -> tuple[Orientations | None, PlacedObjects]:
         """All as if the network had given the orientations that the print shows.
 
         See `resolve_orientations`.
         """
-        unchanged = correspondences, registration, correction
         settings = self.settings.orientation
         if self._library is None or settings is None:
-            return None, unchanged
-        hypotheses = hypotheses_of(observations, correspondences, registration, correction)
-        views = [
-            CropView(*part)
-            for part in zip(
-                observations.crops[:, :3], observations.boxes, observations.labels, strict=True
-            )
-        ]
-        rivals = self._rivals(hypotheses, images)
-        found = resolve_orientations(self._library, hypotheses, views, images, rivals, settings)
-        identity = torch.eye(4).to(found.motions)
-        rows = (found.motions != identity).flatten(1).any(-1).nonzero().squeeze(-1)
-        if len(rows) == 0:
-            return found, unchanged
+            return None, placed
+        observations, images, known, _ = scene
+        hypotheses = placed.hypotheses(observations.labels)
+        parts = observations.crops[:, :3], observations.boxes, observations.labels
+        found = resolve_orientations(
+            self._library,
+            hypotheses,
+            [CropView(*part) for part in zip(*parts, strict=True)],
+            images,
+            self._rivals(scene, hypotheses),
+            settings,
+            known.index,
+        )
+        if not found.moved:
+            return found, placed
+        rows = torch.tensor(found.moved, device=self._device)
         motions = found.motions[rows]
-        some = correspondences.rows(rows)
+        some = placed.correspondences.rows(rows)
         some = some._replace(pnc=transform(motions, some.pnc))
         step = refine_pose(
             self._shape_field,
             some,
-            correction.shapes.rows(rows),
-            motions @ correction.T_object_camera[rows],
+            placed.correction.shapes.rows(rows),
+            motions @ placed.correction.T_object_camera[rows],
             _AFTER_ROTATION,
         )
         moved = MovedObjects(rows, motions, step.T_object_camera, step.objective)
-        return found, moved.apply(correspondences, registration, correction)
+        return found, moved.apply(placed)
 
-    def _rivals(self, hypotheses: Hypotheses, images: Images) -> list[Tensor]:
+    def _rivals(self, scene: Scene, hypotheses: Hypotheses) -> list[Rivals]:
         """The near symmetries of each object that the depth image does not contradict."""
         settings = self.settings.symmetry_search or SymmetrySearchSettings()
-        near = [
-            self._library.motions(i).of_kind(SymmetryKind.NEAR) if i >= 0 else _no_motions(images)
-            for i in hypotheses.shapes.index.tolist()
-        ]
-        tested = [i for i, motions in enumerate(near) if len(motions) > 0]
+        rivals = [Rivals.none(hypotheses.T_object_camera)] * len(scene.known.index)
+        near = {
+            i: self._library.near_symmetries(index)
+            for i, index in enumerate(scene.known.index)
+            if index >= 0
+        }
+        tested = [i for i, motions in near.items() if len(motions) > 0]
         if tested:
             rows = torch.tensor(tested, device=self._device)
-            some = hypotheses.rows(rows)
-            surfaces = self._library.surfaces_of(some.shapes)
-            motions = [near[i] for i in tested]
-            found = rival_motions(self._shape_field, some, surfaces, motions, images, settings)
-            for i, rivals in zip(tested, found, strict=True):
-                near[i] = rivals
-        return near
+            found = rival_motions(
+                self._shape_field,
+                hypotheses.rows(rows),
+                scene.surfaces.rows(rows),
+                [near[i] for i in tested],
+                scene.images,
+                settings,
+            )
+            for i, motions in zip(tested, found, strict=True):
+                rivals[i] = motions
+        return rivals
 
     def _find_ambiguity(
         self, hypotheses: Hypotheses, verification: Verification

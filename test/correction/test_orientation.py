@@ -18,6 +18,7 @@ from crisp_ros.correction.orientation import (
     add_ambiguity,
     resolve_orientations,
 )
+from crisp_ros.correction.symmetry_search import Rivals
 from crisp_ros.geometry.se3 import invert
 
 CAN, BOX, MUG = cylinder(0.04, 0.05), box((0.04, 0.025, 0.055)), mug(0.04, 0.045, 0.008, 0.03)
@@ -31,10 +32,11 @@ def resolved(shape, T_true, T_given, known, shown, rivals=None, **settings) -> O
     hypotheses = Hypotheses.of_points(
         points, torch.ones(1, 50).bool(), library.shapes(torch.tensor([0]))
     )._replace(T_object_camera=T_given[None], labels=torch.tensor([LABEL]))
-    nothing = torch.zeros(0, 4, 4)
-    rivals = [nothing if rivals is None else rivals]
+    found = Rivals.none(T_given)
+    if rivals is not None:
+        found = Rivals(rivals, torch.ones(len(rivals)).bool())
     chosen = dataclasses.replace(OrientationSettings(), **settings)
-    return resolve_orientations(library, hypotheses, [view], images, rivals, chosen)
+    return resolve_orientations(library, hypotheses, [view], images, [found], chosen)
 
 
 @pytest.mark.parametrize("degrees", [0.0, 33.0, 118.0, -157.0])
@@ -109,7 +111,7 @@ def test_shapes_outside_the_library_are_not_clear() -> None:
     hypotheses = Hypotheses.of_points(
         torch.zeros(1, 50, 3), torch.ones(1, 50).bool(), Shapes.of_codes(torch.ones(1, 1))
     )
-    found = resolve_orientations(library, hypotheses, [view], images, [torch.zeros(0, 4, 4)])
+    found = resolve_orientations(library, hypotheses, [view], images, [Rivals.none(torch.eye(4))])
     assert not found.clear.held.any()
     assert "outside the library" in found.clear.reasons[0]
 
