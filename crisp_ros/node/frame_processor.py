@@ -296,6 +296,7 @@ class FrameProcessor:
             self._publishers.publish_scene(scene, self._objects, job.parameters)
             self.publish_shapes()
             self._publishers.publish_overlay(job.header, frame, objects, job.parameters)
+            self._publishers.publish_points(job.header, frame, objects)
 
     def _answer_requests(
         self,

@@ -60,6 +60,7 @@ def test_transforms_leave_before_messages_and_surfaces(monkeypatch: pytest.Monke
         "publishers.publish_scene",
         "publishers.publish_shapes",
         "publishers.publish_overlay",
+        "publishers.publish_points",
         "learner.offer",
         "finish",
     }

@@ -11,6 +11,7 @@ from crisp_ros.msg import ObjectEstimate, ObjectEstimateArray
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from node.fakes import AMBIGUOUS, HALF_EDGES, LOOK_ALIKE, OFF_CENTRE, OFFSET, REASON
+from node.outputs.point_clouds import read_points
 from node.peer import (
     CAMERA_FRAME,
     FAKE_NODE,
@@ -24,7 +25,7 @@ from node.peer import (
     image,
 )
 from ros_graph import free_domain, isolated_node, spin_until
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import Marker, MarkerArray
 
 ARGUMENTS = [
@@ -199,6 +200,29 @@ def test_overlay_is_made_only_for_subscribers(peer: Peer) -> None:
     shown = overlays[-1]
     assert (shown.encoding, shown.width, shown.height) == ("rgb8", WIDTH, HEIGHT)
     assert shown.header.frame_id == CAMERA_FRAME and shown.data != scene.rgb.data
+    peer.node.destroy_subscription(subscription)
+
+
+def test_points_of_objects_are_published(peer: Peer) -> None:
+    subscription = peer.listen(PointCloud2, "/crisp/points", "points", 1)
+    peer.wait(lambda: peer.node.count_publishers("/crisp/points") == 1)
+    clouds = peer.received["points"]
+    scene = Scene({1: (20, 30, 60, 70, 0.5), 101: (5, 5, 25, 25, 1.0)})
+    answers = []
+
+    def answered() -> bool:
+        answers.append(peer.answer(scene))
+        return bool(clouds)
+
+    assert spin_until(peer.node, answered, 60.0)
+    cloud, certified = clouds[-1], {o.label: o.certified for o in seen(answers[-1])}
+    assert cloud.header.frame_id == CAMERA_FRAME and cloud.is_dense
+    found = read_points(cloud)
+    assert set(np.unique(found["label"])) == {1, 101} == set(certified)
+    for label, depth in ((1, 0.5), (101, 1.0)):
+        mine = found[found["label"] == label]
+        np.testing.assert_allclose(mine["z"], depth, atol=2e-3)
+        assert set(mine["certified"]) == {certified[label]}
     peer.node.destroy_subscription(subscription)
 
 

@@ -11,7 +11,7 @@ from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 from tf2_ros import TransformBroadcaster
 from vision_msgs.msg import Detection3DArray, VisionInfo
@@ -27,10 +27,12 @@ from crisp_ros.node.outputs.image_encoding import rgb_message
 from crisp_ros.node.outputs.latched_publisher import LatchedPublisher
 from crisp_ros.node.outputs.mesh_worker import MeshWorker
 from crisp_ros.node.outputs.overlay import OverlayObject, overlay
+from crisp_ros.node.outputs.point_cloud import point_cloud_message
 from crisp_ros.node.outputs.published_objects import MeshKey, PublishedObject
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.qos import latched
 from crisp_ros.observation.frame import Frame
+from crisp_ros.observation.object_points import object_points
 from crisp_ros.pipeline import Estimator
 
 _LATCHED_DEPTH = 100
@@ -75,6 +77,7 @@ class Publishers:
         shapes = dict(qos_profile=latched(_LATCHED_DEPTH), event_callbacks=viewers)
         self._objects = self._create(ObjectEstimateArray, "~/objects", qos_profile=10)
         self._overlay = self._create(Image, "~/overlay", qos_profile=1)
+        self._points = self._create(PointCloud2, "~/points", qos_profile=1)
         self._meshes = LatchedPublisher(self._create(ObjectMesh, "~/meshes", **shapes))
         self._markers = LatchedPublisher(self._create(MarkerArray, "~/markers", **shapes))
         self._detections = self._create(Detection3DArray, "~/detections", qos_profile=10)
@@ -219,6 +222,15 @@ class Publishers:
             OverlayObject(o.id, o.estimate, mesh) for o, mesh in zip(seen, meshes, strict=True)
         ]
         self._overlay.publish(rgb_message(overlay(frame.rgb, frame.camera, drawn), header))
+
+    def publish_points(
+        self, header: Header, frame: Frame, objects: Sequence[PublishedObject]
+    ) -> None:
+        """Publish the depth points of all labelled objects, to their subscribers."""
+        if self._points.get_subscription_count() == 0:
+            return
+        certified = {o.estimate.label for o in objects if o.is_seen and o.estimate.certified}
+        self._points.publish(point_cloud_message(header, object_points(frame, certified)))
 
     def surfaces(self, objects: Sequence[PublishedObject], max_faces: int) -> list[TriangleMesh]:
         """Get the surfaces of objects as they are published."""
