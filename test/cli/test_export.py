@@ -3,11 +3,13 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import trimesh
 
 from crisp_ros.cli.main import main
+from crisp_ros.data.bop import BopDataset
 from crisp_ros.network.checkpoint import Model, save_model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
@@ -51,6 +53,35 @@ def test_every_shape_becomes_a_closed_mesh_in_metres(tmp_path: Path) -> None:
         mesh = trimesh.load(folder / f"{name}.ply")
         assert mesh.is_watertight and mesh.volume > 0
         assert abs(mesh.vertices).max() == pytest.approx(radius, rel=0.02)
+
+
+PLY_TYPES = {"float": "<f4", "uchar": "u1", "int": "<i4"}
+
+
+def ply_vertices(path: Path) -> np.ndarray:
+    """The vertices of a binary PLY without faces, by property."""
+    header, _, body = path.read_bytes().partition(b"end_header\n")
+    lines = [line.split() for line in header.decode().splitlines()]
+    properties = [(words[2], PLY_TYPES[words[1]]) for words in lines if words[0] == "property"]
+    return np.frombuffer(body, properties)
+
+
+def test_points_of_objects_are_written(folder: Path, checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "points"
+    arguments = ["--bop", str(folder), "--checkpoint", str(checkpoint), "--output", str(out)]
+    assert main(["export", "--points", *arguments, "--every", "2"]) == 0
+    frames = list(BopDataset(folder).frames())[::2]
+    assert len(frames) == 2 and sorted(p.name for p in out.iterdir()) == [
+        "000000.ply",
+        "000001.ply",
+    ]
+    for frame, path in zip(frames, sorted(out.iterdir()), strict=True):
+        v, u = np.nonzero((frame.labels > 0) & (frame.depth > 0))
+        element = ply_vertices(path)
+        np.testing.assert_array_equal(element["label"], frame.labels[v, u])
+        np.testing.assert_allclose(element["z"], frame.depth[v, u], atol=1e-6)
+        np.testing.assert_array_equal(element["red"], frame.rgb[v, u, 0])
+        assert set(np.unique(element["certified"])) <= {0, 1}
 
 
 def test_a_code_without_a_surface_is_named(
