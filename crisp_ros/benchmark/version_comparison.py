@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,13 +160,15 @@ def compare_versions(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crisp_bench_")))
             for cache in ("empty", "full"):
                 last = (start, cache) == (settings.starts - 1, "full")
-                workers = _started(versions, settings, folder, cache, measured)
+                workers = []
+                for i, version in enumerate(versions):
+                    workers.append(_Worker(version, folder / str(i)))
+                    stack.callback(workers[i].close)
+                    _configure(i, workers[i], settings, cache, measured)
                 step()
                 if not last:
                     for worker in workers:
                         worker.close()
-        for worker in workers:
-            stack.callback(worker.close)
         if settings.rounds > 0:
             _run_frames(workers, settings, measured, step)
     return VersionReport(tuple(versions), tuple(measured.about), measured.rows())
@@ -194,12 +196,13 @@ class _Worker:
     """The process of a version."""
 
     def __init__(self, version: Version, cache: Path) -> None:
+        cache.mkdir(exist_ok=True)
         self._version = version
         self._errors = tempfile.TemporaryFile("w+")
         environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "OMP_WAIT_POLICY": "passive"}
-        environment.pop("PYTHONPATH", None)
+        path = environment.pop("PYTHONPATH", "")  # may hold dependencies, but of this interpreter
         if version.folder is not None:
-            environment["PYTHONPATH"] = str(version.folder)
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(version.folder), path]))
         self._process = subprocess.Popen(
             [version.python, "-c", _WORKER.read_text()],
             stdin=subprocess.PIPE,
@@ -224,9 +227,10 @@ class _Worker:
         return answer
 
     def close(self) -> None:
-        """End the process."""
-        self._process.stdin.close()
-        self._process.stdout.close()
+        """End the process; more than once does no harm."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(BrokenPipeError):  # it has ended by itself
+                pipe.close()
         self._process.wait()
         self._errors.close()
 
@@ -238,35 +242,20 @@ class _Worker:
         return f"{status}: {lines[-1]}" if lines else status
 
 
-def _started(
-    versions: Sequence[Version],
-    settings: ComparisonSettings,
-    folder: Path,
-    cache: str,
-    measured: _Measured,
-) -> list[_Worker]:
-    """Processes of all versions, each with a model in use."""
-    workers = []
-    for i, version in enumerate(versions):
-        own = folder / str(i)
-        own.mkdir(exist_ok=True)
-        worker = _Worker(version, own)
-        workers.append(worker)
-        checkpoint = None if settings.checkpoint is None else str(settings.checkpoint.resolve())
-        answer = worker.ask(
-            "configure",
-            checkpoint=checkpoint,
-            device=settings.device,
-            threads=torch.get_num_threads(),
-        )
-        measured.add(f"configuration, {cache} cache", "s", i, answer.pop("wall_ms") / 1e3)
-        name = f"configuration, {cache} cache, processor"
-        measured.add(name, "s", i, answer.pop("cpu_ms") / 1e3)
-        memory = answer.pop("memory_mb")
-        if cache == "full":
-            measured.add("memory of the model in use", "MB", i, memory)
-        measured.about[i].update(answer)
-    return workers
+def _configure(
+    number: int, worker: _Worker, settings: ComparisonSettings, cache: str, measured: _Measured
+) -> None:
+    """Take a model into use in the process of a version."""
+    checkpoint = None if settings.checkpoint is None else str(settings.checkpoint.resolve())
+    threads = torch.get_num_threads()
+    answer = worker.ask("configure", checkpoint=checkpoint, device=settings.device, threads=threads)
+    name = f"configuration, {cache} cache"
+    measured.add(name, "s", number, answer.pop("wall_ms") / 1e3)
+    measured.add(f"{name}, processor", "s", number, answer.pop("cpu_ms") / 1e3)
+    memory = answer.pop("memory_mb")
+    if cache == "full":
+        measured.add("memory of the model in use", "MB", number, memory)
+    measured.about[number].update(answer)
 
 
 def _run_frames(
