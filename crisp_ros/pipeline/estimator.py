@@ -37,7 +37,7 @@ from crisp_ros.pipeline.versions import model_version
 
 Progress = Callable[[str, int, int], None]
 
-_MEASURED_CROPS = 2  # in the measurement of precisions
+_MEASURED_CROPS = 4  # in the measurement of precisions
 
 _log = logging.getLogger(__name__)
 
