@@ -12,6 +12,10 @@ KINDS = {
         "metric and normalised coordinates under the same self-training",
     ),
     "corrector": ("crisp_ros.cli.ablate_corrector", "pose and shape by each solver and without"),
+    "library": (
+        "crisp_ros.cli.ablate_library",
+        "own code and D after self-training, with half of the shapes outside the library",
+    ),
     "training": (
         "crisp_ros.cli.ablate_training",
         "coordinates, backbone, symmetries, D, codes: the same short training without each",

@@ -33,8 +33,8 @@ class ObjectEstimate:
             frame's origin, rotation about X, Y, Z through it, along the camera's axes; metres and
             radians (see `pose_covariance`).
         unknown: no library shape explains the depth points; `reason` says so.
-        degenerate: a library shape that differs from this one by more than eps would be certified
-            as well.
+        degenerate: a library shape would be certified as well that would not be if the whole
+            surface were seen.
         smallest_eigenvalue: how well the points fix the shape (`Degeneracy.tangent_eigenvalue`);
             NaN where this and `degenerate` were not computed.
         size_ratio: of distances between depth points to those between their network coordinates,

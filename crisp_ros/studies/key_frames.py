@@ -12,11 +12,11 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from crisp_ros.benchmark.sphere_tracing import ShapeView, Viewpoint, shape_view
+from crisp_ros.correction.active_shape import library_fits
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.correspondences import ObjectPoints
-from crisp_ros.correction.degeneracy import degeneracy
+from crisp_ros.correction.degeneracy import degeneracy, explanations
 from crisp_ros.correction.hypotheses import Hypotheses
-from crisp_ros.correction.library_tests import find_ambiguity
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.checkpoint import Model
@@ -42,7 +42,8 @@ class KeyFrame(NamedTuple):
         certified: and estimated as the mug; the frame is a key frame.
         tangent: eigenvalue for the mug and its twin, with the corrected coordinates of all key
             frames so far; NaN before the first one.
-        degenerate: the flag for these coordinates, with the whole library and the twin.
+        explaining: shapes of the library with the twin that certify in every key frame so far.
+        degenerate: one of these would not certify on the whole surface of the mug.
     """
 
     angle: float
@@ -50,6 +51,7 @@ class KeyFrame(NamedTuple):
     rotation_error: float
     certified: bool
     tangent: float
+    explaining: tuple[str, ...]
     degenerate: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -60,6 +62,7 @@ class KeyFrame(NamedTuple):
             "rotation_error_deg": float(np.rad2deg(self.rotation_error)),
             "certified": self.certified,
             "tangent": None if np.isnan(self.tangent) else self.tangent,
+            "explaining": list(self.explaining),
             "degenerate": self.degenerate,
         }
 
@@ -98,6 +101,8 @@ def key_frames(
 
     A key frame is one whose estimate is the certified mug. Its coordinates Z* = R x + t, with the
     pose that the corrector finds from the network's coordinates, are pooled with the earlier ones.
+    A shape explains the frames if it certifies in each: pooled points would outvote the one frame
+    that shows the handle.
 
     Args:
         model: with the mug's colours in its library.
@@ -121,7 +126,7 @@ def key_frames(
     estimator = Estimator(model, settings)
     generator = torch.Generator().manual_seed(views.seed)
     found: list[KeyFrame] = []
-    pooled: list[Tensor] = []
+    evidence = _Evidence(pair, known, views.mug, certificate)
     for angle in views.angles:
         view = Viewpoint(
             np.pi - angle,
@@ -140,47 +145,91 @@ def key_frames(
             frame.labels,
             frame.camera,
         )
-        found.append(_key_frame(estimator, frame, view, views.mug, angle, pooled, (pair, known)))
+        found.append(_key_frame(estimator, frame, view, angle, evidence))
         on_view(len(found), len(views.angles))
     return tuple(found)
 
 
+class _Evidence:
+    """What the key frames so far say of the shape."""
+
+    def __init__(
+        self,
+        pair: PreparedLibrary,
+        known: PreparedLibrary,
+        mug: int,
+        certificate: CertificateSettings,
+    ) -> None:
+        self._pair, self._known, self._certificate = pair, known, certificate
+        self._mug = known.shapes(torch.tensor([mug]))
+        self.mug = mug
+        self._z: list[Tensor] = []
+        self._certified = torch.ones(len(known), dtype=torch.bool)
+        self._differs = torch.zeros(len(known), dtype=torch.bool)
+
+    def add(self, estimator: Estimator, hypotheses: Hypotheses) -> None:
+        """Add a key frame, as an object of the estimator."""
+        points, _, _, valid = hypotheses.correspondences
+        z = transform(hypotheses.T_object_camera, points)
+        self._z.append(z[valid])
+        correspondences = hypotheses.correspondences._replace(pnc=z, weights=valid.to(z.dtype))
+        fits = library_fits(
+            estimator.field,
+            correspondences,
+            self._known,
+            hypotheses.T_object_camera,
+            self._known.codes[:1],
+        )
+        posed = hypotheses._replace(shapes=self._mug)
+        found = explanations(estimator.field, posed, fits, self._known, self._certificate)
+        self._certified &= found.certified[0]
+        self._differs |= found.whole_residual[0] > self._certificate.threshold_m
+
+    def tangent(self, estimator: Estimator) -> float:
+        """The eigenvalue of the pair, with all points; NaN without any."""
+        if not self._z:
+            return float("nan")
+        z = torch.cat(self._z)
+        z = z[:: max(1, len(z) // _POINTS)][None]
+        points = ObjectPoints.of(z, torch.ones(z.shape[:2], dtype=torch.bool))
+        return float(degeneracy(estimator.field, points, self._pair).tangent_eigenvalue[0])
+
+    @property
+    def explaining(self) -> tuple[str, ...]:
+        """Names of the shapes that certify in every key frame; empty without any."""
+        names, certified = self._known.names, self._certified.tolist()
+        return tuple(n for n, c in zip(names, certified, strict=True) if c and self._z)
+
+    @property
+    def degenerate(self) -> bool:
+        """Whether one of these is not the mug, as far as its whole surface is concerned."""
+        return bool(self._z) and bool((self._certified & self._differs).any())
+
+
 def _key_frame(
-    estimator: Estimator,
-    frame: Frame,
-    view: Viewpoint,
-    mug: int,
-    angle: float,
-    pooled: list[Tensor],
-    libraries: tuple[PreparedLibrary, PreparedLibrary],
+    estimator: Estimator, frame: Frame, view: Viewpoint, angle: float, evidence: _Evidence
 ) -> KeyFrame:
-    """Estimate a frame; the coordinates of a key frame are appended to `pooled`."""
+    """Estimate a frame, and add it to the evidence if it is a key frame."""
     (solution,) = estimator.trace(frame).solutions
     seen, T = solution.observations, solution.correction.T_object_camera
     valid = seen.valid[0]
     truth = transform(view.T_object_camera.to(seen.points), seen.points[0][valid])
     predicted = solution.correspondences.pnc[0][valid]
     rotation = roma.rotmat_geodesic_distance(T[0, :3, :3], view.T_object_camera[:3, :3].to(T))
-    named = int(solution.correction.shapes.index[0]) == mug
+    named = int(solution.correction.shapes.index[0]) == evidence.mug
     certified = named and bool(solution.verification.certificate.certified[0])
     if certified:
-        pooled.append(transform(T[0], seen.points[0][valid]))
-    tangent, degenerate = float("nan"), False
-    if pooled:
-        z = torch.cat(pooled)
-        z = z[:: max(1, len(z) // _POINTS)][None]
-        everything = torch.ones(z.shape[:2], dtype=torch.bool)
-        pair, known = libraries
-        fixed = degeneracy(estimator.field, ObjectPoints.of(z, everything), pair)
-        tangent = float(fixed.tangent_eigenvalue[0])
-        shape = known.shapes(torch.tensor([mug]))
-        hypotheses = Hypotheses.of_points(z, everything, shape)
-        certificate = estimator.settings.certificate
-        degenerate = bool(
-            find_ambiguity(estimator.field, hypotheses, known, certificate).degenerate[0]
-        )
+        evidence.add(estimator, solution.hypotheses)
     error = (predicted - truth).norm(dim=-1).median()
-    return KeyFrame(angle, float(error), float(rotation), certified, tangent, degenerate)
+    return KeyFrame(
+        angle,
+        float(error),
+        float(rotation),
+        certified,
+        evidence.tangent(estimator),
+        evidence.explaining,
+        evidence.degenerate,
+    )
 
 
 def _frame(seen: ShapeView, view: Viewpoint, colors: SurfaceColors) -> Frame:
