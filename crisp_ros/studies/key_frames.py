@@ -151,7 +151,7 @@ def key_frames(
 
 
 class _Evidence:
-    """What the key frames so far say of the shape."""
+    """Collector of what key frames say of the shape."""
 
     def __init__(
         self,

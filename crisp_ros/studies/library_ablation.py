@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,7 +84,7 @@ class Measured(NamedTuple):
     @classmethod
     def of(cls, results: Results, names: set[str] | None = None) -> Measured:
         """Summarise the results of some objects by name, of all where None."""
-        some = [o for o in results.objects if names is None or o.name in names]
+        some = [o for o in results.objects if names is None or _plain(o.name) in names]
         if not some:
             raise StudyError("the frames show no object outside the reduced library")
         chamfer = [o.chamfer_m for o in some]
@@ -116,7 +117,7 @@ def library_ablation(
     """
     settings = settings or LibraryAblationSettings()
     kept = model.library.names[:: settings.kept_every]
-    removed = set(model.library.names) - set(kept)
+    removed = {_plain(name) for name in set(model.library.names) - set(kept)}
     reduced = replace(model, library=_reduced(model.library, kept))
     rows = {}
     for number, (name, corrector) in enumerate(ROWS.items()):
@@ -153,6 +154,11 @@ def library_ablation(
         "removed": sorted(removed),
         "rows": rows,
     }
+
+
+def _plain(name: str) -> str:
+    """A name without the number that YCB objects have in some data sets."""
+    return re.sub(r"^\d+_", "", name)
 
 
 def _copied(model: Model) -> Model:
