@@ -16,6 +16,7 @@ from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.geometry.se3 import transform
 
 _JUST_BELOW_HALF = 0.499
+_FIT = 3  # place of the fit among the conditions of eq. (12)
 
 
 class Condition(NamedTuple):
@@ -113,32 +114,46 @@ def certify(
         settings: see `CertificateSettings`.
         conditions: further conditions that must hold too (free space, silhouette, known shape).
     """
-    settings = settings or CertificateSettings()
-    points, _, _, valid = hypotheses.correspondences
-    T, shapes, sizes = (
-        hypotheses.T_object_camera,
-        hypotheses.shapes,
-        hypotheses.shapes.diameters,
-    )
-    residual = quantile_residual(field, points, valid, T, shapes, settings.quantile)
-    threshold = torch.full_like(residual, settings.threshold_m)
-    if settings.threshold_share > 0:
-        relative = (settings.threshold_share * sizes).nan_to_num(torch.inf)
-        threshold = torch.minimum(threshold, relative)
+    checks = [*eq12_conditions(field, hypotheses, settings), *conditions]
+    residual = checks[_FIT].value
+    threshold = thresholds(hypotheses.shapes, settings or CertificateSettings())
     margin = 1.0 - residual / threshold
-    checks = [
-        _is_finite(T, shapes.codes),
-        _has_points(valid, settings),
-        _is_covered(points, valid, sizes, settings),
-        _fits(residual, threshold, settings),
-        *conditions,
-    ]
     certified = torch.stack([check.held for check in checks]).all(0)
     reasons = tuple(
         next((reason for reason in reasons if reason), "")
         for reasons in zip(*(check.reasons for check in checks), strict=True)
     )
     return Certificate(certified, residual, threshold, margin, score(margin, certified), reasons)
+
+
+@torch.no_grad()
+def eq12_conditions(
+    field: ShapeField, hypotheses: Hypotheses, settings: CertificateSettings | None = None
+) -> tuple[Condition, ...]:
+    """The conditions on pose, shape and depth points of `certify`, the fit as the last one.
+
+    Args: as those of `certify`.
+    """
+    settings = settings or CertificateSettings()
+    points, _, _, valid = hypotheses.correspondences
+    T, shapes = hypotheses.T_object_camera, hypotheses.shapes
+    residual = quantile_residual(field, points, valid, T, shapes, settings.quantile)
+    return (
+        _is_finite(T, shapes.codes),
+        _has_points(valid, settings),
+        _is_covered(points, valid, shapes.diameters, settings),
+        _fits(residual, thresholds(shapes, settings), settings),
+    )
+
+
+def thresholds(shapes: Shapes, settings: CertificateSettings) -> Tensor:
+    """The eps (B,) of shapes (B,), metres."""
+    sizes = shapes.diameters
+    threshold = torch.full_like(sizes, settings.threshold_m)
+    if settings.threshold_share > 0:
+        relative = (settings.threshold_share * sizes).nan_to_num(torch.inf)
+        threshold = torch.minimum(threshold, relative)
+    return threshold
 
 
 def with_condition(certificate: Certificate, condition: Condition) -> Certificate:

@@ -15,6 +15,7 @@ from crisp_ros.correction.certificate import (
     Condition,
     certify,
     condition,
+    eq12_conditions,
     with_condition,
 )
 from crisp_ros.correction.correspondences import Shapes
@@ -108,15 +109,7 @@ class Verifier:
             conditions: further ones that must hold too.
         """
         settings = self.settings
-        if settings.visibility is not None and images is not None:
-            seen = visibility_conditions(
-                self.surfaces(hypotheses.shapes) if surfaces is None else surfaces,
-                hypotheses.T_object_camera,
-                hypotheses.labels,
-                images,
-                settings.visibility,
-            )
-            conditions = (*conditions, *seen)
+        conditions = (*conditions, *self._visibility(hypotheses, images, surfaces))
         certificate = certify(self._field, hypotheses, settings.certificate, conditions)
         if known is None:
             known = self._test_known_shapes(hypotheses, certificate)
@@ -126,11 +119,33 @@ class Verifier:
             return Verification(certificate, None)
         return Verification(with_condition(certificate, known), known)
 
+    def conditions(self, hypotheses: Hypotheses, images: Images | None) -> tuple[Condition, ...]:
+        """All conditions of the certificate of B hypotheses, each by its name; none is combined.
+
+        Whether the object is known is not among them: it depends on the others.
+        """
+        own = eq12_conditions(self._field, hypotheses, self.settings.certificate)
+        return (*own, *self._visibility(hypotheses, images))
+
     def covariance(self, hypotheses: Hypotheses) -> Tensor | None:
         """Covariances (B, 6, 6) float64 of the poses, see `pose_covariance`; None if not wanted."""
         if self.settings.covariance is None:
             return None
         return pose_covariance(self._field, hypotheses, self.settings.covariance)
+
+    def _visibility(
+        self, hypotheses: Hypotheses, images: Images | None, surfaces: SurfacePoints | None = None
+    ) -> tuple[Condition, ...]:
+        """Free space and silhouette; nothing where they are not wanted or cannot be tested."""
+        if self.settings.visibility is None or images is None:
+            return ()
+        return visibility_conditions(
+            self.surfaces(hypotheses.shapes) if surfaces is None else surfaces,
+            hypotheses.T_object_camera,
+            hypotheses.labels,
+            images,
+            self.settings.visibility,
+        )
 
     def _test_known_shapes(
         self, hypotheses: Hypotheses, certificate: Certificate

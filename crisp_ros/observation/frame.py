@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,6 +63,12 @@ class Frame:
             depth = depth_mm_to_m(depth)
         camera = Camera.from_matrix(recorded.intrinsics, width, height)
         return cls(recorded.rgb, depth, recorded.labels, camera)
+
+    def with_labels(self, labels: NDArray[np.int32]) -> Frame:
+        """The frame with other labels (H, W), which are not checked."""
+        frame = copy.copy(self)
+        object.__setattr__(frame, "labels", labels)
+        return frame
 
     def __post_init__(self) -> None:
         size = (self.camera.height, self.camera.width)

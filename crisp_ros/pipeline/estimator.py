@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,7 @@ from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.network.precision import Precision, fastest_precision, in_fast_layout
 from crisp_ros.observation.frame import Frame
+from crisp_ros.observation.mask_refinement import refine_labels
 from crisp_ros.observation.observe import Observations, Rejected, observe
 from crisp_ros.pipeline.estimates import FrameEstimate, ObjectEstimate
 from crisp_ros.pipeline.object_estimates import object_estimates
@@ -164,16 +166,20 @@ class Estimator:
         self._take_adopted()
         clock = StageClock(self.device)
         with clock.stage("observe"):
-            network = self._network
+            network, masks = self._network, self.settings.masks
+            refined = frame.labels if masks is None else refine_labels(frame, masks)
             observations = observe(
-                frame,
+                frame.with_labels(refined),
                 self.settings.observation,
                 network.crop_size,
                 network.sees_geometry,
                 network.crop_rule,
             )
             parts = list(_parts(observations, self.settings.network_batch))
-            images = images_of(frame, self.device)
+            # Where the refined masks have nothing, the given ones may still be right.
+            images = images_of(
+                frame.with_labels(np.where(refined > 0, refined, frame.labels)), self.device
+            )
         rejected = list(observations.rejected)
         solutions: list[Solution] = []
         for part in parts:

@@ -17,6 +17,7 @@ from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.geometry.isosurface import IsosurfaceSettings
 from crisp_ros.geometry.registration import RegistrationSettings
 from crisp_ros.network.precision import PRECISIONS, Precision
+from crisp_ros.observation.mask_refinement import MaskRefinementSettings
 from crisp_ros.observation.observe import ObservationSettings
 
 
@@ -25,6 +26,7 @@ class EstimatorSettings:
     """Settings of the `Estimator`, one part a stage.
 
     Attributes:
+        masks: of the refinement of given masks; None takes them as they are.
         observation: of the crops and depth points.
         registration: of the poses from the network's coordinates.
         corrector: None leaves the network's answer as it is. Where a model has no shape library
@@ -56,6 +58,7 @@ class EstimatorSettings:
         cached_meshes: most meshes that are kept.
     """
 
+    masks: MaskRefinementSettings | None = field(default_factory=MaskRefinementSettings)
     observation: ObservationSettings = field(default_factory=ObservationSettings)
     registration: RegistrationSettings = field(default_factory=RegistrationSettings)
     corrector: CorrectorSettings | None = field(default_factory=CorrectorSettings)
