@@ -15,6 +15,9 @@ _NEAR = 0.15  # relative distance from a known unit, up to which that one is mea
 _FEWEST_OBJECTS, _FEWEST_FRAMES = 4, 2
 _WRONG = 1.7  # factor between sizes by depth and by appearance that no object explains
 _SPREAD = 1.3  # factor within which most objects agree on it
+_FEWEST_WIDTHS = 6
+_SCALED = 1.035  # factor of the median width that grown or shrunk masks do not explain
+_SCALE_SPREAD = 1.15  # factor within which most widths are
 _MOST = (20.0, 80.0)  # percentiles
 
 
@@ -46,6 +49,23 @@ def unit_by_sizes(unit_m: float, size_ratios: Sequence[Sequence[float]]) -> floa
     if 1.0 / _WRONG < ratio < _WRONG or high > _SPREAD * ratio or low < ratio / _SPREAD:
         return None
     return _nearest(unit_m / ratio)
+
+
+def scale_by_widths(depth_scales: Sequence[Sequence[float]]) -> float | None:
+    """The factor by which depth is too large, rounded to two digits; None without a clear case.
+
+    Args:
+        depth_scales: by frame and object, the width of the object's mask over that of its shape at
+            its distance; NaN unknown.
+    """
+    frames = [[s for s in frame if np.isfinite(s) and s > 0.0] for frame in depth_scales]
+    scales = [scale for frame in frames for scale in frame]
+    if sum(map(bool, frames)) < _FEWEST_FRAMES or len(scales) < _FEWEST_WIDTHS:
+        return None
+    low, scale, high = np.percentile(scales, (_MOST[0], 50.0, _MOST[1]))
+    if abs(np.log(scale)) < np.log(_SCALED) or high > _SCALE_SPREAD * low:
+        return None
+    return round(float(scale), 2)
 
 
 def unit_by_distance(unit_m: float, median_m: float) -> float | None:

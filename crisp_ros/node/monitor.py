@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import threading
 import time
@@ -154,10 +155,12 @@ class Fit(NamedTuple):
     Attributes:
         fails: whether the residual exceeds the certificate's threshold.
         size_ratio: size by depth over size by the network, NaN if unknown.
+        depth_scale: see `ObjectEstimate`.
     """
 
     fails: bool
     size_ratio: float
+    depth_scale: float = math.nan
 
 
 @dataclass
@@ -328,8 +331,12 @@ class Monitor:
             work.frames += 1
             work.estimate, work.ids = estimate, ids
             work.latencies.append(latency_s)
-            fits = (Fit(o.residual_m > o.threshold_m, o.size_ratio) for o in estimate.objects)
-            work.fits.append(tuple(fits))
+            work.fits.append(
+                tuple(
+                    Fit(o.residual_m > o.threshold_m, o.size_ratio, o.depth_scale)
+                    for o in estimate.objects
+                )
+            )
             work.last_error = ""
             for name, milliseconds in stage_ms.items():
                 work.stages.setdefault(name, deque(maxlen=_FRAMES)).append(milliseconds)

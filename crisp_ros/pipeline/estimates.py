@@ -32,6 +32,8 @@ class ObjectEstimate:
         covariance: (6, 6) float64 of the pose, None where it is not known: x, y, z of the object
             frame's origin, rotation about X, Y, Z through it, along the camera's axes; metres and
             radians (see `pose_covariance`).
+        depth_scale: factor by which depth is too large, as the width of the object's mask shows;
+            NaN where the object is partly hidden, or its shape is not of the library.
         unknown: no library shape explains the depth points; `reason` says so.
         degenerate: a library shape would be certified as well that would not be if the whole
             surface were seen.
@@ -63,6 +65,7 @@ class ObjectEstimate:
     upper: NDArray[np.float64]
     covariance: NDArray[np.float64] | None = None
     size_ratio: float = math.nan
+    depth_scale: float = math.nan
     unknown: bool = False
     degenerate: bool = False
     smallest_eigenvalue: float = math.nan

@@ -28,6 +28,7 @@ from crisp_ros.network.precision import Precision, fastest_precision, in_fast_la
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.mask_refinement import refine_labels
 from crisp_ros.observation.observe import Observations, Rejected, observe
+from crisp_ros.pipeline.depth_scales import DepthScales
 from crisp_ros.pipeline.estimates import FrameEstimate, ObjectEstimate
 from crisp_ros.pipeline.object_estimates import object_estimates
 from crisp_ros.pipeline.settings import EstimatorSettings
@@ -114,6 +115,9 @@ class Estimator:
         library = self._library
         self.field = _shape_field(self._network.decoder, library, settings.shape_tables)
         self.prepared_library = None if library is None else PreparedLibrary(self.field, library)
+        self._depth_scales = (
+            None if self.prepared_library is None else DepthScales(self.prepared_library)
+        )
         self._solver = Solver(
             self._network, self.field, self.prepared_library, settings, self.device
         )
@@ -189,6 +193,8 @@ class Estimator:
         quantile = self.settings.certificate.quantile
         with clock.stage("answer"):
             objects = [e for s in solutions for e in object_estimates(s, quantile)]
+            if self._depth_scales is not None:
+                objects = self._depth_scales.added_to(objects, frame.with_labels(refined))
         estimate = FrameEstimate(
             objects=tuple(sorted(objects, key=lambda e: e.label)),
             rejected=tuple(sorted(rejected)),

@@ -17,7 +17,6 @@ from crisp_ros.correction.symmetry_motions import SymmetryMotions
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.library import SurfaceColors
 from crisp_ros.observation.frame import Frame
-from crisp_ros.observation.mask_refinement import refine_labels
 from crisp_ros.observation.observe import observe
 from crisp_ros.pipeline import STAGES, Estimator, solver
 from crisp_ros.pipeline import estimator as estimator_module
@@ -33,8 +32,7 @@ def errors(T, T_true):
 
 def test_every_object_is_found_posed_and_certified(scene):
     result = estimator().estimate(scene.frame)
-    refined = scene.frame.with_labels(refine_labels(scene.frame))
-    counts = observe(refined, SETTINGS.observation, 96).valid.sum(-1).tolist()
+    counts = observe(scene.frame, SETTINGS.observation, 96).valid.sum(-1).tolist()
     assert [e.label for e in result.objects] == [4, 7, 11] and result.rejected == ()
     for index, e in enumerate(result.objects):
         angle, distance = errors(e.T_camera_object, scene.poses[e.label])

@@ -19,6 +19,7 @@ BOX, MUG, BRACKET = (
 )
 SHAPES = (BOX, MUG, BRACKET)
 SETTINGS = EstimatorSettings(
+    masks=None,  # the colours of the images are coordinates: their edges say nothing of borders
     observation=ObservationSettings(points=400),
     isosurface=IsosurfaceSettings(voxels=24),
 )

@@ -15,7 +15,7 @@ from diagnostic_updater import DiagnosticStatusWrapper, Updater
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from crisp_ros.data.depth_units import unit_by_sizes, unit_in_use
+from crisp_ros.data.depth_units import scale_by_widths, unit_by_sizes, unit_in_use
 from crisp_ros.node.health.input_diagnosis import (
     Summary,
     clock_summary,
@@ -342,6 +342,14 @@ def agreement(
             f"objects are {ratio:.2g} times as large by depth as by their appearance: the depth "
             f"scale is wrong; a step is taken for {unit_m:g} m, set depth_unit to {better_m:g}",
             {"size by depth": f"{ratio:.2f}", "suggested depth_unit": f"{better_m:g}"},
+        )
+    scale = scale_by_widths([[fit.depth_scale for fit in frame] for frame in fits])
+    if scale is not None:
+        return (
+            WARN,
+            f"depth appears scaled by {scale:.2f}: check depth unit / calibration; objects of "
+            "known size are wider in the image by this factor than their depth explains",
+            {"depth scale": f"{scale:.2f}"},
         )
     if len(frames) < _FRAMES:
         return OK, "too few frames with several objects to judge", {}
