@@ -114,9 +114,11 @@ def certify(
         settings: see `CertificateSettings`.
         conditions: further conditions that must hold too (free space, silhouette, known shape).
     """
-    checks = [*eq12_conditions(field, hypotheses, settings), *conditions]
+    settings = settings or CertificateSettings()
+    sizes = hypotheses.shapes.diameters
+    threshold = _thresholds(sizes, settings)
+    checks = [*_eq12_conditions(field, hypotheses, sizes, threshold, settings), *conditions]
     residual = checks[_FIT].value
-    threshold = thresholds(hypotheses.shapes, settings or CertificateSettings())
     margin = 1.0 - residual / threshold
     certified = torch.stack([check.held for check in checks]).all(0)
     reasons = tuple(
@@ -135,20 +137,30 @@ def eq12_conditions(
     Args: as those of `certify`.
     """
     settings = settings or CertificateSettings()
+    sizes = hypotheses.shapes.diameters
+    return _eq12_conditions(field, hypotheses, sizes, _thresholds(sizes, settings), settings)
+
+
+def _eq12_conditions(
+    field: ShapeField,
+    hypotheses: Hypotheses,
+    sizes: Tensor,
+    threshold: Tensor,
+    settings: CertificateSettings,
+) -> tuple[Condition, ...]:
     points, _, _, valid = hypotheses.correspondences
     T, shapes = hypotheses.T_object_camera, hypotheses.shapes
     residual = quantile_residual(field, points, valid, T, shapes, settings.quantile)
     return (
         _is_finite(T, shapes.codes),
         _has_points(valid, settings),
-        _is_covered(points, valid, shapes.diameters, settings),
-        _fits(residual, thresholds(shapes, settings), settings),
+        _is_covered(points, valid, sizes, settings),
+        _fits(residual, threshold, settings),
     )
 
 
-def thresholds(shapes: Shapes, settings: CertificateSettings) -> Tensor:
-    """The eps (B,) of shapes (B,), metres."""
-    sizes = shapes.diameters
+def _thresholds(sizes: Tensor, settings: CertificateSettings) -> Tensor:
+    """The eps (B,) of shapes with diameters (B,), metres."""
     threshold = torch.full_like(sizes, settings.threshold_m)
     if settings.threshold_share > 0:
         relative = (settings.threshold_share * sizes).nan_to_num(torch.inf)
