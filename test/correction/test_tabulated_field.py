@@ -217,6 +217,10 @@ def test_memory_is_bounded(known: Known, cache, monkeypatch) -> None:
     assert {library.names[k] for k in field._kept} == {"box", "capsule"}
     assert field._tables.packed.rows.nbytes + field._tables.packed.leaves.nbytes <= limit
     assert is_tabulated("sphere")
+    whole = counting(known, cache)
+    monkeypatch.setattr(tabulated_field, "_PREPARED_SHAPES", 64)
+    whole.prepare()
+    assert not whole._kept  # nothing is kept twice
     tiny = counting(known, cache, largest_bytes=1000)
     for _ in range(2):
         tiny.sdf(near(known, ("box",)), known.shapes_of("box"))
