@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.batch import replace_rows, select_rows, take_rows
+from crisp_ros.correction.batch import evenly_spaced, replace_rows, select_rows, take_rows
 from crisp_ros.correction.correspondences import ObjectPoints
 from crisp_ros.correction.latent_field import LatentField
 from crisp_ros.correction.residuals import geman_mcclure, masked_median, weighted_mean
@@ -33,7 +33,8 @@ class ShapePoseLmSettings:
     Attributes:
         iterations: at most.
         surface_points: of an object, while iterating; the last check uses all.
-        empty_points: the same of points in empty space.
+        empty_points: of points in empty space those that count: half of them nearest to the
+            starting shape or in it, the others evenly spaced.
         error_m: s, metres.
         robust_scale_m: least scale of the robust loss on signed distances, metres.
         empty_weight: kappa.
@@ -106,8 +107,9 @@ def refine_shape_and_pose(
     """
     settings = settings or ShapePoseLmSettings()
     surface, empty = surface.sanitized(), empty.sanitized()
-    few = surface.subsample(settings.surface_points), empty.subsample(settings.empty_points)
-    state, iterations = _iterate(field, *few, latents, settings)
+    empty = _chosen(field, empty, latents, settings.empty_points)
+    few = surface.subsample(settings.surface_points)
+    state, iterations = _iterate(field, few, empty, latents, settings)
     identity = torch.eye(4, dtype=latents.dtype, device=latents.device).expand_as(state.motion)
     scale = torch.full_like(state.scale, settings.robust_scale_m)
     before = _objective(field, surface, empty, identity, latents, scale, settings)
@@ -120,6 +122,17 @@ def refine_shape_and_pose(
         before,
         iterations,
     )
+
+
+def _chosen(field: LatentField, empty: ObjectPoints, latents: Tensor, count: int) -> ObjectPoints:
+    """The points in empty space that count; see `ShapePoseLmSettings`."""
+    if empty.points.shape[1] <= count:
+        return empty
+    sdf = torch.where(empty.valid, field.sdf(empty.points, latents), torch.inf)
+    nearest = sdf.topk(count // 2, dim=1, largest=False).indices
+    spread = evenly_spaced(empty.valid, count - count // 2)
+    rows = torch.arange(len(latents), device=latents.device)[:, None]
+    return ObjectPoints(*(part[rows, torch.cat([nearest, spread], dim=1)] for part in empty))
 
 
 def _iterate(
