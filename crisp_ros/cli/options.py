@@ -74,7 +74,8 @@ def add_shape_option(parser: argparse.ArgumentParser) -> None:
         choices=get_args(ShapeMode),
         default="auto",
         help="source of the shapes: library, the known shapes; active, a combination of them;"
-        " network, the network's own code; auto, the simplest that explains an object"
+        " network, the network's own code; prior, fitted under the model's prior over"
+        " shapes; auto, the simplest that explains an object"
         " (default: auto)",
     )
 

@@ -29,7 +29,7 @@ from crisp_ros.correction.shape_source import ShapeSource
 from crisp_ros.correction.visibility import Images, VisibilitySettings, exposed
 from crisp_ros.geometry.se3 import transform
 
-ShapeMode = Literal["library", "active", "network", "auto"]
+ShapeMode = Literal["library", "active", "network", "prior", "auto"]
 
 
 class _Fit(NamedTuple):
@@ -77,7 +77,7 @@ def with_shape_mode(settings: CorrectorSettings, mode: ShapeMode) -> CorrectorSe
             shape solver of their own.
         mode: "auto" begins with the library.
     """
-    if mode == "network":
+    if mode in ("network", "prior"):
         return replace(settings, shape="none")
     if mode == "active" and settings.returns_library_shapes:
         combined = replace(settings.active_shape, one_hot=False)

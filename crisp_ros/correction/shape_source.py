@@ -16,11 +16,13 @@ class ShapeSource(IntEnum):
     LIBRARY: one of the known shapes.
     ACTIVE: a combination of known shapes, eq. (9).
     NETWORK: the shape code of the network, h = f_e(I).
+    PRIOR: fitted to what was seen, under the model's prior over shapes.
     """
 
     LIBRARY = 0
     ACTIVE = 1
     NETWORK = 2
+    PRIOR = 3
 
     @property
     def text(self) -> str:

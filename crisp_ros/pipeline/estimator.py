@@ -111,6 +111,7 @@ class Estimator:
         self.device = torch.device(device)
         self._network = in_fast_layout(model.network.to(self.device).eval())
         self._library = model.library.to(self.device) if model.library is not None else None
+        self._prior = model.prior.to(self.device) if model.prior is not None else None
         settings = self._possible(settings or EstimatorSettings())
         library = self._library
         self.field = _shape_field(self._network.decoder, library, settings.shape_tables)
@@ -119,7 +120,12 @@ class Estimator:
             None if self.prepared_library is None else DepthScales(self.prepared_library)
         )
         self._solver = Solver(
-            self._network, self.field, self.prepared_library, settings, self.device
+            self._network,
+            self.field,
+            self.prepared_library,
+            settings,
+            self.device,
+            self._prior,
         )
         self._meshes = ShapeMeshes(
             self._network.decoder, settings.isosurface, settings.cached_meshes, self.device
@@ -223,8 +229,10 @@ class Estimator:
         """The settings that the model allows: without a library the network's shapes stay.
 
         Raises:
-            ValueError: the device has no such precision.
+            ValueError: the device has no such precision, or the model has no prior.
         """
+        if settings.shape_mode == "prior" and self._prior is None:
+            raise ValueError("shape_mode prior: the model has no prior over shapes; choose another")
         if settings.precision == "float16" and self.device.type == "cpu":
             raise ValueError("precision float16 needs a GPU; use auto, float32 or bfloat16")
         if self._library is not None or settings.corrector is None:

@@ -10,6 +10,7 @@ from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.correction.covariance import CovarianceSettings
 from crisp_ros.correction.library_tests import LibraryTestSettings
 from crisp_ros.correction.orientation import OrientationSettings
+from crisp_ros.correction.prior_shape import PriorShapeSettings
 from crisp_ros.correction.shape_choice import ShapeChoiceSettings, ShapeMode
 from crisp_ros.correction.symmetry_search import SymmetrySearchSettings
 from crisp_ros.correction.verification import VerificationSettings
@@ -32,10 +33,13 @@ class EstimatorSettings:
         corrector: None leaves the network's answer as it is. Where a model has no shape library
             the corrector keeps the network's shapes.
         shape_mode: where shapes come from: "library", the known shapes; "active", a combination of
-            them; "network", the network's own code; "auto", the library, and where the network does
-            not name one of its shapes, all of them compete. Without effect on a corrector that has
-            a shape solver of its own, except for "network".
+            them; "network", the network's own code; "prior", fitted to what was seen under the
+            model's prior over shapes, a second of a core for each object; "auto", the library, and
+            where the network does not name one of its shapes, the first three compete; with a model
+            that has a prior and no library, the prior. Without effect on a corrector that has a
+            shape solver of its own, except for "network" and "prior".
         shape_choice: of "auto".
+        prior_shapes: of "prior".
         symmetry_search: corrected poses are compared with their near symmetries; None leaves that
             out, as the paper does.
         orientation: the print of a shape decides between orientations that depth cannot tell
@@ -64,6 +68,7 @@ class EstimatorSettings:
     corrector: CorrectorSettings | None = field(default_factory=CorrectorSettings)
     shape_mode: ShapeMode = "auto"
     shape_choice: ShapeChoiceSettings = field(default_factory=ShapeChoiceSettings)
+    prior_shapes: PriorShapeSettings = field(default_factory=PriorShapeSettings)
     symmetry_search: SymmetrySearchSettings | None = field(default_factory=SymmetrySearchSettings)
     orientation: OrientationSettings | None = field(default_factory=OrientationSettings)
     certificate: CertificateSettings = field(default_factory=CertificateSettings)

@@ -13,6 +13,7 @@ from crisp_ros.correction.box_search import with_boxes
 from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.latent_field import PriorField
 from crisp_ros.correction.library_tests import Ambiguity, find_ambiguity
 from crisp_ros.correction.orientation import (
     Orientations,
@@ -21,10 +22,11 @@ from crisp_ros.correction.orientation import (
 )
 from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
-from crisp_ros.correction.residuals import ANY_FALL
+from crisp_ros.correction.prior_shape import fit_prior_shapes
+from crisp_ros.correction.residuals import ANY_FALL, surface_objective
 from crisp_ros.correction.shape_choice import ShapeChooser, with_shape_mode
 from crisp_ros.correction.shape_field import ShapeField
-from crisp_ros.correction.shape_source import source_of
+from crisp_ros.correction.shape_source import ShapeSource, source_of
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.symmetry_search import (
     Rivals,
@@ -40,10 +42,12 @@ from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.maps import crop_grid, read_maps
 from crisp_ros.network.model import CrispNetwork, NetworkOutput
 from crisp_ros.network.precision import in_precision
+from crisp_ros.network.shape_prior import ShapePrior
 from crisp_ros.observation.observe import Observations, Rejected
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.solution import KnownShapes, MovedObjects, PlacedObjects, Scene, Solution
 from crisp_ros.pipeline.stage_clock import StageClock
+from crisp_ros.pipeline.support_planes import support_planes
 
 _AFTER_ROTATION = PoseLmSettings(ray_offsets_m=(), move=ANY_FALL)
 
@@ -62,6 +66,7 @@ class Solver:
         library: PreparedLibrary | None,
         settings: EstimatorSettings,
         device: torch.device,
+        prior: ShapePrior | None = None,
     ) -> None:
         """Take a network and its library into use.
 
@@ -71,8 +76,9 @@ class Solver:
             library: the known shapes; None where the corrector keeps the network's.
             settings: see `EstimatorSettings`.
             device: where all of these are.
+            prior: over shapes, or None where the model has none.
         """
-        self.settings = settings
+        self.settings, self._prior = settings, prior
         self._network, self._field, self._library = network, field, library
         self._device = device
 
@@ -134,10 +140,14 @@ class Solver:
         with clock.stage("registration"):
             output, correspondences, registration = self._register(observations, output, pnc)
         with clock.stage("correction"):
-            shapes = Shapes.of_codes(output.code)
-            correction = self._correct(correspondences, shapes, registration)
-            placed = PlacedObjects(correspondences, registration, correction)
-            placed = self._choose_shapes(observations, images, output.code, placed)
+            if self._takes_prior:
+                correction = self._fit_prior(observations, images, correspondences)
+                placed = PlacedObjects(correspondences, registration, correction)
+            else:
+                shapes = Shapes.of_codes(output.code)
+                correction = self._correct(correspondences, shapes, registration)
+                placed = PlacedObjects(correspondences, registration, correction)
+                placed = self._choose_shapes(observations, images, output.code, placed)
             scene = self._scene(observations, images, placed)
             placed = self._resolve_symmetries(scene, placed)
             orientations, placed = self._resolve_orientations(scene, placed)
@@ -226,6 +236,40 @@ class Solver:
         seen = ObjectPoints.of(correction.pnc[outside], correspondences.valid[outside])
         found = with_boxes(self._shape_field, correction.shapes.rows(outside), seen)
         return correction._replace(shapes=replace_rows(correction.shapes, outside, found))
+
+    @property
+    def _takes_prior(self) -> bool:
+        """Whether shapes come from the prior."""
+        mode = self.settings.shape_mode
+        if self._prior is None or self._corrector is None:
+            return False
+        return mode == "prior" or (mode == "auto" and self._library is None)
+
+    def _fit_prior(
+        self, observations: Observations, images: Images, correspondences: Correspondences
+    ) -> Correction:
+        """Poses and shapes under the prior; the latter with boxes."""
+        field, prior = PriorField(self._network.decoder, self._prior), self._prior
+        support = support_planes(correspondences, images)
+        labels = observations.labels.to(self._device)
+        fit = fit_prior_shapes(
+            field,
+            prior.dimensions,
+            correspondences,
+            labels,
+            images,
+            support,
+            self.settings.prior_shapes,
+        )
+        points, _, _, valid = correspondences
+        pnc = torch.where(valid[..., None], transform(fit.T_object_camera, points), 0.0)
+        shapes = Shapes.of_codes(prior.code(fit.latents))
+        shapes = with_boxes(self._field, shapes, ObjectPoints.of(pnc, valid))
+        sdf = self._field.sdf(pnc, shapes)
+        scale = torch.full_like(fit.objective, self.settings.prior_shapes.solver.robust_scale_m)
+        objective = surface_objective(sdf, valid, scale)
+        sources = torch.full_like(fit.iterations, int(ShapeSource.PRIOR))
+        return Correction(fit.T_object_camera, shapes, pnc, objective, fit.iterations, sources)
 
     def _choose_shapes(
         self, observations: Observations, images: Images, codes: Tensor, placed: PlacedObjects

@@ -143,10 +143,11 @@ class Parameters:
     shape_mode: str = parameter(
         "auto",
         "Source of the shapes. library: the known shapes. active: a combination of known shapes. "
-        "network: the network's own shape code. auto: the known shapes; for an object that the "
-        "network does not name, all of these compete, and the simplest that explains depth and "
-        "free space is taken.",
-        problem=one_of("library", "active", "network", "auto"),
+        "network: the network's own shape code. prior: fitted to what is seen under the model's "
+        "prior over shapes, if it has one; a second of a core for each object. auto: the "
+        "known shapes; for an object that the network does not name, the first three compete, and "
+        "the simplest that explains depth and free space is taken.",
+        problem=one_of("library", "active", "network", "prior", "auto"),
     )
     correct_turns: bool = parameter(
         True,
