@@ -184,7 +184,12 @@ class ShapeDecoder(nn.Module):
         Args:
             points: (..., N, 3) object frame, metres.
             codes: (..., code_dim); leading dimensions broadcast against those of `points`.
+
+        Raises:
+            ValueError: a decoder with a modulated output or normalised shapes.
         """
+        if self.modulated_output or self.normalised:
+            raise ValueError("a decoder with a modulated output or normalised shapes")
         scales, shifts = (part.unsqueeze(-2).unbind(-3) for part in self.film(codes))
         y, products, slopes = points, [], []
         for layer, scale, shift in zip(self.film_layers, scales, shifts, strict=True):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from crisp_ros.network.compact import FusionHead, ResNetTrunk, RgbdTrunk
 from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.depth_only import BlindTrunk, NoCoordinates
 from crisp_ros.network.dinov2 import DinoV2
 from crisp_ros.network.dpt import DptHead
 from crisp_ros.network.features import BackboneFeatures
@@ -165,6 +166,10 @@ def _compact_rgbd_parts(config: NetworkConfig) -> _Parts:
     return _with_fusion_head(RgbdTrunk(), config)
 
 
+def _depth_only_parts(config: NetworkConfig) -> _Parts:
+    return _Parts(BlindTrunk(), NoCoordinates())
+
+
 def _with_fusion_head(trunk: ResNetTrunk | RgbdTrunk, config: NetworkConfig) -> _Parts:
     return _Parts(trunk, FusionHead(trunk.channels, trunk.pooled_features, config.fusion_channels))
 
@@ -195,6 +200,18 @@ _DESIGNS: dict[str, _Design] = {
     "compact": _Design(_COMPACT_SETTINGS, _compact_parts, 2),
     "compact_rgbd": _Design(
         _COMPACT_SETTINGS, _compact_rgbd_parts, 2, COLOUR_CHANNELS + GEOMETRY_CHANNELS
+    ),
+    "depth_only": _Design(
+        {
+            "crop_size": 16,
+            "pnc_stride": 1,
+            "fusion_channels": 1,
+            "shape_hidden": (1,),
+            "decoder_hidden": 128,
+            "decoder_layers": 5,
+            "frozen_backbone": True,
+        },
+        _depth_only_parts,
     ),
 }
 

@@ -43,7 +43,7 @@ class ObjectEstimate:
             the median; far from 1 for all objects, the unit of depth is wrong. NaN if
             unknown.
         shape_index: row of the shape in the library; -1 where it is not one of the library.
-        shape_source: where the shape comes from: "library", "active" or "network", see
+        shape_source: where the shape comes from: "library", "active", "network" or "prior", see
             `ShapeSource`.
         orientation_certified: the estimate is certified, and no other orientation that the library
             knows of agrees with depth and print as well.

@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latent_boxes import MEAN, SPREAD, RoundedBoxes
 from torch import Tensor
 
 from crisp_ros.correction.correspondences import ObjectPoints
-from crisp_ros.correction.latent_field import LatentDistances
 from crisp_ros.correction.shape_pose_lm import (
     ShapePoseLmSettings,
     ShapePoseStep,
@@ -19,36 +19,11 @@ from crisp_ros.correction.shape_pose_lm import (
 )
 from crisp_ros.geometry.se3 import exp, transform
 
-_MEAN = torch.tensor([0.05, 0.04, 0.08]).double()
-_SPREAD = torch.tensor([0.015, 0.01, 0.02]).double()
-
-
-class RoundedBoxes:
-    """Boxes about the origin with half edges mean + spread * z, D = 3, in closed form."""
-
-    evaluations = 0
-
-    def sdf(self, points: Tensor, latents: Tensor) -> Tensor:
-        half = (_MEAN + latents * _SPREAD).clamp_min(1e-3)
-        q = points.abs() - half[:, None]
-        outside = (q.clamp_min(0.0).square().sum(-1) + 1e-12).sqrt()
-        self.evaluations += 1
-        return outside + q.amax(-1).clamp_max(0.0) - 0.002
-
-    def derivatives(self, points: Tensor, latents: Tensor) -> LatentDistances:
-        with torch.enable_grad():
-            x = points.detach().requires_grad_()
-            per_point = latents[:, None].expand(-1, points.shape[1], -1).detach()
-            per_point = per_point.clone().requires_grad_()
-            sdf = self.sdf(x.flatten(0, 1)[:, None], per_point.flatten(0, 1)).view(x.shape[:2])
-            gradient, slope = torch.autograd.grad(sdf.sum(), (x, per_point))
-        return LatentDistances(sdf.detach(), gradient, slope)
-
 
 def _surface(latents: Tensor, count: int, sides: str, seed: int) -> Tensor:
     """Points (count, 3) on some sides ("+x", "-y", ...) of one box, each as likely."""
     stream = torch.Generator().manual_seed(seed)
-    half = _MEAN + latents * _SPREAD
+    half = MEAN + latents * SPREAD
     names = sides.split()
     points = (2 * torch.rand((count, 3), generator=stream).double() - 1) * half
     for row in range(count):
@@ -98,14 +73,14 @@ def test_what_is_not_seen_stays_as_the_prior_expects() -> None:
 def test_empty_space_shrinks_what_only_the_prior_had_filled() -> None:
     """The same box, and two planes of points that the camera looked through next to it."""
     points = _surface(_SHAPE, 400, "+z -z +x -x", 1)
-    half = _MEAN + _SHAPE * _SPREAD
+    half = MEAN + _SHAPE * SPREAD
     grid = 2 * torch.rand((400, 3), generator=torch.Generator().manual_seed(2)).double() - 1
     empty = grid * half
     empty[:, 1] = torch.where(grid[:, 1] > 0, 1.0, -1.0) * (half[1] + 0.004)
     blocked = RoundedBoxes().sdf(empty[None], torch.tensor([[1.0, 0.0, 0.8]]).double())
     assert (blocked < -0.003).double().mean() > 0.9  # the box of the prior's width is in the way
     step = _refined(points, empty)
-    width = (_MEAN + step.latents[0] * _SPREAD)[1]
+    width = (MEAN + step.latents[0] * SPREAD)[1]
     assert abs(width.item() - half[1].item()) < 0.004
     assert RoundedBoxes().sdf(empty[None], step.latents).min() > -0.003
 

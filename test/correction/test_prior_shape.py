@@ -1,0 +1,142 @@
+"""Unknown boxes on a table, from a depth image that a ray caster drew of them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from latent_boxes import MEAN, SPREAD, RoundedBoxes
+from table_depth import (
+    CAMERA,
+    LABEL,
+    T_CAMERA_TABLE,
+    rays,
+    table_images,
+    table_plane,
+)
+
+from crisp_ros.correction.correspondences import Correspondences, ObjectPoints
+from crisp_ros.correction.empty_space import EmptySpaceSettings, empty_points
+from crisp_ros.correction.prior_shape import (
+    Support,
+    fit_prior_shapes,
+    starting_poses,
+)
+from crisp_ros.correction.visibility import Images
+from crisp_ros.geometry.se3 import invert
+from crisp_ros.pipeline.support_planes import support_planes
+
+_SHAPE = torch.tensor([[0.8, -0.6, 0.9]]).double()
+
+
+class Scene:
+    """One box on a table, seen from a side and above."""
+
+    def __init__(self, yaw: float = 0.6) -> None:
+        self.latents = _SHAPE
+        self.half = MEAN + _SHAPE[0] * SPREAD + 0.002
+        T_table_object = torch.eye(4).double()
+        cosine, sine = math.cos(yaw), math.sin(yaw)
+        T_table_object[:2, :2] = torch.tensor([[cosine, -sine], [sine, cosine]])
+        T_table_object[2, 3] = self.half[2]
+        self.T_object_camera = invert(T_CAMERA_TABLE @ T_table_object)
+        normal, offset = table_plane()
+        self.support = Support(normal[None], offset[None], torch.ones(1, dtype=torch.bool))
+        depth, labels = table_images(
+            lambda points: RoundedBoxes().sdf(points[None], _SHAPE)[0], self.T_object_camera
+        )
+        self.images = Images(depth, labels, CAMERA)
+
+    def observed(self) -> Correspondences:
+        """The depth points of the box."""
+        own = self.images.labels == LABEL
+        points = (self.images.depth[..., None] * rays())[own][::3]
+        return Correspondences.of_points(points[None], torch.ones(1, len(points)).bool())
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return Scene()
+
+
+def test_empty_points_are_outside_the_object(scene: Scene) -> None:
+    empty = empty_points(
+        scene.observed(), scene.T_object_camera[None], torch.tensor([LABEL]), scene.images
+    )
+    inside = RoundedBoxes().sdf(empty.points, scene.latents) < 0
+    assert empty.valid.sum() > 300
+    assert not (inside & empty.valid).any()
+    near = RoundedBoxes().sdf(empty.points, scene.latents) < 0.06
+    assert (near & empty.valid).any()
+
+
+def test_nothing_is_known_to_be_empty_without_depth(scene: Scene) -> None:
+    dark = scene.images._replace(depth=torch.zeros_like(scene.images.depth))
+    label = torch.tensor([LABEL])
+    empty = empty_points(scene.observed(), scene.T_object_camera[None], label, dark)
+    assert not empty.valid.any()
+
+
+def test_pixels_next_to_the_mask_prove_nothing(scene: Scene) -> None:
+    counts = [
+        int(
+            empty_points(
+                scene.observed(),
+                scene.T_object_camera[None],
+                torch.tensor([LABEL]),
+                scene.images,
+                EmptySpaceSettings(border_px=border),
+            ).valid.sum()
+        )
+        for border in (0, 12)
+    ]
+    assert counts[1] < counts[0]
+
+
+def test_a_start_is_near_the_object(scene: Scene) -> None:
+    seen = scene.observed()
+    support = Support(*(part[0] for part in scene.support))
+    poses = starting_poses(ObjectPoints(seen.points[0], seen.valid[0].double()), support, 8)
+    assert poses.shape == (48, 4, 4)
+    true = scene.T_object_camera
+    apart = (invert(poses)[:, :3, 3] - invert(true)[:3, 3]).norm(dim=1)
+    assert apart.max() < 0.04
+    cosine = 0.5 * ((poses[:, :3, :3] * true[:3, :3]).sum((1, 2)) - 1)
+    assert cosine.max() > math.cos(math.radians(23))
+
+
+def test_shape_and_place_of_an_unknown_box_are_found(scene: Scene) -> None:
+    seen, label = scene.observed(), torch.tensor([LABEL])
+    fit = fit_prior_shapes(RoundedBoxes(), 3, seen, label, scene.images, scene.support)
+    half = MEAN + fit.latents[0] * SPREAD + 0.002
+    # The side that is hardly seen keeps the size of the prior, 6 mm more than it has.
+    assert torch.allclose(half.sort().values, scene.half.sort().values, atol=0.007)
+    assert (half.sort().values - scene.half.sort().values)[1:].abs().max() < 0.002
+    middle = invert(fit.T_object_camera)[0, :3, 3]
+    assert (middle - invert(scene.T_object_camera)[:3, 3]).norm() < 0.008
+
+
+def test_an_object_without_points_has_an_infinite_objective(scene: Scene) -> None:
+    nothing = scene.observed()
+    nothing = nothing._replace(valid=torch.zeros_like(nothing.valid))
+    fit = fit_prior_shapes(
+        RoundedBoxes(), 3, nothing, torch.tensor([LABEL]), scene.images, scene.support
+    )
+    assert fit.objective.isinf().all() and torch.isfinite(fit.T_object_camera).all()
+
+
+def test_the_support_of_an_object_is_the_table(scene: Scene) -> None:
+    support = support_planes(scene.observed().rows(slice(0, 1)), scene.images)
+    assert bool(support.known)
+    assert torch.allclose(support.normal, scene.support.normal, atol=0.02)
+    assert torch.allclose(support.offset, scene.support.offset, atol=0.01)
+
+
+def test_without_a_plane_up_is_that_of_a_level_camera(scene: Scene) -> None:
+    alone = scene.images._replace(
+        depth=torch.where(scene.images.labels == LABEL, scene.images.depth, 0.0)
+    )
+    support = support_planes(scene.observed(), alone)
+    assert not support.known.any()
+    assert torch.equal(support.normal, torch.tensor([[0.0, -1.0, 0.0]]).double())
