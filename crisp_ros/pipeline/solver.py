@@ -13,7 +13,6 @@ from crisp_ros.correction.box_search import with_boxes
 from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
-from crisp_ros.correction.latent_field import PriorField
 from crisp_ros.correction.library_tests import Ambiguity, find_ambiguity
 from crisp_ros.correction.orientation import (
     Orientations,
@@ -22,11 +21,10 @@ from crisp_ros.correction.orientation import (
 )
 from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
-from crisp_ros.correction.prior_shape import fit_prior_shapes
-from crisp_ros.correction.residuals import ANY_FALL, surface_objective
+from crisp_ros.correction.residuals import ANY_FALL
 from crisp_ros.correction.shape_choice import ShapeChooser, with_shape_mode
 from crisp_ros.correction.shape_field import ShapeField
-from crisp_ros.correction.shape_source import ShapeSource, source_of
+from crisp_ros.correction.shape_source import source_of
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.symmetry_search import (
     Rivals,
@@ -44,10 +42,10 @@ from crisp_ros.network.model import CrispNetwork, NetworkOutput
 from crisp_ros.network.precision import in_precision
 from crisp_ros.network.shape_prior import ShapePrior
 from crisp_ros.observation.observe import Observations, Rejected
+from crisp_ros.pipeline.prior_correction import prior_correction
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.solution import KnownShapes, MovedObjects, PlacedObjects, Scene, Solution
 from crisp_ros.pipeline.stage_clock import StageClock
-from crisp_ros.pipeline.support_planes import support_planes
 
 _AFTER_ROTATION = PoseLmSettings(ray_offsets_m=(), move=ANY_FALL)
 
@@ -141,7 +139,14 @@ class Solver:
             output, correspondences, registration = self._register(observations, output, pnc)
         with clock.stage("correction"):
             if self._takes_prior:
-                correction = self._fit_prior(observations, images, correspondences)
+                correction = prior_correction(
+                    self._field,
+                    self._prior,
+                    correspondences,
+                    observations.labels,
+                    images,
+                    self.settings.prior_shapes,
+                )
                 placed = PlacedObjects(correspondences, registration, correction)
             else:
                 shapes = Shapes.of_codes(output.code)
@@ -244,32 +249,6 @@ class Solver:
         if self._prior is None or self._corrector is None:
             return False
         return mode == "prior" or (mode == "auto" and self._library is None)
-
-    def _fit_prior(
-        self, observations: Observations, images: Images, correspondences: Correspondences
-    ) -> Correction:
-        """Poses and shapes under the prior; the latter with boxes."""
-        field, prior = PriorField(self._network.decoder, self._prior), self._prior
-        support = support_planes(correspondences, images)
-        labels = observations.labels.to(self._device)
-        fit = fit_prior_shapes(
-            field,
-            prior.dimensions,
-            correspondences,
-            labels,
-            images,
-            support,
-            self.settings.prior_shapes,
-        )
-        points, _, _, valid = correspondences
-        pnc = torch.where(valid[..., None], transform(fit.T_object_camera, points), 0.0)
-        shapes = Shapes.of_codes(prior.code(fit.latents))
-        shapes = with_boxes(self._field, shapes, ObjectPoints.of(pnc, valid))
-        sdf = self._field.sdf(pnc, shapes)
-        scale = torch.full_like(fit.objective, self.settings.prior_shapes.solver.robust_scale_m)
-        objective = surface_objective(sdf, valid, scale)
-        sources = torch.full_like(fit.iterations, int(ShapeSource.PRIOR))
-        return Correction(fit.T_object_camera, shapes, pnc, objective, fit.iterations, sources)
 
     def _choose_shapes(
         self, observations: Observations, images: Images, codes: Tensor, placed: PlacedObjects
