@@ -137,7 +137,7 @@ def show(frames: Iterator[ViewedFrame]) -> None:
 
 
 def write_pictures(frames: Iterator[ViewedFrame], folder: Path) -> Iterator[Path]:
-    """Render each frame from beside the camera to a PNG, without a screen.
+    """Render each frame, seen from the side of the camera, to a PNG, without a screen.
 
     Raises:
         ViewError: Open3D cannot render here.

@@ -122,7 +122,7 @@ def test_pictures_show_the_meshes(tmp_path: Path) -> None:
     assert ((red > 200) & (green < 60)).mean() > 0.05  # the wall
 
 
-def test_a_machine_that_cannot_render_is_told(
+def test_no_driver_for_pictures_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = subprocess.CompletedProcess([], 134, "", "EGL: no device\n")
