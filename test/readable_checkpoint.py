@@ -32,9 +32,7 @@ def write_checkpoint(path: Path, known: Known, name: str, scene: Rendered, size_
         scene: from `rendered`, with one object.
         size_m: metres per unit of the checkpoint's shapes.
     """
-    weights = random_weights(modulated=True)
-    weights["backbone.pos_embed"] = _smooth_embedding()
-    weights["backbone.patch_embed.proj.weight"] *= 0.1
+    weights = smooth_weights(modulated=True)
     _set_decoder(weights, known.decoder, size_m)
     weights["recons_backbone_adaptor.net.9.weight"] *= 0.0
     code = _code(known.codes(name)[0], known.decoder, size_m)
@@ -43,6 +41,14 @@ def write_checkpoint(path: Path, known: Known, name: str, scene: Rendered, size_
     network = import_official(path, options=OfficialOptions("normalised", CROP)).network
     _set_last_layers(weights, *_fitted(network, scene, size_m))
     torch.save({"model": weights}, path)
+
+
+def smooth_weights(modulated: bool = False) -> dict[str, Tensor]:
+    """Random weights whose features vary slowly over the crop, as coordinates do."""
+    weights = random_weights(modulated)
+    weights["backbone.pos_embed"] = _smooth_embedding()
+    weights["backbone.patch_embed.proj.weight"] *= 0.1
+    return weights
 
 
 def _smooth_embedding() -> Tensor:
