@@ -27,7 +27,9 @@ class _Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         skip = x if self.shortcut is None else self.shortcut(x)
-        return F.relu(skip + self.expand(F.relu(self.mix(F.relu(self.reduce(x))))))
+        # In place: on a CPU the network spends a tenth of its time on memory for copies.
+        y = self.mix(self.reduce(x).relu_()).relu_()
+        return self.expand(y).add_(skip).relu_()
 
 
 class ResNetTrunk(nn.Module):
@@ -48,7 +50,7 @@ class ResNetTrunk(nn.Module):
     def forward(self, images: Tensor) -> BackboneFeatures:
         """Features of normalised images (B, 3, S, S), S a multiple of 16."""
         with _float32(self, images):
-            x = F.relu(self.stem(images))
+            x = self.stem(images).relu_()
             levels = [x]
             x = self.stages[0](F.max_pool2d(x, 3, 2, 1))
         levels.append(x)
@@ -85,11 +87,11 @@ class RgbdTrunk(nn.Module):
     def forward(self, images: Tensor) -> BackboneFeatures:
         """Features of colour and geometry (B, 8, S, S), colour normalised, S a multiple of 16."""
         with _float32(self, images):
-            x = F.relu(self.stem(images[:, :3]))
-            shape = F.relu(self.geometry[0](images[:, 3:]))
+            x = self.stem(images[:, :3]).relu_()
+            shape = self.geometry[0](images[:, 3:]).relu_()
             levels = [torch.cat([x, shape], dim=1)]
             x = self.stages[0](F.max_pool2d(x, 3, 2, 1))
-            shape = F.relu(self.geometry[1](shape))
+            shape = self.geometry[1](shape).relu_()
             x = torch.cat([x, shape], dim=1)
         levels.append(x)
         for stage in self.stages[1:]:
@@ -137,7 +139,7 @@ class _Residual(nn.Module):
         nn.init.zeros_(self.second.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(F.relu(x))))
+        return self.second(self.first(F.relu(x)).relu_()).add_(x)
 
 
 def _stages(after_first: int = 0) -> nn.ModuleList:
