@@ -33,9 +33,10 @@ objects together; the memory is that of the process, including the baselines.
 _VERSIONS = """\
 Every start is a process of its own. Configuration includes reading the model, the tables of shapes,
 symmetries and prints; with an empty cache the tables are made. The versions process frames
-alternately. The ratio is that of the other version's median to this one's: above one, this version
-needs less.
+alternately. B / A is the ratio of the medians: above one, this version (A) needs less.
 """
+
+_LETTERS = ("A", "B")
 
 
 def stage_table(report: BenchReport) -> Table:
@@ -78,7 +79,7 @@ def version_table(report: VersionReport) -> Table:
 def version_lines(report: VersionReport) -> list[str]:
     """Describe each version in a line: its commit, model and certified objects."""
     lines = []
-    for version, about in zip(report.versions, report.about, strict=True):
+    for letter, version, about in zip(_LETTERS, report.versions, report.about, strict=False):
         parts = [
             f"commit {version.commit}" if version.commit else "",
             f"model {about['model_version']}",
@@ -87,7 +88,7 @@ def version_lines(report: VersionReport) -> list[str]:
             if "certified" in about
             else "",
         ]
-        lines.append(f"{version.name}: {', '.join(part for part in parts if part)}")
+        lines.append(f"{letter}, {version.name}: {', '.join(part for part in parts if part)}")
     return lines
 
 
@@ -167,16 +168,16 @@ def _of(what: str, which: str | None) -> str:
 
 def _version_rows(report: VersionReport) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows of the table of versions."""
-    names = [version.name for version in report.versions]
-    header = [part for name in names for part in (f"{name}, median", "p95")]
-    compared = len(names) > 1
+    compared = len(report.versions) > 1
+    letters = _LETTERS[: len(report.versions)]
+    header = [part for letter in letters for part in (f"{letter}, median", "p95")]
     rows = []
     for row in report.rows:
         cells = [f"{row.name}, {row.unit}"]
         for sample in row.samples:
             cells += [_number(sample.median), _number(sample.p95)]
         rows.append((*cells, *([_number(row.ratio)] if compared else [])))
-    return ("quantity", *header, *(["ratio"] if compared else [])), rows
+    return ("quantity", *header, *(["B / A"] if compared else [])), rows
 
 
 def _number(value: float) -> str:

@@ -97,8 +97,9 @@ def test_page_names_commit_and_versions(report: BenchReport) -> None:
     compared = dataclasses.replace(report, versions=versions)
     page = markdown_page(compared, {**provenance("crisp bench"), "commit": "0123abc"})
     assert ", commit 0123abc. " in page
-    assert "- this version: commit abc, model m, float32\n" in page
-    assert "- v1: model m, float32, 9 of 10 objects certified\n" in page
+    assert "- A, this version: commit abc, model m, float32\n" in page
+    assert "- B, v1: model m, float32, 9 of 10 objects certified\n" in page
+    assert "| quantity | A, median | p95 | B, median | p95 | B / A |" in page
     assert "| frame, ms | 110 | 119 | 330 | 330 | 3 |" in page
     assert "| frame: print, ms | 4 | 4 | - | - | - |" in page
     table = version_table(versions)
