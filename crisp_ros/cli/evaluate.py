@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -77,6 +78,9 @@ _SPE3R = EstimatorSettings(
 )  # the paper's p and eps; satellites are metres away, and as far as the depth maps reach
 
 _Evaluated = tuple[BopEvaluation | Spe3rEvaluation | NocsEvaluation, DataReport, Iterable[Table]]
+
+
+_FILE_COLUMNS = 120  # of tables that go into a file or a pipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -166,7 +170,7 @@ def run(args: argparse.Namespace) -> None:
         _write_report()  # report missing packages before the long work
     pictures = PictureSample(seed=args.seed)
     evaluation, report, tables = args.evaluate(args, pictures)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _FILE_COLUMNS)
     for table in tables:
         console.print(table)
     console.print(report.lead, markup=False, highlight=False, soft_wrap=True)
