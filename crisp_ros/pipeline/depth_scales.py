@@ -50,11 +50,11 @@ class DepthScales:
         ]
 
     def _scale(self, estimate: ObjectEstimate, frame: Frame, widths: NDArray[np.float32]) -> float:
-        """NaN where the object is partly hidden or not entirely in the image."""
+        """NaN where the object is partly hidden or not entirely in the image, or has no surface."""
         camera = frame.camera
         x = transform(estimate.T_camera_object, self._surface(estimate.shape_index))
         z = x[:, 2]
-        if np.isnan(widths).any() or not z.min() > 0.0:
+        if np.isnan(widths).any() or len(z) == 0 or not z.min() > 0.0:
             return float("nan")
         pixels = np.stack(
             (camera.fx * x[:, 0] / z + camera.cx, camera.fy * x[:, 1] / z + camera.cy)
