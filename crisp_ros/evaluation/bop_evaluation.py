@@ -369,7 +369,7 @@ def _shape_errors(
     """Errors of a reconstruction; none where it has no surface."""
     rng = np.random.default_rng(settings.seed)
     estimate = reconstructed_points(mesh, settings.chamfer_samples, rng)
-    if len(estimate) == 0:
+    if not len(estimate):
         return {}
     truth = surface_samples(true_mesh, settings.chamfer_samples, rng).points
     return {

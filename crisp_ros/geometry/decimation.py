@@ -13,9 +13,9 @@ _CAREFULNESS = 2.0  # the library's "aggressiveness"; its default of 7 moves thi
 def decimated(mesh: TriangleMesh, max_faces: int) -> TriangleMesh:
     """Reduce a mesh to at most `max_faces` faces by quadric edge collapses; closed if `mesh` is.
 
-    fast-simplification goes first, because it is ten times as fast. Where it would open a thin
-    wall, Open3D's collapses follow: first those that keep the volume, then those that never open a
-    surface. The budget is doubled only if all of them open it.
+    fast-simplification goes first, because it is ten times as fast. Open3D follows: where the
+    result is too large, with collapses that keep the volume; where a thin wall was opened, with
+    collapses that never open one. The budget is doubled only if all of them fail.
 
     Args:
         mesh: vertices in metres, outward winding.
@@ -27,12 +27,20 @@ def decimated(mesh: TriangleMesh, max_faces: int) -> TriangleMesh:
     """
     if max_faces < 4:
         raise ValueError(f"max_faces is {max_faces}, expected at least 4, a tetrahedron")
-    was_closed = is_closed(mesh.faces)
+    was_closed = len(mesh.faces) > max_faces and is_closed(mesh.faces)
+
+    def is_good(found: TriangleMesh, budget: int) -> bool:
+        is_whole = is_closed(found.faces) if was_closed else len(found.faces) > 0
+        return is_whole and len(found.faces) <= budget
+
     while max_faces < len(mesh.faces):
-        for collapse in (_fast_collapses, _volume_keeping_collapses, _manifold_collapses):
-            found = collapse(mesh, max_faces)
-            if 0 < len(found.faces) <= max_faces and (is_closed(found.faces) or not was_closed):
-                return found
+        found = _fast_collapses(mesh, max_faces)
+        if len(found.faces) > max_faces:
+            found = _volume_keeping_collapses(mesh, max_faces)
+        if not is_good(found, max_faces):
+            found = _manifold_collapses(mesh, max_faces)
+        if is_good(found, max_faces):
+            return found
         max_faces *= 2
     return mesh
 
