@@ -154,6 +154,7 @@ class CrispNode(LifecycleNode):
                 "version": estimator.model_version,
                 "file": parameters.checkpoint or "the package's own",
                 "device": parameters.device,
+                "precision": estimator.settings.precision,
                 "loaded and warm in (s)": f"{duration_s:.1f}",
             },
             "",
