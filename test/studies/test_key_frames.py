@@ -1,6 +1,8 @@
 """Key frames of a rotating mug with the shipped network, and the figure's stored result."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.studies.degeneracy_study import MUG
 from crisp_ros.studies.key_frames import MugViews, key_frames
 from crisp_ros.studies.study_error import StudyError
+
+RESULT = Path(__file__).parents[2] / "docs" / "results" / "degeneracy.json"
 
 
 def pair_and_all(model):
@@ -50,3 +54,13 @@ def test_a_library_without_colours_is_refused():
             *pair_and_all(model),
             CertificateSettings(),
         )
+
+
+def test_the_stored_flag_is_raised_until_the_handle_shows():
+    frames = json.loads(RESULT.read_text())["key_frames"]
+    hidden = [f for f in frames if f["turn_deg"] <= 40]
+    seen = [f for f in frames if f["turn_deg"] >= 60]
+    assert all(f["degenerate"] for f in hidden) and sum(f["certified"] for f in hidden) >= 2
+    assert seen and not any(f["degenerate"] for f in seen)
+    assert all(f["explaining"] == [MUG] for f in seen)
+    assert seen[-1]["tangent"] > 10 * max(f["tangent"] for f in hidden)
