@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crisp_ros.correction.batch import evenly_spaced
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.se3 import transform
@@ -19,14 +20,18 @@ class EmptySpaceSettings:
 
     Attributes:
         rays: a side of the square grid of viewing rays around an object.
+        ring: cells of this grid around the object that count; its outline bounds the shape most.
+        kept: rays that are kept, evenly spaced.
         depths: points on a ray.
         reach: radius of the ball that is looked at, times that of the points seen.
         tolerance_m: nearer than this to what was measured nothing is known, metres.
         border_px: so near to the object's mask other pixels prove nothing, px.
     """
 
-    rays: int = 24
-    depths: int = 4
+    rays: int = 48
+    ring: int = 5
+    kept: int = 320
+    depths: int = 6
     reach: float = 2.0
     tolerance_m: float = 0.01
     border_px: int = 3
@@ -63,6 +68,9 @@ def empty_points(
     measured = images.depth[rows, columns]
     own = images.labels[rows, columns] == objects[:, None]
     known = inside & (measured > 0) & (own | ~_near_mask(objects, images, settings, rows, columns))
+    known &= _around(own & inside, settings)
+    kept = evenly_spaced(known, settings.kept)
+    u, v, measured, known = (part.gather(1, kept) for part in (u, v, measured, known))
 
     camera = images.camera
     ray = torch.stack(
@@ -103,6 +111,12 @@ def _pixels(centre: Tensor, radius: Tensor, images: Images, rays: int) -> tuple[
     u = camera.fx * (centre[:, :1] + radius[:, None] * du) / z[:, None] + camera.cx
     v = camera.fy * (centre[:, 1:2] + radius[:, None] * dv) / z[:, None] + camera.cy
     return u.clamp(-1e6, 1e6), v.clamp(-1e6, 1e6)
+
+
+def _around(own: Tensor, settings: EmptySpaceSettings) -> Tensor:
+    """Whether rays (B, rays^2) show the object or are in the ring around it."""
+    grid = own.view(-1, 1, settings.rays, settings.rays).float()
+    return F.max_pool2d(grid, 2 * settings.ring + 1, 1, settings.ring).flatten(1) > 0
 
 
 def _near_mask(

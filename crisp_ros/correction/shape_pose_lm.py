@@ -49,7 +49,7 @@ class ShapePoseLmSettings:
     empty_points: int = 192
     error_m: float = 0.002
     robust_scale_m: float = 0.01
-    empty_weight: float = 1.0
+    empty_weight: float = 2.0
     independent_points: float = 100.0
     latent_step: float = 2.0
     pose_step_m: float = 0.03

@@ -12,6 +12,7 @@ from tiny_bop import pose, primitives, tiny_frames, write_tiny_bop
 
 from crisp_ros.cli.main import main
 from crisp_ros.data.bop import BopDataset
+from crisp_ros.data.bop_models import read_models
 from crisp_ros.data.bop_writer import write_frames, write_models
 from crisp_ros.data.recorded_frame import scene_frames
 from crisp_ros.data.recording import Recording
@@ -107,3 +108,19 @@ def test_maps_are_drawn_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["data", "maps", str(tmp_path)]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first == "6 images' maps written" and second == "0 images' maps written"
+
+
+def test_procedural_objects_are_written_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("manifold3d")
+    command = ["data", "procedural", "--count", "2", "--kinds", "can", "box"]
+    assert main([*command, "--output", str(tmp_path)]) == 0
+    assert sorted(m.name for m in read_models(tmp_path / "models").values()) == [
+        "box_0002",
+        "can_0001",
+    ]
+    assert main([*command, "--output", str(tmp_path)]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert main(["data", "procedural", "--kinds", "teapot", "--output", str(tmp_path / "b")]) == 1
+    assert "no kind teapot" in capsys.readouterr().err
