@@ -80,6 +80,22 @@ def test_a_frame_of_the_shipped_model_needs_no_other(folder: Path, capsys) -> No
     assert status == 0 and "identical to the last bit" in out and "not identical" not in out
 
 
+def test_repeated_estimate_is_shown(folder: Path, capsys, monkeypatch, tmp_path) -> None:
+    shown = []
+    monkeypatch.setattr("crisp_ros.cli.view.show", shown.extend)
+    dump = folder / "frame_first.safetensors"
+    assert replay(capsys, dump, "--view")[0] == 0
+    (viewed,) = shown
+    assert [o.label for o in viewed.objects] == [1, 2, 3, 4]
+    assert len(viewed.meshes) == 4 and not viewed.meshes[0].is_empty
+    pictures = []
+    monkeypatch.setattr(
+        "crisp_ros.cli.view.write_pictures", lambda frames, to: pictures.append(to) or iter(())
+    )
+    assert replay(capsys, dump, "--png", tmp_path)[0] == 0
+    assert pictures == [tmp_path] and len(shown) == 1
+
+
 @pytest.mark.parametrize("name", ["first", "second", "third"])
 def test_a_model_that_trained_itself_is_saved_and_named(folder, name, capsys, tmp_path) -> None:
     model, report = folder / f"{name}.safetensors", tmp_path / "replay.json"
