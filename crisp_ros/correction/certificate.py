@@ -11,6 +11,7 @@ from torch import Tensor
 
 from crisp_ros.correction.correspondences import Shapes, finite_and_valid
 from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.reasons import Reasons, Values
 from crisp_ros.correction.residuals import masked_median
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.geometry.se3 import transform
@@ -32,7 +33,7 @@ class Condition(NamedTuple):
     name: str
     held: Tensor
     value: Tensor
-    reasons: tuple[str, ...]
+    reasons: Sequence[str]
 
     def rows(self, which: Tensor) -> Condition:
         """The condition of some of the objects, by their indices (M,)."""
@@ -48,8 +49,13 @@ class Condition(NamedTuple):
 
     def unless(self, excepted: Tensor) -> Condition:
         """The condition that this one holds or the object is excepted, (B,) bool."""
-        pairs = zip(self.reasons, excepted.tolist(), strict=True)
-        reasons = tuple("" if free else reason for reason, free in pairs)
+        free = Reasons(
+            (excepted,), lambda values: [" " * flag for flag in values[0]], len(excepted)
+        )
+        reasons = Reasons.combined(
+            (self.reasons, free),
+            lambda parts: ["" if other else reason for reason, other in zip(*parts, strict=True)],
+        )
         return self._replace(held=self.held | excepted, reasons=reasons)
 
 
@@ -71,7 +77,7 @@ class Certificate(NamedTuple):
     threshold: Tensor
     margin: Tensor
     score: Tensor
-    reasons: tuple[str, ...]
+    reasons: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -121,10 +127,7 @@ def certify(
     residual = checks[_FIT].value
     margin = 1.0 - residual / threshold
     certified = torch.stack([check.held for check in checks]).all(0)
-    reasons = tuple(
-        next((reason for reason in reasons if reason), "")
-        for reasons in zip(*(check.reasons for check in checks), strict=True)
-    )
+    reasons = Reasons.combined([check.reasons for check in checks], _first_of_each)
     return Certificate(certified, residual, threshold, margin, score(margin, certified), reasons)
 
 
@@ -176,12 +179,16 @@ def with_condition(certificate: Certificate, condition: Condition) -> Certificat
         condition: of the same objects.
     """
     certified = certificate.certified & condition.held
-    pairs = zip(condition.reasons, certificate.reasons, strict=True)
     return certificate._replace(
         certified=certified,
         score=score(certificate.margin, certified),
-        reasons=tuple(first or other for first, other in pairs),
+        reasons=Reasons.combined((condition.reasons, certificate.reasons), _first_of_each),
     )
+
+
+def _first_of_each(parts: Sequence[Sequence[str]]) -> list[str]:
+    """The first reason that each object has, of several for each."""
+    return [next((text for text in texts if text), "") for texts in zip(*parts, strict=True)]
 
 
 def score(margin: Tensor, certified: Tensor) -> Tensor:
@@ -264,18 +271,21 @@ def _is_covered(
 
 def _fits(residual: Tensor, threshold: Tensor, settings: CertificateSettings) -> Condition:
     name = f"q{100 * settings.quantile:.3g}"
-    limits = (1e3 * threshold).tolist()
-    reasons = tuple(
-        "" if r <= limit else f"{name} {r:.3g} mm > {limit:.3g} mm"
-        for r, limit in zip((1e3 * residual).tolist(), limits, strict=True)
-    )
+
+    def write(values: Values) -> list[str]:
+        return [
+            "" if r <= limit else f"{name} {1e3 * r:.3g} mm > {1e3 * limit:.3g} mm"
+            for r, limit in zip(*values, strict=True)
+        ]
+
+    reasons = Reasons((residual, threshold), write, len(residual))
     return Condition("fit", residual <= threshold, residual, reasons)
 
 
 def condition(name: str, held: Tensor, value: Tensor, explain: Callable[[float], str]) -> Condition:
     """A condition whose reason is `explain(value)` wherever it does not hold."""
-    reasons = tuple(
-        "" if ok else explain(number)
-        for ok, number in zip(held.tolist(), value.tolist(), strict=True)
-    )
-    return Condition(name, held, value, reasons)
+
+    def write(values: Values) -> list[str]:
+        return ["" if ok else explain(number) for ok, number in zip(*values, strict=True)]
+
+    return Condition(name, held, value, Reasons((held, value), write, len(held)))

@@ -21,6 +21,7 @@ from crisp_ros.correction.degeneracy import degeneracy, explanations
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.pose_lm import PoseLmSettings
 from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.reasons import Reasons
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.geometry.se3 import transform
 
@@ -129,9 +130,12 @@ def known_shape_condition(
     found = condition(
         "known shape", residual <= threshold_m, residual, lambda r: f"off by {1e3 * r:.3g} mm"
     )
-    reasons = tuple(
-        reason and f"unknown object: the nearest library shape, {name}, is {reason}"
-        for reason, name in zip(found.reasons, names, strict=True)
+    reasons = Reasons.combined(
+        (found.reasons, names),
+        lambda parts: [
+            reason and f"unknown object: the nearest library shape, {name}, is {reason}"
+            for reason, name in zip(*parts, strict=True)
+        ],
     )
     return found._replace(reasons=reasons)
 

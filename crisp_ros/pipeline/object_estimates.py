@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import roma
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from crisp_ros.correction.correspondences import Correspondences
+from crisp_ros.correction.reasons import Reasons, to_host
 from crisp_ros.correction.shape_source import ShapeSource
 from crisp_ros.correction.verification import Verification
 from crisp_ros.geometry.se3 import from_rotation_translation, invert
@@ -26,71 +26,77 @@ def object_estimates(solution: Solution, quantile: float) -> Iterator[ObjectEsti
         solution: of a batch.
         quantile: p of the certificate.
     """
-    shapes = solution.correction.shapes
-    T = rigid_inverses(solution.correction.T_object_camera)
-    codes, lower, upper = (
-        part.to(dtype).cpu().numpy()
-        for part, dtype in (
-            (shapes.codes, torch.float32),
-            (shapes.lower, torch.float64),
-            (shapes.upper, torch.float64),
-        )
-    )
+    shapes, certificate = solution.correction.shapes, solution.verification.certificate
     columns = {
         "label": solution.observations.labels,
+        "T_camera_object": solution.correction.T_object_camera.double(),
+        "code": shapes.codes.float(),
+        "lower": shapes.lower.double(),
+        "upper": shapes.upper.double(),
         "shape_index": shapes.index,
+        "shape_source": solution.correction.sources,
         "inlier_share": solution.registration.inlier_share,
         "n_points": solution.observations.valid.sum(-1),
         "size_ratio": _size_ratio(solution.correspondences),
     }
     orientation = solution.orientations
     if orientation is not None:
-        certified = solution.verification.certificate.certified
-        columns["orientation_certified"] = certified & orientation.clear.held
+        columns["orientation_certified"] = certificate.certified & orientation.clear.held
     if solution.ambiguity is not None:
         columns["degenerate"] = solution.ambiguity.degenerate
         columns["smallest_eigenvalue"] = solution.ambiguity.tangent_eigenvalue
-    values = {name: column.tolist() for name, column in columns.items()}
-    covariance = None if solution.covariance is None else solution.covariance.cpu().numpy()
-    sources = [ShapeSource(source).text for source in solution.correction.sources.tolist()]
-    for i, verdict in enumerate(verdicts(solution.verification)):
-        yield ObjectEstimate(
-            T_camera_object=T[i].copy(),
-            code=codes[i].copy(),
-            shape_source=sources[i],
-            quantile=quantile,
-            lower=lower[i].copy(),
-            upper=upper[i].copy(),
-            covariance=None if covariance is None else covariance[i].copy(),
-            orientation_reason="" if orientation is None else orientation.clear.reasons[i],
-            **verdict,
-            **{name: column[i] for name, column in values.items()},
-        )
+    if solution.covariance is not None:
+        columns["covariance"] = solution.covariance
+    fields = host_fields(solution.verification, columns)
+    poses = rigid_inverses(np.stack([object_["T_camera_object"] for object_ in fields]))
+    for i, object_ in enumerate(fields):
+        object_["T_camera_object"] = poses[i].copy()
+        object_["shape_source"] = ShapeSource(object_["shape_source"]).text
+        reason = "" if orientation is None else orientation.clear.reasons[i]
+        yield ObjectEstimate(quantile=quantile, orientation_reason=reason, **object_)
 
 
-def verdicts(verification: Verification) -> list[dict[str, Any]]:
-    """The fields of `ObjectEstimate` that a verification decides, for each of its objects."""
+def host_fields(
+    verification: Verification, columns: Mapping[str, Tensor] | None = None
+) -> list[dict[str, Any]]:
+    """The fields of `ObjectEstimate` that a verification decides, after one transfer to the host.
+
+    Args:
+        verification: of B objects.
+        columns: further fields (B, ...) of these, transferred with them.
+
+    Returns:
+        B dictionaries; numbers are those of Python, and others arrays of their own.
+    """
     certificate = verification.certificate
-    columns = {
+    columns = dict(columns or {}) | {
         "certified": certificate.certified,
         "residual_m": certificate.residual,
         "threshold_m": certificate.threshold,
         "score": certificate.score,
         "unknown": verification.unknown,
     }
-    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    reasons = Reasons.of(certificate.reasons)
+    values = to_host([*columns.values(), *reasons.tensors])
+    texts = reasons.written([value.tolist() for value in values[len(columns) :]])
+    rows = zip(*(_rows(value) for value in values[: len(columns)]), strict=True)
     return [
         dict(zip(columns, row, strict=True)) | {"reason": reason}
-        for row, reason in zip(rows, certificate.reasons, strict=True)
+        for row, reason in zip(rows, texts, strict=True)
     ]
 
 
-def rigid_inverses(T_object_camera: Tensor) -> NDArray[np.float64]:
-    """The poses T_camera_object (B, 4, 4) of T_object_camera, exact rotations, on the host."""
-    T = T_object_camera.double().cpu()
+def _rows(values: NDArray[Any]) -> Sequence[Any]:
+    """The values (B, ...) of each object, numbers or arrays."""
+    return values.tolist() if values.ndim == 1 else [row.copy() for row in values]
+
+
+def rigid_inverses(T_object_camera: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The poses T_camera_object (B, 4, 4) of T_object_camera, with exact rotations."""
     # Projected in float64, so that the result is a rotation to machine precision.
-    rotation = roma.special_procrustes(T[:, :3, :3])
-    return invert(from_rotation_translation(rotation, T[:, :3, 3])).numpy()
+    U, _, Vt = np.linalg.svd(T_object_camera[:, :3, :3])
+    U[:, :, 2] *= np.linalg.det(U @ Vt)[:, None]
+    return invert(from_rotation_translation(U @ Vt, T_object_camera[:, :3, 3]))
 
 
 def _size_ratio(correspondences: Correspondences) -> Tensor:

@@ -19,7 +19,7 @@ from crisp_ros.correction.verification import Verifier, registration_condition
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.pipeline import ObjectEstimate, Trace
-from crisp_ros.pipeline.object_estimates import rigid_inverses, verdicts
+from crisp_ros.pipeline.object_estimates import host_fields, rigid_inverses
 from crisp_ros.tracking.track import Detection, Track, stack_shapes
 
 _NOT_TESTED = "the orientation was not tested at the pose of the track"
@@ -91,13 +91,18 @@ def refit_to_track_shape(
     registered = registration_condition(hypotheses)
     verification = verifier.verify(hypotheses, images, known, surfaces, [registered])
     orientation = {"orientation_certified": False, "orientation_reason": _NOT_TESTED}
-    changes = [verdict | orientation for verdict in verdicts(verification)]
+    columns = {}
     if pose is not None:
+        columns["T_camera_object"] = hypotheses.T_object_camera.double()
         covariance = verifier.covariance(hypotheses)
-        poses = rigid_inverses(hypotheses.T_object_camera)
+        if covariance is not None:
+            columns["covariance"] = covariance
+    changes = [fields | orientation for fields in host_fields(verification, columns)]
+    if pose is not None:
+        poses = rigid_inverses(np.stack([change["T_camera_object"] for change in changes]))
         for row, change in enumerate(changes):
             change["T_camera_object"] = poses[row].copy()
-            change["covariance"] = None if covariance is None else covariance[row].cpu().numpy()
+            change.setdefault("covariance", None)
     for i, track, estimate, change in zip(measured, tracks, estimates, changes, strict=True):
         fitted[i] = dataclasses.replace(estimate, **track.shape_fields(), **change)
     return fitted
