@@ -14,6 +14,7 @@ from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.reasons import Reasons, Values
 from crisp_ros.correction.residuals import masked_median
 from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.geometry.se3 import transform
 
 _JUST_BELOW_HALF = 0.499
@@ -222,6 +223,15 @@ def quantile_residual(
         shapes: (...,); all leading dimensions broadcast.
         quantile: p in (0, 1].
     """
+    constants, rows = (field, quantile), (points, valid, T_object_camera, shapes)
+    same_rows = points.ndim == 3 and len(points) == len(T_object_camera) == len(shapes.codes)
+    if same_rows and shapes.codes.ndim == 2:
+        return run_captured(_quantile_residual, constants, *rows)[0]
+    return _quantile_residual(*constants, *rows)[0]
+
+
+def _quantile_residual(field: ShapeField, quantile: float, *rows: tuple | Tensor) -> tuple[Tensor]:
+    points, valid, T_object_camera, shapes = rows
     finite = torch.isfinite(points).all(-1)
     safe = torch.where(finite[..., None], points, 0.0)
     distance = field.sdf(transform(T_object_camera.to(points.dtype), safe), shapes).abs()
@@ -231,7 +241,7 @@ def quantile_residual(
     # The tolerance keeps p * n on its integer where the product is one, as in 0.98 * 50.
     rank = (quantile * count - 1e-6).ceil().long() - 1
     residual = ordered.gather(-1, rank.clamp_min(0)).squeeze(-1)
-    return torch.where(count.squeeze(-1) > 0, residual, torch.inf)
+    return (torch.where(count.squeeze(-1) > 0, residual, torch.inf),)
 
 
 def _is_finite(T_object_camera: Tensor, codes: Tensor) -> Condition:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from crisp_ros.correction.correspondences import Correspondences, Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.residuals import geman_mcclure, masked_median
 from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.geometry.device_constants import constant
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.geometry.spd_inverse import spd_inverse
@@ -69,12 +71,21 @@ def pose_covariance(
         hypotheses: B of them, at an optimum of the pose.
         settings: see `CovarianceSettings`.
     """
-    settings = settings or CovarianceSettings()
-    few = hypotheses.correspondences.sanitized().subsample(settings.points)
-    points, pnc, weights, valid = few
-    T_object_camera = hypotheses.T_object_camera
+    constants = field, settings or CovarianceSettings()
+    observed, T, shapes = hypotheses[:3]
+    return run_captured(_covariance, constants, observed, T, shapes)[0]
+
+
+def _covariance(
+    field: ShapeField,
+    settings: CovarianceSettings,
+    observed: Correspondences,
+    T_object_camera: Tensor,
+    shapes: Shapes,
+) -> tuple[Tensor]:
+    points, pnc, weights, valid = observed.sanitized().subsample(settings.points)
     at = torch.where(valid[..., None], transform(T_object_camera.to(points.dtype), points), 0.0)
-    sdf, gradient = field.sdf_and_gradient(at, hypotheses.shapes)
+    sdf, gradient = field.sdf_and_gradient(at, shapes)
     information = _of_depth(at.double(), sdf.double(), gradient.double(), valid, settings)
     information += _of_coordinates(at.double(), pnc.double(), weights.double(), settings)
     information += torch.diag(constant(_LEAST_INFORMATION, information))
@@ -84,7 +95,7 @@ def pose_covariance(
     to_camera = torch.zeros_like(information)
     to_camera[:, :3, :3] = to_camera[:, 3:, 3:] = rotation
     covariance = to_camera @ spd_inverse(information) @ to_camera.transpose(-1, -2)
-    return (covariance + covariance.transpose(-1, -2)) / 2
+    return ((covariance + covariance.transpose(-1, -2)) / 2,)
 
 
 def _of_depth(

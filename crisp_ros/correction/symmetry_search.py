@@ -23,8 +23,10 @@ from crisp_ros.correction.residuals import ANY_FALL, clearly_better, surface_obj
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.visibility import Images, VisibilitySettings, exposed
+from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.geometry.device_constants import constant
 from crisp_ros.geometry.se3 import invert, rotation_about, transform
+from crisp_ros.observation.frame import Camera
 
 _OFFSETS_RAD = tuple(map(radians, (-12.0, -6.0, 0.0, 6.0, 12.0)))
 
@@ -259,9 +261,25 @@ def _around(motions: Tensor) -> Tensor:
 def _cost(scene: _Scene, candidates: _Candidates) -> Tensor:
     """Square metres (B,), see `resolve_near_symmetries`."""
     (correspondences, T, shapes, labels, *_), surfaces = candidates
-    sdf = scene.field.sdf(transform(T, correspondences.points), shapes)
-    scale = sdf.new_full((), scene.settings.robust_scale_m)
-    seen = exposed(surfaces, T, labels, scene.images, scene.settings.visibility)
+    depth, label_image, camera = scene.images
+    constants, shared = (scene.field, scene.settings, camera), (depth, label_image)
+    rows = correspondences, T, shapes, labels, surfaces
+    return run_captured(_costs, constants, *rows, shared=shared)[0]
+
+
+def _costs(
+    field: ShapeField,
+    settings: SymmetrySearchSettings,
+    camera: Camera,
+    depth: Tensor,
+    label_image: Tensor,
+    *rows: tuple | Tensor,
+) -> tuple[Tensor]:
+    correspondences, T, shapes, labels, surfaces = rows
+    sdf = field.sdf(transform(T, correspondences.points), shapes)
+    scale = sdf.new_full((), settings.robust_scale_m)
+    images = Images(depth, label_image, camera)
+    seen = exposed(surfaces, T, labels, images, settings.visibility)
     wrong = (seen.before | seen.outside).sum(-1) / seen.known.sum(-1).clamp_min(1)
     objective = surface_objective(sdf, correspondences.valid, scale)
-    return objective + wrong * scene.settings.exposed_m**2
+    return (objective + wrong * settings.exposed_m**2,)

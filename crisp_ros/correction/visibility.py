@@ -10,6 +10,7 @@ from torch import Tensor
 
 from crisp_ros.correction.certificate import Condition, condition
 from crisp_ros.correction.surface import SurfacePoints
+from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.geometry.device_constants import constant
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.observation.frame import Camera, Frame
@@ -122,6 +123,18 @@ def exposed(
     Args: as those of `visibility_conditions`.
     """
     depth, labels, camera = images
+    constants, rows = (settings, camera), (surfaces, T_object_camera, objects)
+    return run_captured(_exposed, constants, *rows, shared=(depth, labels))
+
+
+def _exposed(
+    settings: VisibilitySettings,
+    camera: Camera,
+    depth: Tensor,
+    labels: Tensor,
+    *rows: tuple | Tensor,
+) -> Exposed:
+    surfaces, T_object_camera, objects = rows
     x = transform(invert(T_object_camera).to(surfaces.points.dtype), surfaces.points)
     z = x[..., 2]
     front = surfaces.valid & (z > 1e-3)

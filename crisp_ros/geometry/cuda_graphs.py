@@ -35,9 +35,12 @@ def is_captured() -> bool:
 
 
 def run_captured(
-    function: Callable[..., Result], constants: tuple[Any, ...], *tensors: tuple | Tensor
+    function: Callable[..., Result],
+    constants: tuple[Any, ...],
+    *tensors: tuple | Tensor,
+    shared: tuple[Tensor, ...] = (),
 ) -> Result:
-    """Return function(*constants, *tensors), by a CUDA graph where that is possible.
+    """Return function(*constants, *shared, *tensors), by a CUDA graph where that is possible.
 
     Where batches keep their shapes the function gets a padded batch, whose further rows hold
     anything finite. Elsewhere, within another captured function, and where a constant forbids it,
@@ -47,26 +50,30 @@ def run_captured(
         function: of each row of its tensors on its own, at module level.
         constants: hashable settings, and objects with an attribute `capture_key`: what they compute
             depends on that object alone, or it is None and nothing may be captured.
-        tensors: (B, ...), and named tuples of such tensors, B > 0.
+        tensors: (B, ...), and named tuples of such tensors.
+        shared: tensors of all rows, such as an image.
     """
     leaves = [leaf for part in tensors for leaf in _leaves(part)]
     keys = [_capture_key(constant) for constant in constants]
-    if is_captured() or None in keys or not has_fixed_shapes(leaves[0]):
-        return function(*constants, *tensors)
     batch = len(leaves[0])
+    if is_captured() or batch == 0 or None in keys or not has_fixed_shapes(leaves[0]):
+        return function(*constants, *shared, *tensors)
     rows = 1 << (batch - 1).bit_length()
     layout = tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
+    layout += tuple((part.shape, part.dtype) for part in shared)
     device = leaves[0].device
     stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
     key = (function, tuple(keys), rows, layout, device, stream)
     with _lock:
         graph = _graphs.get(key)
         if graph is None:
-            graph = _graphs[key] = _Graph(function, constants, tensors, rows)
+            graph = _graphs[key] = _Graph(
+                function, constants, shared, [_padded(part, rows) for part in tensors]
+            )
             if len(_graphs) > _MOST_GRAPHS:
                 _graphs.popitem(last=False)
         _graphs.move_to_end(key)
-        return graph.run(leaves, batch)
+        return graph.run(shared, leaves, batch)
 
 
 class _Graph:
@@ -76,21 +83,20 @@ class _Graph:
         self,
         function: Callable[..., Result],
         constants: tuple[Any, ...],
-        tensors: tuple[tuple | Tensor, ...],
-        rows: int,
+        shared: tuple[Tensor, ...],
+        tensors: list[tuple | Tensor],
     ) -> None:
-        def buffer(leaf: Tensor) -> Tensor:
-            return leaf[-1:].expand(rows, *leaf.shape[1:]).clone()
-
-        self._inputs = [_mapped(part, buffer) for part in tensors]
-        self._buffers = [leaf for part in self._inputs for leaf in _leaves(part)]
+        self._shared, self._inputs = [part.clone() for part in shared], tensors
+        self._buffers = [leaf for part in tensors for leaf in _leaves(part)]
         self._function, self._constants = function, constants
         self._recorded: torch.cuda.CUDAGraph | None = None
         self._outputs: tuple = ()
         self._refused = False
 
-    def run(self, leaves: list[Tensor], batch: int) -> tuple:
+    def run(self, shared: tuple[Tensor, ...], leaves: list[Tensor], batch: int) -> tuple:
         """The function of tensors (B, ...); B is at most the rows of the graph."""
+        for static, part in zip(self._shared, shared, strict=True):
+            static.copy_(part)
         for static, leaf in zip(self._buffers, leaves, strict=True):
             static[:batch].copy_(leaf)
         if self._recorded is not None:
@@ -104,7 +110,7 @@ class _Graph:
     def _call(self) -> tuple:
         token = _inside.set(True)
         try:
-            return self._function(*self._constants, *self._inputs)
+            return self._function(*self._constants, *self._shared, *self._inputs)
         finally:
             _inside.reset(token)
 
@@ -137,6 +143,11 @@ def _capture_key(constant: Any) -> Hashable | None:
     return constant
 
 
+def _padded(part: tuple | Tensor, rows: int) -> tuple | Tensor:
+    """Memory for a part with so many rows, all of them like its last one."""
+    return _mapped(part, lambda leaf: leaf[-1:].expand(rows, *leaf.shape[1:]).clone())
+
+
 def _leaves(part: tuple | Tensor) -> list[Tensor]:
     if isinstance(part, Tensor):
         return [part]
@@ -146,4 +157,5 @@ def _leaves(part: tuple | Tensor) -> list[Tensor]:
 def _mapped(part: tuple | Tensor, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(part, Tensor):
         return function(part)
-    return type(part)(*(_mapped(member, function) for member in part))
+    members = [_mapped(member, function) for member in part]
+    return tuple(members) if type(part) is tuple else type(part)(*members)

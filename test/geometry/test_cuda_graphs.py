@@ -108,5 +108,17 @@ def test_a_wait_within_a_captured_function_is_found() -> None:
         run_captured(waiting, (), inputs(2)[1])
 
 
+def added(image: Tensor, values: Tensor) -> tuple[Tensor]:
+    return (values + image.sum(),)
+
+
+def test_what_all_rows_share_is_not_padded() -> None:
+    with force_fixed_shapes():
+        for batch in (3, 2):
+            image, values = torch.full((5, 7), float(batch)), torch.arange(float(batch))
+            (found,) = run_captured(added, (), values, shared=(image,))
+            torch.testing.assert_close(found, values + 35.0 * batch)
+
+
 def waiting(values: Tensor) -> tuple[Tensor]:
     return (values * float(values.sum()),)
