@@ -62,6 +62,10 @@ _WAITING = (
 """Operations that wait for a GPU: for the size of their result, or for LAPACK's verdict."""
 
 
+_FACTORIES = ("eye", "zeros", "ones", "full", "empty", "arange", "linspace", "rand", "randn")
+"""Functions that make a tensor on the host unless a device is given."""
+
+
 class CountedOperations(TorchDispatchMode):
     """PyTorch's operations in a context, and for which of them the host would wait on a GPU.
 
@@ -136,6 +140,8 @@ class _Transfers(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         name = getattr(function, "__name__", "")
-        if name in ("cpu", "tolist") or (name in ("tensor", "new_tensor") and is_captured()):
+        made_on_host = name in _FACTORIES and (kwargs or {}).get("device") is None
+        uploaded = name in ("tensor", "new_tensor", "from_numpy") or made_on_host
+        if name in ("cpu", "tolist") or (uploaded and is_captured()):
             self._counted.wait(name)
         return function(*args, **(kwargs or {}))

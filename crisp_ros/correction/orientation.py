@@ -270,9 +270,9 @@ def _chosen(
 
 
 def _as_row(motion: Tensor, alternatives: Tensor, apart: Tensor, verdict: Tensor) -> _Comparison:
-    angles = roma.rotmat_geodesic_distance(
-        alternatives[:, :3, :3], torch.eye(3).to(motion).expand(len(alternatives), 3, 3)
-    )
+    identity = torch.eye(3, dtype=motion.dtype, device=motion.device)
+    rotations = alternatives[:, :3, :3]
+    angles = roma.rotmat_geodesic_distance(rotations, identity.expand_as(rotations))
     return _Comparison(*(part[None] for part in (motion, alternatives, apart, angles, verdict)))
 
 

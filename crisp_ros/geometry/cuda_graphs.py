@@ -23,10 +23,11 @@ Result = TypeVar("Result", bound=tuple)
 
 _log = logging.getLogger(__name__)
 
-_MOST_GRAPHS = 64  # the least recently used one is dropped
+_MOST_GRAPHS = 256  # the least recently used one is dropped
 _inside: ContextVar[bool] = ContextVar("inside a captured function", default=False)
 _lock = threading.RLock()
 _graphs: OrderedDict[Hashable, _Graph] = OrderedDict()
+_pools: dict[torch.cuda.Stream, tuple[int, int]] = {}  # memory that the graphs of a stream share
 
 
 def is_captured() -> bool:
@@ -74,6 +75,13 @@ def run_captured(
                 _graphs.popitem(last=False)
         _graphs.move_to_end(key)
         return graph.run(shared, leaves, batch)
+
+
+def release_graphs() -> None:
+    """Drop all graphs with their memory, and what they hold of models."""
+    with _lock:
+        _graphs.clear()
+        _pools.clear()
 
 
 class _Graph:
@@ -124,7 +132,7 @@ class _Graph:
         recorded = torch.cuda.CUDAGraph()
         try:
             # Other threads, such as a tracker's, may go on meanwhile.
-            with torch.cuda.graph(recorded, capture_error_mode="thread_local"):
+            with torch.cuda.graph(recorded, _pool(), capture_error_mode="thread_local"):
                 self._outputs = self._call()
         except RuntimeError as error:
             self._refused = True
@@ -133,6 +141,17 @@ class _Graph:
             return
         self._recorded = recorded
         recorded.replay()
+
+
+def _pool() -> tuple[int, int]:
+    """The memory of the current stream's graphs.
+
+    They run one after another, and their results are copied before the next one runs.
+    """
+    stream = torch.cuda.current_stream()
+    if stream not in _pools:
+        _pools[stream] = torch.cuda.graph_pool_handle()
+    return _pools[stream]
 
 
 def _capture_key(constant: Any) -> Hashable | None:

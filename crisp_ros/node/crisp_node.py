@@ -12,6 +12,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from tf2_ros import TransformBroadcaster
 
+from crisp_ros.geometry.cuda_graphs import release_graphs
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.node.estimator_factory import checkpoint_file, make_estimator
 from crisp_ros.node.frame_processor import FrameProcessor, NumberedFrame
@@ -224,6 +225,7 @@ class CrispNode(LifecycleNode):
         self._state.is_enabled = True
         self._inputs.label_names = {}
         self._monitor.model = ModelStatus({}, "")
+        release_graphs()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -1,5 +1,7 @@
 """Captured functions on a CPU: static, padded memory, without a graph."""
 
+import gc
+import weakref
 from typing import NamedTuple
 
 import pytest
@@ -8,7 +10,7 @@ from counting import CountedOperations
 from torch import Tensor
 
 from crisp_ros.geometry import cuda_graphs
-from crisp_ros.geometry.cuda_graphs import is_captured, run_captured
+from crisp_ros.geometry.cuda_graphs import is_captured, release_graphs, run_captured
 from crisp_ros.geometry.fixed_shapes import force_fixed_shapes
 
 
@@ -106,6 +108,18 @@ def test_a_replay_costs_copies_alone() -> None:
 def test_a_wait_within_a_captured_function_is_found() -> None:
     with force_fixed_shapes(), CountedOperations(), pytest.raises(AssertionError, match="captured"):
         run_captured(waiting, (), inputs(2)[1])
+
+
+def test_released_graphs_hold_nothing() -> None:
+    owner = torch.nn.Linear(1, 1)
+    held = weakref.ref(owner)
+    with force_fixed_shapes():
+        run_captured(scaled, (Constant(owner, 2.0),), *inputs(2))
+    del owner
+    assert held() is not None
+    release_graphs()
+    gc.collect()
+    assert held() is None and len(cuda_graphs._graphs) == 0
 
 
 def added(image: Tensor, values: Tensor) -> tuple[Tensor]:
