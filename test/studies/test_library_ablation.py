@@ -1,5 +1,6 @@
 """Own code and D with objects outside the library, after self-training by the paper's recipe."""
 
+import dataclasses
 import json
 
 import pytest
@@ -35,15 +36,40 @@ def test_results_of_objects_outside_the_library():
 
 
 def test_the_command_measures_each_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "crisp_ros.studies.library_ablation.ROWS", {"with h and D": ROWS["with h and D"]}
-    )
+    """With a training and a measurement that take no time."""
+    trained, measured = [], []
+
+    class Training:
+        def __init__(self, model, reference, learner, settings, folder):
+            assert reference is None and learner.batch == 3
+            assert len(model.library) == 11
+            self._model, self._folder = model, folder
+            trained.append((folder.name, settings.corrector))
+
+        def run(self, frames, count, passes):
+            assert len(list(frames())) == count == 2 and passes == 1
+
+        def model(self):
+            header = {**self._model.header, "self_training": {"steps": 4}}
+            return dataclasses.replace(self._model, header=header)
+
+    def measure(estimator, frames, shapes):
+        measured.append(estimator.settings.corrector)
+        names = [true.name for frame in frames for true in frame.truth]
+        return Results(tuple(ObjectResult(name, True, 0.0, 0.01) for name in names))
+
+    monkeypatch.setattr("crisp_ros.studies.library_ablation.RecordedSelfTraining", Training)
+    monkeypatch.setattr("crisp_ros.studies.library_ablation.measure", measure)
     bag = share_directory() / "recordings" / "table"
-    options = ["--frames", "1", "--run", str(tmp_path / "run"), "--json", str(tmp_path / "a.json")]
+    options = ["--frames", "2", "--run", str(tmp_path / "run"), "--json", str(tmp_path / "a.json")]
     assert main(["ablate", "library", "--bag", str(bag), *options]) == 0
+    assert trained == [(str(i), corrector) for i, corrector in enumerate(ROWS.values())]
+    assert measured == [corrector for corrector in ROWS.values() for _ in range(2)]
     report = json.loads((tmp_path / "a.json").read_text())
     assert len(report["library"]) == 11 and len(report["removed"]) == 10
-    row = report["rows"]["with h and D"]
-    assert 0 < row["after_outside"]["objects"] < row["after_all"]["objects"]
-    assert set(row["before_all"]["auc_shape"]) == {"3cm", "5cm", "10cm"}
+    assert list(report["rows"]) == list(ROWS)
+    for row in report["rows"].values():
+        assert row["steps"] == 4
+        assert 0 < row["after_outside"]["objects"] < row["after_all"]["objects"]
+        assert set(row["before_all"]["auc_shape"]) == {"3cm", "5cm", "10cm"}
     assert len(shipped_model().library) == 21, "the model itself keeps its shapes"
