@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def view(frames: Iterator[ViewedFrame], folder: Path | None) -> None:
     Console().print(f"{len(paths)} pictures in {folder}", highlight=False, soft_wrap=True)
 
 
-def _counted(paths: Iterator[Path], on_picture) -> Iterator[Path]:
+def _counted(paths: Iterator[Path], on_picture: Callable[[int, int], None]) -> Iterator[Path]:
     for number, path in enumerate(paths, start=1):
         on_picture(number, number)
         yield path

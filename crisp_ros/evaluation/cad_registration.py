@@ -20,7 +20,7 @@ from crisp_ros.validation import check_ranges, ranged
 
 if TYPE_CHECKING:
     from open3d.geometry import PointCloud
-    from open3d.pipelines.registration import Feature
+    from open3d.pipelines.registration import Feature, RegistrationResult
     from open3d.t.geometry import RaycastingScene
 
 
@@ -156,7 +156,7 @@ def register(
     return None if best is None else invert(np.asarray(best.transformation))
 
 
-def _coarse(seen: _Cloud, model: _Model, settings: CadRegistrationSettings):
+def _coarse(seen: _Cloud, model: _Model, settings: CadRegistrationSettings) -> RegistrationResult:
     """RANSAC over correspondences of features, from the depth points to the model."""
     from open3d.pipelines import registration
 
@@ -178,7 +178,9 @@ def _coarse(seen: _Cloud, model: _Model, settings: CadRegistrationSettings):
     )
 
 
-def _refined(seen: _Cloud, model: _Model, coarse, settings: CadRegistrationSettings):
+def _refined(
+    seen: _Cloud, model: _Model, coarse: RegistrationResult, settings: CadRegistrationSettings
+) -> RegistrationResult:
     """Point-to-plane ICP with decreasing distances."""
     from open3d.pipelines import registration
 
