@@ -13,6 +13,7 @@ from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.geometry.device_constants import constant
 from crisp_ros.geometry.se3 import invert, transform
+from crisp_ros.geometry.upload import upload
 from crisp_ros.observation.frame import Camera, Frame
 
 
@@ -49,7 +50,9 @@ class Images(NamedTuple):
 
 def images_of(frame: Frame, device: torch.device) -> Images:
     """A frame's images on a device."""
-    depth, labels = (torch.from_numpy(image).to(device) for image in (frame.depth, frame.labels))
+    depth, labels = (
+        upload(torch.from_numpy(image), device) for image in (frame.depth, frame.labels)
+    )
     return Images(depth, labels, frame.camera)
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crisp_ros.geometry.upload import upload
 from crisp_ros.observation.crop_channels import crop_points, geometry_channels, nearest_pixels
 from crisp_ros.observation.frame import Frame
 
@@ -111,7 +112,7 @@ class Observations(NamedTuple):
 
     def to(self, device: torch.device) -> Observations:
         """Move the tensors to a device."""
-        return Observations(*(part.to(device) for part in self[:-1]), self.rejected)
+        return Observations(*(upload(part, device) for part in self[:-1]), self.rejected)
 
 
 def observe(
