@@ -84,6 +84,13 @@ ARGUMENTS = [
         for name, topic in TOPICS.items()
     ),
     DeclareLaunchArgument(
+        "segmentation",
+        default_value="topic",
+        choices=["topic", "builtin"],
+        description="Where the objects' masks come from: another node on segmentation_topic or "
+        "detections_topic, or crisp_segmenter, which is started too.",
+    ),
+    DeclareLaunchArgument(
         "viewer",
         default_value="false",
         choices=["true", "false"],
@@ -142,6 +149,36 @@ def viewer(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     ]
 
 
+def segmenter(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Return the built-in segmenter, if it is chosen."""
+
+    def given(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    if given("segmentation") != "builtin":
+        return []
+    overrides: dict[str, str | bool] = {
+        "use_sim_time": given("use_sim_time") == "true",
+        "autostart": given("autostart") == "true",
+    }
+    if given("rectified"):
+        overrides["rectified"] = given("rectified") == "true"
+    if given("image_transport"):
+        overrides["image_transport"] = given("image_transport")
+    return [
+        LifecycleNode(
+            package="crisp_ros",
+            executable="crisp_segmenter",
+            name="crisp_segmenter",
+            namespace=given("namespace"),
+            parameters=[overrides],
+            remappings=remappings(context),
+            arguments=["--ros-args", "--log-level", given("log_level")],
+            output="screen",
+        )
+    ]
+
+
 def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return the lifecycle node."""
 
@@ -174,6 +211,7 @@ def generate_launch_description() -> LaunchDescription:
     for name, value in ENVIRONMENT.items():
         if not os.environ.get(name):
             entities.append(SetEnvironmentVariable(name, value))
+    entities.append(OpaqueFunction(function=segmenter))
     entities.append(OpaqueFunction(function=estimator))
     shown = IfCondition(LaunchConfiguration("viewer"))
     entities.append(OpaqueFunction(function=viewer, condition=shown))

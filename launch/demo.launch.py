@@ -18,7 +18,7 @@ from launch_ros.actions import Node
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 LAUNCH = Path(__file__).parent
-PASSED_ON = ("device", "checkpoint", "rviz", "viewer", "rviz_frame")
+PASSED_ON = ("segmentation", "device", "checkpoint", "rviz", "viewer", "rviz_frame")
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -37,6 +37,13 @@ ARGUMENTS = [
         "rate",
         default_value="0.0",
         description="Maximum frames per second; 0: as fast as the estimator processes them.",
+    ),
+    DeclareLaunchArgument(
+        "segmentation",
+        default_value="topic",
+        choices=["topic", "builtin"],
+        description="topic: the labels of the recording; builtin: crisp_segmenter finds the "
+        "objects without them.",
     ),
     DeclareLaunchArgument(
         "rviz", default_value="true", choices=["true", "false"], description="Also start RViz."
@@ -67,6 +74,7 @@ def player(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                     "recording": given("recording"),
                     "loop": given("loop") == "true",
                     "rate": float(given("rate")),
+                    "segmented": given("segmentation") == "builtin",
                 }
             ],
             output="screen",

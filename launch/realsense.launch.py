@@ -1,20 +1,20 @@
 """Start an Intel RealSense camera and the estimator: ros2 launch crisp_ros realsense.launch.py.
 
-The camera's driver is the package realsense2_camera. Start a segmenter as well (see
-docs/segmentation.md) and pass its topic as segmentation_topic or detections_topic.
+The camera's driver is the package realsense2_camera. The built-in segmenter finds the objects. For
+another one (see docs/segmentation.md), pass its topic as segmentation_topic or detections_topic.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 LAUNCH = Path(__file__).parent
 CAMERA = "/camera/camera"
@@ -43,6 +43,13 @@ ARGUMENTS = [
         description="Width, height and rate of colour and depth.",
     ),
     DeclareLaunchArgument(
+        "segmentation",
+        default_value="auto",
+        choices=["auto", "topic", "builtin"],
+        description="builtin: the built-in segmenter finds the objects; topic: another node does; "
+        "auto: builtin, unless a topic or a format of a segmentation is given.",
+    ),
+    DeclareLaunchArgument(
         "segmentation_format", default_value="", description="See crisp.launch.py."
     ),
     DeclareLaunchArgument(
@@ -62,6 +69,33 @@ ARGUMENTS = [
 ]
 
 
+# What is given where nothing else separates the objects.
+UNNAMED = {
+    "segmentation_topic": "segmentation",
+    "detections_topic": "detections",
+    "segmentation_format": "",
+}
+
+
+def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Return the estimator, with the built-in segmenter where it is to find the objects."""
+    segmentation = LaunchConfiguration("segmentation").perform(context)
+    if segmentation == "auto":
+        given = {name: LaunchConfiguration(name).perform(context) for name in UNNAMED}
+        segmentation = "builtin" if given == UNNAMED else "topic"
+    arguments = {
+        **{name: LaunchConfiguration(name) for name in PASSED_ON},
+        "segmentation": segmentation,
+        "rgb_topic": f"{CAMERA}/color/image_raw",
+        "depth_topic": f"{CAMERA}/aligned_depth_to_color/image_raw",
+        "camera_info_topic": f"{CAMERA}/color/camera_info",
+        "rectified": "false",  # color/image_raw contains the lens distortion
+        "rviz_frame": "camera_color_optical_frame",
+    }
+    source = PythonLaunchDescriptionSource(str(LAUNCH / "crisp.launch.py"))
+    return [IncludeLaunchDescription(source, launch_arguments=arguments.items())]
+
+
 def generate_launch_description() -> LaunchDescription:
     """Return what `ros2 launch` starts."""
     driver = PathJoinSubstitution([FindPackageShare("realsense2_camera"), "launch", "rs_launch.py"])
@@ -75,15 +109,4 @@ def generate_launch_description() -> LaunchDescription:
         }.items(),
         condition=IfCondition(LaunchConfiguration("driver")),
     )
-    estimator = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(LAUNCH / "crisp.launch.py")),
-        launch_arguments={
-            **{name: LaunchConfiguration(name) for name in PASSED_ON},
-            "rgb_topic": f"{CAMERA}/color/image_raw",
-            "depth_topic": f"{CAMERA}/aligned_depth_to_color/image_raw",
-            "camera_info_topic": f"{CAMERA}/color/camera_info",
-            "rectified": "false",  # color/image_raw contains the lens distortion
-            "rviz_frame": "camera_color_optical_frame",
-        }.items(),
-    )
-    return LaunchDescription([*ARGUMENTS, camera, estimator])
+    return LaunchDescription([*ARGUMENTS, camera, OpaqueFunction(function=estimator)])

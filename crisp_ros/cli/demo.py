@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from crisp_ros.cli import options
-from crisp_ros.cli.demo_graph import Graph, free_domain, running_graph
+from crisp_ros.cli.demo_graph import SEGMENTER, Graph, free_domain, running_graph
 from crisp_ros.cli.demo_source import DemoSource, add_source_options, open_source
 from crisp_ros.cli.demo_view import frame_line, live_view, summary
 from crisp_ros.cli.options import LEFT_OUT, OptionError
@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_precision_option(parser, "auto")
     parser.add_argument(
         "--device", type=_device, default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
+    )
+    parser.add_argument(
+        "--segment",
+        action="store_true",
+        help="find the objects with the built-in segmenter, without the recording's labels",
     )
     parser.add_argument(
         "--smoothing",
@@ -101,8 +106,10 @@ def _new_results(output: Path) -> Path:
 def _parameters(
     args: argparse.Namespace, source: DemoSource, checkpoint: Path, results: Path
 ) -> dict[str, dict[str, Any]]:
-    """The parameters of both nodes, by their names in the graph."""
+    """The parameters of the nodes, by their names in the graph."""
+    segmenter = {SEGMENTER: {"autostart": True}} if args.segment else {}
     return {
+        **segmenter,
         "crisp": {
             "checkpoint": str(checkpoint.resolve()),
             "device": args.device,
@@ -116,6 +123,7 @@ def _parameters(
             "frames": args.frames or 0,
             "timeout": args.timeout,
             "bring_up": True,
+            "segmented": args.segment,
             "results": str(results.resolve()),
         },
     }

@@ -16,6 +16,7 @@ from typing import Any
 
 from crisp_ros.share import share_directory
 
+SEGMENTER = "crisp_segmenter"  # name in the graph
 _POLL_S = 0.05
 _GOODBYE_S = 5.0
 _PARTICIPANTS = 33  # as many of a machine as ROS looks for in a domain
@@ -90,7 +91,7 @@ def running_graph(
 
     Args:
         results: existing folder for parameters.yaml, node.log and player.log.
-        parameters: of each node, by its name in the graph.
+        parameters: of each node, by its name in the graph; a segmenter is started if it has some.
         domain: the ROS domain, of this machine alone.
     """
     parameter_file = results / "parameters.yaml"
@@ -106,7 +107,10 @@ def running_graph(
     processes: dict[str, subprocess.Popen[bytes]] = {}
     terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        for name, module in (("node", "main"), ("player", "player.player_node")):
+        modules = {"node": "main", "player": "player.player_node"}
+        if SEGMENTER in parameters:
+            modules["segmenter"] = "segmenter.segmenter_node"
+        for name, module in modules.items():
             with (results / f"{name}.log").open("wb") as log:
                 processes[name] = subprocess.Popen(
                     [sys.executable, "-m", f"crisp_ros.node.{module}", *arguments],

@@ -69,7 +69,7 @@ from crisp_ros.reports.terminal_tables import (
     segmentation_table,
     summary_table,
 )
-from crisp_ros.segmentation.segmenter import Segmenter
+from crisp_ros.segmentation.segmenter import Segmenter, builtin_segmenter
 from crisp_ros.share import checkpoint_path
 
 _SPE3R = EstimatorSettings(
@@ -159,8 +159,9 @@ def _add_bop_options(bop: argparse.ArgumentParser) -> None:
     )
     bop.add_argument(
         "--segment",
-        choices=("builtin",),
-        help="find the objects with the built-in segmenter instead of using the true masks",
+        choices=("builtin", "geometry"),
+        help="find the objects with the built-in segmenter, or with its geometric part alone,"
+        " instead of using the true masks",
     )
     bop.set_defaults(evaluate=_evaluate_bop)
 
@@ -259,7 +260,8 @@ def _segmented(
     if args.results or args.cluster:
         other = "--results" if args.results else "--cluster"
         raise OptionError(f"--segment cannot be used together with {other}")
-    return SegmentedEstimator(estimator, Segmenter())
+    is_learned = args.segment == "builtin"
+    return SegmentedEstimator(estimator, builtin_segmenter() if is_learned else Segmenter())
 
 
 def _evaluate_spe3r(args: argparse.Namespace, pictures: PictureSample) -> _Evaluated:

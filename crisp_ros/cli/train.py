@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from crisp_ros.cli.options import (
+    OptionError,
     add_cluster_option,
     add_json_option,
     add_observed_poses_option,
+    count,
     device,
     output_file,
 )
@@ -24,6 +26,7 @@ from crisp_ros.data.object_mesh import UNITS_M
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.progress import progress
 from crisp_ros.reports.terminal_tables import library_table
+from crisp_ros.segmentation.weights import save_weights
 from crisp_ros.training.initial_weights import WeightSource
 from crisp_ros.training.library_quality import check_library
 from crisp_ros.training.model_card import model_card
@@ -31,11 +34,31 @@ from crisp_ros.training.objects import data_objects, training_objects
 from crisp_ros.training.processes import Processes, training_processes
 from crisp_ros.training.recipe import Recipe, load_recipe
 from crisp_ros.training.run import TrainingRun
+from crisp_ros.training.segmenter_run import SegmenterTraining, train_segmenter
 from crisp_ros.training.time_left import TimeLeft, duration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_mutually_exclusive_group(required=True)
+    parser.add_argument(
+        "--segmenter",
+        action="store_true",
+        help="train the segmentation network instead, on rendered clutter of procedural shapes, and"
+        " of the objects of --models if given; uses only --run, --output and --threads",
+    )
+    parser.add_argument(
+        "--steps",
+        type=count,
+        default=SegmenterTraining.steps,
+        help="steps of --segmenter (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rendered-frames",
+        type=count,
+        default=SegmenterTraining.files * SegmenterTraining.frames,
+        metavar="N",
+        help="rendered frames of --segmenter, 0.5 MB each (default: %(default)s)",
+    )
+    source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--models",
         type=Path,
@@ -118,8 +141,35 @@ def _add_weight_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.segmenter:
+        _train_segmenter(args)
+        return
+    if not (args.models or args.data):
+        raise OptionError("name the objects by --models or --data")
     with mapping(args.cluster) as mapped, training_processes(args.device) as processes:
         _train(args, processes, mapped)
+
+
+def _train_segmenter(args: argparse.Namespace) -> None:
+    """Train the segmentation network, or continue, and write its weights."""
+    console = Console()
+
+    def report(stage: str, figures: dict[str, float]) -> None:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        console.print(f"{stage}: {values}", highlight=False, soft_wrap=True)
+
+    meshes = []
+    if args.models:
+        with progress("meshes") as on_object:
+            known = training_objects(args.models, args.units, args.origin, None, on_object)
+        meshes = [one.look for one in known]
+    per_file = min(SegmenterTraining.frames, args.rendered_frames)
+    files = -(-args.rendered_frames // per_file)
+    settings = SegmenterTraining(files=files, frames=per_file, steps=args.steps)
+    network = train_segmenter(meshes, args.run, settings, report)
+    about = {"version": args.model_version, "steps": str(args.steps)}
+    save_weights(args.output, network, about)
+    console.print(f"{args.output}: {args.steps} steps", highlight=False, soft_wrap=True)
 
 
 def _train(args: argparse.Namespace, processes: Processes, mapped: MapFunction) -> None:

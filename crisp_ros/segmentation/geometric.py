@@ -65,30 +65,40 @@ class Foreground(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """Result of the geometric segmentation, at the reduced size.
+    """Planes of an image and what stands on them, at the reduced size.
 
     Attributes:
-        labels: (h, w) int32 from 1, 0 for the background.
         image: points and normals.
         planes: of the room, the largest first.
         foreground: see `Foreground`.
-        reasons: why parts of the image were not taken for objects, or nothing was found.
+        reasons: why there may be no objects.
     """
 
-    labels: NDArray[np.int32]
     image: PointImage
     planes: list[Plane]
     foreground: Foreground
     reasons: list[str]
 
 
-def geometric_labels(
+class Masks(NamedTuple):
+    """Masks at the reduced size.
+
+    Attributes:
+        labels: (h, w) int32 from 1, 0 for the background.
+        reasons: why parts of the image were not taken for objects.
+    """
+
+    labels: NDArray[np.int32]
+    reasons: list[str]
+
+
+def scene_geometry(
     depth: NDArray[np.floating],
     camera: Camera,
     settings: GeometricSettings,
     previous: Sequence[Plane] = (),
 ) -> Geometry:
-    """Separate the objects of a depth image.
+    """Find the planes of a depth image and what stands on them.
 
     Args:
         depth: (H, W) metres; what is not a positive number is not measured.
@@ -98,20 +108,32 @@ def geometric_labels(
     """
     image = point_image(depth, camera, settings.width, (settings.near_m, settings.far_m))
     if not image.valid.any():
-        nothing = np.zeros(image.valid.shape, np.int32)
-        foreground = Foreground(nothing > 0, None, nothing.astype(np.float32))
+        height = np.zeros(image.valid.shape, np.float32)
         text = f"no depth from {settings.near_m:g} to {settings.far_m:g} m"
-        return Geometry(nothing, image, [], foreground, [text])
+        return Geometry(image, [], Foreground(image.valid, None, height), [text])
     planes = find_planes(image.points, image.normals, image.valid, settings.plane, previous)
     foreground = standing(image, planes, settings)
-    spacing = image.step / camera.fx
-    parts = connected_surfaces(image, foreground.mask, spacing, settings.cluster)
-    labels, reasons = of_object_size(parts, image, foreground, settings)
+    reasons = []
     if not planes:
-        reasons.insert(0, "no plane found: everything in range may be an object")
+        reasons = ["no plane found: everything in range may be an object"]
     elif not foreground.mask.any():
-        reasons.insert(0, "nothing rises from the planes found")
-    return Geometry(filled(labels, image.valid, settings.fill), image, planes, foreground, reasons)
+        reasons = ["nothing rises from the planes found"]
+    return Geometry(image, planes, foreground, reasons)
+
+
+def geometric_masks(geometry: Geometry, focal_px: float, settings: GeometricSettings) -> Masks:
+    """Separate what stands on the planes by geometry alone.
+
+    Args:
+        geometry: of the image.
+        focal_px: focal length of the full image, pixels.
+        settings: see `GeometricSettings`.
+    """
+    image = geometry.image
+    spacing = image.step / focal_px
+    parts = connected_surfaces(image, geometry.foreground.mask, spacing, settings.cluster)
+    labels, reasons = of_object_size(parts, image, geometry.foreground, settings)
+    return Masks(filled(labels, image.valid, settings.fill), reasons)
 
 
 def standing(image: PointImage, planes: Sequence[Plane], settings: GeometricSettings) -> Foreground:
@@ -138,7 +160,7 @@ def of_object_size(
     image: PointImage,
     foreground: Foreground,
     settings: GeometricSettings,
-) -> tuple[NDArray[np.int32], list[str]]:
+) -> Masks:
     """Renumber the parts that can be objects from 1, and say why the others cannot."""
     count = int(labels.max(initial=0))
     pixels = np.bincount(labels.ravel(), minlength=count + 1)
@@ -147,8 +169,11 @@ def of_object_size(
     small, large, reasons = int(np.count_nonzero(~keep[1:])), 0, []
     flat = 0
     for label in np.flatnonzero(keep):
-        own = labels == label
+        own = (labels == label) & image.valid
         points = image.points[own]
+        if len(points) < settings.min_pixels:
+            keep[label], small = False, small + 1
+            continue
         size = _length(points)
         if size < settings.min_size_m:
             keep[label], small = False, small + 1
@@ -169,7 +194,7 @@ def of_object_size(
         )
     number = np.zeros(count + 1, np.int32)
     number[keep] = np.arange(1, np.count_nonzero(keep) + 1)
-    return number[labels], reasons
+    return Masks(number[labels], reasons)
 
 
 def _length(points: NDArray[np.float32]) -> float:

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from crisp_ros.geometry.camera import Camera, FrameError
 
-from .geometric import GeometricSettings, geometric_labels
+from .geometric import GeometricSettings, geometric_masks, scene_geometry
 from .label_tracker import LabelTracker, LabelTrackerSettings
+from .learned import LearnedSettings, learned_masks
+from .network import SegmenterNetwork
 from .planes import Plane
+from .weights import bundled_weights, load_weights
 
 
 @dataclass(frozen=True)
@@ -21,10 +24,12 @@ class SegmenterSettings:
 
     Attributes:
         geometry: planes, what stands on them, and its connected surfaces.
+        learned: of the network's maps.
         tracker: labels from image to image.
     """
 
     geometry: GeometricSettings = field(default_factory=GeometricSettings)
+    learned: LearnedSettings = field(default_factory=LearnedSettings)
     tracker: LabelTrackerSettings = field(default_factory=LabelTrackerSettings)
 
 
@@ -54,10 +59,16 @@ class Segmenter:
 
     Args:
         settings: see `SegmenterSettings`.
+        network: separates the objects; None: geometry alone does.
     """
 
-    def __init__(self, settings: SegmenterSettings | None = None) -> None:
+    def __init__(
+        self,
+        settings: SegmenterSettings | None = None,
+        network: SegmenterNetwork | None = None,
+    ) -> None:
         self.settings = settings or SegmenterSettings()
+        self._network = network
         self._labels = LabelTracker(self.settings.tracker)
         self._planes: tuple[Plane, ...] = ()
 
@@ -84,16 +95,36 @@ class Segmenter:
             FrameError: sizes or types do not fit.
         """
         _check(rgb, depth, camera)
-        geometry = geometric_labels(depth, camera, self.settings.geometry, self._planes)
+        settings = self.settings
+        geometry = scene_geometry(depth, camera, settings.geometry, self._planes)
         self._planes = tuple(geometry.planes)
-        labels = self._labels.update(geometry.labels)
+        reasons = list(geometry.reasons)
+        labels = np.zeros(geometry.image.valid.shape, np.int32)
+        if geometry.image.valid.any():
+            masks = (
+                geometric_masks(geometry, camera.fx, settings.geometry)
+                if self._network is None
+                else learned_masks(
+                    rgb, geometry, camera.fx, self._network, settings.learned, settings.geometry
+                )
+            )
+            labels, reasons = masks.labels, reasons + masks.reasons
         support = geometry.foreground.support
         return Segmentation(
-            enlarged(labels, geometry.image.step, depth.shape),
+            enlarged(self._labels.update(labels), geometry.image.step, depth.shape),
             self._planes,
             None if support is None else geometry.planes[support],
-            tuple(geometry.reasons),
+            tuple(reasons),
         )
+
+
+def builtin_segmenter(settings: SegmenterSettings | None = None) -> Segmenter:
+    """Create a segmenter with the network of the package.
+
+    Raises:
+        FileNotFoundError, SegmenterWeightsError: the package's weights cannot be read.
+    """
+    return Segmenter(settings, load_weights(bundled_weights()))
 
 
 def segment(
@@ -101,9 +132,10 @@ def segment(
     depth: NDArray[np.floating],
     camera: Camera,
     settings: SegmenterSettings | None = None,
+    network: SegmenterNetwork | None = None,
 ) -> Segmentation:
-    """Segment one image on its own; see `Segmenter.segment`."""
-    return Segmenter(settings).segment(rgb, depth, camera)
+    """Segment one image on its own; see `Segmenter`."""
+    return Segmenter(settings, network).segment(rgb, depth, camera)
 
 
 def enlarged(labels: NDArray[np.int32], step: int, shape: tuple[int, int]) -> NDArray[np.int32]:

@@ -52,8 +52,9 @@ def test_topics_that_nobody_publishes_are_problems(checkpoint, tmp_path):
     )  # fmt: skip
     assert status == 1
     for topic in ("/robot/rgb/image_rect_color", "/robot/rgb/camera_info", "/masks"):
-        verdict, message, _ = found["topics", topic]
+        verdict, message, remedy = found["topics", topic]
         assert verdict == "problem" and message == "it has no publisher"
+        assert ("crisp_segmenter" in remedy) == (topic == "/masks")
 
 
 def test_a_profile_that_is_not_there_is_a_problem(checkpoint, tmp_path, monkeypatch):

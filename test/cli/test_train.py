@@ -12,11 +12,14 @@ from types import SimpleNamespace
 
 import pytest
 import trimesh
+from drawing import needs_egl
 from tiny_bop import primitives
 
 from crisp_ros.cli.main import main
 from crisp_ros.cli.train import _figures_log
 from crisp_ros.network.checkpoint import load_model
+from crisp_ros.segmentation.network import SegmenterNetwork
+from crisp_ros.segmentation.weights import load_weights
 from crisp_ros.synthesis.renderer import Renderer
 from crisp_ros.training.processes import Processes
 
@@ -95,3 +98,22 @@ def test_bad_input_is_one_line(
     assert main([*options, *extra]) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if "crisp train" in line]
     assert len(errors) == 1 and complaint in errors[0]
+
+
+def test_a_segmenter_is_trained_on_renders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs_egl()
+    output = tmp_path / "segmenter.safetensors"
+    arguments = ["train", "--segmenter", "--run", str(tmp_path / "run"), "--output", str(output)]
+    assert main([*arguments, "--steps", "1", "--rendered-frames", "2"]) == 0
+    assert isinstance(load_weights(output), SegmenterNetwork)
+    assert "frames: files 1, of 1" in capsys.readouterr().out
+
+
+def test_a_training_without_objects_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--run", str(tmp_path / "run"), "--output", str(tmp_path / "m.safetensors")]
+    assert main(["train", *arguments]) == 1
+    assert "--models or --data" in capsys.readouterr().err

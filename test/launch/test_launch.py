@@ -20,6 +20,7 @@ from crisp_ros.data.recording_writer import write_recording
 from crisp_ros.node.inputs.input_topics import DETECTIONS_TOPIC, LABEL_INFO_TOPIC, TOPICS
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.player.player_parameters import PlayerParameters
+from crisp_ros.node.segmenter.segmenter_parameters import SegmenterParameters
 from crisp_ros.share import share_directory
 
 FILES = sorted((share_directory() / "launch").glob("*.launch.py"))
@@ -69,6 +70,28 @@ def test_launch_arguments_remap_inputs_of_the_node() -> None:
 def test_launch_arguments_override_parameters_of_the_node() -> None:
     overridden = constants(share_directory() / "launch" / "crisp.launch.py")["OVERRIDES"]
     assert set(overridden) <= {field.name for field in fields(Parameters)}
+
+
+def test_the_segmenter_gets_only_parameters_that_it_has() -> None:
+    tree = ast.parse((share_directory() / "launch" / "crisp.launch.py").read_text())
+    (function,) = (n for n in ast.walk(tree) if getattr(n, "name", "") == "segmenter")
+    written = [n for n in ast.walk(function) if isinstance(n, ast.Dict)]
+    keys = {ast.literal_eval(key) for node in written for key in node.keys}
+    assigned = [n.slice for n in ast.walk(function) if isinstance(n, ast.Subscript)]
+    keys |= {n.value for n in assigned if isinstance(n, ast.Constant)}
+    known = {field.name for field in fields(SegmenterParameters)}
+    assert keys <= known | {"use_sim_time"} and "autostart" in keys
+    executables = [n.value for n in ast.walk(function) if isinstance(n, ast.Constant)]
+    assert "crisp_segmenter" in executables
+
+
+@pytest.mark.parametrize("name", ["crisp", "demo", "realsense"])
+def test_the_segmentation_can_be_built_in(name: str) -> None:
+    arguments = declared_arguments(share_directory() / "launch" / f"{name}.launch.py")
+    choices = ast.literal_eval(arguments["segmentation"]["choices"])
+    assert {"topic", "builtin"} <= set(choices)
+    default = ast.literal_eval(arguments["segmentation"]["default_value"])
+    assert default == ("auto" if name == "realsense" else "topic")
 
 
 @pytest.mark.parametrize("name", ["demo", "realsense"])

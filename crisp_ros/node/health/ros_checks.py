@@ -189,12 +189,9 @@ def _topic(node: Node, name: str, messages: Sequence[Any], seconds: float, now: 
     wanted = "sensor_msgs/msg/" + ("CameraInfo" if name == "camera_info" else "Image")
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
-        return problem(
-            "topics",
-            topic,
-            "it has no publisher",
-            f"start its source, or remap: {TOPICS[name]}:=...",
-        )
+        source = "a segmenter, such as crisp_segmenter" if name == "segmentation" else "its source"
+        remedy = f"start {source}, or remap: {TOPICS[name]}:=..."
+        return problem("topics", topic, "it has no publisher", remedy)
     others = {p.topic_type for p in publishers} - {wanted}
     if others:
         return problem("topics", topic, f"is {', '.join(sorted(others))}", f"expected {wanted}")

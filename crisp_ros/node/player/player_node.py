@@ -38,12 +38,14 @@ from crisp_ros.data.recorded_frame import (
     RecordingError,
     left_out_text,
 )
+from crisp_ros.data.rgbd_messages import read_labels
 from crisp_ros.msg import ObjectEstimateArray, ObjectMesh
 from crisp_ros.node.inputs.input_topics import IMAGE_TOPICS, LABEL_INFO_TOPIC, TOPICS
 from crisp_ros.node.inputs.synchronizer import stamp_ns
 from crisp_ros.node.outputs.image_encoding import image_message
 from crisp_ros.node.outputs.message_conversion import transform
 from crisp_ros.node.parameters.undeclared import warn_of_undeclared
+from crisp_ros.node.player.mask_matching import name_by_truth
 from crisp_ros.node.player.player_parameters import declared_parameters
 from crisp_ros.node.player.player_results import Results
 from crisp_ros.node.pose_conversion import pose_message
@@ -89,9 +91,9 @@ class Player(Node):
         self.results = Results(Path(self.parameters.results)) if self.parameters.results else None
         self._estimates: dict[int, tuple[ObjectEstimateArray, float]] = {}
         self._overlays: dict[int, Image] = {}
-        self._images = {
-            role: self.create_publisher(Image, topic, 5) for role, topic in IMAGE_TOPICS.items()
-        }
+        self._masks: dict[int, Image] = {}
+        roles = [r for r in IMAGE_TOPICS if not (self.parameters.segmented and r == "segmentation")]
+        self._images = {role: self.create_publisher(Image, IMAGE_TOPICS[role], 5) for role in roles}
         self._camera_info = self.create_publisher(CameraInfo, TOPICS["camera_info"], 5)
         self._label_info = self.create_publisher(LabelInfo, LABEL_INFO_TOPIC, latched(depth=1))
         self._label_names: Mapping[int, str] = {}
@@ -103,6 +105,9 @@ class Player(Node):
         self.create_subscription(
             ObjectEstimateArray, f"{estimator}/objects", self._estimates_received, 10
         )
+        if self.parameters.segmented:
+            topic = IMAGE_TOPICS["segmentation"]
+            self.create_subscription(Image, topic, self._mask_received, 5)
         if self.results:
             self.create_subscription(Image, f"{estimator}/overlay", self._overlay_received, 2)
             self.create_subscription(
@@ -185,15 +190,20 @@ class Player(Node):
         if self.results:
             if answered:
                 self._spin_until(lambda: stamp in self._overlays, _OVERLAY_TIMEOUT_S)
+            if message is not None and stamp in self._masks:
+                name_by_truth(message, read_labels(self._masks[stamp]), frame.labels)
             self.results.frame(
                 index, frame, message, 1e3 * (received - sent), self._overlays.pop(stamp, None)
             )
             self._overlays.clear()
+            self._masks.clear()
         return answered
 
     def _publish(self, frame: RecordedFrame) -> None:
         header = _header(frame.stamp_ns, frame.frame_id)
-        self._publish_label_names(header, frame.label_names)
+        if not self.parameters.segmented:
+            self._publish_label_names(header, frame.label_names)
+            self._images["segmentation"].publish(_image(frame.labels, header))
         if frame.T_world_camera is not None:
             parent = _header(frame.stamp_ns, WORLD_FRAME)
             self._broadcaster.sendTransform(
@@ -203,7 +213,6 @@ class Player(Node):
             poses = [pose_message(true.T_camera_object) for true in frame.truth]
             self._truth.publish(PoseArray(header=header, poses=poses))
         self._camera_info.publish(_camera_info(header, frame))
-        self._images["segmentation"].publish(_image(frame.labels, header))
         self._images["depth"].publish(_image(frame.depth, header))
         self._images["rgb"].publish(image_message(frame.rgb, "rgb8", header))
 
@@ -216,6 +225,9 @@ class Player(Node):
 
     def _estimates_received(self, message: ObjectEstimateArray) -> None:
         self._estimates[stamp_ns(message)] = (message, time.monotonic())
+
+    def _mask_received(self, message: Image) -> None:
+        self._masks[stamp_ns(message)] = message
 
     def _overlay_received(self, message: Image) -> None:
         self._overlays[stamp_ns(message)] = message
@@ -259,10 +271,17 @@ class Player(Node):
         return next(answer.result().current_state for answer in answers if answer.done())
 
     def _is_heard(self) -> bool:
-        publishers = (*self._images.values(), self._camera_info, self._label_info)
-        answers = f"{self.parameters.estimator}/objects"
-        return self.count_publishers(answers) > 0 and all(
-            publisher.get_subscription_count() > 0 for publisher in publishers
+        publishers = [*self._images.values(), self._camera_info]
+        listeners = 1
+        if self.parameters.segmented:
+            listeners = 2  # estimator and segmenter
+        else:
+            publishers.append(self._label_info)
+        topics = [f"{self.parameters.estimator}/objects"]
+        if self.parameters.segmented:
+            topics.append(IMAGE_TOPICS["segmentation"])
+        return all(self.count_publishers(topic) > 0 for topic in topics) and all(
+            publisher.get_subscription_count() >= listeners for publisher in publishers
         )
 
     def _await(self, done: Callable[[], bool], what: str) -> None:

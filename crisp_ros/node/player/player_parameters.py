@@ -52,6 +52,11 @@ class PlayerParameters:
     )
     estimator: str = _parameter("crisp", "Name of the node that estimates.")
     bring_up: bool = _parameter(False, "Configure and activate the node first.")
+    segmented: bool = _parameter(
+        False,
+        "Leave the labels of the recording out: a segmenter publishes others, and each estimate "
+        "is reported for the true object that its mask overlaps most.",
+    )
     results: str = _parameter("", "Folder for the estimates; empty for none.")
     rgb_topic: str = _topic("rgb")
     depth_topic: str = _topic("depth")

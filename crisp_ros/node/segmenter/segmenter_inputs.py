@@ -42,7 +42,7 @@ class CameraMessages(NamedTuple):
 
 @dataclass
 class InputCount:
-    """What has arrived on a topic.
+    """Messages received on a topic.
 
     Attributes:
         topic: resolved name.

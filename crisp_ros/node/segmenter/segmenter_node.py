@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import LabelInfo
 
 from crisp_ros.data.rgbd_messages import InputRules, read_camera_images
+from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.node.inputs.cv_bridge_decoder import CV_BRIDGE
 from crisp_ros.node.inputs.input_topics import IMAGE_TOPICS, LABEL_INFO_TOPIC
 from crisp_ros.node.latest_item_worker import LatestItemWorker
@@ -34,6 +36,7 @@ from crisp_ros.node.segmenter.segmenter_inputs import CameraMessages, SegmenterI
 from crisp_ros.node.segmenter.segmenter_parameters import SegmenterParameters
 from crisp_ros.observation.frame import depth_mm_to_m
 from crisp_ros.segmentation.segmenter import Segmentation, Segmenter
+from crisp_ros.segmentation.weights import bundled_weights, load_weights
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -43,7 +46,7 @@ _SILENT_S = 5.0
 
 @dataclass
 class SegmentedImage:
-    """What diagnostics report of the latest image.
+    """Figures of the latest image, for diagnostics.
 
     Attributes:
         objects: number of objects, -1 before the first image.
@@ -83,7 +86,7 @@ class SegmenterNode(LifecycleNode):
         self._latest = SegmentedImage()
         self._inputs = SegmenterInputs(self, self._images_received, self._time_jumped)
         self._worker: LatestItemWorker[CameraMessages] = LatestItemWorker(
-            self._segment, self._failed, "segmentation"
+            self._segment, self._failed, "segmentation", self._set_cpu_threads
         )
         self._labels: Publisher | None = None
         self._updater = Updater(self)
@@ -111,10 +114,13 @@ class SegmenterNode(LifecycleNode):
             self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Create the publishers."""
+        """Load the network and create the publishers."""
+        parameters, network = self.parameters, None
         try:
-            self._segmenter = Segmenter(self.parameters.settings())
-        except ValueError as error:
+            if parameters.network:
+                network = load_weights(Path(parameters.weights or bundled_weights()))
+            self._segmenter = Segmenter(parameters.settings(), network)
+        except (ValueError, OSError) as error:
             return self._refuse(f"cannot configure: {error}")
         self._labels = self.create_publisher(Image, IMAGE_TOPICS["segmentation"], 5)
         self._label_info = self.create_publisher(LabelInfo, LABEL_INFO_TOPIC, latched(depth=1))
@@ -189,6 +195,9 @@ class SegmenterNode(LifecycleNode):
         self._worker.call(self._segmenter.reset)
 
     # In the worker's thread
+
+    def _set_cpu_threads(self) -> None:
+        set_own_cpu_threads(self.parameters.threads)
 
     def _segment(self, messages: CameraMessages) -> None:
         start = time.perf_counter()

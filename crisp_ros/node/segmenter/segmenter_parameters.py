@@ -19,6 +19,21 @@ class SegmenterParameters:
         "must. Changing it later has no effect.",
         Settable.UNCONFIGURED,
     )
+    network: bool = parameter(
+        True,
+        "The network separates the objects, also where they touch; if false, geometry alone does, "
+        "by depth edges.",
+        Settable.UNCONFIGURED,
+    )
+    weights: str = parameter(
+        "",
+        "Weights of the network (.safetensors of crisp train --segmenter). Empty: those of the "
+        "package.",
+        Settable.UNCONFIGURED,
+    )
+    threads: int = parameter(
+        1, "CPU threads of the network; 0: one per core.", Settable.UNCONFIGURED, 0, 256
+    )
     image_transport: str = parameter(
         "raw",
         "Transport of colour images: raw; or compressed (JPEG or PNG on TOPIC/compressed).",

@@ -96,7 +96,10 @@ class Peer:
 @contextmanager
 def running(parameters: Sequence[Parameter] = ()) -> Iterator[Peer]:
     with isolated_node() as node:
-        overrides = [Parameter("autostart", value=True), *parameters]
+        given = {p.name for p in parameters}
+        defaults = {"autostart": True, "network": False}
+        rest = [Parameter(n, value=v) for n, v in defaults.items() if n not in given]
+        overrides = [*rest, *parameters]
         segmenter = SegmenterNode(context=node.context, parameter_overrides=overrides)
         peer = Peer(node, segmenter)
         try:
@@ -187,3 +190,18 @@ def test_a_deactivated_node_is_silent_and_can_be_activated_again() -> None:
         peer.segmenter.trigger_configure()
         peer.segmenter.trigger_activate()
         assert pixels(peer.answer(scene)).max() == 2
+
+
+def test_the_network_of_the_package_segments_too() -> None:
+    scene = box_scene(BOXES)
+    with running([Parameter("network", value=True)]) as peer:
+        labels = pixels(peer.answer(scene))
+        found = {int(np.bincount(labels[scene.labels == i]).argmax()) for i in (1, 2)}
+        assert len(found) == 2 and 0 not in found
+
+
+def test_missing_weights_refuse_the_configuration() -> None:
+    parameters = {"network": True, "weights": "/missing.safetensors"}
+    with running([Parameter(n, value=v) for n, v in parameters.items()]) as peer:
+        status = peer.diagnosis("lifecycle", "missing.safetensors")
+        assert status.level == DiagnosticStatus.ERROR
