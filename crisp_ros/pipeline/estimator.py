@@ -104,7 +104,8 @@ class Estimator:
         """Create an estimator with a model.
 
         Args:
-            model: its network and library are moved to `device`.
+            model: its network and library are moved to `device`, and on a CPU the network's weights
+                are stored as convolutions are fast, which changes results by rounding errors.
             settings: see `EstimatorSettings`.
             device: where everything but the observation runs.
         """
