@@ -31,7 +31,7 @@ class VisibilitySettings:
     depth_tolerance_m: float = 0.015
     pixel_tolerance: int = 4
     free_space_share: float = 0.08
-    silhouette_share: float = 0.1
+    silhouette_share: float = 0.15
 
 
 class Images(NamedTuple):

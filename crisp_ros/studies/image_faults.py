@@ -118,4 +118,5 @@ def _range_of(
     """Least and largest valid depth (H, W) within some pixels."""
     element = np.ones((2 * reach_px + 1,) * 2, np.uint8)
     near = cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), element)
-    return np.where(np.isfinite(near), near, 0).astype(np.float32), cv2.dilate(depth, element)
+    far = cv2.dilate(depth, element)
+    return np.where(far > 0, near, 0).astype(np.float32), far

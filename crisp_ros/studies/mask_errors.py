@@ -9,7 +9,9 @@ masks or depth (`image_faults`), and compares certificate and conditions with th
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ from crisp_ros.evaluation.summary_statistics import finite_or_none
 from crisp_ros.evaluation.true_shapes import SHAPES_NAME, ModelShapes, TrueShape, load_shapes
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.observation.frame import Frame
-from crisp_ros.pipeline import Estimator, Trace
+from crisp_ros.pipeline import Estimator, EstimatorSettings, Trace
 from crisp_ros.progress import progress
 from crisp_ros.share import checkpoint_path
 from crisp_ros.studies.image_faults import FAULTS, SCALED
@@ -237,23 +239,9 @@ def rendered_scenes(models: Path, each: int, frames: int, seed: int, work: Path)
     """
     known = {model.name: model for model in read_models(models).values()}
     shapes = ModelShapes(known.values(), _SURFACE_POINTS)
-    meshes = _LazyMeshes(known)
+    meshes = {name: model.mesh for name, model in known.items()}
     for scene in study_scenes(list(known), each, _OBJECTS_PER_SCENE, seed):
         yield Scene(scene.name, scene_frames(scene, meshes, frames, work), shapes)
-
-
-class _LazyMeshes(Mapping[str, Any]):
-    def __init__(self, models: Mapping[str, Any]) -> None:
-        self._models = models
-
-    def __getitem__(self, name: str) -> Any:
-        return self._models[name].mesh
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._models)
-
-    def __len__(self) -> int:
-        return len(self._models)
 
 
 def recorded_scene(folder: Path, step: int) -> Scene:
@@ -328,6 +316,13 @@ def _instance(verdict: Verdict) -> tuple[str, int, str]:
     return verdict.scene, verdict.frame, verdict.name
 
 
+def _json(row: FaultRow | ConditionRow) -> dict[str, Any]:
+    return {
+        name: finite_or_none(value) if isinstance(value, float) else value
+        for name, value in row._asdict().items()
+    }
+
+
 def _table(title: str, rows: Sequence[Any]) -> Table:
     table = Table(title=title)
     for column, name in enumerate(rows[0]._fields):
@@ -364,10 +359,17 @@ def main() -> None:
         "--work", type=Path, default=Path("out/mask_errors"), help="folder for rendered scenes"
     )
     parser.add_argument("--faults", nargs="+", choices=list(FAULTS), default=list(FAULTS))
+    parser.add_argument(
+        "--given-masks", action="store_true", help="take masks as they are, without refinement"
+    )
     parser.add_argument("--checkpoint", type=Path, help="model file (default: the package's)")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="write the tables to this file")
+    parser.add_argument("--verdicts", action="store_true", help="also write each object's verdict")
     args = parser.parse_args()
-    estimator = Estimator(load_model(checkpoint_path(args.checkpoint)))
+    settings = EstimatorSettings()
+    if args.given_masks:
+        settings = dataclasses.replace(settings, masks=None)
+    estimator = Estimator(load_model(checkpoint_path(args.checkpoint)), settings)
     scenes = _scenes(args)
     with progress("frames") as on_frame:
         found = verdicts(estimator, scenes, args.faults, on_frame=on_frame)
@@ -376,19 +378,14 @@ def main() -> None:
     console.print(_table("certificates", faults))
     console.print(_table("conditions", conditions))
     if args.json:
-        command = " ".join(["python -m crisp_ros.studies.mask_errors", *sys.argv[1:]])
+        command = shlex.join(["python", "-m", "crisp_ros.studies.mask_errors", *sys.argv[1:]])
         figures = {
             "model_version": estimator.model_version,
-            "faults": [
-                {
-                    k: finite_or_none(v) if isinstance(v, float) else v
-                    for k, v in r._asdict().items()
-                }
-                for r in faults
-            ],
-            "conditions": [row._asdict() for row in conditions],
-            "verdicts": [verdict.to_json() for verdict in found],
+            "faults": [_json(row) for row in faults],
+            "conditions": [_json(row) for row in conditions],
         }
+        if args.verdicts:
+            figures["verdicts"] = [verdict.to_json() for verdict in found]
         write_json(args.json, {**provenance(command), **figures})
 
 

@@ -6,7 +6,12 @@ import math
 
 import pytest
 
-from crisp_ros.data.depth_units import unit_by_distance, unit_by_sizes, unit_in_use
+from crisp_ros.data.depth_units import (
+    scale_by_widths,
+    unit_by_distance,
+    unit_by_sizes,
+    unit_in_use,
+)
 
 NAN = math.nan
 
@@ -55,3 +60,22 @@ def test_the_unit_in_use() -> None:
     assert unit_in_use("16UC1", 0.0) == 0.001 and unit_in_use("32FC1", 0.0) == 1.0
     assert unit_in_use("32FC1; compressedDepth png", 0.0) == 1.0
     assert unit_in_use("16UC1", 0.0001) == 0.0001
+
+
+@pytest.mark.parametrize(
+    ("depth_scales", "scale"),
+    [
+        ([[1.05, 1.04, 1.06], [1.05, NAN, 1.07]] * 2, 1.05),
+        ([[0.9, 0.91, 0.89]] * 3, 0.9),
+        ([[1.01, 1.02, 0.99]] * 5, None),
+        ([[1.1, 1.1, 1.1, 1.1, 1.1, 1.1]], None),
+        ([[1.1]] * 3, None),
+        ([[0.7, 1.1, 1.4]] * 4, None),
+        ([], None),
+    ],
+    ids=["too large", "too small", "right", "one frame", "few objects", "no agreement", "nothing"],
+)
+def test_scale_by_widths(depth_scales: list[list[float]], scale: float | None) -> None:
+    assert scale_by_widths(depth_scales) == (
+        None if scale is None else pytest.approx(scale, abs=0.01)
+    )

@@ -336,6 +336,14 @@ def test_a_fault_of_all_objects_is_attributed_to_depth() -> None:
     assert "registration is wrong, or" in agreement(frames(True, float("nan")))[1]
 
 
+def test_a_depth_scale_that_is_off_by_some_percent_is_named() -> None:
+    """Certificates may hold all the same."""
+    level, text, values = agreement([(Fit(False, 1.0, 1.1),) * 3] * 3)
+    assert level == WARN and "scaled by 1.10: check depth unit / calibration" in text
+    assert values == {"depth scale": "1.10"}
+    assert agreement([(Fit(False, 1.0, 1.01),) * 3] * 20)[0] == OK
+
+
 @pytest.mark.parametrize(
     ("unit_m", "ratio", "suggested"),
     [(0.001, 4.0, "0.00025"), (0.001, 10.2, "0.0001"), (1.0, 5.0, "0.2"), (0.0001, 0.1, "0.001")],
