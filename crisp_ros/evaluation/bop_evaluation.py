@@ -36,6 +36,7 @@ from crisp_ros.evaluation.metrics import (
     add,
     add_s,
     one_sided_normalised_chamfer,
+    pose_at_depth_centroid,
     reconstructed_points,
     rotation_error,
     translation_error,
@@ -393,11 +394,8 @@ def _true_model(dataset: BopDataset, obj_id: int, settings: BopEvaluationSetting
 
 
 def _baseline_add_s(frame: BopFrame, instance: BopInstance, truth: _TrueModel) -> float:
-    v, u = np.nonzero((frame.labels == instance.label) & (frame.depth > 0.0))
-    if len(u) == 0:
+    mask = (frame.labels == instance.label) & (frame.depth > 0.0)
+    if not mask.any():
         return math.inf
-    pixels = np.stack([u, v, np.ones_like(u)], axis=1)
-    rays = pixels @ np.linalg.inv(frame.intrinsics).T
-    T_baseline = np.eye(4)
-    T_baseline[:3, 3] = (frame.depth[v, u, None] * rays).mean(axis=0)
+    T_baseline = pose_at_depth_centroid(mask, frame.depth, frame.intrinsics)
     return add_s(truth.points, T_baseline, instance.T_camera_object)

@@ -183,3 +183,20 @@ def auc(errors: ArrayLike, threshold: float) -> float:
     if not threshold > 0.0:
         raise ValueError(f"expected a positive threshold, got {threshold}")
     return float(np.maximum(0.0, 1.0 - errors / threshold).mean())
+
+
+def pose_at_depth_centroid(
+    mask: NDArray[np.bool_], depth: NDArray[np.floating], intrinsics: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Baseline pose T_camera_object (4, 4): the mean of an object's depth points, not rotated.
+
+    Args:
+        mask: (H, W) the object's pixels, all with depth; at least one.
+        depth: (H, W) metres.
+        intrinsics: (3, 3).
+    """
+    v, u = np.nonzero(mask)
+    rays = np.stack([u, v, np.ones_like(u)], axis=1) @ np.linalg.inv(intrinsics).T
+    T = np.eye(4)
+    T[:3, 3] = (depth[v, u, None] * rays).mean(axis=0)
+    return T
