@@ -40,7 +40,7 @@ def test_a_few_stray_votes_do_not_split_a_surface() -> None:
     assert fused(image(a=(10, 50, 1)), votes, 0.9, image(0.9)).max() == 1
 
 
-def test_pixels_without_surface_join_the_object_of_their_centre() -> None:
+def test_pixels_without_depth_join_the_object_of_their_centre() -> None:
     """An object half of which has no depth, and one that has none at all."""
     surface = image(a=(10, 20, 1))
     votes = image(a=(10, 30, 4), b=(40, 50, 7))

@@ -40,7 +40,7 @@ def test_noise_does_not_fail(segmenter: Segmenter) -> None:
     assert segmenter.segment(rgb, depth, CAMERA).labels.shape == depth.shape
 
 
-def test_the_input_is_zero_where_depth_is_missing() -> None:
+def test_the_input_has_centred_points_and_zeros_without_depth() -> None:
     rgb = np.full((4, 6, 3), 255, np.uint8)
     points = np.zeros((4, 6, 3), np.float32)
     points[..., 2] = 2.0

@@ -42,7 +42,7 @@ def test_no_foreground_and_stray_votes_give_no_mask() -> None:
     assert voted_labels(single, np.zeros((2, 20, 30), np.float32), VoteSettings()).max() == 0
 
 
-def test_votes_outside_and_too_many_centres_are_bounded() -> None:
+def test_far_votes_and_too_many_centres_are_bounded() -> None:
     true = discs(*((10 * i + 5, 10 * j + 5, 4) for i in range(15) for j in range(11)))
     settings = VoteSettings(max_objects=7, apart_px=2)
     assert voted_labels(true > 0, offsets(true), settings).max() <= 7
