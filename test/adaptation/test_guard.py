@@ -9,6 +9,8 @@ from crisp_ros.adaptation.guard import Guard
 from crisp_ros.adaptation.learner import Learner
 from crisp_ros.adaptation.samples import FeatureCache
 from crisp_ros.correction.certificate import quantile_residual
+from crisp_ros.correction.correspondences import Shapes
+from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.pipeline import Estimator
 
 LIBRARY = shipped_model().library.codes
@@ -21,11 +23,11 @@ def guard():
 def fits(sample, code):
     limits, valid = small_reference().limits, torch.ones(1, len(sample.points), dtype=torch.bool)
     residual = quantile_residual(
-        shipped_model().network.decoder,
+        DecoderField(shipped_model().network.decoder),
         sample.points[None],
         valid,
         sample.T_object_camera[None],
-        code[None],
+        Shapes.of_codes(code[None]),
         limits.quantile,
     )
     return residual.item() <= limits.threshold_m
