@@ -62,6 +62,22 @@ class Correspondences(NamedTuple):
         pnc = transform(T_object_camera, self.points)
         return self._replace(pnc=pnc, weights=self.valid.to(pnc.dtype))
 
+    @property
+    def size_ratios(self) -> Tensor:
+        """Sizes (B,) by depth over sizes by the coordinates, of the objects; NaN if not known.
+
+        Medians of the distances between points over those between their coordinates, of points in
+        scan order: pairs a third of them apart belong to different parts of the object.
+        """
+        shift = self.points.shape[1] // 3
+
+        def spans(values: Tensor) -> Tensor:
+            return torch.linalg.norm(values - values.roll(shift, 1), dim=-1)
+
+        pairs = self.valid & self.valid.roll(shift, 1)
+        ratios = spans(self.points) / spans(self.pnc).clamp_min(1e-6)
+        return torch.where(pairs, ratios, torch.nan).nanmedian(-1).values
+
 
 class Shapes(NamedTuple):
     """Shapes by their codes, with what is known of them; leading dimensions are free.

@@ -34,8 +34,10 @@ class LibraryTestSettings:
         share: a library shape explains an object when this share of its depth points is within
             eps of it: less than the certificate's p, so that a mask that includes a little of the
             object's surroundings does not make it unknown.
-        inlier_share: objects of whose points less than this share agrees with the network on a
-            pose are not called unknown: other shapes would be fitted from a wrong pose.
+        inlier_share: the library is tried on objects of whose points at least this share agrees
+            with the network on a pose: other shapes would be fitted from a wrong pose.
+        agreed_share: an object without a certificate of whose points less than this share agrees
+            with the network on a pose, or whose size does not agree, is unknown.
         points: depth points of an object that are compared, evenly spaced.
         fits: of the library's shapes; coarser than those of the corrector.
         pose: of the same fits.
@@ -43,6 +45,7 @@ class LibraryTestSettings:
 
     share: float = 0.95
     inlier_share: float = 0.4
+    agreed_share: float = 0.2
     points: int = 192
     fits: ActiveShapeSettings = field(
         default_factory=lambda: ActiveShapeSettings(

@@ -26,6 +26,7 @@ from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import ANY_FALL, clearly_better, surface_objective
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.shape_source import ShapeSource
+from crisp_ros.correction.surface_evidence import EvidenceSettings, surface_evidence
 from crisp_ros.correction.visibility import Images, VisibilitySettings, exposed
 from crisp_ros.geometry.se3 import transform
 
@@ -55,6 +56,8 @@ class ShapeChoiceSettings:
             simple shape must be lower.
         surface_error_m: of the decoder, metres.
         visibility: what the camera would have seen.
+        evidence: a shape from elsewhere than the library needs its `seen_share`: from a small part
+            of a surface its size is not known.
     """
 
     named_share: float = 0.5
@@ -67,6 +70,7 @@ class ShapeChoiceSettings:
     significance: float = 0.2
     surface_error_m: float = 1.5e-3
     visibility: VisibilitySettings = field(default_factory=VisibilitySettings)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
 
 
 def with_shape_mode(settings: CorrectorSettings, mode: ShapeMode) -> CorrectorSettings:
@@ -195,8 +199,14 @@ class ShapeChooser:
         seen = exposed(surfaces, T, hypotheses.labels, images, settings.visibility)
         wrong = (seen.before | seen.outside).sum(-1) / seen.known.sum(-1).clamp_min(1)
         cost = cost + wrong * settings.exposed_m**2
+        placed = hypotheses._replace(T_object_camera=T, shapes=correction.shapes)
+        shown = surface_evidence(self._field, placed, surfaces, images, settings.evidence).seen
         # The combination of an object may have been left out.
-        return _Fit(correction, torch.where(correction.objective.isinf(), torch.inf, cost))
+        refused = correction.objective.isinf() | (
+            (correction.sources != int(ShapeSource.LIBRARY))
+            & (shown < settings.evidence.seen_share)
+        )
+        return _Fit(correction, cost.masked_fill(refused, torch.inf))
 
     def _best(self, fits: Sequence[_Fit]) -> Correction:
         """The simplest of the fits that no other is clearly better than, in their order."""

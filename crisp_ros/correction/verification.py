@@ -23,9 +23,20 @@ from crisp_ros.correction.covariance import CovarianceSettings, pose_covariance
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.library_tests import LibraryTestSettings, unknown_object_condition
 from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.reasons import Reasons
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints, surface_points
+from crisp_ros.correction.surface_evidence import (
+    EvidenceSettings,
+    FitOfShapes,
+    evidence_condition,
+    sizes_agree,
+)
 from crisp_ros.correction.visibility import Images, VisibilitySettings, visibility_conditions
+
+_NOTHING_AGREES = (
+    "unknown object: no shape is certified, and the coordinates do not agree on pose and size"
+)
 
 
 @dataclass(frozen=True)
@@ -35,12 +46,15 @@ class VerificationSettings:
     Attributes:
         certificate: eq. (12) and the coverage.
         visibility: free space and silhouette; None leaves them out, as the paper does.
-        known_shapes: an object that no library shape explains is unknown; None leaves that out.
+        evidence: what else a shape needs where the coordinates do not agree with it; tested along
+            with the visibility.
+        known_shapes: an object that nothing explains is unknown; None leaves that out.
         covariance: of the poses; None leaves them unknown.
     """
 
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
     visibility: VisibilitySettings | None = field(default_factory=VisibilitySettings)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     known_shapes: LibraryTestSettings | None = field(default_factory=LibraryTestSettings)
     covariance: CovarianceSettings | None = field(default_factory=CovarianceSettings)
 
@@ -109,10 +123,16 @@ class Verifier:
             conditions: further ones that must hold too.
         """
         settings = self.settings
+        sees = settings.visibility is not None and images is not None
+        if sees and surfaces is None:
+            surfaces = self.surfaces(hypotheses.shapes)
         conditions = (*conditions, *self._visibility(hypotheses, images, surfaces))
         certificate = certify(self._field, hypotheses, settings.certificate, conditions)
+        sized = sizes_agree(hypotheses, settings.evidence)
+        if sees:
+            certificate = self._with_evidence(certificate, sized, hypotheses, surfaces, images)
         if known is None:
-            known = self._test_known_shapes(hypotheses, certificate)
+            known = self._test_known_shapes(hypotheses, certificate, sized)
         else:
             known = known.unless(certificate.certified)
         if known is None:
@@ -147,19 +167,55 @@ class Verifier:
             self.settings.visibility,
         )
 
+    def _with_evidence(
+        self,
+        certificate: Certificate,
+        sized: Tensor,
+        hypotheses: Hypotheses,
+        surfaces: SurfacePoints,
+        images: Images,
+    ) -> Certificate:
+        """The certificate, without those that accidental fits would get."""
+        settings = self.settings.evidence
+        agreed = sized & (hypotheses.inlier_share >= settings.inlier_share)
+        found = evidence_condition(
+            self._field,
+            hypotheses,
+            surfaces,
+            images,
+            FitOfShapes(certificate.residual, certificate.threshold, sized),
+            settings,
+        )
+        # Reasons of the certificate come first.
+        found = found.unless(agreed | ~certificate.certified)
+        return with_condition(certificate, found)
+
     def _test_known_shapes(
-        self, hypotheses: Hypotheses, certificate: Certificate
+        self, hypotheses: Hypotheses, certificate: Certificate, sized: Tensor
     ) -> Condition | None:
-        """Without a registration to start from, or with too few points, no shape would fit."""
+        """The condition that something explains each object with enough points.
+
+        Where the coordinates agree on a pose, the library is tried from it; where they do not, only
+        a certificate shows the object to be known.
+        """
         settings = self.settings.known_shapes
         if settings is None or self._library is None:
             return None
         tested = hypotheses.inlier_share >= settings.inlier_share
         count = hypotheses.correspondences.valid.sum(-1)
         tested &= count >= self.settings.certificate.minimum_points
-        return unknown_object_condition(
+        found = unknown_object_condition(
             self._field, hypotheses, tested, self._library, certificate.threshold, settings
         )
+        agreed = sized & (hypotheses.inlier_share >= settings.agreed_share)
+        doubted = ~(certificate.certified | agreed)
+        doubted &= count >= self.settings.certificate.minimum_points
+        nothing = condition("known shape", ~doubted, found.value, lambda _: _NOTHING_AGREES)
+        reasons = Reasons.combined(
+            (found.reasons, nothing.reasons),
+            lambda parts: [first or other for first, other in zip(*parts, strict=True)],
+        )
+        return found._replace(held=found.held & ~doubted, reasons=reasons)
 
 
 def registration_condition(hypotheses: Hypotheses) -> Condition:

@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crisp_ros.correction.correspondences import Correspondences
 from crisp_ros.correction.reasons import Reasons, to_host
 from crisp_ros.correction.shape_source import ShapeSource
 from crisp_ros.correction.verification import Verification
@@ -37,7 +35,7 @@ def object_estimates(solution: Solution, quantile: float) -> Iterator[ObjectEsti
         "shape_source": solution.correction.sources,
         "inlier_share": solution.registration.inlier_share,
         "n_points": solution.observations.valid.sum(-1),
-        "size_ratio": _size_ratio(solution.correspondences),
+        "size_ratio": solution.correspondences.size_ratios,
     }
     orientation = solution.orientations
     if orientation is not None:
@@ -97,16 +95,3 @@ def rigid_inverses(T_object_camera: NDArray[np.float64]) -> NDArray[np.float64]:
     U, _, Vt = np.linalg.svd(T_object_camera[:, :3, :3])
     U[:, :, 2] *= np.linalg.det(U @ Vt)[:, None]
     return invert(from_rotation_translation(U @ Vt, T_object_camera[:, :3, 3]))
-
-
-def _size_ratio(correspondences: Correspondences) -> Tensor:
-    """See `ObjectEstimate`; (B,)."""
-    points, pnc, _, valid = correspondences
-    shift = points.shape[1] // 3  # scan order: far enough away to be another part of the object
-
-    def spans(values: Tensor) -> Tensor:
-        return torch.linalg.norm(values - values.roll(shift, 1), dim=-1)
-
-    pairs = valid & valid.roll(shift, 1)
-    ratios = spans(points) / spans(pnc).clamp_min(1e-6)
-    return torch.where(pairs, ratios, torch.nan).nanmedian(-1).values

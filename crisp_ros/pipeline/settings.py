@@ -12,6 +12,7 @@ from crisp_ros.correction.library_tests import LibraryTestSettings
 from crisp_ros.correction.orientation import OrientationSettings
 from crisp_ros.correction.prior_shape import PriorShapeSettings
 from crisp_ros.correction.shape_choice import ShapeChoiceSettings, ShapeMode
+from crisp_ros.correction.surface_evidence import EvidenceSettings
 from crisp_ros.correction.symmetry_search import SymmetrySearchSettings
 from crisp_ros.correction.verification import VerificationSettings
 from crisp_ros.correction.visibility import VisibilitySettings
@@ -47,6 +48,8 @@ class EstimatorSettings:
         certificate: eq. (12) and the coverage.
         visibility: the certificate also demands that the shape stays out of space seen to be empty;
             None leaves that out, as the paper does.
+        evidence: what else a shape needs where the coordinates do not agree with it; tested along
+            with `visibility`.
         known_shapes: an object that no library shape explains is unknown; None leaves that out.
         ambiguity: every certified object is compared with all library shapes: is it degenerate?
             This takes a multiple of all the rest; trackers do it now and then, from all views.
@@ -73,6 +76,7 @@ class EstimatorSettings:
     orientation: OrientationSettings | None = field(default_factory=OrientationSettings)
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
     visibility: VisibilitySettings | None = field(default_factory=VisibilitySettings)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     known_shapes: LibraryTestSettings | None = field(default_factory=LibraryTestSettings)
     ambiguity: LibraryTestSettings | None = None
     covariance: CovarianceSettings | None = field(default_factory=CovarianceSettings)
@@ -100,5 +104,5 @@ class EstimatorSettings:
     def verification(self) -> VerificationSettings:
         """The settings of what is tested of pose and shape."""
         return VerificationSettings(
-            self.certificate, self.visibility, self.known_shapes, self.covariance
+            self.certificate, self.visibility, self.evidence, self.known_shapes, self.covariance
         )

@@ -1,0 +1,198 @@
+"""Evidence for a shape: how much of its surface the data could have contradicted, and did not.
+
+A patch of a table or of an unknown object can be explained by many large shapes, whose other parts
+are hidden, or inside the table. Such a fit says little, and the network's coordinates, which do not
+know the object, seldom agree with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crisp_ros.correction.certificate import Condition
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.reasons import Reasons
+from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.surface import SurfacePoints
+from crisp_ros.correction.visibility import Images
+from crisp_ros.geometry.se3 import invert, transform
+
+_BACKGROUND = 0  # label
+_NEAREST_QUANTILE = 0.02  # of an object's depths, which outliers do not reach
+_AWAY_COSINE = 0.15  # surfaces that the camera sees at a flatter angle count as its outline
+
+
+@dataclass(frozen=True)
+class EvidenceSettings:
+    """Settings of `evidence_condition`.
+
+    Attributes:
+        inlier_share: an object of whose points this share agrees with the coordinates needs no
+            further evidence, where the coordinates agree on its size too.
+        size_ratio: least and greatest ratio of size by depth over size by the coordinates that
+            counts as agreement.
+        seen_share: least share of the surface that faces the camera on which depth was measured.
+        buried_share: greatest share of the surface behind the surface of the seen background.
+        other_size_seen_share: as `seen_share`, where the sizes do not agree.
+        other_size_buried_share: as `buried_share`, where the sizes do not agree.
+        thickness_share: greatest residual as a share of the shortest edge of the shape's box.
+        new_shape_share: greatest residual of a shape outside the library as a share of the
+            certificate's threshold: it has been fitted more freely.
+        least_threshold_m: that residual is not required to be lower than this, metres.
+        depth_tolerance_m: of measured depth to the surface, metres.
+        points: of the surface that are tested.
+    """
+
+    inlier_share: float = 0.5
+    size_ratio: tuple[float, float] = (0.7, 1.5)
+    seen_share: float = 0.3
+    buried_share: float = 0.1
+    other_size_seen_share: float = 0.45
+    other_size_buried_share: float = 0.03
+    thickness_share: float = 0.25
+    new_shape_share: float = 0.7
+    least_threshold_m: float = 0.004
+    depth_tolerance_m: float = 0.01
+    points: int = 512
+
+
+class SurfaceEvidence(NamedTuple):
+    """How far the camera images could contradict B shapes.
+
+    Attributes:
+        seen: (B,) share of the surface that faces the camera on which depth was measured.
+        buried: (B,) share of the surface that is behind the surface of the seen background.
+    """
+
+    seen: Tensor
+    buried: Tensor
+
+
+class FitOfShapes(NamedTuple):
+    """The fit of B objects.
+
+    Attributes:
+        residual: (B,) of the certificate, metres.
+        threshold: (B,) of the certificate, metres.
+        sizes_agree: (B,) bool, see `sizes_agree`.
+    """
+
+    residual: Tensor
+    threshold: Tensor
+    sizes_agree: Tensor
+
+
+@torch.no_grad()
+def surface_evidence(
+    field: ShapeField,
+    hypotheses: Hypotheses,
+    surfaces: SurfacePoints,
+    images: Images,
+    settings: EvidenceSettings | None = None,
+) -> SurfaceEvidence:
+    """Measure how much of the surface of shapes was seen, and is inside of the background.
+
+    Args:
+        field: f_d.
+        hypotheses: B of them.
+        surfaces: points on their shapes.
+        images: that the objects were seen in.
+        settings: see `EvidenceSettings`.
+    """
+    settings = settings or EvidenceSettings()
+    depth, labels, camera = images
+    points, valid = surfaces.subsample(settings.points)
+    T_camera_object = invert(hypotheses.T_object_camera).to(points.dtype)
+    x = transform(T_camera_object, points)
+    z = x[..., 2]
+    front = valid & (z > 1e-3)
+    safe = torch.where(front, z, 1.0)
+    focal, centre = x.new_tensor([[camera.fx, camera.fy], [camera.cx, camera.cy]])
+    pixels = torch.nan_to_num(x[..., :2] / safe[..., None] * focal + centre)
+    u, v = pixels.round().clamp(-1e6, 1e6).long().unbind(-1)
+    height, width = depth.shape
+    inside = front & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    at = v.clamp(0, height - 1), u.clamp(0, width - 1)
+    measured, label = depth[at], labels[at]
+    known = inside & (measured > 0)
+    normals = field.sdf_and_gradient(points, hypotheses.shapes).gradient
+    normals = normals @ T_camera_object[:, :3, :3].transpose(-1, -2)
+    rays = torch.nn.functional.normalize(x, dim=-1)
+    facing = front & ((normals * rays).sum(-1) < -_AWAY_COSINE)
+    own = label == hypotheses.labels[:, None]
+    near = (measured - z).abs() < settings.depth_tolerance_m
+    buried = known & (label == _BACKGROUND) & (measured < z - 1.5 * settings.depth_tolerance_m)
+    # What is nearer than the whole object may be an occluder that nobody has labelled.
+    observed, _, _, counted = hypotheses.correspondences
+    rank = 1 + int(_NEAREST_QUANTILE * counted.shape[-1])
+    depths = torch.where(counted, observed[..., 2], torch.inf)
+    nearest = depths.kthvalue(rank, dim=-1, keepdim=True).values
+    buried &= measured > nearest - 1.5 * settings.depth_tolerance_m
+    return SurfaceEvidence(
+        (facing & known & own & near).sum(-1) / facing.sum(-1).clamp_min(1),
+        buried.sum(-1) / front.sum(-1).clamp_min(1),
+    )
+
+
+def sizes_agree(hypotheses: Hypotheses, settings: EvidenceSettings) -> Tensor:
+    """Whether the network's coordinates agree with the depth on the size of objects, (B,)."""
+    ratio = hypotheses.correspondences.size_ratios
+    low, high = settings.size_ratio
+    return (ratio >= low) & (ratio <= high)
+
+
+def evidence_condition(
+    field: ShapeField,
+    hypotheses: Hypotheses,
+    surfaces: SurfacePoints,
+    images: Images,
+    fit: FitOfShapes,
+    settings: EvidenceSettings | None = None,
+) -> Condition:
+    """The condition that shapes are known by more than an accidental fit.
+
+    It holds where the coordinates agree with depth on pose and size. Elsewhere enough of the
+    surface has to be seen, little of it may be inside of the background, and the fit has to be good
+    for the thickness of the shape.
+
+    Args:
+        field: f_d.
+        hypotheses: B of them.
+        surfaces: points on their shapes.
+        images: that the objects were seen in.
+        fit: what is known of the fit of the same objects.
+        settings: see `EvidenceSettings`.
+    """
+    settings = settings or EvidenceSettings()
+    found = surface_evidence(field, hypotheses, surfaces, images, settings)
+    agreed = fit.sizes_agree
+    least_seen = torch.where(agreed, settings.seen_share, settings.other_size_seen_share)
+    most_buried = torch.where(agreed, settings.buried_share, settings.other_size_buried_share)
+    shapes = hypotheses.shapes
+    thickness = (shapes.upper - shapes.lower).amin(-1)
+    limit = (settings.thickness_share * thickness).clamp_min(settings.least_threshold_m)
+    new_limit = settings.new_shape_share * fit.threshold
+    limit = torch.where(shapes.index < 0, torch.minimum(limit, new_limit), limit)
+    fits = ~(fit.residual > limit)
+    held = (found.seen >= least_seen) & (found.buried <= most_buried) & fits
+    values = held, found.seen < least_seen, found.buried > most_buried, found.seen, found.buried
+    reasons = Reasons(
+        values,
+        lambda columns: [_reason(*row) for row in zip(*columns, strict=True)],
+        len(held),
+    )
+    return Condition("evidence", held, found.seen, reasons)
+
+
+def _reason(held: float, few: float, inside: float, seen: float, buried: float) -> str:
+    if held:
+        return ""
+    if few:
+        return f"{100 * seen:.0f} % of the facing surface was seen, and the coordinates disagree"
+    if inside:
+        return f"{100 * buried:.0f} % of the shape is inside of the background"
+    return "the fit is poor for a thin or new shape, and the coordinates disagree"
