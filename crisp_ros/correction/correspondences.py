@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from crisp_ros.correction.batch import subsample, take_rows
+from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.geometry.se3 import transform
 
 
@@ -69,14 +70,18 @@ class Correspondences(NamedTuple):
         Medians of the distances between points over those between their coordinates, of points in
         scan order: pairs a third of them apart belong to different parts of the object.
         """
-        shift = self.points.shape[1] // 3
+        return run_captured(_size_ratios, (), self.points, self.pnc, self.valid)[0]
 
-        def spans(values: Tensor) -> Tensor:
-            return torch.linalg.norm(values - values.roll(shift, 1), dim=-1)
 
-        pairs = self.valid & self.valid.roll(shift, 1)
-        ratios = spans(self.points) / spans(self.pnc).clamp_min(1e-6)
-        return torch.where(pairs, ratios, torch.nan).nanmedian(-1).values
+def _size_ratios(points: Tensor, pnc: Tensor, valid: Tensor) -> tuple[Tensor]:
+    shift = points.shape[1] // 3
+
+    def spans(values: Tensor) -> Tensor:
+        return torch.linalg.norm(values - values.roll(shift, 1), dim=-1)
+
+    pairs = valid & valid.roll(shift, 1)
+    ratios = spans(points) / spans(pnc).clamp_min(1e-6)
+    return (torch.where(pairs, ratios, torch.nan).nanmedian(-1).values,)
 
 
 class Shapes(NamedTuple):

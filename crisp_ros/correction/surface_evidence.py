@@ -19,7 +19,9 @@ from crisp_ros.correction.reasons import Reasons
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.visibility import Images
+from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.geometry.se3 import invert, transform
+from crisp_ros.observation.frame import Camera
 
 _BACKGROUND = 0  # label
 _NEAREST_QUANTILE = 0.02  # of an object's depths, which outliers do not reach
@@ -61,7 +63,7 @@ class EvidenceSettings:
 
 
 class SurfaceEvidence(NamedTuple):
-    """How far the camera images could contradict B shapes.
+    """Shares of the surfaces of B shapes by what the camera images say of them.
 
     Attributes:
         seen: (B,) share of the surface that faces the camera on which depth was measured.
@@ -105,29 +107,49 @@ def surface_evidence(
     """
     settings = settings or EvidenceSettings()
     depth, labels, camera = images
-    points, valid = surfaces.subsample(settings.points)
-    T_camera_object = invert(hypotheses.T_object_camera).to(points.dtype)
+    rows = (
+        surfaces.subsample(settings.points),
+        hypotheses.T_object_camera,
+        hypotheses.labels,
+        hypotheses.shapes,
+        hypotheses.correspondences.points,
+        hypotheses.correspondences.valid,
+    )
+    constants = settings, camera, field
+    return run_captured(_surface_evidence, constants, *rows, shared=(depth, labels))
+
+
+def _surface_evidence(
+    settings: EvidenceSettings,
+    camera: Camera,
+    field: ShapeField,
+    depth: Tensor,
+    labels: Tensor,
+    *rows: tuple | Tensor,
+) -> SurfaceEvidence:
+    (points, valid), T_object_camera, objects, shapes, observed, counted = rows
+    T_camera_object = invert(T_object_camera).to(points.dtype)
     x = transform(T_camera_object, points)
     z = x[..., 2]
     front = valid & (z > 1e-3)
     safe = torch.where(front, z, 1.0)
-    focal, centre = x.new_tensor([[camera.fx, camera.fy], [camera.cx, camera.cy]])
-    pixels = torch.nan_to_num(x[..., :2] / safe[..., None] * focal + centre)
-    u, v = pixels.round().clamp(-1e6, 1e6).long().unbind(-1)
+    u, v = (
+        torch.nan_to_num(f * x[..., axis] / safe + c).round().clamp(-1e6, 1e6).long()
+        for f, c, axis in ((camera.fx, camera.cx, 0), (camera.fy, camera.cy, 1))
+    )
     height, width = depth.shape
     inside = front & (u >= 0) & (u < width) & (v >= 0) & (v < height)
     at = v.clamp(0, height - 1), u.clamp(0, width - 1)
     measured, label = depth[at], labels[at]
     known = inside & (measured > 0)
-    normals = field.sdf_and_gradient(points, hypotheses.shapes).gradient
+    normals = field.sdf_and_gradient(points, shapes).gradient
     normals = normals @ T_camera_object[:, :3, :3].transpose(-1, -2)
     rays = torch.nn.functional.normalize(x, dim=-1)
     facing = front & ((normals * rays).sum(-1) < -_AWAY_COSINE)
-    own = label == hypotheses.labels[:, None]
+    own = label == objects[:, None]
     near = (measured - z).abs() < settings.depth_tolerance_m
     buried = known & (label == _BACKGROUND) & (measured < z - 1.5 * settings.depth_tolerance_m)
     # What is nearer than the whole object may be an occluder that nobody has labelled.
-    observed, _, _, counted = hypotheses.correspondences
     rank = 1 + int(_NEAREST_QUANTILE * counted.shape[-1])
     depths = torch.where(counted, observed[..., 2], torch.inf)
     nearest = depths.kthvalue(rank, dim=-1, keepdim=True).values
