@@ -7,7 +7,7 @@ its result is measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -49,6 +49,7 @@ class ConvergenceStudySettings:
         pose_iterations: budgets of the gradient descent on Z.
         newton_iterations: budgets of the second-order pose solver.
         shape_iterations: budgets of the projected gradient on the coefficients.
+        interior_share: how far inside the simplex it starts; see `ProjectedGradientSettings`.
         seed: of the views.
     """
 
@@ -59,6 +60,7 @@ class ConvergenceStudySettings:
     pose_iterations: tuple[int, ...] = (0, 1, 2, 3, 5, 8, 12, 18, 25, 35, 50)
     newton_iterations: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 8)
     shape_iterations: tuple[int, ...] = (0, 1, 2, 3, 5, 8, 12, 18, 25)
+    interior_share: float = ProjectedGradientSettings().interior_share
     seed: int = 0
 
 
@@ -166,6 +168,7 @@ def convergence_study(
         surface_points(field, prepared.all_shapes, settings.surface_points),
         transform(views.T_object_camera, views.points),
         Shapes.of_codes(library.codes[(views.shapes + max(1, len(library) // 3)) % len(library)]),
+        settings.interior_share,
     )
     pose = (
         problem.pose_curve("gradient", settings.pose_iterations, problem.gradient, solved),
@@ -199,6 +202,7 @@ class _Problem:
     surfaces: SurfacePoints
     z: Tensor
     wrong: Shapes
+    interior_share: float
 
     def gradient(self, iterations: int) -> PoseStep:
         settings = GradientSettings(iterations=iterations)
@@ -210,7 +214,9 @@ class _Problem:
         return refine_pose(self.field, self._seen(), self._true_shapes(), T, settings)
 
     def projected(self, iterations: int) -> ShapeStep:
-        settings = replace(ProjectedGradientSettings(), iterations=iterations)
+        settings = ProjectedGradientSettings(
+            iterations=iterations, interior_share=self.interior_share
+        )
         return projected_gradient(self.field, self._z(), self.wrong, self.library, settings)
 
     def squares(self, one_hot: bool) -> ShapeStep:

@@ -121,6 +121,7 @@ def key_frames(
     settings = EstimatorSettings(
         observation=ObservationSettings(seed=views.seed),
         certificate=certificate,
+        masks=None,  # those of rendered views are exact
         shape_tables=False,
     )
     estimator = Estimator(model, settings)

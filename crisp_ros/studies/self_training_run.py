@@ -263,6 +263,7 @@ class SelfTrainingRun:
         if model.network.has_normalised_shapes:
             raise StudyError(f"{self.checkpoint}: normalised shapes; metric ones are learned only")
         settings = self._estimator_settings()
+        training = self._training(model, settings)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check_folder(model.header["sha256"])
 
@@ -271,7 +272,6 @@ class SelfTrainingRun:
 
         measured = (self.source, *self.checks)
         before = [results(frames, model, 0) for frames in measured]
-        training = self._training(model, settings)
         self._learn(training)
         if self.recipe == NODE:
             kept = training.best_model(

@@ -93,7 +93,7 @@ def test_a_data_set_gives_the_very_poses_of_the_evaluation(
     files = [tmp_path / name for name in ("demo.json", "evaluate.json")]
     common = ["--checkpoint", str(checkpoint), "--device", "cpu", "--json"]
     output = tmp_path / "out"
-    demo = ["demo", "--bop", str(folder), "--output", str(output)]
+    demo = ["demo", "--bop", str(folder), "--output", str(output), "--precision", "float32"]
     assert main([*demo, *common, str(files[0])]) == 0
     printed = capsys.readouterr().out
     assert main(["evaluate", "bop", str(folder), *common, str(files[1])]) == 0

@@ -24,7 +24,7 @@ def test_figure_and_json_are_written(
     pytest.importorskip("matplotlib")
     seen = []
 
-    def study(decoder, library, settings, on_done):
+    def study(decoder, library, settings, on_done, *model):
         seen.append((len(library), settings.views, settings.seed))
         on_done(1, 1)
         return SimpleNamespace(to_json=lambda: {"views": settings.views})
