@@ -103,9 +103,9 @@ def silhouette(
 
 
 def certificate_text(estimate: ObjectEstimate) -> str:
-    """Format the certificate, such as "q98 4.2 mm", or the reason why there is none."""
+    """Format the certificate, such as "q98 4.2 mm", or the reason why there is none, in short."""
     if not estimate.certified:
-        return estimate.reason
+        return estimate.reason.partition(":")[0]  # "unknown object: ..." would cover the image
     text = f"q{100 * estimate.quantile:.3g} {1e3 * estimate.residual_m:.1f} mm"
     return text if estimate.orientation_certified else f"{text}, rotation?"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import trimesh
@@ -101,3 +103,10 @@ def test_certificate_text() -> None:
     assert certificate_text(withheld) == "q98 13 mm > 10 mm"
     ambiguous = estimate(AMBIGUOUS, np.eye(4), residual_m=0.0042)
     assert certificate_text(ambiguous) == "q98 4.2 mm, rotation?"
+
+
+def test_a_long_reason_is_cut_at_its_explanation() -> None:
+    found = estimate(1, pose(0, 0, 0.6), certified=False)
+    assert certificate_text(found) == found.reason
+    unknown = dataclasses.replace(found, reason="unknown object: no shape is certified, and so on")
+    assert certificate_text(unknown) == "unknown object"
