@@ -39,25 +39,7 @@ from crisp_ros.training.time_left import TimeLeft, duration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--segmenter",
-        action="store_true",
-        help="train the segmentation network instead, on rendered clutter of procedural shapes, and"
-        " of the objects of --models if given; uses only --run, --output and --threads",
-    )
-    parser.add_argument(
-        "--steps",
-        type=count,
-        default=SegmenterTraining.steps,
-        help="steps of --segmenter (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--rendered-frames",
-        type=count,
-        default=SegmenterTraining.files * SegmenterTraining.frames,
-        metavar="N",
-        help="rendered frames of --segmenter, 0.5 MB each (default: %(default)s)",
-    )
+    _add_segmenter_options(parser)
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--models",
@@ -113,6 +95,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model file to write; its model card is written next to it, as .md",
     )
     add_json_option(parser)
+
+
+def _add_segmenter_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--segmenter",
+        action="store_true",
+        help="train the segmentation network instead, on rendered clutter of procedural shapes, and"
+        " of the objects of --models if given; uses only --run, --output and --threads",
+    )
+    parser.add_argument(
+        "--steps",
+        type=count,
+        default=SegmenterTraining.steps,
+        help="steps of --segmenter (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rendered-frames",
+        type=count,
+        default=SegmenterTraining.files * SegmenterTraining.frames,
+        metavar="N",
+        help="rendered frames of --segmenter, 0.5 MB each (default: %(default)s)",
+    )
 
 
 def _add_weight_options(parser: argparse.ArgumentParser) -> None:

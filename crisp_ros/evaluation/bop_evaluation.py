@@ -333,14 +333,13 @@ def _errors(
     if estimated is None:
         return missed
     T_estimate, T_truth = estimated.T_camera_object, instance.T_camera_object
+    R_estimate, R_truth = T_estimate[:3, :3], T_truth[:3, :3]
     corners = truth.mesh.convex_hull.vertices
     return replace(
         missed,
         add_s_m=add_s(truth.points, T_estimate, T_truth),
         add_m=float(add(truth.points, T_estimate, T_truth)),
-        rotation_error_rad=float(
-            rotation_error(T_estimate[:3, :3], T_truth[:3, :3], truth.rotations)
-        ),
+        rotation_error_rad=float(rotation_error(R_estimate, R_truth, truth.rotations)),
         translation_error_m=float(translation_error(T_estimate[:3, 3], T_truth[:3, 3])),
         certified=estimated.certified,
         orientation_certified=estimated.orientation_certified,

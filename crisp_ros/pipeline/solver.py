@@ -138,21 +138,7 @@ class Solver:
         with clock.stage("registration"):
             output, correspondences, registration = self._register(observations, output, pnc)
         with clock.stage("correction"):
-            if self._takes_prior:
-                correction = prior_correction(
-                    self._field,
-                    self._prior,
-                    correspondences,
-                    observations.labels,
-                    images,
-                    self.settings.prior_shapes,
-                )
-                placed = PlacedObjects(correspondences, registration, correction)
-            else:
-                shapes = Shapes.of_codes(output.code)
-                correction = self._correct(correspondences, shapes, registration)
-                placed = PlacedObjects(correspondences, registration, correction)
-                placed = self._choose_shapes(observations, images, output.code, placed)
+            placed = self._place(observations, images, output.code, correspondences, registration)
             scene = self._scene(observations, images, placed)
             placed = self._resolve_symmetries(scene, placed)
             orientations, placed = self._resolve_orientations(scene, placed)
@@ -167,9 +153,8 @@ class Solver:
         with clock.stage("covariance"):
             covariance = verifier.covariance(hypotheses)
             if covariance is not None and orientations is not None:
-                covariance = add_ambiguity(
-                    covariance, hypotheses.T_object_camera, orientations.alternatives
-                )
+                poses = hypotheses.T_object_camera
+                covariance = add_ambiguity(covariance, poses, orientations.alternatives)
         solution = Solution(
             observations=observations,
             maps=output.pnc,
@@ -183,6 +168,25 @@ class Solver:
             covariance=covariance,
         )
         return solution, rejected
+
+    def _place(
+        self,
+        observations: Observations,
+        images: Images,
+        codes: Tensor,
+        correspondences: Correspondences,
+        registration: Registration,
+    ) -> PlacedObjects:
+        """Shapes and poses of the objects, from the source that the settings name."""
+        if self._takes_prior:
+            labels, settings = observations.labels, self.settings.prior_shapes
+            correction = prior_correction(
+                self._field, self._prior, correspondences, labels, images, settings
+            )
+            return PlacedObjects(correspondences, registration, correction)
+        correction = self._correct(correspondences, Shapes.of_codes(codes), registration)
+        placed = PlacedObjects(correspondences, registration, correction)
+        return self._choose_shapes(observations, images, codes, placed)
 
     def _infer_finite(
         self, observations: Observations

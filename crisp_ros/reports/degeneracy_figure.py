@@ -45,14 +45,7 @@ def draw_degeneracy(study: DegeneracyStudy, path: Path) -> None:
         for v in study.views
     ]
     c.plot(angles, others, color=grey, label="best other shape")
-    c.axhline(1e3 * study.threshold_m, color="black", linewidth=0.8, linestyle=":")
-    c.annotate(
-        r"$\epsilon$",
-        (angles[-1], 1e3 * study.threshold_m),
-        (-2, 2),
-        textcoords="offset points",
-        horizontalalignment="right",
-    )
+    _mark_threshold(c, angles[-1], 1e3 * study.threshold_m)
     c.set(
         yscale="log",
         ylabel=f"{100 * study.quantile:g} % of |SDF| within [mm]",
@@ -61,13 +54,7 @@ def draw_degeneracy(study: DegeneracyStudy, path: Path) -> None:
     certifying = [len(v.certifying) for v in study.views]
     d.step(angles, certifying, where="mid", color=mug, label="that certify")
     apart = [v.degenerate for v in study.views]
-    d.step(
-        angles,
-        apart,
-        where="mid",
-        color=COLOURS[3],
-        label="flag, one view",
-    )
+    d.step(angles, apart, where="mid", color=COLOURS[3], label="flag, one view")
     if study.key_frames:
         flags = [f.degenerate for f in study.key_frames]
         d.step(angles, flags, where="mid", color="0.2", linestyle="--", label="flag, key frames")
@@ -81,6 +68,17 @@ def draw_degeneracy(study: DegeneracyStudy, path: Path) -> None:
         axes.legend(loc="best")
         panel_label(axes, letter)
     save_figure(figure, path)
+
+
+def _mark_threshold(axes: Axes, right: float, threshold_mm: float) -> None:
+    axes.axhline(threshold_mm, color="black", linewidth=0.8, linestyle=":")
+    axes.annotate(
+        r"$\epsilon$",
+        (right, threshold_mm),
+        (-2, 2),
+        textcoords="offset points",
+        horizontalalignment="right",
+    )
 
 
 def _picture(axes: Axes, view: StudiedView) -> None:

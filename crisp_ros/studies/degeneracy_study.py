@@ -222,16 +222,8 @@ def degeneracy_study(
     (between,) = library_pairs(decoder, pair.library)
     frames: tuple[KeyFrame, ...] = ()
     if model is not None:
-        mug_views = MugViews(
-            mug,
-            (body.x, body.y),
-            [view.angle for view in views],
-            settings.elevation,
-            settings.distance_m,
-            settings.noise_m,
-            settings.seed,
-        )
-        frames = key_frames(model, mug_views, pair, viewed.known, certificate)
+        seen_from = _key_frame_views(mug, body, [view.angle for view in views], settings)
+        frames = key_frames(model, seen_from, pair, viewed.known, certificate)
     return DegeneracyStudy(
         tuple(views),
         twin_error,
@@ -240,6 +232,20 @@ def degeneracy_study(
         certificate.quantile,
         settings,
         frames,
+    )
+
+
+def _key_frame_views(
+    mug: int, body: _Body, angles: list[float], settings: DegeneracyStudySettings
+) -> MugViews:
+    return MugViews(
+        mug,
+        (body.x, body.y),
+        angles,
+        settings.elevation,
+        settings.distance_m,
+        settings.noise_m,
+        settings.seed,
     )
 
 
