@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from tf2_ros import TransformBroadcaster
 
 from crisp_ros.geometry.cuda_graphs import release_graphs
@@ -21,9 +20,8 @@ from crisp_ros.node.inputs.input_topics import TOPICS
 from crisp_ros.node.inputs.subscriptions import InputSubscriptions, ReceivedFrame
 from crisp_ros.node.inputs.synchronizer import stamp_ns
 from crisp_ros.node.latest_item_worker import LatestItemWorker
-from crisp_ros.node.lifecycle_service import reject_invalid_transitions
+from crisp_ros.node.managed_node import ManagedNode
 from crisp_ros.node.monitor import DropReason, ModelStatus, Monitor
-from crisp_ros.node.node_state import NodeState
 from crisp_ros.node.outputs.publishers import Publishers
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.parameters.parameter_server import ParameterServer
@@ -34,10 +32,8 @@ from crisp_ros.node.services.node_services import NodeServices, ServiceBackend
 from crisp_ros.node.services.service_futures import ServiceFutures
 from crisp_ros.pipeline import Estimator
 
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
-
-class CrispNode(LifecycleNode):
+class CrispNode(ManagedNode):
     """Node that estimates pose and shape of every segmented object.
 
     configure: loads the model and warms it up; fails with the reason if that is impossible.
@@ -64,7 +60,6 @@ class CrispNode(LifecycleNode):
         self._make_estimator = make_estimator
         self._broadcaster = TransformBroadcaster(self)
         self._model_versions: list[str] = []  # of all models used so far
-        self._state = NodeState()
         self._parameters_set = ParameterServer(self, lambda: self._state.label)
         self._monitor = Monitor({n: self.resolve_topic_name(topic) for n, topic in TOPICS.items()})
         self._self_training = SelfTraining()
@@ -86,12 +81,8 @@ class CrispNode(LifecycleNode):
         )
         self._node_services = NodeServices(self, futures, self._requests, self._service_backend())
         self._diagnostics = self._make_diagnostics()
-        reject_invalid_transitions(self, self._state)
         if self.parameters.autostart:
-            # In the first spin, by the node itself: requests that launch files send while nodes
-            # still discover each other can be lost.
-            steady = Clock(clock_type=ClockType.STEADY_TIME)
-            self._start_timer = self.create_timer(0.0, self._start_up, clock=steady)
+            self.start_by_itself()
 
     @property
     def parameters(self) -> Parameters:
@@ -123,14 +114,7 @@ class CrispNode(LifecycleNode):
         diagnostics.add("lifecycle", self._state.report)
         return diagnostics
 
-    def _start_up(self) -> None:
-        self.destroy_timer(self._start_timer)
-        if self._state.label == "unconfigured" and (
-            self.trigger_configure() == TransitionCallbackReturn.SUCCESS
-        ):
-            self.trigger_activate()
-
-    # Transitions. rclpy swallows their exceptions, so each reports its own errors.
+    # Transitions
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, warm it up, and create the publishers."""
@@ -179,38 +163,8 @@ class CrispNode(LifecycleNode):
         self._processor.publish_model()
         return self._enter("active")
 
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and stop to work; the model stays."""
-        self._stop()
-        super().on_deactivate(state)
-        return self._enter("inactive")
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Release the model and its memory."""
-        self._release()
-        return self._enter("unconfigured")
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End all work, in any state."""
-        self._stop()
-        self._release()
-        return self._enter("finalized")
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Return to the unconfigured state."""
-        self._stop()
-        self._release()
-        return self._enter("unconfigured")
-
-    def _enter(self, label: str) -> TransitionCallbackReturn:
-        self._state.enter(label)
-        return SUCCESS
-
-    def _refuse(self, problem: str) -> TransitionCallbackReturn:
-        self._state.problem = problem
-        self.get_logger().error(problem)
+    def _update_diagnostics(self) -> None:
         self._diagnostics.update()
-        return FAILURE
 
     def _stop(self) -> None:
         self._inputs.unsubscribe()

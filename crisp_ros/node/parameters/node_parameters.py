@@ -8,6 +8,11 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 
 from crisp_ros.network.precision import PRECISIONS
 from crisp_ros.node.output_paths import output_directory
+from crisp_ros.node.parameters.common_parameters import (
+    autostart_parameter,
+    colour_transport_parameter,
+    depth_transport_parameter,
+)
 from crisp_ros.node.parameters.parameter_rules import Rules, Settable, one_of, parameter, problem_of
 from crisp_ros.node.parameters.parameter_values import (
     collision_shape_problem,
@@ -51,25 +56,9 @@ class Parameters:
         "configuration and kept in $XDG_CACHE_HOME/crisp_ros (~/.cache/crisp_ros).",
         Settable.UNCONFIGURED,
     )
-    autostart: bool = parameter(
-        False,
-        "The node configures and activates itself at startup; if false, a lifecycle manager "
-        "must. Changing it later has no effect.",
-        Settable.UNCONFIGURED,
-    )
-    image_transport: str = parameter(
-        "raw",
-        "Transport of colour images: raw; or compressed (JPEG or PNG on TOPIC/compressed).",
-        Settable.UNLESS_ACTIVE,
-        problem=one_of("raw", "compressed"),
-    )
-    depth_image_transport: str = parameter(
-        "raw",
-        "Transport of depth images: raw; compressed (16-bit PNG on TOPIC/compressed); or "
-        "compressedDepth (on TOPIC/compressedDepth).",
-        Settable.UNLESS_ACTIVE,
-        problem=one_of("raw", "compressed", "compressedDepth"),
-    )
+    autostart: bool = autostart_parameter()
+    image_transport: str = colour_transport_parameter()
+    depth_image_transport: str = depth_transport_parameter()
     segmentation_image_transport: str = parameter(
         "raw",
         "Transport of label images: raw; or compressed (PNG on TOPIC/compressed).",

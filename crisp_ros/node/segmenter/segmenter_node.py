@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from diagnostic_updater import DiagnosticStatusWrapper, Updater
-from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 from vision_msgs.msg import LabelInfo
@@ -26,9 +25,8 @@ from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.node.inputs.cv_bridge_decoder import CV_BRIDGE
 from crisp_ros.node.inputs.input_topics import IMAGE_TOPICS, LABEL_INFO_TOPIC
 from crisp_ros.node.latest_item_worker import LatestItemWorker
-from crisp_ros.node.lifecycle_service import reject_invalid_transitions
 from crisp_ros.node.main import run
-from crisp_ros.node.node_state import NodeState
+from crisp_ros.node.managed_node import ManagedNode
 from crisp_ros.node.outputs.image_encoding import image_message
 from crisp_ros.node.parameters.parameter_server import ParameterServer
 from crisp_ros.node.qos import latched
@@ -38,7 +36,6 @@ from crisp_ros.observation.frame import depth_mm_to_m
 from crisp_ros.segmentation.segmenter import Segmentation, Segmenter
 from crisp_ros.segmentation.weights import bundled_weights, load_weights
 
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 _SILENT_S = 5.0
@@ -65,7 +62,7 @@ class SegmentedImage:
     images: int = 0
 
 
-class SegmenterNode(LifecycleNode):
+class SegmenterNode(ManagedNode):
     """Node that publishes a label image for each pair of colour and depth images.
 
     activate: subscribes. deactivate: stops. Labels start again where time jumps back.
@@ -78,7 +75,6 @@ class SegmenterNode(LifecycleNode):
             rclpy.exceptions.ParameterException: a parameter's override is refused.
         """
         super().__init__(name, **options)
-        self._state = NodeState()
         self._parameter_server = ParameterServer(
             self, lambda: self._state.label, SegmenterParameters
         )
@@ -89,15 +85,14 @@ class SegmenterNode(LifecycleNode):
             self._segment, self._failed, "segmentation", self._set_cpu_threads
         )
         self._labels: Publisher | None = None
+        self._label_info: Publisher | None = None
         self._updater = Updater(self)
         self._updater.setHardwareID("none")
         self._updater.add("segmentation", self._report)
         self._updater.add("inputs", self._report_inputs)
         self._updater.add("lifecycle", self._state.report)
-        reject_invalid_transitions(self, self._state)
         if self.parameters.autostart:
-            steady = Clock(clock_type=ClockType.STEADY_TIME)
-            self._start_timer = self.create_timer(0.0, self._start_up, clock=steady)
+            self.start_by_itself()
 
     @property
     def parameters(self) -> SegmenterParameters:
@@ -107,11 +102,6 @@ class SegmenterNode(LifecycleNode):
     def close(self) -> None:
         """End the thread, before the node is destroyed."""
         self._worker.stop()
-
-    def _start_up(self) -> None:
-        self.destroy_timer(self._start_timer)
-        if self._state.label == "unconfigured" and self.trigger_configure() == SUCCESS:
-            self.trigger_activate()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network and create the publishers."""
@@ -142,45 +132,15 @@ class SegmenterNode(LifecycleNode):
         self._label_info.publish(LabelInfo(threshold=0.0))
         return self._enter("active")
 
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe and stop to work."""
-        self._stop()
-        super().on_deactivate(state)
-        return self._enter("inactive")
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Remove the publishers."""
-        self._release()
-        return self._enter("unconfigured")
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End all work, in any state."""
-        self._stop()
-        self._release()
-        return self._enter("finalized")
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Return to the unconfigured state."""
-        self._stop()
-        self._release()
-        return self._enter("unconfigured")
-
-    def _enter(self, label: str) -> TransitionCallbackReturn:
-        self._state.enter(label)
-        return SUCCESS
-
-    def _refuse(self, problem: str) -> TransitionCallbackReturn:
-        self._state.problem = problem
-        self.get_logger().error(problem)
+    def _update_diagnostics(self) -> None:
         self._updater.update()
-        return FAILURE
 
     def _stop(self) -> None:
         self._inputs.unsubscribe()
         self._worker.stop()
 
     def _release(self) -> None:
-        for publisher in (self._labels, getattr(self, "_label_info", None)):
+        for publisher in (self._labels, self._label_info):
             if publisher is not None:
                 self.destroy_publisher(publisher)
         self._labels = self._label_info = self._segmenter = None

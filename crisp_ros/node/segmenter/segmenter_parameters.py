@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from crisp_ros.node.parameters.parameter_rules import Settable, one_of, parameter
+from crisp_ros.node.parameters.common_parameters import (
+    autostart_parameter,
+    colour_transport_parameter,
+    depth_transport_parameter,
+)
+from crisp_ros.node.parameters.parameter_rules import Settable, parameter
 from crisp_ros.segmentation.geometric import GeometricSettings
 from crisp_ros.segmentation.segmenter import SegmenterSettings
 
@@ -13,12 +18,7 @@ from crisp_ros.segmentation.segmenter import SegmenterSettings
 class SegmenterParameters:
     """All parameters of the segmenter, with their defaults."""
 
-    autostart: bool = parameter(
-        False,
-        "The node configures and activates itself at startup; if false, a lifecycle manager "
-        "must. Changing it later has no effect.",
-        Settable.UNCONFIGURED,
-    )
+    autostart: bool = autostart_parameter()
     network: bool = parameter(
         True,
         "The network separates the objects, also where they touch; if false, geometry alone does, "
@@ -34,19 +34,8 @@ class SegmenterParameters:
     threads: int = parameter(
         1, "CPU threads of the network; 0: one per core.", Settable.UNCONFIGURED, 0, 256
     )
-    image_transport: str = parameter(
-        "raw",
-        "Transport of colour images: raw; or compressed (JPEG or PNG on TOPIC/compressed).",
-        Settable.UNLESS_ACTIVE,
-        problem=one_of("raw", "compressed"),
-    )
-    depth_image_transport: str = parameter(
-        "raw",
-        "Transport of depth images: raw; compressed (16-bit PNG on TOPIC/compressed); or "
-        "compressedDepth (on TOPIC/compressedDepth).",
-        Settable.UNLESS_ACTIVE,
-        problem=one_of("raw", "compressed", "compressedDepth"),
-    )
+    image_transport: str = colour_transport_parameter()
+    depth_image_transport: str = depth_transport_parameter()
     rectified: bool = parameter(
         True,
         "true: camera_info's P describes the images; false: K does. Labels have the geometry of "
