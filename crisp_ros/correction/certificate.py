@@ -128,7 +128,7 @@ def certify(
     residual = checks[_FIT].value
     margin = 1.0 - residual / threshold
     certified = torch.stack([check.held for check in checks]).all(0)
-    reasons = Reasons.combined([check.reasons for check in checks], _first_of_each)
+    reasons = Reasons.combined([check.reasons for check in checks], first_of_each)
     return Certificate(certified, residual, threshold, margin, score(margin, certified), reasons)
 
 
@@ -183,11 +183,11 @@ def with_condition(certificate: Certificate, condition: Condition) -> Certificat
     return certificate._replace(
         certified=certified,
         score=score(certificate.margin, certified),
-        reasons=Reasons.combined((condition.reasons, certificate.reasons), _first_of_each),
+        reasons=Reasons.combined((condition.reasons, certificate.reasons), first_of_each),
     )
 
 
-def _first_of_each(parts: Sequence[Sequence[str]]) -> list[str]:
+def first_of_each(parts: Sequence[Sequence[str]]) -> list[str]:
     """The first reason that each object has, of several for each."""
     return [next((text for text in texts if text), "") for texts in zip(*parts, strict=True)]
 

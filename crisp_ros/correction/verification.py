@@ -16,6 +16,7 @@ from crisp_ros.correction.certificate import (
     certify,
     condition,
     eq12_conditions,
+    first_of_each,
     with_condition,
 )
 from crisp_ros.correction.correspondences import Shapes
@@ -211,10 +212,7 @@ class Verifier:
         doubted = ~(certificate.certified | agreed)
         doubted &= count >= self.settings.certificate.minimum_points
         nothing = condition("known shape", ~doubted, found.value, lambda _: _NOTHING_AGREES)
-        reasons = Reasons.combined(
-            (found.reasons, nothing.reasons),
-            lambda parts: [first or other for first, other in zip(*parts, strict=True)],
-        )
+        reasons = Reasons.combined((found.reasons, nothing.reasons), first_of_each)
         return found._replace(held=found.held & ~doubted, reasons=reasons)
 
 

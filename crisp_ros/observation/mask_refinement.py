@@ -23,14 +23,14 @@ class MaskRefinementSettings:
 
     Attributes:
         band_px: how far the border of a given mask may be from that of the object.
+        band_share: the same, as a share of the square root of the mask's area; the smaller one
+            holds.
         core_share: where a mask or the background is too thin for `band_px`, this share of the
             largest distance to the border that occurs there is certain.
         depth_edge: a crease or a step of depth by this share of it is a border of a surface.
         colour_gain: change of an 8-bit colour channel over two pixels that is as strong an edge.
         least_part: a surface that depth edges bound is not the object's where most of it is outside
             of the mask, and it is less than this share of the mask.
-        band_share: the same, as a share of the square root of the mask's area; the smaller one
-            holds.
         least_kept: masks of which less than this share would be left stay as they are.
         max_labels: with more objects than this, labels stay as they are.
     """

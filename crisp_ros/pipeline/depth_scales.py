@@ -56,12 +56,10 @@ class DepthScales:
         z = x[:, 2]
         if np.isnan(widths).any() or len(z) == 0 or not z.min() > 0.0:
             return float("nan")
-        pixels = np.stack(
-            (camera.fx * x[:, 0] / z + camera.cx, camera.fy * x[:, 1] / z + camera.cy)
-        )
+        pixels = camera.project(x)
         column, row = (
             np.clip(np.rint(part), 0, size - 1).astype(np.int64)
-            for part, size in zip(pixels, (camera.width, camera.height), strict=True)
+            for part, size in zip(pixels.T, (camera.width, camera.height), strict=True)
         )
         depth = frame.depth[row, column]
         hidden = (
@@ -69,7 +67,7 @@ class DepthScales:
         )
         if hidden.mean() > _HIDDEN_SHARE:
             return float("nan")
-        along = pixels.T @ WIDTH_DIRECTIONS
+        along = pixels @ WIDTH_DIRECTIONS
         return float(np.median(widths / (_SAMPLED * (along.max(0) - along.min(0)))))
 
     def _surface(self, index: int) -> NDArray[np.float64]:
