@@ -10,7 +10,7 @@ import torch
 
 from crisp_ros.adaptation.guard import LIMITS
 from crisp_ros.adaptation.head_versions import Version, VersionHistory
-from crisp_ros.adaptation.learner import Learner, LearnerSettings, Losses, Weights
+from crisp_ros.adaptation.learner import Learner, LearnerSettings, Weights
 from crisp_ros.adaptation.samples import FeatureCache, Sample
 from crisp_ros.adaptation.trained_model import trained_model
 from crisp_ros.network.checkpoint import Model, save_model
@@ -48,18 +48,12 @@ class BatchTrainer:
         self._waiting: deque[Sample] = deque()
         earlier = model.header.get("self_training", {})
         self.steps = int(earlier.get("steps", 0))
-        self._losses: Losses | None = None
         self._history = VersionHistory(
             Version(model_version(model), self._learner.weights),
             original_version(model),
             int(earlier.get("number", 0)),
             kept=1,
         )
-
-    @property
-    def losses(self) -> Losses | None:
-        """The losses of the latest step, None before the first one."""
-        return self._losses
 
     def observe(self, samples: Iterable[Sample], version: str) -> None:
         """Queue the certified samples of a frame; the version does not matter."""
@@ -71,7 +65,7 @@ class BatchTrainer:
         if len(self._waiting) < size:
             return False
         batch = [self._waiting.popleft() for _ in range(size)]
-        self._losses = self._learner.step(self._cache.batch(batch))
+        self._learner.step(self._cache.batch(batch))
         self._cache.keep_only(())
         self.steps += 1
         version = self._history.swap(self._learner.weights)

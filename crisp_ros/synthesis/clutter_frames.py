@@ -152,7 +152,7 @@ class _Block:
         count = int(rng.integers(self._settings.objects[0], self._settings.objects[1] + 1))
         chosen = rng.permutation(len(self._bodies))[:count]
         meshes = [self._bodies[i] for i in chosen]
-        rotations = [_orientation(mesh, in_bin, rng) for mesh in meshes]
+        rotations = [_orientation(in_bin, rng) for _ in meshes]
         # The largest first: small objects are put onto large ones and not the other way round.
         order = np.argsort([-mesh.area for mesh in meshes]) if rng.random() < 0.5 else range(count)
         order = [int(i) for i in order if i < len(meshes)]
@@ -249,9 +249,7 @@ class _Block:
         return sensed_colour(linear_light(rgb), sensor, rng)
 
 
-def _orientation(
-    mesh: trimesh.Trimesh, any_rotation: bool, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _orientation(any_rotation: bool, rng: np.random.Generator) -> NDArray[np.float64]:
     """Mesh to world: upright, on a side, or in a heap at any angle."""
     if any_rotation and rng.random() < 0.5:
         return Rotation.random(random_state=int(rng.integers(2**31))).as_matrix()

@@ -10,6 +10,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from crisp_ros.data.atomic_file import atomic_file
 from crisp_ros.synthesis.clutter_frames import ClutterFrame, ClutterSettings, clutter_frames
 
 DEPTH_UNIT_M = 1e-4  # of stored depth, 16 bits
@@ -43,10 +44,8 @@ def write_frames(
     """Render frames to a file, which appears when it is complete."""
     columns = zip(*map(_row, clutter_frames(meshes, settings, seed, frames)), strict=True)
     stored = StoredFrames(*map(np.stack, columns))
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
+    with atomic_file(path) as file:
         np.savez(file, **stored._asdict())
-    part.replace(path)
 
 
 def read_frames(path: Path) -> StoredFrames:

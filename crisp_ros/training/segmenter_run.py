@@ -18,6 +18,7 @@ from crisp_ros.segmentation.network import SegmenterMaps, SegmenterNetwork
 from crisp_ros.synthesis.clutter_frames import ClutterSettings
 from crisp_ros.validation import check_ranges, ranged
 
+from .saved_state import save_state
 from .segmenter_frames import read_frames, write_frames
 from .segmenter_samples import SegmenterSample, segmenter_sample
 
@@ -120,15 +121,13 @@ class _State:
         return tuple(loss.item() for loss in losses)
 
     def save(self) -> None:
-        part = self._path.with_name(f".{self._path.name}.part")
         stored = {
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "step": self.step,
         }
-        torch.save(stored, part)
-        part.replace(self._path)
+        save_state(stored, self._path)
 
     def _rate(self) -> float:
         warm = min(1.0, (self.step + 1) / 100.0)

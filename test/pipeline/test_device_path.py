@@ -59,8 +59,5 @@ def test_waits_and_launches_of_a_frame_are_limited(
             estimator.estimate(frame)
     waits = len(counted.waits) - counted.waits_of["observe"]
     operations = counted.operations - counted.operations_of["observe"]
-    print("captured operations", counted.captured)
-    print("waits", waits, dict(counted.waits_of))
-    print("operations", operations, dict(counted.operations_of))
-    assert waits <= MOST_WAITS
-    assert operations <= MOST_OPERATIONS
+    assert waits <= MOST_WAITS, dict(counted.waits_of)
+    assert operations <= MOST_OPERATIONS, dict(counted.operations_of)

@@ -11,6 +11,7 @@ from drawing import needs_egl
 from crisp_ros.segmentation.network import OFFSET_PX
 from crisp_ros.segmentation.votes import VoteSettings, voted_labels
 from crisp_ros.synthesis.clutter_frames import ClutterSettings
+from crisp_ros.training import segmenter_run
 from crisp_ros.training.segmenter_frames import StoredFrames, read_frames
 from crisp_ros.training.segmenter_run import SegmenterTraining, train_segmenter
 from crisp_ros.training.segmenter_samples import segmenter_sample, segmenter_targets
@@ -36,17 +37,25 @@ def test_a_mirrored_sample_has_mirrored_points() -> None:
     frames = StoredFrames(
         np.zeros((1, 8, 8, 3), np.uint8),
         np.full((1, 8, 8), 10_000, np.uint16),
-        np.zeros((1, 8, 8), np.uint8),
+        np.concatenate((np.ones((1, 8, 4), np.uint8), np.zeros((1, 8, 4), np.uint8)), axis=2),
         np.array([[8.0, 8.0, 3.5, 3.5]]),
         np.array([[0.0, 0.0, -1.0, 1.0]]),
     )
+    left = set()
     for seed in range(6):
-        inputs = segmenter_sample(frames, 0, np.random.default_rng(seed)).inputs
+        sample = segmenter_sample(frames, 0, np.random.default_rng(seed))
+        inputs = sample.inputs
+        left.add(int(sample.labels[0, 0]))
         assert (np.diff(inputs[3], axis=1) > 0).all() and inputs[3].mean() == pytest.approx(0)
+    assert left == {0, 1}, "some are mirrored, some are not"
 
 
-def test_a_run_continues_where_it_ended(tmp_path: Path) -> None:
+def test_a_run_continues_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs_egl()
+    steps, train = [], segmenter_run._State.train
+    monkeypatch.setattr(
+        segmenter_run._State, "train", lambda self, *batch: steps.append(1) or train(self, *batch)
+    )
     reports: list[tuple[str, dict]] = []
     train_segmenter([], tmp_path, TINY, lambda stage, figures: reports.append((stage, figures)))
     assert reports == [("frames", {"files": 1, "of": 1})]
@@ -59,3 +68,4 @@ def test_a_run_continues_where_it_ended(tmp_path: Path) -> None:
     assert not torch.equal(before["fine.weight"], after["fine.weight"])
     same = train_segmenter([], tmp_path, replace(TINY, steps=3))
     assert torch.equal(same.state_dict()["fine.weight"], after["fine.weight"])
+    assert len(steps) == 3, "two steps, one more, and none"
