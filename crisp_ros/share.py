@@ -19,7 +19,7 @@ def checkpoint_path(given: Path | None = None) -> Path:
     Raises:
         NotInstalledError: none is given, and the package has none.
     """
-    return given or _installed(DEFAULT_CHECKPOINT, "name a model file by --checkpoint")
+    return given or installed(DEFAULT_CHECKPOINT, "name a model file by --checkpoint")
 
 
 def bundled_recording(given: Path | None = None) -> Path:
@@ -28,10 +28,15 @@ def bundled_recording(given: Path | None = None) -> Path:
     Raises:
         NotInstalledError: none is given, and the package has none.
     """
-    return given or _installed(_RECORDING, "name a recording by --bag")
+    return given or installed(_RECORDING, "name a recording by --bag")
 
 
-def _installed(place: Path, remedy: str) -> Path:
+def installed(place: Path, remedy: str) -> Path:
+    """Return a file or folder of the package by its place in the share directory.
+
+    Raises:
+        NotInstalledError: the package has none; the text ends with the remedy.
+    """
     try:
         path = share_directory() / place
     except FileNotFoundError as error:

@@ -32,7 +32,10 @@ COMMANDS = {
         "crisp_ros.cli.doctor", "check machine, ROS, model and topics, and how to fix problems"
     ),
     "evaluate": Command("crisp_ros.cli.evaluate", "measure pose and shape errors on a data set"),
-    "export": Command("crisp_ros.cli.export", "write the meshes of a model's known shapes"),
+    "export": Command(
+        "crisp_ros.cli.export",
+        "write a model's known shapes, or the points of a recording's objects",
+    ),
     "figure": Command("crisp_ros.cli.figure", "draw the method's figures from a model"),
     "import-backbone": Command(
         "crisp_ros.cli.import_backbone", "convert published DINOv2 weights, to train heads on"

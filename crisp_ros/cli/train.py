@@ -102,7 +102,8 @@ def _add_segmenter_options(parser: argparse.ArgumentParser) -> None:
         "--segmenter",
         action="store_true",
         help="train the segmentation network instead, on rendered clutter of procedural shapes, and"
-        " of the objects of --models if given; uses only --run, --output and --threads",
+        " of the objects of --models (--units, --origin) if given; of the other options it uses"
+        " --run, --steps, --rendered-frames, --output, --model-version and --threads",
     )
     parser.add_argument(
         "--steps",

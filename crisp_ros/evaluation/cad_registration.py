@@ -15,7 +15,7 @@ from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.data.bop import BopFrame, BopModel
 from crisp_ros.evaluation.frame_estimates import Estimated, FrameEstimates
 from crisp_ros.geometry.isosurface import TriangleMesh
-from crisp_ros.geometry.se3 import invert
+from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.validation import check_ranges, ranged
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ class CadRegistration:
             if T is None:
                 rejected[instance.label] = "too few depth points for a registration"
                 continue
-            distances = model.surface.compute_distance(_moved(points, invert(T))).numpy()
+            in_object = transform(invert(T), points).astype(np.float32)
+            distances = model.surface.compute_distance(in_object).numpy()
             certificate = self._settings.certificate
             found[instance.label] = Estimated(
                 frame.rgb,
@@ -227,7 +228,3 @@ def _depth_points(frame: BopFrame, label: int) -> NDArray[np.float32]:
     v, u = np.nonzero((frame.labels == label) & (frame.depth > 0.0))
     rays = np.stack([u, v, np.ones_like(u)], axis=1) @ np.linalg.inv(frame.intrinsics).T
     return (rays * frame.depth[v, u, None]).astype(np.float32)
-
-
-def _moved(points: NDArray[np.float32], T: NDArray[np.float64]) -> NDArray[np.float32]:
-    return (points @ T[:3, :3].T + T[:3, 3]).astype(np.float32)

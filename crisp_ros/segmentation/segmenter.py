@@ -73,7 +73,7 @@ class Segmenter:
         self._planes: tuple[Plane, ...] = ()
 
     def change(self, settings: SegmenterSettings) -> None:
-        """Use other settings for the next images; labels stay."""
+        """Use other settings of geometry and network for the next images; the tracker's stay."""
         self.settings = settings
 
     def reset(self) -> None:
@@ -122,7 +122,7 @@ def builtin_segmenter(settings: SegmenterSettings | None = None) -> Segmenter:
     """Create a segmenter with the network of the package.
 
     Raises:
-        FileNotFoundError, SegmenterWeightsError: the package's weights cannot be read.
+        NotInstalledError, SegmenterWeightsError: the package's weights cannot be read.
     """
     return Segmenter(settings, load_weights(bundled_weights()))
 

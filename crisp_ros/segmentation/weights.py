@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from crisp_ros.data.atomic_file import write_atomically
-from crisp_ros.share import share_directory
+from crisp_ros.share import installed
 
 from .network import SegmenterNetwork
 
@@ -23,8 +23,12 @@ class SegmenterWeightsError(ValueError):
 
 
 def bundled_weights() -> Path:
-    """The weights of the package. Raises FileNotFoundError where it was installed without."""
-    return share_directory() / _PLACE
+    """The weights of the package.
+
+    Raises:
+        NotInstalledError: it was installed without.
+    """
+    return installed(_PLACE, "name the weights of crisp train --segmenter")
 
 
 def save_weights(path: Path, network: SegmenterNetwork, about: Mapping[str, str]) -> None:

@@ -341,9 +341,6 @@ SECTIONS = {
     "output_directory": "Services",
 }
 
-# All parameters by name.
-FIELDS = {field.name: field for field in dataclasses.fields(Parameters)}
-
 
 def rules(name: str, kind: type = Parameters) -> Rules:
     """Get the rules of a parameter."""
