@@ -208,14 +208,18 @@ def test_points_of_objects_are_published(peer: Peer) -> None:
     peer.wait(lambda: peer.node.count_publishers("/crisp/points") == 1)
     clouds = peer.received["points"]
     scene = Scene({1: (20, 30, 60, 70, 0.5), 101: (5, 5, 25, 25, 1.0)})
-    answers = []
+    answers: list[ObjectEstimateArray] = []
+    pairs: list[tuple[PointCloud2, ObjectEstimateArray]] = []
 
     def answered() -> bool:
+        # The node may still be at frames of earlier tests: only clouds of this scene count.
         answers.append(peer.answer(scene))
-        return bool(clouds)
+        pairs[:] = [(c, a) for c in clouds for a in answers if c.header == a.header]
+        return bool(pairs)
 
     assert spin_until(peer.node, answered, 60.0)
-    cloud, certified = clouds[-1], {o.label: o.certified for o in seen(answers[-1])}
+    cloud, answer = pairs[-1]
+    certified = {o.label: o.certified for o in seen(answer)}
     assert cloud.header.frame_id == CAMERA_FRAME and cloud.is_dense
     found = read_points(cloud)
     assert set(np.unique(found["label"])) == {1, 101} == set(certified)
