@@ -13,10 +13,9 @@ from crisp_ros.correction.correspondences import ObjectPoints, Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import ShapeField
-from crisp_ros.geometry.chamfer import chamfer_distance
 from crisp_ros.geometry.se3 import invert, transform
 
-_CHAMFER_POINTS = 128
+_SURFACE_POINTS = 128
 
 
 class Degeneracy(NamedTuple):
@@ -40,8 +39,6 @@ class Explanations(NamedTuple):
     Attributes:
         residual: (B, M) metres, the p-quantile of |sdf| of each shape at its own best pose.
         certified: (B, M) bool, those within eps.
-        apart: (B, M) metres, Chamfer distance (mean of both directions) between the fitted shape
-            and the estimate, where both are in the scene.
         whole_residual: (B, M) metres, the p-quantile of |sdf| of one of both on the whole surface
             of the other, the larger of both directions.
         degenerate: (B,) bool, some shape is certified on the points seen, and would not be if the
@@ -50,7 +47,6 @@ class Explanations(NamedTuple):
 
     residual: Tensor
     certified: Tensor
-    apart: Tensor
     whole_residual: Tensor
     degenerate: Tensor
 
@@ -105,12 +101,11 @@ def explanations(
         certificate.quantile,
     )
     certified = residual <= certificate.threshold_m
-    of_library = library.surfaces.subsample(_CHAMFER_POINTS).rows(fits.shapes.index)
-    estimates = library.surfaces_of(hypotheses.shapes).subsample(_CHAMFER_POINTS)
+    of_library = library.surfaces.subsample(_SURFACE_POINTS).rows(fits.shapes.index)
+    estimates = library.surfaces_of(hypotheses.shapes).subsample(_SURFACE_POINTS)
     dtype = of_library.points.dtype
     fitted = transform(invert(fits.T_object_camera.to(dtype)), of_library.points)
     estimated = transform(invert(hypotheses.T_object_camera.to(dtype)), estimates.points)
-    apart = chamfer_distance(fitted, of_library.valid, estimated[:, None], estimates.valid[:, None])
     # A mean distance hides a part that one shape has and the other lacks, such as a handle.
     of_estimate = _on_surface(
         field, fits.shapes, fits.T_object_camera, estimated[:, None], estimates.valid[:, None]
@@ -123,7 +118,7 @@ def explanations(
         *(r.nanquantile(certificate.quantile, -1) for r in (of_estimate, of_other))
     )
     other = certified & (whole > certificate.threshold_m)
-    return Explanations(residual, certified, apart, whole, other.any(-1))
+    return Explanations(residual, certified, whole, other.any(-1))
 
 
 def _on_surface(

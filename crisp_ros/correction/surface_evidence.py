@@ -18,9 +18,8 @@ from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.reasons import Reasons
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints
-from crisp_ros.correction.visibility import Images
+from crisp_ros.correction.visibility import Images, project_surfaces
 from crisp_ros.geometry.cuda_graphs import run_captured
-from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.observation.frame import Camera
 
 _BACKGROUND = 0  # label
@@ -127,23 +126,16 @@ def _surface_evidence(
     labels: Tensor,
     *rows: tuple | Tensor,
 ) -> SurfaceEvidence:
-    (points, valid), T_object_camera, objects, shapes, observed, counted = rows
-    T_camera_object = invert(T_object_camera).to(points.dtype)
-    x = transform(T_camera_object, points)
+    surfaces, T_object_camera, objects, shapes, observed, counted = rows
+    x, front, u, v = project_surfaces(surfaces, T_object_camera, camera)
     z = x[..., 2]
-    front = valid & (z > 1e-3)
-    safe = torch.where(front, z, 1.0)
-    u, v = (
-        torch.nan_to_num(f * x[..., axis] / safe + c).round().clamp(-1e6, 1e6).long()
-        for f, c, axis in ((camera.fx, camera.cx, 0), (camera.fy, camera.cy, 1))
-    )
     height, width = depth.shape
     inside = front & (u >= 0) & (u < width) & (v >= 0) & (v < height)
     at = v.clamp(0, height - 1), u.clamp(0, width - 1)
     measured, label = depth[at], labels[at]
     known = inside & (measured > 0)
-    normals = field.sdf_and_gradient(points, shapes).gradient
-    normals = normals @ T_camera_object[:, :3, :3].transpose(-1, -2)
+    normals = field.sdf_and_gradient(surfaces.points, shapes).gradient
+    normals = normals @ T_object_camera[:, :3, :3].to(normals.dtype)
     rays = torch.nn.functional.normalize(x, dim=-1)
     facing = front & ((normals * rays).sum(-1) < -_AWAY_COSINE)
     own = label == objects[:, None]

@@ -65,7 +65,8 @@ class Verification(NamedTuple):
 
     Attributes:
         certificate: with all conditions.
-        known: the condition that some library shape explains the object; None where not tested.
+        known: the condition that something explains the object, a library shape or coordinates
+            that agree; None where not tested.
     """
 
     certificate: Certificate
@@ -73,7 +74,7 @@ class Verification(NamedTuple):
 
     @property
     def unknown(self) -> Tensor:
-        """Mask of the objects that no library shape explains, (B,) bool."""
+        """Mask of the objects that nothing explains, (B,) bool."""
         if self.known is None:
             return torch.zeros_like(self.certificate.certified)
         return ~self.known.held

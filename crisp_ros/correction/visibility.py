@@ -56,6 +56,22 @@ def images_of(frame: Frame, device: torch.device) -> Images:
     return Images(depth, labels, frame.camera)
 
 
+class ProjectedPoints(NamedTuple):
+    """Surface points of B shapes in a camera's image.
+
+    Attributes:
+        points: (B, M, 3) camera frame, metres.
+        front: (B, M) bool, valid points in front of the camera.
+        u: (B, M) int64 column of the nearest pixel, which may be outside of the image.
+        v: (B, M) int64 row.
+    """
+
+    points: Tensor
+    front: Tensor
+    u: Tensor
+    v: Tensor
+
+
 class Exposed(NamedTuple):
     """Points (B, M) of estimated shapes that contradict the camera images, all bool.
 
@@ -68,6 +84,20 @@ class Exposed(NamedTuple):
     known: Tensor
     before: Tensor
     outside: Tensor
+
+
+def project_surfaces(
+    surfaces: SurfacePoints, T_object_camera: Tensor, camera: Camera
+) -> ProjectedPoints:
+    """Project surface points (B, M, 3), object frame, to the pixels of a camera."""
+    x = transform(invert(T_object_camera).to(surfaces.points.dtype), surfaces.points)
+    front = surfaces.valid & (x[..., 2] > 1e-3)
+    z = torch.where(front, x[..., 2], 1.0)
+    u, v = (
+        torch.nan_to_num(focal * x[..., axis] / z + centre).round().clamp(-1e6, 1e6).long()
+        for focal, centre, axis in ((camera.fx, camera.cx, 0), (camera.fy, camera.cy, 1))
+    )
+    return ProjectedPoints(x, front, u, v)
 
 
 @torch.no_grad()
@@ -138,12 +168,8 @@ def _exposed(
     *rows: tuple | Tensor,
 ) -> Exposed:
     surfaces, T_object_camera, objects = rows
-    x = transform(invert(T_object_camera).to(surfaces.points.dtype), surfaces.points)
+    x, front, u, v = project_surfaces(surfaces, T_object_camera, camera)
     z = x[..., 2]
-    front = surfaces.valid & (z > 1e-3)
-    safe = torch.where(front, z, 1.0)
-    u = torch.nan_to_num(camera.fx * x[..., 0] / safe + camera.cx).round().clamp(-1e6, 1e6).long()
-    v = torch.nan_to_num(camera.fy * x[..., 1] / safe + camera.cy).round().clamp(-1e6, 1e6).long()
     reach = constant((-settings.pixel_tolerance, 0, settings.pixel_tolerance), u)
     du, dv = (grid.reshape(-1) for grid in torch.meshgrid(reach, reach, indexing="ij"))
     columns, rows = u[..., None] + du, v[..., None] + dv

@@ -30,26 +30,6 @@ def nearest_distances(a: Tensor, b: Tensor, b_valid: Tensor | None = None) -> Te
     return distances.amin(-1)
 
 
-def chamfer_distance(a: Tensor, a_valid: Tensor, b: Tensor, b_valid: Tensor) -> Tensor:
-    """Compute the Chamfer distance, the mean of both directions, between point sets.
-
-    Args:
-        a: (..., N, 3) metres.
-        a_valid: (..., N) bool, points of a that count.
-        b: (..., M, 3) metres; leading dimensions of all four broadcast.
-        b_valid: (..., M) bool.
-
-    Returns:
-        (...) metres, NaN where no point of a set counts.
-    """
-    distances = pairwise_distances(a, b)
-    ignored = ~(a_valid[..., :, None] & b_valid[..., None, :])
-    distances = distances.masked_fill(ignored, torch.inf)
-    to_b = torch.where(a_valid, distances.amin(-1), torch.nan).nanmean(-1)
-    to_a = torch.where(b_valid, distances.amin(-2), torch.nan).nanmean(-1)
-    return 0.5 * (to_a + to_b)
-
-
 def pairwise_distances(a: Tensor, b: Tensor) -> Tensor:
     """Compute Euclidean distances from differences of coordinates, never by matrix products.
 

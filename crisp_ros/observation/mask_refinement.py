@@ -28,9 +28,13 @@ class MaskRefinementSettings:
         core_share: where a mask or the background is too thin for `band_px`, this share of the
             largest distance to the border that occurs there is certain.
         depth_edge: a crease or a step of depth by this share of it is a border of a surface.
-        colour_gain: change of an 8-bit colour channel over two pixels that is as strong an edge.
+        depth_gain: weight of edges of depth: a step by 1 % is as strong as one of 2.55 times this
+            gain in an 8-bit colour channel of weight 1.
+        colour_gain: weight of edges of colour.
         least_part: a surface that depth edges bound is not the object's where most of it is outside
             of the mask, and it is less than this share of the mask.
+        open_border: such a surface goes on outside of the mask where its border without a depth
+            edge is longer than this share of the square root of its area.
         least_kept: masks of which less than this share would be left stay as they are.
         max_labels: with more objects than this, labels stay as they are.
     """

@@ -66,7 +66,5 @@ def valid_depth(frame: Frame) -> NDArray[np.bool_]:
 
 def back_projected(frame: Frame, v: NDArray[np.int64], u: NDArray[np.int64]) -> NDArray[np.float32]:
     """Points (N, 3) of pixels in rows v and columns u, camera frame, metres."""
-    z, camera = frame.depth[v, u], frame.camera
-    x = (u.astype(np.float32) - np.float32(camera.cx)) * (z / np.float32(camera.fx))
-    y = (v.astype(np.float32) - np.float32(camera.cy)) * (z / np.float32(camera.fy))
-    return np.stack([x, y, z], axis=1)
+    pixels = u.astype(np.float32), v.astype(np.float32)
+    return frame.camera.back_project(*pixels, frame.depth[v, u])

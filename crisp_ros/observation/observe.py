@@ -124,8 +124,8 @@ def observe(
 ) -> Observations:
     """Extract the crops and depth points of all labels of a frame.
 
-    The crop is a square around the mask's bounding box, grey where it leaves the image, or this box
-    itself; a pixel u is at (u + 0.5 - left) / width * S - 0.5 in the crop. Points are sampled
+    A crop shows a box of the image, grey where it leaves the image, see `crop_rule`; a pixel u is
+    at (u + 0.5 - left) / width * S - 0.5 in it. Points are sampled
     evenly over the mask at the resolution of the depth image, without replacement; a smaller object
     is padded. Pixels at the mask's border and at depth jumps mix two surfaces and are excluded as
     long as enough others remain. Beyond `max_objects` the smallest masks are rejected, which bounds
@@ -136,11 +136,11 @@ def observe(
         settings: see `ObservationSettings`.
         crop_size: S, px.
         geometry: append mask and geometry channels to the crops, as some networks need.
-        crop_rule: one of `CROP_RULES`; "tight" stretches the mask's box to the square, "image" the
-            whole image.
+        crop_rule: one of `CROP_RULES`: "square" shows a square around the mask's bounding box,
+            "tight" this box itself, and "image" the whole image, both stretched to a square.
 
     Raises:
-        ValueError: geometry with tight crops.
+        ValueError: geometry with another rule than "square".
     """
     if geometry and crop_rule != "square":
         raise ValueError(f"geometry channels need square crops, not {crop_rule} ones")

@@ -34,7 +34,8 @@ class ObjectEstimate:
             radians (see `pose_covariance`).
         depth_scale: factor by which depth is too large, as the width of the object's mask shows;
             NaN where the object is partly hidden, or its shape is not of the library.
-        unknown: no library shape explains the depth points; `reason` says so.
+        unknown: no library shape explains the depth points, or the object is not certified and
+            the network's coordinates do not agree on its pose and size; `reason` says which.
         degenerate: a library shape would be certified as well that would not be if the whole
             surface were seen.
         smallest_eigenvalue: how well the points fix the shape (`Degeneracy.tangent_eigenvalue`);

@@ -50,7 +50,8 @@ class EstimatorSettings:
             None leaves that out, as the paper does.
         evidence: what else a shape needs where the coordinates do not agree with it; tested along
             with `visibility`.
-        known_shapes: an object that no library shape explains is unknown; None leaves that out.
+        known_shapes: objects that nothing explains are unknown, see `ObjectEstimate.unknown`; None
+            leaves that out.
         ambiguity: every certified object is compared with all library shapes: is it degenerate?
             This takes a multiple of all the rest; trackers do it now and then, from all views.
         covariance: of the poses; None leaves them unknown.

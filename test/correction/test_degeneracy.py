@@ -84,7 +84,6 @@ def test_a_mug_with_hidden_handle_is_explained_by_the_cup_too(known) -> None:
     found = explained(known.only("mug", "cup", "sphere", "bar"))
     assert found.certified[0].tolist() == [True, True, False, False]
     assert found.certified[1, 0] and not found.certified[1, 2:].any()
-    assert found.apart[0, 0] < 0.003 < found.apart[0, 1]
     # On the whole surface the mug itself certifies at 1 mm, and the cup does not.
     assert found.whole_residual[0, 0] < 0.001 < 0.003 < found.whole_residual[0, 1]
     assert not found.degenerate[1] or found.certified[1, 1]
