@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from crisp_ros.cli.options import OptionError, add_cluster_option, add_models_option, count
+from crisp_ros.cli.render_made_sets import add_made_sets
 from crisp_ros.cli.render_scattered import add_kinds, check_new_split, copy_models
 from crisp_ros.cluster import mapping
 from crisp_ros.data.bop import BopModel, read_models
@@ -69,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cluster_option(tables)
     tables.set_defaults(make=_tables)
     add_kinds(kinds)
+    add_made_sets(kinds)
 
 
 def _add_renderer(parser: argparse.ArgumentParser) -> None:

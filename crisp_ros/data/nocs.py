@@ -34,7 +34,7 @@ CLASSES = ("bottle", "bowl", "camera", "can", "laptop", "mug")  # of ids 1, 2, .
 SUBSETS = ("camera_train", "camera_val", "real_train", "real_test")
 _NO_DEPTH = 32001  # what CAMERA has where nothing was drawn
 _BACKGROUND = 255
-_INTRINSICS = {
+INTRINSICS = {
     "camera": np.array([[577.5, 0.0, 319.5], [0.0, 577.5, 239.5], [0.0, 0.0, 1.0]]),
     "real": np.array([[591.0125, 0.0, 322.525], [0.0, 590.16775, 244.11084], [0.0, 0.0, 1.0]]),
 }
@@ -137,7 +137,7 @@ class NocsDataset:
         if not self.folder.is_dir():
             raise DatasetError(f"{self.folder}: no such folder; expected obj_models/ in it")
         self.source, part = subset.split("_")
-        self.intrinsics = _INTRINSICS[self.source]
+        self.intrinsics = INTRINSICS[self.source]
         self.images_folder = subset_folder(self.folder, subset)
         if not self.images_folder.is_dir():
             raise DatasetError(f"{self.images_folder}: no such folder; expected scenes in it")

@@ -42,6 +42,7 @@ class RecordingSettings:
     Attributes:
         frames, rate_hz: number of frames and how many a second.
         width, height, focal_px: of the camera, pixels.
+        intrinsics: fx, fy, cx, cy in place of the focal length and the middle of the image.
         spread_m: objects stand within this distance of the table's middle.
         distance_m, elevation_deg: range that the camera goes through; sweep_deg is how far it
             travels around the table.
@@ -54,6 +55,7 @@ class RecordingSettings:
     width: int = 640
     height: int = 480
     focal_px: float = 915.0
+    intrinsics: tuple[float, float, float, float] | None = None
     spread_m: float = 0.22
     distance_m: tuple[float, float] = (0.95, 1.12)
     elevation_deg: tuple[float, float] = (26.0, 50.0)
@@ -62,6 +64,13 @@ class RecordingSettings:
     cycles: CyclesSettings = field(default_factory=CyclesSettings)
     depth_sensor: DepthSensor = field(default_factory=DepthSensor)
     colour_sensor: ColourSensor = field(default_factory=ColourSensor)
+
+    @property
+    def camera(self) -> Camera:
+        """The camera that takes the frames."""
+        middle = (self.width - 1) / 2.0, (self.height - 1) / 2.0
+        intrinsics = self.intrinsics or (self.focal_px, self.focal_px, *middle)
+        return Camera(*intrinsics, self.width, self.height)
 
 
 def table_recording(
@@ -101,14 +110,7 @@ def _frames(
     room = furnished_room(rng)
     light = indoor_light(rng)
     gloss = rng.uniform(0.02, 0.12, len(meshes))
-    camera = Camera(
-        settings.focal_px,
-        settings.focal_px,
-        (settings.width - 1) / 2.0,
-        (settings.height - 1) / 2.0,
-        settings.width,
-        settings.height,
-    )
+    camera = settings.camera
     shares = VisibleShares(meshes, _scaled(camera, 0.5))
     painter: _Painter | TracedPainter
     if settings.renderer == "cycles":

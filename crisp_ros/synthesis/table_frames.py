@@ -94,22 +94,31 @@ def _tables(ids: list[int], settings: TableFrameSettings, seed: int) -> list[_Ta
     return tables
 
 
-def _images(
-    models: Mapping[int, trimesh.Trimesh], settings: RecordingSettings, table: _Table
-) -> list[BopFrame]:
-    chosen = list(table.chosen)
-    attempt = 0
+def table_views(
+    models: Mapping[str, trimesh.Trimesh], settings: RecordingSettings, seed: int
+) -> list[RecordedFrame]:
+    """Render views of objects on a table, or on one with fewer objects where there is no room.
+
+    Raises:
+        RecordingError: not even one of the objects fits on a table.
+    """
+    left, attempt = dict(models), 0
     while True:
         try:
-            named = {str(i): models[i] for i in chosen}
-            frames = table_recording(named, settings, _seed(table.seed, attempt))
-            break
+            return list(table_recording(left, settings, _seed(seed, attempt)))
         except RecordingError:
             attempt += 1
             if attempt % _ATTEMPTS == 0:
-                if len(chosen) == 1:
+                if len(left) == 1:
                     raise
-                chosen.pop()
+                left.popitem()
+
+
+def _images(
+    models: Mapping[int, trimesh.Trimesh], settings: RecordingSettings, table: _Table
+) -> list[BopFrame]:
+    named = {str(i): models[i] for i in table.chosen}
+    frames = table_views(named, settings, table.seed)
     return [_bop_frame(frame, table.scene, index) for index, frame in enumerate(frames)]
 
 

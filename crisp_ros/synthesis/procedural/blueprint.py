@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 if TYPE_CHECKING:
     from manifold3d import Manifold
 
-Finish = Literal["print", "plastic", "metal", "wood", "ceramic"]
+Finish = Literal["print", "plastic", "metal", "wood", "ceramic", "cells", "keys"]
 Wrap = Literal["cylinder", "box"]
 
 

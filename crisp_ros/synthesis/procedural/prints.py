@@ -54,6 +54,8 @@ def material(finish: Finish, width: int, height: int, rng: Random) -> Image:
             rng.normal(0, 1, (max(2, height // 2), 3)).astype(np.float32), (width, height)
         )
         return _clipped(ground + 18 * grain[..., None])
+    if finish in ("cells", "keys"):
+        return _grid(finish, width, height, rng)
     hsv = [rng.uniform(0, 180), rng.uniform(0, 255), rng.uniform(25, 255)]
     if finish == "ceramic":
         hsv = [hsv[0], rng.uniform(0, 110), rng.uniform(120, 255)]
@@ -203,6 +205,21 @@ def _draw_barcode(image: Image, rng: Random) -> None:
     top, left = int(rng.uniform(0, height - tall)), int(rng.uniform(0, width - wide))
     bars = np.repeat(rng.integers(0, 2, wide // 2 + 1), 2)[:wide] * 235
     image[top : top + tall, left : left + wide] = np.maximum(bars, 15)[None, :, None]
+
+
+def _grid(finish: Finish, width: int, height: int, rng: Random) -> Image:
+    """Solar cells with bright lines between them, or the keys of a keyboard, darker or brighter."""
+    if finish == "cells":
+        tile, line = [rng.uniform(10, 45), rng.uniform(15, 60), rng.uniform(60, 130)], (175.0,) * 3
+    else:
+        ground, key = rng.uniform(90, 220), rng.uniform(15, 70)
+        tile, line = [key] * 3, (ground,) * 3
+    image = np.tile(np.array(tile), (height, width, 1))
+    pitch = max(4, int(min(width, height) / rng.integers(4, 9)))
+    for offset in range(max(1, pitch // 6)):
+        image[offset::pitch] = line
+        image[:, offset::pitch] = line
+    return _clipped(image)
 
 
 def _glaze(image: NDArray[np.float64], rng: Random) -> None:

@@ -113,13 +113,32 @@ def procedural_shape(kind: str, seed: int | Sequence[int]) -> ProceduralShape:
         KeyError: an unknown kind.
         ModuleNotFoundError: manifold3d is not installed.
     """
-    generator = KINDS[kind]
+    return drawn_shape(KINDS[kind], seed)
+
+
+def drawn_shape(
+    generator: Generator,
+    seed: int | Sequence[int],
+    longest_m: tuple[float, float] = (SMALLEST_M, LARGEST_M),
+) -> ProceduralShape:
+    """Draw an object of a generator, which names its kind.
+
+    Args:
+        generator: of blueprints.
+        seed: decides everything else.
+        longest_m: range of its longest side, metres.
+
+    Raises:
+        RuntimeError: no object of that size and in one piece was drawn.
+        ModuleNotFoundError: manifold3d is not installed.
+    """
+    kind = generator.__name__
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng([*np.atleast_1d(seed), attempt])
         blueprint = generator(rng)
         mesh, surfaces = _mesh(blueprint)
         longest = mesh.extents.max() if len(mesh.faces) else 0.0
-        if SMALLEST_M <= longest <= LARGEST_M and _is_one_body(mesh):
+        if longest_m[0] <= longest <= longest_m[1] and _is_one_body(mesh):
             rotations = blueprint.discrete_rotations
             motions = from_rotation_translation(rotations, np.zeros((len(rotations), 3)))
             look = textured(mesh, surfaces, rng)
