@@ -27,9 +27,9 @@ def pose(
     return T
 
 
-def random_pose(rng: np.random.Generator, spread: float = 0.5) -> NDArray[np.float64]:
+def random_pose(seed: int | np.random.Generator, spread: float = 0.5) -> NDArray[np.float64]:
     """A random pose (4, 4) within `spread` metres of (0, 0, 1)."""
-    T = np.eye(4)
+    rng, T = np.random.default_rng(seed), np.eye(4)
     T[:3, :3] = Rotation.random(random_state=rng).as_matrix()
     T[:3, 3] = rng.uniform(-spread, spread, 3) + (0.0, 0.0, 1.0)
     return T

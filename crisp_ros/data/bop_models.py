@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -62,14 +62,10 @@ def read_models(folder: Path) -> dict[int, BopModel]:
     """The models of a folder by object id. Raises DatasetError."""
     info_path = folder / "models_info.json"
     models = {}
-    for key, entry in read_json(info_path, dict).items():
-        where = f"{info_path}: model {key}"
-        obj_id = spelled_number(key)
-        if obj_id is None:
-            raise DatasetError(f"{where}: expected object ids as keys")
+    for obj_id, where, entry in _entries(info_path):
         path = folder / f"obj_{obj_id:06d}.ply"
         if not path.is_file():
-            raise DatasetError(f"{path}: no such file, but {info_path} lists model {key}")
+            raise DatasetError(f"{path}: no such file, but {info_path} lists model {obj_id}")
         lower = np.array([number(entry, f"min_{axis}", where) for axis in "xyz"]) * MM
         size = np.array([number(entry, f"size_{axis}", where) for axis in "xyz"]) * MM
         if (size < 0.0).any() or (diameter_m := number(entry, "diameter", where) * MM) <= 0.0:
@@ -99,17 +95,20 @@ def read_symmetries(folder: Path, steps: int) -> dict[int, NDArray[np.float64]]:
     Raises:
         DatasetError: models_info.json is missing or malformed.
     """
-    info_path = folder / "models_info.json"
-    found = {}
+    return {
+        obj_id: _with_axes(_discrete_symmetries(entry, where), _symmetry_axes(entry, where), steps)
+        for obj_id, where, entry in _entries(folder / "models_info.json")
+    }
+
+
+def _entries(info_path: Path) -> Iterator[tuple[int, str, Any]]:
+    """Object id, place for messages, and content of each entry of a models_info.json."""
     for key, entry in read_json(info_path, dict).items():
         where = f"{info_path}: model {key}"
         obj_id = spelled_number(key)
         if obj_id is None:
             raise DatasetError(f"{where}: expected object ids as keys")
-        found[obj_id] = _with_axes(
-            _discrete_symmetries(entry, where), _symmetry_axes(entry, where), steps
-        )
-    return found
+        yield obj_id, where, entry
 
 
 def _symmetry_axes(entry: Mapping[str, Any], where: str) -> tuple[SymmetryAxis, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+import roma
 from torch import Tensor
 
 
@@ -33,9 +33,5 @@ def rotation_errors(pnc: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     a, b = pnc.flatten(2).double(), target.flatten(2).double()
     a = a - (a * weights).sum(2, keepdim=True)
     b = b - (b * weights).sum(2, keepdim=True)
-    U, _, V = torch.linalg.svd((b * weights) @ a.transpose(1, 2))
-    signs = torch.ones_like(a[:, :, 0])
-    signs[:, 2] = torch.det(U @ V)
-    R = (U * signs[:, None]) @ V
-    cosine = (R.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2
-    return torch.arccos(cosine.clamp(-1, 1)).float()
+    R = roma.special_procrustes((b * weights) @ a.transpose(1, 2))
+    return roma.rotmat_to_rotvec(R).norm(dim=-1).float()

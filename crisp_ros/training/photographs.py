@@ -46,11 +46,13 @@ class PhotographedObject(NamedTuple):
 
 
 class PhotographSource(Protocol):
-    """Annotated images: what a data set has to offer for training."""
+    """Annotated images: what a data set has to offer for training.
 
-    @property
-    def images(self) -> Sequence[Any]:
-        """Identifiers of the images."""
+    Attributes:
+        images: their identifiers.
+    """
+
+    images: Sequence[Any]
 
     def objects(self, image: Any) -> Iterator[PhotographedObject]:
         """The annotated objects of one of them. Raises DatasetError."""
@@ -68,13 +70,9 @@ class BopPhotographs:
     """
 
     def __init__(self, dataset: BopDataset, meshes: Mapping[str, trimesh.Trimesh]) -> None:
-        self._dataset, self._meshes = dataset, meshes
+        self.images, self._dataset, self._meshes = dataset.images, dataset, meshes
         self._index = {name: k for k, name in enumerate(meshes)}
         self._renderers: dict[tuple[int, int], Renderer] = {}
-
-    @property
-    def images(self) -> Sequence[Any]:
-        return self._dataset.images
 
     def objects(self, image: Any) -> Iterator[PhotographedObject]:
         frame = self._dataset.frame(image)
@@ -99,11 +97,7 @@ class Spe3rPhotographs:
     """A split of SPE3R, with the coordinate maps that `crisp data maps` has drawn."""
 
     def __init__(self, dataset: Spe3rDataset) -> None:
-        self._dataset = dataset
-
-    @property
-    def images(self) -> Sequence[Any]:
-        return self._dataset.images
+        self.images, self._dataset = dataset.images, dataset
 
     def objects(self, image: Any) -> Iterator[PhotographedObject]:
         frame = self._dataset.frame(image)
@@ -116,11 +110,7 @@ class NocsPhotographs:
     """A subset of NOCS; its normalised coordinate maps become metric by each object's size."""
 
     def __init__(self, dataset: NocsDataset) -> None:
-        self._dataset = dataset
-
-    @property
-    def images(self) -> Sequence[Any]:
-        return self._dataset.images
+        self.images, self._dataset = dataset.images, dataset
 
     def objects(self, image: Any) -> Iterator[PhotographedObject]:
         frame = self._dataset.frame(image)

@@ -1,18 +1,11 @@
 """F measures of masks and boundaries against their definitions."""
 
-import cv2
 import numpy as np
 import pytest
+from drawing import discs
 from scipy.optimize import linear_sum_assignment
 
 from crisp_ros.evaluation.mask_overlap import boundary_f, mask_overlaps, touching_labels
-
-
-def discs(*circles: tuple[int, int, int]) -> np.ndarray:
-    labels = np.zeros((120, 160), np.uint8)
-    for label, (u, v, radius) in enumerate(circles, start=1):
-        cv2.circle(labels, (u, v), radius, label, -1)
-    return labels.astype(np.int32)
 
 
 def test_f_is_precision_and_recall_of_the_assigned_masks() -> None:

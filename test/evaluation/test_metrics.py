@@ -5,6 +5,7 @@ import pytest
 import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
+from poses import random_pose
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
@@ -25,13 +26,6 @@ from crisp_ros.evaluation.metrics import (
 RNG = np.random.default_rng(0)
 POINTS = RNG.normal(0, 0.05, (300, 3))
 A, B = RNG.normal(0, 0.05, (300, 3)), RNG.normal(0.02, 0.08, (200, 3))
-
-
-def random_pose(seed: int) -> np.ndarray:
-    pose = np.eye(4)
-    pose[:3, :3] = Rotation.random(random_state=seed).as_matrix()
-    pose[:3, 3] = np.random.default_rng(seed).normal(0, 0.3, 3)
-    return pose
 
 
 def shifted(pose: np.ndarray, *by: float) -> np.ndarray:

@@ -1,17 +1,10 @@
 """Votes for centres become masks."""
 
-import cv2
 import numpy as np
 import pytest
+from drawing import discs
 
 from crisp_ros.segmentation.votes import VoteSettings, voted_labels
-
-
-def discs(*circles: tuple[int, int, int]) -> np.ndarray:
-    labels = np.zeros((120, 160), np.uint8)
-    for label, (u, v, radius) in enumerate(circles, start=1):
-        cv2.circle(labels, (u, v), radius, label, -1)
-    return labels.astype(np.int32)
 
 
 def offsets(labels: np.ndarray, noise_px: float = 0.0) -> np.ndarray:

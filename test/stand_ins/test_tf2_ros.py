@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
+from poses import random_pose
 from rclpy.clock import ROSClock
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -50,13 +51,6 @@ def matrix_of(transform: TransformStamped) -> NDArray:
 def shifted(x: float) -> NDArray:
     matrix = np.eye(4)
     matrix[0, 3] = x
-    return matrix
-
-
-def random_pose(rng: np.random.Generator) -> NDArray:
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.random(random_state=int(rng.integers(2**31))).as_matrix()
-    matrix[:3, 3] = rng.normal(size=3)
     return matrix
 
 
