@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for the report (default: out/demo)",
     )
     options.add_checkpoint_option(parser)
+    options.add_corrector_option(parser)
     options.add_shape_option(parser)
     options.add_precision_option(parser, "auto")
     parser.add_argument(
@@ -115,6 +116,7 @@ def _parameters(
             "device": args.device,
             "fixed_frame": source.fixed_frame,
             "pose_smoothing": args.smoothing,
+            "corrector": args.corrector,
             "shape_mode": args.shape,
             "precision": args.precision,
         },

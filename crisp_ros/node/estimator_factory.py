@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from crisp_ros.correction.corrector_settings import CORRECTORS
 from crisp_ros.correction.covariance import CovarianceSettings
 from crisp_ros.correction.library_tests import LibraryTestSettings
 from crisp_ros.correction.symmetry_search import SymmetrySearchSettings
@@ -59,6 +60,7 @@ def estimator_settings(
     symmetry_search = settings.symmetry_search or SymmetrySearchSettings()
     return replace(
         settings,
+        corrector=CORRECTORS[parameters.corrector],
         shape_mode=parameters.shape_mode,
         symmetry_search=symmetry_search if parameters.correct_turns else None,
         observation=replace(settings.observation, max_objects=parameters.max_objects),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -23,7 +25,9 @@ from rich.console import Console, RenderableType
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from crisp_ros.cli import demo
 from crisp_ros.cli.demo_graph import DemoError, Graph, free_domain
+from crisp_ros.cli.demo_source import DemoSource
 from crisp_ros.cli.demo_view import frame_line, live_view, summary
 from crisp_ros.cli.main import main
 from crisp_ros.cli.options import LEFT_OUT
@@ -126,6 +130,22 @@ def test_a_data_set_gives_the_very_poses_of_the_evaluation(
     single = cv2.imread(str(output / "overlay_0001.png"))
     assert single.shape == (120, 160, 3) and sheet.shape == (120, 480, 3)
     np.testing.assert_array_equal(sheet[:, 160:320], single)
+
+
+def test_corrector_and_shapes_are_parameters_of_the_node(tmp_path: Path) -> None:
+    """The same names as in `crisp evaluate`."""
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    source = DemoSource("table", {}, SimpleNamespace(frames=lambda: iter(())), {})
+    for options, corrector, shape in (
+        ([], "second_order", "auto"),
+        (["--corrector", "alg1", "--shape", "network"], "alg1", "network"),
+    ):
+        args = parser.parse_args(options)
+        given = demo._parameters(args, source, tmp_path / "m.safetensors", tmp_path)["crisp"]
+        assert (given["corrector"], given["shape_mode"]) == (corrector, shape)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--corrector", "alg3"])
 
 
 @needs_ros

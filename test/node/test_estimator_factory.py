@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from crisp_ros.correction.corrector_settings import CORRECTORS
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.node.estimator_factory import estimator_settings, make_estimator
 from crisp_ros.node.parameters.node_parameters import Parameters
@@ -37,3 +38,8 @@ def test_a_measured_precision_stays_from_frame_to_frame() -> None:
     measured = replace(settings, precision="bfloat16")
     assert estimator_settings(parameters, measured).precision == "bfloat16"
     assert estimator_settings(Parameters(precision="float32")).precision == "float32"
+
+
+@pytest.mark.parametrize("name", CORRECTORS)
+def test_the_corrector_has_the_settings_of_its_name(name: str) -> None:
+    assert estimator_settings(Parameters(corrector=name)).corrector == CORRECTORS[name]

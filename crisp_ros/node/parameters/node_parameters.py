@@ -6,6 +6,7 @@ import dataclasses
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from crisp_ros.correction.corrector_settings import CORRECTORS
 from crisp_ros.network.precision import PRECISIONS
 from crisp_ros.node.output_paths import output_directory
 from crisp_ros.node.parameters.common_parameters import (
@@ -137,6 +138,13 @@ class Parameters:
         "known shapes; for an object that the network does not name, the first three compete, and "
         "the simplest that explains depth and free space is taken.",
         problem=one_of("library", "active", "network", "prior", "auto"),
+    )
+    corrector: str = parameter(
+        "second_order",
+        "Corrector of pose and shape. second_order: Levenberg-Marquardt. alg1, alg2: Algorithms 1 "
+        "and 2 of the paper, to compare with; they take about a second of a core for each object. "
+        "none: the network's answer as it is.",
+        problem=one_of(*CORRECTORS),
     )
     correct_turns: bool = parameter(
         True,
