@@ -20,10 +20,11 @@ def instance(
     scene: str, frame: int, error_m: float, certified: bool = True, before_m: float = 0.01
 ) -> Instance:
     """Give every method the error `error_m`, and `before_m` without the corrector."""
-    errors = {m: Errors(error_m, error_m / 2, error_m, 0.1, "can") for m in METHODS}
-    errors[NO_CORRECTOR] = Errors(before_m, before_m / 2, before_m, 0.2, "")
+    errors = {m: Errors(error_m, error_m / 2, error_m, 0.1, "can", certified) for m in METHODS}
+    errors[NO_CORRECTOR] = Errors(before_m, before_m / 2, before_m, 0.2, "", False)
     reason = "" if certified else "q98 13 mm > 10 mm"
-    return Instance(f"{scene}_1", frame, "can", 0.8, certified, reason, errors)
+    cpu_s = {SECOND_ORDER: 0.01 * (frame + 1)}
+    return Instance(f"{scene}_1", frame, "can", 0.8, certified, reason, errors, cpu_s)
 
 
 def parts(**changed: object) -> CorrectorParts:

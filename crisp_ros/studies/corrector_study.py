@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,8 +16,11 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from crisp_ros import __version__
+from crisp_ros.adaptation.recipes import RECIPES
+from crisp_ros.correction.certificate import certify
 from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
 from crisp_ros.correction.correspondences import Shapes
+from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.data.recorded_frame import RecordedFrame, TrueObject
 from crisp_ros.evaluation.metrics import (
     rotation_error,
@@ -46,6 +50,7 @@ MIN_VISIBLE_SHARE = 0.1
 _SURFACE_SAMPLES = 10_000
 _VOXELS = 48
 _FRAME_PERIOD_S = 0.25
+_CERTIFICATE = RECIPES["ycbv"].certificate
 
 
 class _Estimate(NamedTuple):
@@ -54,14 +59,19 @@ class _Estimate(NamedTuple):
     Attributes:
         T_camera_object: (4, 4) metres.
         code: (C,) shape code.
+        certified: see `Errors`.
+        cpu_s: processor time of the corrector, NaN where it was not measured.
     """
 
     T_camera_object: NDArray[np.float64]
     code: Tensor
+    certified: bool
+    cpu_s: float = math.nan
 
     @classmethod
     def of(cls, estimate: ObjectEstimate) -> _Estimate:
-        return cls(estimate.T_camera_object, torch.from_numpy(estimate.code))
+        code = torch.from_numpy(estimate.code)
+        return cls(estimate.T_camera_object, code, estimate.certified)
 
 
 _ByLabel = dict[int, _Estimate]
@@ -160,17 +170,16 @@ class CorrectorStudy:
 
     def _corrected(self, solution: Solution) -> Iterator[tuple[str, _ByLabel]]:
         """Correct the same points and network output by each single-view method."""
-        poses = {NO_CORRECTOR: (solution.registration.T_object_camera, solution.codes)}
+        own = Shapes.of_codes(solution.codes)
+        yield NO_CORRECTOR, self._by_label(solution, solution.registration.T_object_camera, own)
         for method, settings in SETTINGS.items():
-            correction = solution.correction
-            if settings != self._estimator.settings.corrector:
-                correction = self._corrected_by(settings, solution)
-            poses[method] = (correction.T_object_camera, correction.shapes.codes)
-        labels = solution.observations.labels.tolist()
-        for method, (T_object_camera, codes) in poses.items():
-            T = invert(T_object_camera.double()).cpu().numpy()
-            codes = codes.float().cpu()
-            yield method, {label: _Estimate(T[i], codes[i]) for i, label in enumerate(labels)}
+            start = time.process_time()
+            correction = self._corrected_by(settings, solution)
+            cpu_s = (time.process_time() - start) / len(own.codes)
+            yield (
+                method,
+                self._by_label(solution, correction.T_object_camera, correction.shapes, cpu_s),
+            )
 
     def _corrected_by(self, settings: CorrectorSettings, solution: Solution) -> Correction:
         """Correct with as many points as the second-order solver uses: gradient steps are slow."""
@@ -182,6 +191,23 @@ class CorrectorStudy:
             self._estimator.prepared_library,
             settings,
         )
+
+    def _by_label(
+        self, solution: Solution, T_object_camera: Tensor, shapes: Shapes, cpu_s: float = math.nan
+    ) -> _ByLabel:
+        """The estimates of a frame's objects, certified by all of their points."""
+        hypotheses = Hypotheses(
+            solution.correspondences,
+            T_object_camera,
+            shapes,
+            solution.observations.labels,
+            solution.registration.T_object_camera,
+            torch.ones_like(T_object_camera[:, 0, 0]),
+        )
+        certified = certify(self._estimator.field, hypotheses, _CERTIFICATE).certified.tolist()
+        T, codes = invert(T_object_camera.double()).cpu().numpy(), shapes.codes.float().cpu()
+        labels = solution.observations.labels.tolist()
+        return {k: _Estimate(T[i], codes[i], certified[i], cpu_s) for i, k in enumerate(labels)}
 
     def _instances(
         self,
@@ -196,6 +222,7 @@ class CorrectorStudy:
             if true.visible_share < MIN_VISIBLE_SHARE:
                 continue
             estimate = by_label.get(true.label)
+            found = {method: estimates.get(method, {}).get(true.label) for method in methods}
             yield Instance(
                 scene,
                 index,
@@ -203,10 +230,8 @@ class CorrectorStudy:
                 true.visible_share,
                 estimate is not None and estimate.certified,
                 estimate.reason if estimate is not None else "not estimated",
-                {
-                    method: self._errors(true, estimates.get(method, {}).get(true.label))
-                    for method in methods
-                },
+                {method: self._errors(true, one) for method, one in found.items()},
+                {m: one.cpu_s for m, one in found.items() if one and not math.isnan(one.cpu_s)},
             )
 
     def _errors(self, true: TrueObject, estimate: _Estimate | None) -> Errors:
@@ -229,6 +254,7 @@ class CorrectorStudy:
             float(back),
             float(rotation),
             self._known_name(estimate.code),
+            estimate.certified,
         )
 
     def _known_name(self, code: Tensor) -> str:

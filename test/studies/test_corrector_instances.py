@@ -8,11 +8,14 @@ import math
 import pytest
 from corrector_examples import instance, rotated
 
+from crisp_ros.correction.corrector_settings import CORRECTORS
 from crisp_ros.studies.corrector_instances import (
     METHODS,
     MISSED,
     MULTI_VIEW,
+    NO_CORRECTOR,
     SECOND_ORDER,
+    SETTINGS,
     Instance,
     certified_shares,
     rows,
@@ -30,6 +33,17 @@ def test_rows_are_means_and_medians_without_the_missed() -> None:
     assert row.e_pose_median_m == row.add_s_median_m == pytest.approx(0.002)
     assert row.e_shape_mean_m == pytest.approx(0.0015)
     assert row.right_shape == 1.0
+    assert (row.certified, row.certified_within_2cm) == (0.75, 1.0)
+    assert row.cpu_median_s == pytest.approx(0.02)
+
+
+def test_wrong_certificates_and_unmeasured_times_show() -> None:
+    found = [instance("clean", 0, e) for e in (0.002, 0.03)]
+    found.append(instance("clean", 0, 0.004, certified=False))
+    row = {r.method: r for r in rows(found)}[MULTI_VIEW]
+    assert row.certified == pytest.approx(2 / 3) and row.certified_within_2cm == 0.5
+    assert math.isnan(row.cpu_median_s)
+    assert math.isnan({r.method: r for r in rows(found)}[NO_CORRECTOR].certified_within_2cm)
 
 
 def test_methods_that_were_not_run_have_no_row() -> None:
@@ -62,4 +76,9 @@ def test_instances_survive_json() -> None:
     for one in (instance("clean", 2, 0.003), lost):
         again = Instance.from_json(json.loads(json.dumps(one.to_json())))
         assert again.errors == one.errors and again.reason == one.reason
+        assert again.cpu_s == one.cpu_s
         assert again.visible_share == pytest.approx(one.visible_share, nan_ok=True)
+
+
+def test_algorithms_1_and_2_are_those_of_the_paper() -> None:
+    assert list(SETTINGS.values()) == [CORRECTORS[k] for k in ("alg1", "alg2", "second_order")]
