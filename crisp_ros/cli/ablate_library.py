@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="every N-th shape stays in the library (default: 2)",
     )
     parser.add_argument(
+        "--points",
+        type=count,
+        default=256,
+        help="depth points per object; the time is nearly proportional to it (default: 256)",
+    )
+    parser.add_argument(
         "--run", type=Path, required=True, metavar="DIR", help="folder for the self-trainings"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of points (default: 0)")
@@ -52,7 +58,9 @@ def run(args: argparse.Namespace) -> None:
 
     frames = bop_frame_set(args.bop, args.split) if args.bop else bag_frame_set(args.bag)
     model = model_with_library(args.checkpoint)
-    settings = LibraryAblationSettings(args.frames, args.passes, args.kept_every, args.seed)
+    settings = LibraryAblationSettings(
+        args.frames, args.passes, args.kept_every, args.points, args.seed
+    )
     table = Table("row", "steps", "certified", "e_shape AUC 3/5/10 cm", "outside the library")
 
     def on_row(name: str, row: dict[str, Any]) -> None:

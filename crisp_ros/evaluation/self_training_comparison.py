@@ -87,6 +87,15 @@ class Results:
         """The results for one object."""
         return Results(tuple(o for o in self.objects if o.name == name))
 
+    def to_rows(self) -> list[list[Any]]:
+        """All objects as JSON values; distances as text, because JSON has no infinity."""
+        return [[o.name, o.certified, str(o.add_s_m), str(o.chamfer_m)] for o in self.objects]
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Sequence[Any]]) -> Results:
+        """Restore what `to_rows` returned."""
+        return cls(tuple(ObjectResult(n, c, float(a), float(d)) for n, c, a, d in rows))
+
     def to_json(self) -> dict[str, Any]:
         """The figures, null where unknown."""
         figures = {
@@ -150,15 +159,13 @@ class Comparison(NamedTuple):
 
 
 def save_results(path: Path, results: Results) -> None:
-    """Write results as JSON; distances as text, because JSON has no infinity."""
-    rows = [[o.name, o.certified, str(o.add_s_m), str(o.chamfer_m)] for o in results.objects]
-    write_json(path, {"objects": rows})
+    """Write results as JSON."""
+    write_json(path, {"objects": results.to_rows()})
 
 
 def load_results(path: Path) -> Results:
     """Read the results that `save_results` wrote."""
-    rows = json.loads(path.read_text())["objects"]
-    return Results(tuple(ObjectResult(n, c, float(a), float(d)) for n, c, a, d in rows))
+    return Results.from_rows(json.loads(path.read_text())["objects"])
 
 
 def measure(

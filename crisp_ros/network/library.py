@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -126,6 +126,24 @@ class ShapeLibrary:
             torch.cat([self.upper, upper[None]]),
             (*self.symmetries, group),
             (*self.colors, colors),
+        )
+
+    def subset(self, names: Sequence[str]) -> ShapeLibrary:
+        """Return the library of some of its shapes, in the given order.
+
+        Raises:
+            ValueError: a name is not in the library.
+        """
+        if unknown := sorted(set(names) - set(self.names)):
+            raise ValueError(f"the shape library has no {', '.join(unknown)}")
+        rows = [self.names.index(name) for name in names]
+        return ShapeLibrary(
+            tuple(names),
+            self.codes[rows],
+            self.lower[rows],
+            self.upper[rows],
+            tuple(self.symmetries[row] for row in rows),
+            tuple(self.colors[row] for row in rows),
         )
 
     def to(self, device: torch.device | str) -> ShapeLibrary:

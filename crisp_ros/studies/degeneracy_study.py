@@ -207,7 +207,7 @@ def degeneracy_study(
     twin_error = fit_error(decoder, twin, mesh, certificate.quantile, settings.seed)
     everything = library.with_shape(CUP, *twin)
     field = DecoderField(decoder)
-    pair = PreparedLibrary(field, _only(everything, (MUG, CUP)))
+    pair = PreparedLibrary(field, everything.subset((MUG, CUP)))
     viewed = _ViewedMug(field, PreparedLibrary(field, everything), pair, mug, body, certificate)
     generator = torch.Generator().manual_seed(settings.seed)
     views: list[StudiedView] = []
@@ -343,11 +343,6 @@ def _visible_points(
     noise = settings.noise_m * torch.randn(points.shape[:2], generator=generator)
     points = points + noise[..., None] * torch.tensor((0.0, 0.0, 1.0))
     return shade.numpy(), points, T
-
-
-def _only(library: ShapeLibrary, names: tuple[str, ...]) -> ShapeLibrary:
-    rows = [library.names.index(name) for name in names]
-    return ShapeLibrary(names, library.codes[rows], library.lower[rows], library.upper[rows])
 
 
 def _eigenvalues(found: Degeneracy) -> Eigenvalues:

@@ -118,6 +118,19 @@ def test_parts_that_do_not_fit_are_refused(change: dict, message: str) -> None:
         ShapeLibrary(**{**_parts(), **change})
 
 
+def test_a_subset_has_the_shapes_named_in_that_order() -> None:
+    library = ShapeLibrary(**_parts()).with_shape(
+        "c", torch.ones(5), torch.zeros(3), torch.ones(3), torch.eye(4).repeat(3, 1, 1)
+    )
+    chosen = library.subset(["c", library.names[0]])
+    assert chosen.names == ("c", library.names[0])
+    assert torch.equal(chosen.codes, library.codes[[2, 0]])
+    assert torch.equal(chosen.upper, library.upper[[2, 0]])
+    assert [len(group) for group in chosen.symmetries] == [3, len(library.symmetries[0])]
+    with pytest.raises(ValueError, match="no x"):
+        library.subset(["x"])
+
+
 def colors_of(count: int = 5) -> SurfaceColors:
     return SurfaceColors(torch.rand(count, 3), torch.zeros(count, 3, dtype=torch.uint8))
 

@@ -44,16 +44,17 @@ def test_the_command_measures_each_row(tmp_path, monkeypatch):
             assert reference is None and learner.batch == 3
             assert len(model.library) == 11
             self._model, self._folder = model, folder
-            trained.append((folder.name, settings.corrector))
+            assert settings.observation.points == 128
+            trained.append(settings.corrector)
 
-        def run(self, frames, count, passes):
+        def run(self, frames, count, passes, on_frame):
             assert len(list(frames())) == count == 2 and passes == 1
 
         def model(self):
             header = {**self._model.header, "self_training": {"steps": 4}}
             return dataclasses.replace(self._model, header=header)
 
-    def measure(estimator, frames, shapes):
+    def measure(estimator, frames, shapes, on_frame):
         measured.append(estimator.settings.corrector)
         names = [true.name for frame in frames for true in frame.truth]
         return Results(tuple(ObjectResult(name, True, 0.0, 0.01) for name in names))
@@ -61,9 +62,10 @@ def test_the_command_measures_each_row(tmp_path, monkeypatch):
     monkeypatch.setattr("crisp_ros.studies.library_ablation.RecordedSelfTraining", Training)
     monkeypatch.setattr("crisp_ros.studies.library_ablation.measure", measure)
     bag = share_directory() / "recordings" / "table"
-    options = ["--frames", "2", "--run", str(tmp_path / "run"), "--json", str(tmp_path / "a.json")]
-    assert main(["ablate", "library", "--bag", str(bag), *options]) == 0
-    assert trained == [(str(i), corrector) for i, corrector in enumerate(ROWS.values())]
+    options = ["--frames", "2", "--points", "128", "--run", str(tmp_path / "run")]
+    command = ["ablate", "library", "--bag", str(bag), *options, "--json", str(tmp_path / "a.json")]
+    assert main(command) == 0
+    assert trained == list(ROWS.values())
     assert measured == [corrector for corrector in ROWS.values() for _ in range(2)]
     report = json.loads((tmp_path / "a.json").read_text())
     assert len(report["library"]) == 11 and len(report["removed"]) == 10
@@ -73,3 +75,7 @@ def test_the_command_measures_each_row(tmp_path, monkeypatch):
         assert 0 < row["after_outside"]["objects"] < row["after_all"]["objects"]
         assert set(row["before_all"]["auc_shape"]) == {"3cm", "5cm", "10cm"}
     assert len(shipped_model().library) == 21, "the model itself keeps its shapes"
+
+    assert main(command) == 0
+    assert len(trained) == len(ROWS), "finished rows are kept"
+    assert json.loads((tmp_path / "a.json").read_text())["rows"] == report["rows"]
