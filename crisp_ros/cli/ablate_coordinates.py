@@ -18,6 +18,7 @@ from crisp_ros.cli.options import (
 )
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance
+from crisp_ros.pipeline import model_version
 from crisp_ros.reports.study_tables import coordinates_table
 from crisp_ros.studies.coordinates_comparison import CoordinatesComparison
 from crisp_ros.studies.coordinates_study import CoordinatesSettings
@@ -82,4 +83,5 @@ def run(args: argparse.Namespace) -> None:
         draw_coordinates(kinds, args.png)
     if args.json:
         figures = comparison.to_json(model, kinds)
-        write_json(args.json, {**provenance(args.command_line), **figures})
+        version = {"model_version": model_version(model)}
+        write_json(args.json, {**provenance(args.command_line), **version, **figures})

@@ -19,6 +19,7 @@ from crisp_ros.cli.options import (
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import Model
+from crisp_ros.pipeline import model_version
 from crisp_ros.progress import progress
 
 _FIGURES = {
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
     figures = draw(args, model)
     Console().print(f"figure: {args.output}", highlight=False, soft_wrap=True)
     if args.json:
-        write_json(args.json, {**provenance(args.command_line), **figures})
+        version = {"model_version": model_version(model)}
+        write_json(args.json, {**provenance(args.command_line), **version, **figures})
 
 
 def _degeneracy(args: argparse.Namespace, model: Model) -> dict:
