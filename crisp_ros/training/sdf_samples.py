@@ -11,6 +11,7 @@ import trimesh
 from torch import Tensor
 
 from crisp_ros.data.meshes import signed_distance, surface_samples, watertight
+from crisp_ros.network.decoder import ShapeDecoder
 
 _NEAR_SIGMAS_M = (0.002, 0.006, 0.02)
 _VOLUME_HALF_EDGE_M = 0.25
@@ -80,3 +81,48 @@ def drawn(
         chosen.append(torch.cat([torch.randint(*b, (n,), generator=stream) for b, n in parts]))
     rows, columns = shapes.cpu()[:, None], torch.stack(chosen)
     return SdfSamples(samples.points[rows, columns], samples.distances[rows, columns])
+
+
+def draw_shuffled(
+    samples: SdfSamples, shapes: Tensor, counts: tuple[int, int, int], stream: torch.Generator
+) -> SdfSamples:
+    """Draw points of each of B shapes, in a random order that is the same for all shapes.
+
+    Args:
+        samples: of K shapes.
+        shapes: (B,) which.
+        counts: points on the surface, near it, and in the cube.
+        stream: of random numbers, on the CPU.
+    """
+    total = samples.points.shape[1]
+    third = total // 3
+    bounds = ((0, third), (third, 2 * third), (2 * third, total))
+    parts = [
+        torch.randint(low, high, (len(shapes), count), generator=stream)
+        for (low, high), count in zip(bounds, counts, strict=True)
+    ]
+    chosen = torch.cat(parts, dim=1)
+    chosen = chosen[:, torch.randperm(chosen.shape[1], generator=stream)].to(shapes.device)
+    rows = shapes[:, None]
+    return SdfSamples(samples.points[rows, chosen], samples.distances[rows, chosen])
+
+
+def keep_hardest(
+    decoder: ShapeDecoder, codes: Tensor, drawn: SdfSamples, candidates: int
+) -> SdfSamples:
+    """Keep one of every `candidates` points: a random half, and those the decoder errs most on.
+
+    Args:
+        decoder: f_d.
+        codes: (B, C) of the shapes.
+        drawn: of these shapes, in random order.
+        candidates: one keeps all points.
+    """
+    if candidates == 1:
+        return drawn
+    error = (decoder.sdf(drawn.points, codes) - drawn.distances).abs()
+    kept = error.shape[1] // candidates
+    error[:, : kept // 2] = torch.inf  # the order is random: these are a random half
+    worst = error.topk(kept, dim=1).indices
+    rows = torch.arange(len(error), device=error.device)[:, None]
+    return SdfSamples(drawn.points[rows, worst], drawn.distances[rows, worst])

@@ -13,7 +13,7 @@ from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.validation import at_least
 
 from .losses import SdfLossWeights, sdf_loss
-from .sdf_samples import SdfSamples
+from .sdf_samples import SdfSamples, draw_shuffled, keep_hardest
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,13 @@ def fit_shape_codes(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=rising
     )
-    batches = _Batches(samples, settings, seed)
+    stream = torch.Generator().manual_seed(seed)
+    shapes = torch.arange(len(samples.points), device=samples.points.device)
+    sizes = (settings.surface_points, settings.near_points, settings.volume_points)
+    counts = tuple(size * settings.candidates for size in sizes)
     for step in range(settings.steps):
-        points, distances = batches.drawn()
-        if settings.candidates > 1:
-            points, distances = batches.hardest(decoder, codes, points, distances)
+        drawn = draw_shuffled(samples, shapes, counts, stream)
+        points, distances = keep_hardest(decoder, codes, drawn, settings.candidates)
         loss = sdf_loss(decoder, codes, points, distances, settings.weights)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -98,45 +100,3 @@ def fit_shape_codes(
         if report is not None and step % 100 == 0:
             report(step, loss.item())
     return codes.detach()
-
-
-class _Batches:
-    """Random points of each shape and their distances, in sections as `SdfSamples` has them."""
-
-    def __init__(self, samples: SdfSamples, settings: ShapeCodeSettings, seed: int) -> None:
-        self._samples, self._candidates = samples, settings.candidates
-        self._generator = torch.Generator().manual_seed(seed)
-        device = samples.points.device
-        self._shapes = torch.arange(len(samples.points), device=device)[:, None]
-        total = samples.points.shape[1]
-        third = total // 3
-        self._sections = (
-            (0, third, settings.surface_points * settings.candidates),
-            (third, 2 * third, settings.near_points * settings.candidates),
-            (2 * third, total, settings.volume_points * settings.candidates),
-        )
-
-    def drawn(self) -> tuple[Tensor, Tensor]:
-        """Points (K, n, 3) in random order and their signed distances (K, n)."""
-        count = len(self._shapes)
-        chosen = torch.cat(
-            [
-                torch.randint(low, high, (count, size), generator=self._generator)
-                for low, high, size in self._sections
-            ],
-            dim=1,
-        )
-        chosen = chosen[:, torch.randperm(chosen.shape[1], generator=self._generator)]
-        chosen = chosen.to(self._shapes.device)
-        rows = self._shapes
-        return self._samples.points[rows, chosen], self._samples.distances[rows, chosen]
-
-    def hardest(
-        self, decoder: ShapeDecoder, codes: Tensor, points: Tensor, distances: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """One of `candidates` points is kept: a random half, and those the decoder errs most on."""
-        error = (decoder.sdf(points, codes) - distances).abs()
-        kept = points.shape[1] // self._candidates
-        error[:, : kept // 2] = torch.inf  # the order is shuffled: these are a random half
-        worst = error.topk(kept, dim=1).indices
-        return points[self._shapes, worst], distances[self._shapes, worst]

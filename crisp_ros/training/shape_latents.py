@@ -20,7 +20,7 @@ from crisp_ros.validation import at_least
 
 from .losses import SdfLossWeights, sdf_loss
 from .saved_state import save_state
-from .sdf_samples import SdfSamples
+from .sdf_samples import SdfSamples, draw_shuffled, keep_hardest
 from .shape_codes import neutral_codes
 
 _BASIS_SCALE = 0.02  # of the first W: codes begin close to one another, as `neutral_codes`' do
@@ -184,28 +184,11 @@ class _Fit:
         chosen = torch.from_numpy(order[place * batch : (place + 1) * batch])
         return chosen.to(self.samples.points.device)
 
-    def _points(self, shapes: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (B, N, 3) of shapes and their distances (B, N), half of them the worst."""
-        settings, total = self.settings, self.samples.points.shape[1]
-        third = total // 3
+    def _points(self, shapes: Tensor, codes: Tensor) -> SdfSamples:
+        """Points of shapes and their distances, half of them the worst."""
+        settings = self.settings
         stream = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
-        parts = [
-            torch.randint(low, high, (len(shapes), n * settings.candidates), generator=stream)
-            for low, high, n in (
-                (0, third, settings.surface_points),
-                (third, 2 * third, settings.near_points),
-                (2 * third, total, settings.volume_points),
-            )
-        ]
-        chosen = torch.cat(parts, dim=1)
-        chosen = chosen[:, torch.randperm(chosen.shape[1], generator=stream)].to(shapes.device)
-        points = self.samples.points[shapes[:, None], chosen]
-        distances = self.samples.distances[shapes[:, None], chosen]
-        if settings.candidates == 1:
-            return points, distances
-        error = (self.decoder.sdf(points, codes) - distances).abs()
-        kept = chosen.shape[1] // settings.candidates
-        error[:, : kept // 2] = torch.inf  # the order is shuffled: these are a random half
-        worst = error.topk(kept, dim=1).indices
-        rows = torch.arange(len(shapes), device=shapes.device)[:, None]
-        return points[rows, worst], distances[rows, worst]
+        sizes = (settings.surface_points, settings.near_points, settings.volume_points)
+        counts = tuple(size * settings.candidates for size in sizes)
+        drawn = draw_shuffled(self.samples, shapes, counts, stream)
+        return keep_hardest(self.decoder, codes, drawn, settings.candidates)
