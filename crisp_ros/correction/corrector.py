@@ -214,8 +214,7 @@ class _Corrector:
         active = torch.arange(len(fit.step.objective), device=fit.step.objective.device)
         for _ in range(self._settings.rounds - 1):
             some, last = take_rows(problem, active), take_rows(fit, active)
-            step = self._refine(some, last.shapes, last.step.T_object_camera)
-            step = step._replace(iterations=last.step.iterations + step.iterations)
+            step = self._refine(some, last.shapes, last.step.T_object_camera).after(last.step)
             new = self._update_shape(some, _Fit(step, last.shapes))
             fit = replace_rows(fit, active, new)
             fall = last.step.objective - new.step.objective
@@ -226,8 +225,7 @@ class _Corrector:
 
     def _refine_last(self, problem: _Problem, fit: _Fit) -> _Fit:
         """The fit with a pose for its final shapes, so that both are certified together."""
-        step = self._refine(problem, fit.shapes, fit.step.T_object_camera)
-        step = step._replace(iterations=fit.step.iterations + step.iterations)
+        step = self._refine(problem, fit.shapes, fit.step.T_object_camera).after(fit.step)
         better = step.objective < fit.step.objective
         return fit._replace(step=select_rows(better, step, fit.step))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from crisp_ros.data.files import DatasetError
 from crisp_ros.data.plain_pickle import read_plain_pickle
+from crisp_ros.data.plain_yaml import parse_yaml
 
 _MOST_BYTES = 16 * 1024**2
 _SCALE = "recons_s_blender"  # normalised coordinates are this factor times those in metres
@@ -60,15 +61,6 @@ def _read_yaml(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: not readable ({error})") from error
     try:
-        import yaml
-    except ImportError:  # an optional dependency; rosbags brings the other one
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import YAMLError
-
-        load = YAML(typ="safe", pure=True).load
-    else:
-        load, YAMLError = yaml.safe_load, yaml.YAMLError
-    try:
-        return load(text)
-    except (YAMLError, RecursionError, ValueError) as error:
+        return parse_yaml(text)
+    except ValueError as error:
         raise DatasetError(f"{path}: not YAML ({error})") from error

@@ -11,6 +11,8 @@ from typing import Any
 
 from rclpy.node import Node
 
+from crisp_ros.data.plain_yaml import parse_yaml
+
 _OF_PARAMETERS = "ros__parameters"
 _DECLARED_LATER = ("qos_overrides.", "diagnostic_updater.")
 
@@ -86,17 +88,8 @@ def _foreign_files(node: Node, arguments: Sequence[str]) -> Iterator[str]:
 def _parameters_of(path: Path) -> Any:
     """Read a parameter file, None where that is not possible: rcl has refused it already."""
     try:
-        import yaml  # every ROS 2 has it
-    except ImportError:  # only the wheels of rosbags' parser are there
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import YAMLError
-
-        load, refusal = YAML(typ="safe", pure=True).load, YAMLError
-    else:
-        load, refusal = yaml.safe_load, yaml.YAMLError
-    try:
-        return load(path.read_text())
-    except (OSError, UnicodeDecodeError, refusal):
+        return parse_yaml(path.read_text())
+    except (OSError, ValueError):
         return None
 
 
