@@ -66,9 +66,10 @@ def run(args: argparse.Namespace) -> None:
         }
         write_json(args.json, content)
     if args.view or args.png:
-        meshes = estimator.meshes(repeated.objects)
+        objects = [e.observed() for e in repeated.objects]
         title = f"{args.file.name}, model {repeated.model_version}"
-        view(iter([ViewedFrame(title, dump.frame, repeated.objects, meshes)]), args.png)
+        viewed = ViewedFrame(title, dump.frame, objects, estimator.meshes(objects))
+        view(iter([viewed]), args.png)
     apart = [
         f"label {d.label} by {1e3 * d.metres:.3g} mm, {math.degrees(d.radians):.3g} degrees"
         for d in differences

@@ -17,12 +17,14 @@ class ShapeSource(IntEnum):
     ACTIVE: a combination of known shapes, eq. (9).
     NETWORK: the shape code of the network, h = f_e(I).
     PRIOR: fitted to what was seen, under the model's prior over shapes.
+    OBSERVED: the hull of what was seen of an unknown object; never certified.
     """
 
     LIBRARY = 0
     ACTIVE = 1
     NETWORK = 2
     PRIOR = 3
+    OBSERVED = 4
 
     @property
     def text(self) -> str:

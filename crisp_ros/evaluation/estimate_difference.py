@@ -23,7 +23,7 @@ class EstimateDifference(NamedTuple):
         metres: distance between the positions.
         radians: angle between the orientations.
         identical: whether the whole estimate is equal to the last bit.
-        shape_source: of the repeated estimate, see `ObjectEstimate`.
+        shape_source: of the repeated estimate as it is published, see `ObjectEstimate.observed`.
     """
 
     label: int
@@ -71,4 +71,5 @@ def _difference(before: ObjectEstimate, after: ObjectEstimate) -> EstimateDiffer
         radians = 0.0  # not the rounding of the comparison
     identical = all(np.array_equal(getattr(before, n), getattr(after, n)) for n in _ARRAYS)
     identical = identical and all(getattr(before, n) == getattr(after, n) for n in _VALUES)
-    return EstimateDifference(before.label, metres, radians, identical, after.shape_source)
+    source = after.observed().shape_source
+    return EstimateDifference(before.label, metres, radians, identical, source)

@@ -15,6 +15,7 @@ from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.parameters.parameter_values import find_device
 from crisp_ros.pipeline import Estimator, EstimatorSettings
+from crisp_ros.pipeline.observed_hull import ObservedHullSettings
 from crisp_ros.share import DEFAULT_CHECKPOINT, share_directory
 
 
@@ -57,6 +58,7 @@ def estimator_settings(
     )
     visibility = settings.visibility or VisibilitySettings()
     known_shapes = settings.known_shapes or LibraryTestSettings()
+    hull = settings.observed_hull or ObservedHullSettings()
     symmetry_search = settings.symmetry_search or SymmetrySearchSettings()
     return replace(
         settings,
@@ -67,6 +69,7 @@ def estimator_settings(
         certificate=certificate,
         visibility=visibility if parameters.certificate_visibility else None,
         known_shapes=known_shapes if parameters.certificate_known_shapes else None,
+        observed_hull=hull if parameters.observed_hulls else None,
         covariance=(settings.covariance or CovarianceSettings()) if with_covariance else None,
         shape_tables=parameters.shape_tables,
     )

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crisp_ros.correction.shape_source import ShapeSource
+from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.observation.observe import Rejected
+
+
+class ObservedHull(NamedTuple):
+    """Convex hull of what was seen of an object, closed towards its support and along the view.
+
+    Attributes:
+        T_camera_hull: (4, 4) float64 of its frame, at the middle of its box, z up, metres.
+        mesh: in that frame.
+    """
+
+    T_camera_hull: NDArray[np.float64]
+    mesh: TriangleMesh
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +60,11 @@ class ObjectEstimate:
             unknown.
         shape_index: row of the shape in the library; -1 where it is not one of the library.
         shape_source: where the shape comes from: "library", "active", "network" or "prior", see
-            `ShapeSource`.
+            `ShapeSource`; "observed" of what `observed` returns.
         orientation_certified: the estimate is certified, and no other orientation that the library
             knows of agrees with depth and print as well.
         orientation_reason: why the orientation of a certified estimate is not, "" where it is.
+        hull: of what was seen of an unknown object; None of others, and where not wanted.
     """
 
     label: int
@@ -74,6 +90,32 @@ class ObjectEstimate:
     shape_source: str = ShapeSource.LIBRARY.text
     orientation_certified: bool = False
     orientation_reason: str = ""
+    hull: ObservedHull | None = None
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether pose and box are those of the hull."""
+        return self.shape_source == ShapeSource.OBSERVED.text
+
+    def observed(self) -> ObjectEstimate:
+        """The estimate with the hull in place of the shape, where there is one.
+
+        It is never certified, and its residual is infinite: nothing was fitted.
+        """
+        if self.hull is None or self.certified:
+            return self
+        vertices = self.hull.mesh.vertices.astype(np.float64)
+        return dataclasses.replace(
+            self,
+            T_camera_object=self.hull.T_camera_hull,
+            lower=vertices.min(axis=0),
+            upper=vertices.max(axis=0),
+            covariance=None,
+            residual_m=math.inf,
+            score=0.0,
+            shape_index=-1,
+            shape_source=ShapeSource.OBSERVED.text,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,7 @@ from crisp_ros.observation.observe import Observations, Rejected, observe
 from crisp_ros.pipeline.depth_scales import DepthScales
 from crisp_ros.pipeline.estimates import FrameEstimate, ObjectEstimate
 from crisp_ros.pipeline.object_estimates import object_estimates
+from crisp_ros.pipeline.observed_hull import with_observed_hulls
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.shape_meshes import ShapeMeshes
 from crisp_ros.pipeline.solution import Solution
@@ -202,6 +203,9 @@ class Estimator:
             objects = [e for s in solutions for e in object_estimates(s, quantile)]
             if self._depth_scales is not None:
                 objects = self._depth_scales.added_to(objects, frame.with_labels(refined))
+            if self.settings.observed_hull is not None:
+                hull = self.settings.observed_hull
+                objects = with_observed_hulls(objects, solutions, images, hull)
         estimate = FrameEstimate(
             objects=tuple(sorted(objects, key=lambda e: e.label)),
             rejected=tuple(sorted(rejected)),

@@ -69,6 +69,7 @@ class FrameDump:
         objects = []
         for i, estimate in enumerate(self.estimate.objects):
             values = {f.name: getattr(estimate, f.name) for f in dataclasses.fields(estimate)}
+            del values["hull"]  # it follows from the frame
             for name in _ARRAYS:
                 array = values.pop(name)
                 if array is not None:

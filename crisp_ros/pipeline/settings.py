@@ -21,6 +21,7 @@ from crisp_ros.geometry.registration import RegistrationSettings
 from crisp_ros.network.precision import PRECISIONS, Precision
 from crisp_ros.observation.mask_refinement import MaskRefinementSettings
 from crisp_ros.observation.observe import ObservationSettings
+from crisp_ros.pipeline.observed_hull import ObservedHullSettings
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class EstimatorSettings:
             with `visibility`.
         known_shapes: objects that nothing explains are unknown, see `ObjectEstimate.unknown`; None
             leaves that out.
+        observed_hull: of the hulls of unknown objects; None leaves them out.
         ambiguity: every certified object is compared with all library shapes: is it degenerate?
             This takes a multiple of all the rest; trackers do it now and then, from all views.
         covariance: of the poses; None leaves them unknown.
@@ -79,6 +81,7 @@ class EstimatorSettings:
     visibility: VisibilitySettings | None = field(default_factory=VisibilitySettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     known_shapes: LibraryTestSettings | None = field(default_factory=LibraryTestSettings)
+    observed_hull: ObservedHullSettings | None = field(default_factory=ObservedHullSettings)
     ambiguity: LibraryTestSettings | None = None
     covariance: CovarianceSettings | None = field(default_factory=CovarianceSettings)
     isosurface: IsosurfaceSettings = field(default_factory=IsosurfaceSettings)

@@ -18,6 +18,7 @@ from crisp_ros.geometry.isosurface import (
 )
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.pipeline.estimates import ObjectEstimate
+from crisp_ros.pipeline.observed_hull import grown_hull
 
 
 class ShapeMeshes:
@@ -49,13 +50,17 @@ class ShapeMeshes:
         def key(estimate: ObjectEstimate) -> tuple[bytes, float]:
             return estimate.code.tobytes(), grown_m
 
+        coded = [e for e in estimates if not e.is_observed]
         with self._lock:
-            new = {key(e): e for e in estimates if key(e) not in self._kept}
+            new = {key(e): e for e in coded if key(e) not in self._kept}
             if new:
                 made = self._extracted(list(new.values()), grown_m)
                 self._kept.update(zip(new, made, strict=True))
             found = []
             for estimate in estimates:
+                if estimate.is_observed:
+                    found.append(grown_hull(estimate.hull.mesh, grown_m))
+                    continue
                 self._kept.move_to_end(key(estimate))
                 found.append(self._kept[key(estimate)])
             while len(self._kept) > self._capacity:

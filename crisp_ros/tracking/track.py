@@ -18,6 +18,7 @@ from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.geometry.se3 import transform_point
 from crisp_ros.pipeline import ObjectEstimate
 from crisp_ros.tracking.pose_filter import PoseFilter
+from crisp_ros.tracking.track_hull import TrackHull
 from crisp_ros.tracking.view_buffer import ViewBuffer
 
 _VELOCITY_TIME_S = 0.2  # time constant of the velocity's smoothing
@@ -108,6 +109,7 @@ class Track:
         waiting_since_s: stamp of the first view that the shape does not use yet; None without any.
         conflicts: consecutive frames whose own certified shape is not the track's, which fails.
         surface: points (1, M, 3) on the shape, once they were needed.
+        hull: that is published while no shape explains the object; None otherwise.
     """
 
     id: str
@@ -136,6 +138,7 @@ class Track:
     waiting_since_s: float | None = None
     conflicts: int = 0
     surface: SurfacePoints | None = None
+    hull: TrackHull | None = None
 
     def expected_centre(self, stamp_s: float) -> NDArray[np.float64]:
         """Predict the centre (3,) of its box at a stamp, fixed frame, metres."""
@@ -184,15 +187,46 @@ class Track:
         names = ("code", "lower", "upper", "shape_index", "shape_source")
         return {name: getattr(self.shape, name) for name in names}
 
-    def snapshot(self, state: TrackState, seen: bool, estimate: ObjectEstimate) -> TrackedObject:
+    def update_hull(
+        self, estimate: ObjectEstimate, T_fixed_camera: NDArray[np.float64], change_m: float
+    ) -> None:
+        """Take the hull of an unknown object from a frame, or drop it where a shape explains it.
+
+        Args:
+            estimate: of this frame.
+            T_fixed_camera: (4, 4).
+            change_m: the hull stays where the new one differs by less, metres.
+        """
+        if self.shape_certified or estimate.certified or estimate.hull is None:
+            new = None
+        else:
+            new = TrackHull.of(estimate.hull, T_fixed_camera)
+        old = self.hull
+        if old is not None and new is not None and old.difference(new) <= change_m:
+            return
+        if (old is not None or new is not None) and self.detections > 1:
+            self.mesh_version += 1
+        self.hull = new
+
+    def snapshot(
+        self,
+        state: TrackState,
+        seen: bool,
+        estimate: ObjectEstimate,
+        T_fixed_camera: NDArray[np.float64],
+    ) -> TrackedObject:
         """Copy the public state in a frame."""
+        shape, T_fixed_object = self.shape, self.T_fixed_object
+        if self.hull is not None:
+            estimate = shape = self.hull.shown(estimate, T_fixed_camera)
+            T_fixed_object = self.hull.T_fixed_hull
         return TrackedObject(
             id=self.id,
             state=state,
             seen=seen,
             estimate=estimate,
-            T_fixed_object=self.T_fixed_object,
-            shape=self.shape,
+            T_fixed_object=T_fixed_object,
+            shape=shape,
             mesh_version=self.mesh_version,
             views_used=self.views_used,
             degenerate=self.degenerate,

@@ -296,7 +296,8 @@ class Tracker:
         track.estimate = estimate
         track.confirmed |= estimate.certified or track.detections >= self.settings.birth_detections
         state = TrackState.VISIBLE if track.confirmed else TrackState.TENTATIVE
-        return track.snapshot(state, True, estimate)
+        track.update_hull(estimate, T_fixed_camera, self.settings.hull_change_m)
+        return track.snapshot(state, True, estimate, T_fixed_camera)
 
     def _unseen_object(self, track: Track, T_fixed_camera: NDArray[np.float64]) -> TrackedObject:
         """The state of a track that was not seen in this frame."""
@@ -310,7 +311,8 @@ class Tracker:
             covariance=None,
         )
         state = TrackState.VISIBLE if unseen_s <= self.settings.visible_s else TrackState.HIDDEN
-        return track.snapshot(state if track.confirmed else TrackState.TENTATIVE, False, estimate)
+        state = state if track.confirmed else TrackState.TENTATIVE
+        return track.snapshot(state, False, estimate, T_fixed_camera)
 
 
 def _inflate_residual(estimate: ObjectEstimate, motion_m: float) -> ObjectEstimate:

@@ -28,6 +28,8 @@ class TrackerSettings:
             certified one is older than this, seconds.
         symmetry_votes: number of certified frames that decide between poses that look alike to
             depth; 1 follows every frame.
+        hull_change_m: the hull of an unknown object is replaced when its outline differs by more,
+            metres.
         max_tracks: the longest unseen end when there are more.
     """
 
@@ -41,6 +43,7 @@ class TrackerSettings:
     time_jump_s: float = ranged(0.1, 0.0, 60.0)
     reference_s: float = ranged(1.0, 0.0, 60.0)
     symmetry_votes: int = ranged(25, 1, 1000)
+    hull_change_m: float = ranged(0.01, 0.0, 1.0)
     max_tracks: int = ranged(100, 1, 10000)
 
     def __post_init__(self) -> None:

@@ -52,6 +52,7 @@ class _Obstacle:
         version: of the shape that was sent, 0 to send it again.
         T: (4, 4) pose in the scene.
         points: (V, 3) on its surface, object frame.
+        is_observed: whether the shape is an observed hull.
         has_ended: whether its track has ended.
     """
 
@@ -59,6 +60,7 @@ class _Obstacle:
     version: int
     T: NDArray[np.float64]
     points: NDArray[np.float32]
+    is_observed: bool = False
     has_ended: bool = False
 
 
@@ -162,8 +164,10 @@ class CollisionObjects:
     ) -> None:
         obstacle = self._obstacles.get(o.id)
         T = scene.T_scene_camera @ o.estimate.T_camera_object
-        trusted = o.estimate.certified or (parameters.collision_objects == "all" and o.is_seen)
-        if obstacle is None and not trusted:
+        every = parameters.collision_objects == "all" or o.estimate.is_observed
+        trusted = o.estimate.certified or (every and o.is_seen)
+        # The frame of a hull is not that of a shape.
+        if not trusted and (obstacle is None or obstacle.is_observed):
             return
         if obstacle is not None and not trusted:
             T = obstacle.T  # its last trusted pose
@@ -191,7 +195,7 @@ class CollisionObjects:
         if not parts:
             return
         self._make_room(header, o, T)
-        self._obstacles[o.id] = _Obstacle(o, o.version, T, whole.vertices)
+        self._obstacles[o.id] = _Obstacle(o, o.version, T, whole.vertices, o.shape.is_observed)
         self._publisher.publish(
             message_conversion.added_collision_object(header, o.id, o.tracked.class_name, T, parts)
         )
@@ -203,7 +207,7 @@ class CollisionObjects:
             return []
         if parameters.collision_shape == "mesh":
             return [decimated(whole, parameters.collision_faces)]
-        if parameters.collision_shape == "parts":
+        if parameters.collision_shape == "parts" and not o.shape.is_observed:
             found = self._decomposer.result(o.id, (o.version, _padding(o, parameters)), whole)
             if found:
                 return found
@@ -233,8 +237,11 @@ class CollisionObjects:
 
 
 def _padding(o: PublishedObject, parameters: Parameters) -> float:
-    """Padding of an obstacle, metres: 0, or the certificate's residual in whole millimetres."""
-    if not parameters.collision_padding:
+    """Padding of an obstacle, metres: 0, or the certificate's residual in whole millimetres.
+
+    That of an observed hull is the certificate's threshold, always.
+    """
+    if not (parameters.collision_padding or o.shape.is_observed):
         return 0.0
     residual = o.shape.residual_m
     if not math.isfinite(residual):

@@ -25,6 +25,7 @@ from crisp_ros.node.pose_conversion import pose_message
 
 NOT_SEEN = 0  # label of an object that is held at its last pose
 
+_HULL_ALPHA = 0.4
 _GOLDEN = 0.618034  # golden ratio: multiples of it give well separated hues
 
 
@@ -96,6 +97,22 @@ def mesh_marker(id: str, frame_id: str, mesh: TriangleMesh) -> Marker:
     marker.color = ColorRGBA(r=red, g=green, b=blue, a=0.85)
     corners = _points(mesh.vertices)
     marker.points = [corners[i] for i in mesh.faces.ravel().tolist()]
+    return marker
+
+
+def object_marker(published: PublishedObject, mesh: TriangleMesh) -> Marker:
+    """Create the marker of an object; that of an observed hull is pale, and may be fixed in place.
+
+    Args:
+        published: the object.
+        mesh: its surface, object frame, metres.
+    """
+    marker = mesh_marker(published.id, published.marker_frame, mesh)
+    if published.shape.is_observed:
+        marker.color.a = _HULL_ALPHA
+        if not published.frame_id:
+            marker.pose = pose_message(published.tracked.T_fixed_object)
+            marker.frame_locked = False
     return marker
 
 

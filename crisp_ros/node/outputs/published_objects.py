@@ -31,6 +31,7 @@ class PublishedObject:
         tracked: its latest state in the tracker.
         frame_id: TF frame that was last broadcast for it, "" before the first broadcast; markers
             need it to exist.
+        fixed_frame_id: frame of its `tracked.T_fixed_object`, "" before it is known.
         mesh: its surface, None before it is needed.
         mesh_key: of `mesh`.
         sent_mesh: key of the mesh that was last published.
@@ -39,6 +40,7 @@ class PublishedObject:
 
     tracked: TrackedObject
     frame_id: str = ""
+    fixed_frame_id: str = ""
     mesh: TriangleMesh | None = None
     mesh_key: MeshKey | None = None
     sent_mesh: MeshKey | None = None
@@ -63,6 +65,13 @@ class PublishedObject:
     def shape(self) -> ObjectEstimate:
         """Estimate with the shape of this version."""
         return self.tracked.shape
+
+    @property
+    def marker_frame(self) -> str:
+        """Frame of its marker: its own, or for an observed hull without one the fixed frame."""
+        if self.frame_id or not self.shape.is_observed:
+            return self.frame_id
+        return self.fixed_frame_id
 
     @property
     def version(self) -> int:

@@ -183,7 +183,8 @@ class Publishers:
             key = MeshKey(o.version, max_faces)
             if self._meshes.has_subscribers and o.sent_mesh != key:
                 meshes.append(o)
-            if self._markers.has_subscribers and o.frame_id and o.sent_marker != (key, o.frame_id):
+            frame_id = o.marker_frame
+            if self._markers.has_subscribers and frame_id and o.sent_marker != (key, frame_id):
                 markers.append(o)
         self._make_meshes([*meshes, *markers], max_faces)
         for o in meshes:
@@ -192,14 +193,17 @@ class Publishers:
             o.sent_mesh = o.mesh_key
         for o in markers:
             if not o.mesh.is_empty:
-                marker = message_conversion.mesh_marker(o.id, o.frame_id, o.mesh)
+                marker = message_conversion.object_marker(o, o.mesh)
                 self._markers.publish(o.id, MarkerArray(markers=[marker]))
-            o.sent_marker = (o.mesh_key, o.frame_id)
+            o.sent_marker = (o.mesh_key, o.marker_frame)
 
     def publish_scene(
         self, scene: SceneFrame, objects: Iterable[PublishedObject], parameters: Parameters
     ) -> None:
         """Update the obstacles of planners; see `CollisionObjects.update`."""
+        objects = list(objects)
+        for o in objects:
+            o.fixed_frame_id = scene.header.frame_id
 
         def surface(o: PublishedObject, grown_m: float) -> TriangleMesh:
             return self._estimator.meshes([o.shape], grown_m)[0]

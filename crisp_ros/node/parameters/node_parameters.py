@@ -175,6 +175,11 @@ class Parameters:
         "Test the library's shapes on an object that its own shape does not explain; if none "
         "explains it, the reason reports an unknown object.",
     )
+    observed_hulls: bool = parameter(
+        True,
+        "For an unknown object, publish the hull of what was seen, closed towards its support and "
+        "along the viewing rays: as mesh, marker and obstacle, never certified.",
+    )
     fixed_frame: str = parameter(
         "",
         "TF frame in which objects rest, such as map or base_link, for a camera that moves; its"
@@ -303,7 +308,8 @@ class Parameters:
     collision_objects: str = parameter(
         "off",
         "Obstacles for planners, on collision_object: off; certified (each object from its "
-        "first certificate on, at its last certified pose); or all.",
+        "first certificate on, at its last certified pose); or all. With the first two, unknown "
+        "objects are obstacles by their observed hulls, see observed_hulls.",
         problem=one_of("off", "certified", "all"),
     )
     collision_shape: str = parameter(

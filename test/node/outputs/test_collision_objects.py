@@ -307,3 +307,30 @@ def test_the_scene_may_have_another_frame_than_the_camera(world) -> None:
     assert world.frame(tracked_box("a", at(0.0)), T=at(1.1, 2.0, 3.0)) == []
     # Seen from there its place is out of view, and its time is up.
     assert world.frame(T=at(9.0)) == [(REMOVE, "a")]
+
+
+def observed_box(id: str, T: np.ndarray, version: int = 1, seen: bool = True) -> PublishedObject:
+    """An unknown object with an observed hull."""
+    found = dataclasses.replace(
+        estimate(1, T, certified=False), shape_source="observed", residual_m=float("inf")
+    )
+    return PublishedObject(tracked(id, found, version, seen))
+
+
+def test_an_observed_hull_is_a_padded_obstacle(world: World) -> None:
+    """It is padded by the threshold whatever the parameter, and not the shape that follows it."""
+    assert world.frame(observed_box("object_1", at(0.1))) == [(ADD, "object_1")]
+    vertices = np.array([(p.x, p.y, p.z) for p in world.objects["object_1"].meshes[0].vertices])
+    assert np.allclose(np.ptp(vertices, axis=0), 2 * (HALF_EDGES + 0.01), atol=1e-6)
+    uncertain = tracked_box("object_1", at(0.3), version=2, certified=False)
+    assert world.frame(uncertain) == []
+    assert world.frame(tracked_box("object_1", at(0.3), version=2)) == [(ADD, "object_1")]
+    assert world.objects["object_1"].pose.position.x == pytest.approx(0.3)
+
+
+def test_parts_of_a_hull_are_the_hull_itself(world: World) -> None:
+    parameters = dataclasses.replace(PARAMETERS, collision_shape="parts")
+    assert world.frame(observed_box("object_1", at(0.1)), parameters=parameters) == [
+        (ADD, "object_1")
+    ]
+    assert world.surfaces_made == 1 and len(world.objects["object_1"].meshes) == 1

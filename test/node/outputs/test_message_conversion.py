@@ -146,3 +146,21 @@ def test_colours_are_stable_and_differ() -> None:
     colours = {message_conversion.colour(f"object_{i}") for i in range(12)}
     assert len(colours) == 12 and message_conversion.colour("a") == message_conversion.colour("a")
     assert all(0 <= c <= 1 for colour in colours for c in colour)
+
+
+def test_the_marker_of_a_hull_is_pale_and_fixed_in_place() -> None:
+    """It has no TF frame, as it is not certified; with one it follows that."""
+    T = np.eye(4)
+    T[:3, 3] = 0.1, 0.2, 0.3
+    hull = dataclasses.replace(estimate(1, T, certified=False), shape_source="observed")
+    o = PublishedObject(tracked("object_1", hull), fixed_frame_id="map")
+    certified = PublishedObject(tracked("mug_3", estimate(3, T)), fixed_frame_id="map")
+    assert certified.marker_frame == "" and o.marker_frame == "map"
+    marker = message_conversion.object_marker(o, TETRAHEDRON)
+    assert marker.header.frame_id == "map" and not marker.frame_locked
+    assert (marker.pose.position.x, marker.pose.position.z) == (0.1, 0.3)
+    o.frame_id = certified.frame_id = "object_1"
+    framed = message_conversion.object_marker(o, TETRAHEDRON)
+    usual = message_conversion.object_marker(certified, TETRAHEDRON)
+    assert framed.frame_locked and framed.pose.position.x == 0
+    assert framed.color.a < usual.color.a
