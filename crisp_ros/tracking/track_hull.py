@@ -30,7 +30,7 @@ class TrackHull(NamedTuple):
         return cls(hull, T_fixed_camera @ hull.T_camera_hull)
 
     def difference(self, other: TrackHull) -> float:
-        """How far the outlines of two hulls are apart, at most, in some directions, metres."""
+        """The largest distance between the outlines of two hulls in some directions, metres."""
         reach, others = (
             (transform(h.T_fixed_hull, h.hull.mesh.vertices) @ _DIRECTIONS.T).max(axis=0)
             for h in (self, other)
