@@ -35,6 +35,7 @@ class PaperRecipe:
         return EstimatorSettings(
             observation=ObservationSettings(max_depth_m=self.max_depth_m, seed=seed),
             symmetry_search=None,
+            empty_space=None,
             orientation=None,
             certificate=self.certificate,
             visibility=None,

@@ -76,7 +76,7 @@ class Exposed(NamedTuple):
     """Points (B, M) of estimated shapes that contradict the camera images, all bool.
 
     Attributes:
-        known: there is depth around their pixel.
+        known: there is depth at their pixel.
         before: clearly nearer than all of that depth, where the camera has looked through.
         outside: off the object's mask and not hidden by what is seen there.
     """
@@ -180,7 +180,8 @@ def _exposed(
     seen = inside & (measured > 0)
     nearest = torch.where(seen, measured, torch.inf).amin(-1)
     own = (inside & (labels[rows, columns] == objects[:, None, None])).any(-1)
-    known = front & seen.any(-1)
+    # Around a pixel without depth, others may show what is behind the object.
+    known = front & seen[..., seen.shape[-1] // 2]
     return Exposed(
         known,
         known & (nearest > z + settings.depth_tolerance_m),

@@ -8,6 +8,7 @@ from typing import get_args
 from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.correction.covariance import CovarianceSettings
+from crisp_ros.correction.empty_space_refinement import EmptySpaceRefinementSettings
 from crisp_ros.correction.library_tests import LibraryTestSettings
 from crisp_ros.correction.orientation import OrientationSettings
 from crisp_ros.correction.prior_shape import PriorShapeSettings
@@ -44,6 +45,8 @@ class EstimatorSettings:
         prior_shapes: of "prior".
         symmetry_search: corrected poses are compared with their near symmetries; None leaves that
             out, as the paper does.
+        empty_space: poses with a part of the shape where the camera has seen that nothing is are
+            refined against that; None leaves that out, as the paper does.
         orientation: the print of a shape decides between orientations that depth cannot tell
             apart; None leaves that out, as the paper does.
         certificate: eq. (12) and the coverage.
@@ -76,6 +79,9 @@ class EstimatorSettings:
     shape_choice: ShapeChoiceSettings = field(default_factory=ShapeChoiceSettings)
     prior_shapes: PriorShapeSettings = field(default_factory=PriorShapeSettings)
     symmetry_search: SymmetrySearchSettings | None = field(default_factory=SymmetrySearchSettings)
+    empty_space: EmptySpaceRefinementSettings | None = field(
+        default_factory=EmptySpaceRefinementSettings
+    )
     orientation: OrientationSettings | None = field(default_factory=OrientationSettings)
     certificate: CertificateSettings = field(default_factory=CertificateSettings)
     visibility: VisibilitySettings | None = field(default_factory=VisibilitySettings)

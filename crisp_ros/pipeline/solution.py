@@ -9,6 +9,7 @@ from torch import Tensor
 
 from crisp_ros.correction.corrector import Correction
 from crisp_ros.correction.correspondences import Correspondences
+from crisp_ros.correction.empty_space_refinement import RefinedPoses
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.library_tests import Ambiguity
 from crisp_ros.correction.orientation import Orientations
@@ -78,6 +79,18 @@ class PlacedObjects(NamedTuple):
             registration.T_object_camera.to(correspondences.points.dtype),
             torch.where(registration.converged, share, torch.zeros_like(share)),
         )
+
+    def with_poses(self, found: RefinedPoses) -> PlacedObjects:
+        """The same at other poses, which are no symmetries: the coordinates stay."""
+        points, _, _, valid = self.correspondences
+        T, moved, objective = found
+        z = torch.where(valid[..., None], transform(T, points), 0.0)
+        correction = self.correction._replace(
+            T_object_camera=T,
+            pnc=torch.where(moved[:, None, None], z, self.correction.pnc),
+            objective=torch.where(moved, objective, self.correction.objective),
+        )
+        return self._replace(correction=correction)
 
 
 class KnownShapes(NamedTuple):

@@ -12,6 +12,7 @@ from crisp_ros.correction.batch import replace_rows
 from crisp_ros.correction.box_search import with_boxes
 from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
+from crisp_ros.correction.empty_space_refinement import refine_against_empty_space
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.library_tests import Ambiguity, find_ambiguity
 from crisp_ros.correction.orientation import (
@@ -141,6 +142,7 @@ class Solver:
             placed = self._place(observations, images, output.code, correspondences, registration)
             scene = self._scene(observations, images, placed)
             placed = self._resolve_symmetries(scene, placed)
+            placed = self._refine_against_empty_space(scene, placed)
             orientations, placed = self._resolve_orientations(scene, placed)
         correspondences, registration, correction = placed
         hypotheses = placed.hypotheses(observations.labels)
@@ -281,7 +283,12 @@ class Solver:
     def _surfaces(self, shapes: Shapes, known: KnownShapes) -> SurfacePoints | None:
         """Points on the shapes; None where there is no library, or nothing asks for them."""
         settings = self.settings
-        asked = settings.visibility, settings.orientation, settings.symmetry_search
+        asked = (
+            settings.visibility,
+            settings.orientation,
+            settings.symmetry_search,
+            settings.empty_space,
+        )
         if self._library is None or all(part is None for part in asked):
             return None
         return self._library.surfaces_of(shapes, known.outside)
@@ -313,6 +320,21 @@ class Solver:
         if len(found.rows) == 0:
             return placed
         return MovedObjects(rows[found.rows], *found[1:]).apply(placed)
+
+    def _refine_against_empty_space(self, scene: Scene, placed: PlacedObjects) -> PlacedObjects:
+        """All with poses that are out of space seen to be empty, where depth allows that.
+
+        See `refine_against_empty_space`.
+        """
+        settings = self.settings
+        if scene.surfaces is None or settings.empty_space is None or settings.corrector is None:
+            return placed
+        field = self._field if scene.known.outside else self._shape_field
+        hypotheses = placed.hypotheses(scene.observations.labels)
+        found = refine_against_empty_space(
+            field, hypotheses, scene.surfaces, scene.images, settings.empty_space
+        )
+        return placed.with_poses(found)
 
     def _resolve_orientations(
         self, scene: Scene, placed: PlacedObjects
