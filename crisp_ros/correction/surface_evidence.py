@@ -142,9 +142,9 @@ def _surface_evidence(
     near = (measured - z).abs() < settings.depth_tolerance_m
     buried = known & (label == _BACKGROUND) & (measured < z - 1.5 * settings.depth_tolerance_m)
     # What is nearer than the whole object may be an occluder that nobody has labelled.
-    rank = 1 + int(_NEAREST_QUANTILE * counted.shape[-1])
+    rank = (_NEAREST_QUANTILE * counted.sum(-1, keepdim=True)).long()
     depths = torch.where(counted, observed[..., 2], torch.inf)
-    nearest = depths.kthvalue(rank, dim=-1, keepdim=True).values
+    nearest = depths.sort(dim=-1).values.gather(-1, rank)
     buried &= measured > nearest - 1.5 * settings.depth_tolerance_m
     return SurfaceEvidence(
         (facing & known & own & near).sum(-1) / facing.sum(-1).clamp_min(1),

@@ -9,7 +9,7 @@ from analytic import box
 from analytic_scene import CAMERA, analytic_library, analytic_prepared, rendered, truthful_model
 
 from crisp_ros.correction.certificate import certify
-from crisp_ros.correction.correspondences import Shapes
+from crisp_ros.correction.correspondences import Correspondences, Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.surface_evidence import (
     EvidenceSettings,
@@ -100,6 +100,23 @@ def test_a_patch_of_a_wall_is_no_evidence_for_a_box(library) -> None:
     few = evidence_of(library, *given, seen_share=0.0)
     assert "inside of the background" in few.reasons[0] and not few.held.any()
     assert evidence_of(library, *given, seen_share=0.0, buried_share=1.0).held.all()
+
+
+def test_padding_does_not_change_the_evidence(library) -> None:
+    """Small objects have few points in a long row: the nearest of them is still the nearest."""
+    given, images = hypothesis(library, at(WALL_M + 0.06), *patch(12))
+    seen = given.correspondences.subsample(40)
+    row = torch.arange(2000) % 40
+    padded = Correspondences(*(part[:, row] for part in seen))
+    padded = padded._replace(valid=padded.valid & (torch.arange(2000) < 40))
+    found = [
+        surface_evidence(
+            library._field, given._replace(correspondences=part), library.surfaces, images
+        )
+        for part in (seen, padded)
+    ]
+    assert found[0].buried[0] > 0.3
+    assert found[1].buried == found[0].buried and found[1].seen == found[0].seen
 
 
 def test_what_another_object_hides_is_not_in_the_background(library) -> None:

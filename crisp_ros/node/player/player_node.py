@@ -105,10 +105,10 @@ class Player(Node):
         self.create_subscription(
             ObjectEstimateArray, f"{estimator}/objects", self._estimates_received, 10
         )
-        if self.parameters.segmented:
-            topic = IMAGE_TOPICS["segmentation"]
-            self.create_subscription(Image, topic, self._mask_received, 5)
         if self.results:
+            if self.parameters.segmented:
+                topic = IMAGE_TOPICS["segmentation"]
+                self.create_subscription(Image, topic, self._mask_received, 5)
             self.create_subscription(Image, f"{estimator}/overlay", self._overlay_received, 2)
             self.create_subscription(
                 ObjectMesh, f"{estimator}/meshes", self.results.mesh, latched(depth=100)

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import rclpy
 from crisp_ros.msg import ObjectEstimateArray
 from geometry_msgs.msg import TransformStamped
 from lifecycle_msgs.msg import State, Transition
@@ -32,6 +33,7 @@ from tf2_msgs.msg import TFMessage
 
 from crisp_ros.data.recorded_frame import RecordedFrame, TrueObject
 from crisp_ros.data.recording_writer import write_recording
+from crisp_ros.node.player.player_node import Player
 
 HEIGHT, WIDTH = 120, 160
 K = np.array([[150.0, 0, 80.5], [0, 150.0, 60.25], [0, 0, 1]])
@@ -109,6 +111,21 @@ def states(results: Path) -> list[str]:
     if not (results / "results.jsonl").exists():
         return []
     return [note["text"] for note in notes(results) if note["kind"] == "state"]
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_masks_are_kept_only_for_results(recorded: bool, tmp_path: Path) -> None:
+    """A loop without results would otherwise collect a label image in each frame."""
+    folder = f"results:='{tmp_path if recorded else ''}'"
+    arguments = ["--ros-args", "-p", "segmented:=true", "-p", folder]
+    rclpy.init(args=arguments, domain_id=free_domain())
+    try:
+        node = Player()
+        topics = [subscription.topic_name for subscription in node.subscriptions]
+        node.destroy_node()
+    finally:
+        rclpy.shutdown()
+    assert ("/crisp/objects" in topics, topics.count("/segmentation") == 1) == (True, recorded)
 
 
 def test_every_frame_is_estimated_in_order(results: Path) -> None:
