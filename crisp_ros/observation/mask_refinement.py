@@ -84,7 +84,8 @@ def refine_labels(
     given = frame.labels
     labels = np.unique(given)
     labels = labels[labels > 0]
-    if not 0 < len(labels) <= settings.max_labels:
+    # OpenCV takes an image of four pixels in a column for four numbers.
+    if not 0 < len(labels) <= settings.max_labels or min(given.shape) < 2:
         return given
     filled = _filled(frame.depth)
     smooth = _smooth_surfaces(filled, settings)

@@ -107,6 +107,15 @@ def test_images_of_one_label_stay(label: int) -> None:
     assert np.array_equal(refine_labels(frame), frame.labels)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (4, 1), (1, 4), (2, 2), (3, 5)])
+def test_images_of_a_few_pixels_are_taken(shape: tuple[int, int]) -> None:
+    labels = np.zeros(shape, np.int32)
+    labels[0, 0] = 3
+    camera = Camera(50.0, 50.0, 0.5, 0.5, shape[1], shape[0])
+    frame = Frame(np.zeros((*shape, 3), np.uint8), np.ones(shape, np.float32), labels, camera)
+    assert refine_labels(frame)[0, 0] == 3
+
+
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="band_px 0"):
         MaskRefinementSettings(band_px=0)
