@@ -46,9 +46,9 @@ class OrientationSettings:
 
     same_rad: float = radians(25.0)
     margin: float = 0.12
-    least_correlation: float = 0.15
+    least_correlation: float = 0.25
     least_overall: float = 0.25
-    least_contrast: float = 0.07
+    least_contrast: float = 0.08
     least_visible: int = 80
 
 

@@ -46,6 +46,9 @@ class SymmetrySearchSettings:
         surface_error_m: of the decoder, metres.
         visibility: what the camera would have seen.
         pose: of the solver that refines the pose found.
+        refined_rivals: of the near symmetries of an object that depth contradicts, so many are
+            refined before they are excluded.
+        rival_pose: of that refinement.
     """
 
     points: int = 384
@@ -57,6 +60,12 @@ class SymmetrySearchSettings:
     visibility: VisibilitySettings = field(default_factory=VisibilitySettings)
     pose: PoseLmSettings = field(
         default_factory=lambda: PoseLmSettings(ray_offsets_m=(), move=ANY_FALL)
+    )
+    refined_rivals: int = 2
+    rival_pose: PoseLmSettings = field(
+        default_factory=lambda: PoseLmSettings(
+            evaluations=10, points=128, ray_offsets_m=(), move=ANY_FALL
+        )
     )
 
 
@@ -191,24 +200,62 @@ def rival_motions(
     scene = _Scene(field, images, settings)
     few = _Candidates.of(hypotheses, surfaces, settings.points)
     own = _cost(scene, few)
-    costs, tried = _motion_costs(scene, few, motions)
+    costs, tried, rows = _motion_costs(scene, few, motions)
     counts = [len(part) for part in motions]
-    rivals = []
-    for cost, part, before in zip(costs.split(counts), tried.split(counts), own, strict=True):
-        worse = clearly_better(cost, before, settings.significance, settings.surface_error_m)
-        rivals.append(Rivals(part, ~worse))
-    return rivals
+    worse = clearly_better(costs, own[rows], settings.significance, settings.surface_error_m)
+    parts = zip(tried.split(counts), (~worse).split(counts), strict=True)
+    rivals = [Rivals(some, possible) for some, possible in parts]
+    if settings.refined_rivals == 0:
+        return rivals
+    return _with_refined(scene, few, own, rivals, costs.split(counts))
+
+
+def _with_refined(
+    scene: _Scene,
+    candidates: _Candidates,
+    own: Tensor,
+    rivals: Sequence[Rivals],
+    costs: Sequence[Tensor],
+) -> list[Rivals]:
+    """The rivals, and of those that depth contradicts the best ones, after a refinement.
+
+    A motion of the prepared library fits the shape to itself, not to the points at hand.
+    """
+    settings, count = scene.settings, scene.settings.refined_rivals
+    motions = []
+    for part, cost in zip(rivals, costs, strict=True):
+        contradicted = cost.masked_fill(part.possible, torch.inf)
+        best = contradicted.topk(min(count, len(cost)), largest=False).indices
+        # Equally many of each object; a few twice where it has fewer.
+        motions.append(part.motions[best.repeat(count)[:count]])
+    rows = torch.arange(len(rivals), device=own.device).repeat_interleave(count)
+    some = take_rows(candidates, rows)
+    observed, T = some.hypotheses.correspondences, some.hypotheses.T_object_camera
+    depth_only = Correspondences.of_points(observed.points, observed.valid)
+    start, pose = torch.cat(motions) @ T, settings.rival_pose
+    step = refine_pose(scene.field, depth_only, some.hypotheses.shapes, start, pose)
+    cost = _cost(scene, some.with_poses(step.T_object_camera))
+    worse = clearly_better(cost, own[rows], settings.significance, settings.surface_error_m)
+    found = step.T_object_camera @ invert(T)
+    new = zip(rivals, found.split(count), (~worse).split(count), strict=True)
+    return [
+        Rivals(torch.cat((part.motions, more)), torch.cat((part.possible, possible)))
+        for part, more, possible in new
+    ]
 
 
 def _motion_costs(
     scene: _Scene, candidates: _Candidates, motions: Sequence[Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Costs (M,) of the objects at their motions (M_i, 4, 4), one after another; and these."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Costs (M,) of the objects at their motions (M_i, 4, 4), one after another; these; and rows.
+
+    The rows (M,) are those of the objects.
+    """
     T = candidates.hypotheses.T_object_camera
     tried = torch.cat(list(motions)).to(T)
     rows = _as_index([i for i, part in enumerate(motions) for _ in part], T)
     moved = take_rows(candidates, rows).with_poses(tried @ T[rows])
-    return _cost(scene, moved), tried
+    return _cost(scene, moved), tried, rows
 
 
 def _least_cost(
@@ -218,7 +265,7 @@ def _least_cost(
     T = candidates.hypotheses.T_object_camera
     if len(motions) == 0:
         return T, T[:, 0, 0]
-    costs, tried = _motion_costs(scene, candidates, motions)
+    costs, tried, _ = _motion_costs(scene, candidates, motions)
     counts = [len(part) for part in motions]
     places = [(i, k) for i, count in enumerate(counts) for k in range(count)]
     table = costs.new_full((len(motions), max(counts)), torch.inf)

@@ -17,6 +17,7 @@ from crisp_ros.correction.symmetry_search import (
     ResolvedSymmetries,
     SymmetrySearchSettings,
     resolve_near_symmetries,
+    rival_motions,
 )
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.se3 import invert, transform
@@ -124,3 +125,27 @@ def test_what_is_clear_is_not_tried() -> None:
     T_true = looked_at(0.0)
     hypotheses, images = seen(T_true, about_axis(120.0) @ T_true)
     assert len(resolved(hypotheses, images, doubted_above_m=1.0).rows) == 0
+
+
+def test_rivals_are_refined_before_they_are_excluded() -> None:
+    """A handle behind the mug is as good there as a little aside, but not 4 mm off its axis."""
+    T_true = looked_at(90.0)
+    hypotheses, images = seen(T_true, T_true)
+    beside = about_axis(15.0)
+    beside[:3, 3] = torch.tensor([0.003, -0.002, 0.002])
+    surfaces = LIBRARY.surfaces_of(hypotheses.shapes)
+
+    def rivals(count: int) -> list[bool]:
+        settings = dataclasses.replace(SymmetrySearchSettings(), refined_rivals=count)
+        motions = [torch.stack((beside, about_axis(180.0)))]
+        (found,) = rival_motions(FIELD, hypotheses, surfaces, motions, images, settings)
+        assert torch.equal(found.motions[:2], motions[0])
+        for motion, possible in zip(found.motions[2:], found.possible[2:], strict=True):
+            if possible:
+                assert error_deg(motion @ T_true, T_true) < 30.0
+                assert motion[:3, 3].norm() < 0.003
+        return found.possible.tolist()
+
+    assert rivals(0) == [False, False]
+    # A handle that points to the camera stays contradicted.
+    assert sorted(rivals(2)) == [False, False, False, True]
