@@ -31,7 +31,7 @@ from crisp_ros.correction.steps import PoseStep
 from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.geometry.device_constants import constant
 from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
-from crisp_ros.geometry.se3 import exp, rotation_about, transform
+from crisp_ros.geometry.se3 import from_rotation_translation, transform
 from crisp_ros.geometry.spd_inverse import spd_inverse
 
 _UNEXPLAINED_M2 = 1.0  # squared residual that costs as much as one can
@@ -77,25 +77,31 @@ class PoseLmSettings:
 
 
 class _Rows(NamedTuple):
-    """Constant data of A objects while they are iterated."""
+    """Constant data of A objects while they are iterated.
 
-    correspondences: Correspondences
+    Poses are those of the points from their middle, and motions come before them, in the axes of
+    the camera: there the arms of the points, and what follows from them, stay as they are.
+    """
+
+    arms: Tensor  # (A, 2 M, 3) the points from their middle, twice
+    pnc: Tensor  # (A, M, 3)
     shapes: Shapes
-    share: Tensor  # (A, M) of each valid point, zero for the others
+    counted: Tensor  # (A, 2, M) bool: valid points, and those with a correspondence
+    shares: Tensor  # (A, 2, M) of each valid point, zero for the others; weights of the prior
+    metric: Tensor  # (A, 6, 6) squared root mean square way of the points
+    inverse_metric: Tensor  # (A, 6, 6)
 
 
 class _State(NamedTuple):
-    """The best pose so far and its linearization, about motions (rho, phi) around a centre."""
+    """The best pose so far and its linearization, about motions (rho, phi) around the middle."""
 
     T: Tensor  # (A, 4, 4)
     sdf: Tensor  # (A, M)
     scale: Tensor  # (A,) of the robust loss
-    centre: Tensor  # (A, 3) about which the pose rotates
-    slope: Tensor  # (A, 6) of the signed distances
+    slope: Tensor  # (A, 6, 1) of the signed distances
     curvature: Tensor  # (A, 6, 6) of the signed distances
-    metric: Tensor  # (A, 6, 6) squared root mean square way of the points
     prior: Tensor  # (A, 6, 6) curvature of the prior
-    prior_slope: Tensor  # (A, 6)
+    prior_slope: Tensor  # (A, 6, 1)
     damping: Tensor  # (A,)
 
 
@@ -155,13 +161,13 @@ def _iterate(
     settings: PoseLmSettings,
 ) -> tuple[Tensor, Tensor]:
     """The poses (B, 4, 4) after Levenberg-Marquardt from poses T, and the iterations (B,)."""
-    valid = correspondences.valid
-    rows = _Rows(correspondences, shapes, valid / valid.sum(-1, keepdim=True).clamp_min(1))
+    rows, middle = _rows(correspondences, shapes)
+    T = torch.bmm(T, _shift(middle))
     state = _linearize(field, rows, T, settings)
     steps = settings.evaluations - 4
     if has_fixed_shapes(T):
-        return _iterate_all(field, rows, state, settings, steps)
-    T = T.clone()
+        T, iterations = _iterate_all(field, rows, state, settings, steps)
+        return torch.bmm(T, _shift(-middle)), iterations
     iterations = torch.zeros(len(T), dtype=torch.long, device=T.device)
     active = torch.arange(len(T), device=T.device)
     for _ in range(steps):
@@ -173,7 +179,7 @@ def _iterate(
             break
         if len(left) < len(active):
             active, rows, state = active[left], take_rows(rows, left), take_rows(state, left)
-    return T, iterations
+    return torch.bmm(T, _shift(-middle)), iterations
 
 
 def _iterate_all(
@@ -194,10 +200,10 @@ def _next_state(
     field: ShapeField, rows: _Rows, state: _State, settings: PoseLmSettings
 ) -> tuple[_State, Tensor]:
     """The state after one step, and which objects (A,) go on."""
-    step = _damped_step(state, settings)
+    step = _damped_step(rows, state, settings)
     candidate = _linearize(field, rows, _moved_pose(state, step), settings, state)
     state, accepted = _accept(rows, state, candidate, step)
-    small = _length(state.metric, step) < settings.stop_step_m
+    small = _length(rows.metric, step) < settings.stop_step_m
     return state, ~(small & accepted) & (state.damping < 1e4)
 
 
@@ -230,6 +236,31 @@ def _shift_along_ray(
     return shifted[rows, best]
 
 
+def _rows(correspondences: Correspondences, shapes: Shapes) -> tuple[_Rows, Tensor]:
+    """What stays as it is in all iterations; and the middles (A, 3) of the points."""
+    points, pnc, weights, valid = correspondences
+    share = valid / valid.sum(-1, keepdim=True).clamp_min(1)
+    middle = torch.bmm(share[:, None], points)
+    arm = points - middle
+    metric, inverse = _metric(arm, share)
+    rows = _Rows(
+        torch.cat((arm, arm), dim=1),
+        pnc,
+        shapes,
+        torch.stack((valid, weights > 0), dim=1),
+        torch.stack((share, weights), dim=1),
+        metric,
+        inverse,
+    )
+    return rows, middle[:, 0]
+
+
+def _shift(vector: Tensor) -> Tensor:
+    """The translations (A, 4, 4) by vectors (A, 3)."""
+    identity = torch.eye(3, dtype=vector.dtype, device=vector.device).expand(len(vector), 3, 3)
+    return from_rotation_translation(identity, vector)
+
+
 def _linearize(
     field: ShapeField,
     rows: _Rows,
@@ -238,36 +269,42 @@ def _linearize(
     previous: _State | None = None,
 ) -> _State:
     """The signed distances at T, their slope and curvature, and the prior."""
-    (points, pnc, weights, valid), shapes, share = rows
-    moved = transform(T, points)
-    sdf, gradient = field.sdf_and_gradient(moved, shapes)
-    scale = (2 * masked_median(sdf.abs(), valid)).clamp_min(settings.robust_scale_m)
+    count = rows.pnc.shape[1]
+    rotation, arms = T[:, :3, :3], rows.arms
+    moved = torch.baddbmm(T[:, None, :3, 3], arms[:, :count], rotation.mT)
+    sdf, gradient = field.sdf_and_gradient(moved, rows.shapes)
+    # The directions in which the distances to the surface and to the coordinates grow.
+    vectors = torch.bmm(torch.cat((gradient, moved - rows.pnc), dim=1), rotation)
+    levers = torch.cat((vectors, torch.linalg.cross(arms, vectors)), dim=-1)
+    error = torch.linalg.vector_norm(vectors[:, count:], dim=-1)
+    residuals = torch.stack((sdf, error), dim=1)
+
+    scales = 2 * masked_median(residuals.abs(), rows.counted)
+    scales = torch.maximum(scales, _least_scales(settings, scales))
+    scale = scales[:, 0]
     if previous is not None:
         scale = torch.minimum(scale, previous.scale)
-    moved = torch.where(valid[..., None], moved, 0.0)
-    centre = (share[:, None] @ moved).squeeze(-2)
-    arm = moved - centre[:, None]
-
-    weight = geman_mcclure(sdf.square(), scale[:, None]).weight * share
-    jacobian = torch.cat((gradient, torch.linalg.cross(arm, gradient), sdf[..., None]), dim=-1)
-    products = (weight[..., None] * jacobian).transpose(-1, -2) @ jacobian
-    curvature, slope = products[:, :6, :6].double(), products[:, :6, 6].double()
-
-    error = moved - pnc
-    square = error.square().sum(-1)
-    reach = (2 * masked_median(square.sqrt(), weights > 0)).clamp_min(settings.prior_scale_m)
-    trust = weights * geman_mcclure(square, reach[:, None]).weight
+        scales = torch.stack((scale, scales[:, 1]), dim=1)
+    weights = geman_mcclure(residuals.square(), scales[..., None]).weight * rows.shares
+    jacobian, weight = levers[:, :count], weights[:, :1]
+    trust = weights[:, 1:]
     trust = trust / trust.sum(-1, keepdim=True).clamp_min(1e-12)
-    levers = torch.cat((error, torch.linalg.cross(arm, error)), dim=-1)
-    prior_slope = (trust[:, None] @ levers).squeeze(-2).double()
+    weighted = weight.mT * jacobian
+    curvature = torch.bmm(weighted.mT, jacobian).double()
+    slope = torch.bmm(sdf[:, None], weighted).double().mT
+    prior_slope = torch.bmm(trust, levers[:, count:]).double().mT
 
-    metric, inverse_metric = _metric(arm, share)
     # While the shape is still far off, curvature says little, and the network's place even less.
     trusted = settings.prior_weight * (settings.robust_scale_m / scale).square()
-    prior = _prior(curvature, inverse_metric, settings) * trusted[:, None, None]
-    pulled = (prior @ inverse_metric @ prior_slope[..., None]).squeeze(-1)
+    prior = _prior(curvature, rows.inverse_metric, settings) * trusted[:, None, None]
+    pulled = torch.bmm(prior, torch.bmm(rows.inverse_metric, prior_slope))
     damping = torch.full_like(scale, 1e-2) if previous is None else previous.damping
-    return _State(T, sdf, scale, centre, slope, curvature, metric, prior, pulled, damping)
+    return _State(T, sdf, scale, slope, curvature, prior, pulled, damping)
+
+
+def _least_scales(settings: PoseLmSettings, like: Tensor) -> Tensor:
+    """The least scales (2,) of the robust losses on signed distances and on correspondences."""
+    return constant((settings.robust_scale_m, settings.prior_scale_m), like)
 
 
 def _metric(arm: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -299,38 +336,58 @@ def _prior(curvature: Tensor, inverse_metric: Tensor, settings: PoseLmSettings) 
     With principal curvatures l in the metric, the prior along their axes is 1 / (1 + (l / f)^4).
     As a function of the matrices this is (G^-1 + (G^-1 C / f)^4 G^-1)^-1, without an eigenvalue.
     """
-    square = inverse_metric @ curvature / settings.free_curvature
-    square = square @ square
-    return spd_inverse(inverse_metric + square @ inverse_metric @ square.transpose(-1, -2))
+    square = torch.bmm(inverse_metric, curvature / settings.free_curvature)
+    square = torch.bmm(square, square)
+    fourth = torch.bmm(torch.bmm(square, inverse_metric), square.mT)
+    return spd_inverse(inverse_metric + fourth)
 
 
-def _damped_step(state: _State, settings: PoseLmSettings) -> Tensor:
-    """The damped Newton step (A, 6) as a motion about the state's centre, float64."""
-    matrix = state.curvature + state.prior + state.damping[:, None, None] * state.metric
-    downhill = -(state.slope + state.prior_slope)
-    step = (spd_inverse(matrix) @ downhill[..., None]).squeeze(-1)
-    length = _length(state.metric, step).clamp_min(1e-12)
-    return step * (settings.step_limit_m / length).clamp_max(1.0)[:, None]
+def _damped_step(rows: _Rows, state: _State, settings: PoseLmSettings) -> Tensor:
+    """The damped Newton step (A, 6, 1) as a motion about the middle of the points, float64."""
+    matrix = state.curvature + state.prior + state.damping[:, None, None] * rows.metric
+    step = torch.bmm(spd_inverse(matrix), -(state.slope + state.prior_slope))
+    length = _length(rows.metric, step).clamp_min(1e-12)
+    return step * (settings.step_limit_m / length).clamp_max(1.0)[:, None, None]
 
 
 def _length(metric: Tensor, step: Tensor) -> Tensor:
-    """The root mean square way (A,) of the points in steps (A, 6), metres."""
-    return (step * (metric @ step[..., None]).squeeze(-1)).sum(-1).clamp_min(0.0).sqrt()
+    """The root mean square way (A,) of the points in steps (A, 6, 1), metres."""
+    return torch.bmm(step.mT, torch.bmm(metric, step)).clamp_min(0.0).sqrt()[:, 0, 0]
 
 
 def _moved_pose(state: _State, step: Tensor) -> Tensor:
-    """The poses (A, 4, 4) after steps (A, 6)."""
-    motion = exp(step.to(state.T.dtype))
-    target = state.centre + motion[:, :3, 3]
-    return rotation_about(motion[:, :3, :3], state.centre, target) @ state.T
+    """The poses (A, 4, 4) after steps (A, 6, 1).
+
+    A step moves by the Cayley map (1 - X / 2)^-1 (1 + X / 2) of its twist X, which agrees with the
+    exponential map to second order and costs a tenth.
+    """
+    half = (_half_twists(step) @ step).view(-1, 4, 4)
+    identity = torch.eye(4, dtype=step.dtype, device=step.device)
+    motion = 2 * spd_inverse(identity - half) - identity
+    return torch.bmm(state.T, motion.to(state.T.dtype))
+
+
+def _half_twists(like: Tensor) -> Tensor:
+    """The linear map (16, 6) from motions (rho, phi) to half their twists, row by row."""
+    twists = [0.0] * 96
+    for row, motion, sign in (
+        *((4 * axis + 3, axis, 1.0) for axis in range(3)),
+        *((4 * (axis + 2) % 12 + (axis + 1) % 3, 3 + axis, 1.0) for axis in range(3)),
+        *((4 * (axis + 1) % 12 + (axis + 2) % 3, 3 + axis, -1.0) for axis in range(3)),
+    ):
+        twists[6 * row + motion] = sign / 2
+    return constant(tuple(twists), like).view(16, 6)
 
 
 def _accept(rows: _Rows, state: _State, candidate: _State, step: Tensor) -> tuple[_State, Tensor]:
     """The candidate where it is better, else the old state with more damping; and where it is."""
     both = torch.stack((state.sdf, candidate.sdf), dim=1)
-    costs = 0.5 * surface_objective(both, rows.share[:, None], state.scale[:, None])
-    curved = (state.prior @ step[..., None]).squeeze(-1)
-    prior = (step * (state.prior_slope + 0.5 * curved)).sum(-1)
+    robust = geman_mcclure(both.square(), state.scale[:, None, None]).cost
+    costs = 0.5 * (robust * rows.shares[:, :1]).sum(-1)
+    bent = state.prior_slope + 0.5 * torch.bmm(state.prior, step)
+    prior = torch.bmm(step.mT, bent)[:, 0, 0]
     accepted = costs[:, 1] - costs[:, 0] + prior < 0
     damping = torch.where(accepted, 0.2 * state.damping, 8.0 * state.damping).clamp_min(1e-6)
-    return select_rows(accepted, candidate, state)._replace(damping=damping), accepted
+    if has_fixed_shapes(accepted) or not bool(accepted.all()):
+        candidate = select_rows(accepted, candidate, state)
+    return candidate._replace(damping=damping), accepted
