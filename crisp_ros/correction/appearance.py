@@ -186,7 +186,7 @@ class PrintComparison:
         self._share = self._seen / self._visible.clamp_min(1)
         grid = crop_grid(pixels[None], view.box[None])
         image = opponent_channels(read_maps(view.crop[None], grid)[0])
-        prints = self._prints(motions)
+        self._prints_of_motions = prints = self._prints(motions)
         if possible is None:
             self._mean = prints.mean(0)
         else:
@@ -195,9 +195,9 @@ class PrintComparison:
         self._image = self._without_common(image)
         self._centred_image = self._centred(image)
 
-    def agreement(self, motions: Tensor) -> PrintAgreement:
-        """The agreement at motions (M, 4, 4)."""
-        prints = self._prints(motions)
+    def agreement(self, motions: Tensor | None = None) -> PrintAgreement:
+        """The agreement at motions (M, 4, 4); None for those that are compared."""
+        prints = self._prints_of_motions if motions is None else self._prints(motions)
         overall = _correlation(self._centred(prints), self._centred_image)
         distinct = self._without_common(prints - self._mean)
         contrast = (distinct.square().sum((1, 2)) / self._visible.clamp_min(1)).sqrt()

@@ -226,7 +226,7 @@ def _comparison(
         Images(depth, labels, camera),
         possible,
     )
-    agreement = comparison.agreement(candidates)
+    agreement = comparison.agreement()
     if len(orientations.fine) > 0:
         coarse = _best(agreement.correlation, possible)
         fine = orientations.fine.to(motions) @ candidates.index_select(0, coarse)

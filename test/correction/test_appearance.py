@@ -18,7 +18,7 @@ AROUND = torch.stack([about_axis(d) for d in range(0, 360, 15)])
 
 
 def agreement(view, images, surface=PRINT, T=T_TRUE):
-    return PrintComparison(surface, T, AROUND, view, images).agreement(AROUND)
+    return PrintComparison(surface, T, AROUND, view, images).agreement()
 
 
 def test_the_true_pose_agrees_best() -> None:
