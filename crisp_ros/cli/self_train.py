@@ -14,6 +14,7 @@ from crisp_ros.cli.options import (
     add_corrector_option,
     add_json_option,
     add_model_options,
+    add_precision_option,
     add_shape_option,
     count,
     output_file,
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_corrector_option(parser)
     add_shape_option(parser)
+    add_precision_option(parser, "float32")
     parser.add_argument(
         "--recipe",
         choices=(NODE, *RECIPES),
@@ -93,6 +95,7 @@ def run(args: argparse.Namespace) -> int | None:
         checkpoint_path(args.checkpoint),
         args.corrector,
         args.shape,
+        args.precision,
         args.recipe,
         args.passes,
         args.run,
@@ -116,6 +119,7 @@ def run(args: argparse.Namespace) -> int | None:
         options = {
             "corrector": args.corrector,
             "shape": args.shape,
+            "precision": outcome.precision,
             "recipe": args.recipe,
             "passes": args.passes,
         }

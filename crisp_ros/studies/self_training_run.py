@@ -46,6 +46,7 @@ from crisp_ros.evaluation.true_shapes import (
     load_shapes,
 )
 from crisp_ros.network.checkpoint import Model, load_model
+from crisp_ros.network.precision import Precision
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings, model_version
@@ -181,12 +182,14 @@ class SelfTrainingOutcome:
         held_out: on other frames, by name.
         kept: the chosen heads.
         learned: counts of the self-training, as JSON values.
+        precision: of the network's arithmetic in estimates.
     """
 
     compared: Comparison
     held_out: Mapping[str, Comparison]
     kept: BestModel
     learned: Mapping[str, Any]
+    precision: Precision
 
     @property
     def summary(self) -> str:
@@ -227,6 +230,8 @@ class SelfTrainingRun:
         checkpoint: model file, with its reference set.
         corrector: of the pseudo-labels, a key of `CORRECTORS`.
         shape_mode: source of their shapes, see `EstimatorSettings`.
+        precision: of the network's arithmetic in estimates; "auto" is the fastest one, measured
+            when the run begins.
         recipe: `NODE`, or a key of `RECIPES`.
         passes: over all frames.
         folder: of the state and the results.
@@ -239,6 +244,7 @@ class SelfTrainingRun:
     checkpoint: Path
     corrector: str
     shape_mode: ShapeMode
+    precision: Precision
     recipe: str
     passes: int
     folder: Path
@@ -262,10 +268,10 @@ class SelfTrainingRun:
             raise StudyError(f"{self.checkpoint}: no library, without which nothing is corrected")
         if model.network.has_normalised_shapes:
             raise StudyError(f"{self.checkpoint}: normalised shapes; metric ones are learned only")
-        settings = self._estimator_settings()
+        settings = self._estimator_settings(model)
         training = self._training(model, settings)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._check_folder(model.header["sha256"])
+        self._check_folder(model.header["sha256"], settings.precision)
 
         def results(frames: FrameSet, model: Model, passes: int) -> Results:
             return self._results(frames, Estimator(model, settings, self.device), passes)
@@ -284,14 +290,27 @@ class SelfTrainingRun:
         after = [results(frames, kept.model, kept.passes) for frames in measured]
         first, *others = (Comparison(*pair) for pair in zip(before, after, strict=True))
         held_out = dict(zip(names, others, strict=True))
-        return SelfTrainingOutcome(first, held_out, kept, training.model().header["self_training"])
+        learned = training.model().header["self_training"]
+        return SelfTrainingOutcome(first, held_out, kept, learned, settings.precision)
 
-    def _estimator_settings(self) -> EstimatorSettings:
+    def _estimator_settings(self, model: Model) -> EstimatorSettings:
         if self.recipe == NODE:
             settings = EstimatorSettings(observation=ObservationSettings(seed=self.seed))
         else:
             settings = RECIPES[self.recipe].estimator_settings(self.seed)
-        return replace(settings, corrector=CORRECTORS[self.corrector], shape_mode=self.shape_mode)
+        settings = replace(
+            settings,
+            corrector=CORRECTORS[self.corrector],
+            shape_mode=self.shape_mode,
+            precision=self.precision,
+        )
+        if self.precision != "auto":
+            return settings
+        if (begun := self._begun()) is not None:
+            return replace(settings, precision=begun["precision"])
+        estimator = Estimator(model, settings, self.device)
+        estimator.warm_up()
+        return estimator.settings
 
     def _training(self, model: Model, settings: EstimatorSettings) -> RecordedSelfTraining:
         """The training, which changes a model of its own."""
@@ -312,7 +331,18 @@ class SelfTrainingRun:
         with progress("learning") as on_frame:
             training.run(self.source.sequences, self.source.count, self.passes, on_frame)
 
-    def _check_folder(self, checkpoint_sha256: str) -> None:
+    @property
+    def _options_file(self) -> Path:
+        return self.folder / "run.json"
+
+    def _begun(self) -> dict[str, Any] | None:
+        """The options of the run that the folder holds; None where it holds none."""
+        if not self._options_file.is_file():
+            return None
+        # Runs from before the option computed in this precision.
+        return {"precision": "float32", **json.loads(self._options_file.read_text())}
+
+    def _check_folder(self, checkpoint_sha256: str, precision: Precision) -> None:
         """Refuse to continue a run with other options."""
         place, split = self.source.place
         settings = {
@@ -321,13 +351,13 @@ class SelfTrainingRun:
             "checkpoint": checkpoint_sha256,
             "corrector": self.corrector,
             "shape_mode": self.shape_mode,
+            "precision": precision,
             "recipe": self.recipe,
             "seed": self.seed,
         }
-        path = self.folder / "run.json"
-        if path.is_file() and json.loads(path.read_text()) != settings:
+        if self._begun() not in (None, settings):
             raise StudyError(f"{self.folder} holds a run with other options: name another folder")
-        write_json(path, settings)
+        write_json(self._options_file, settings)
 
     def _results(self, frames: FrameSet, estimator: Estimator, passes: int) -> Results:
         """The results in the folder, measured if they are not there."""

@@ -13,6 +13,7 @@ from crisp_ros.correction.certificate import CertificateSettings
 from crisp_ros.data.spe3r import Spe3rDataset
 from crisp_ros.evaluation.self_training_comparison import ObjectResult, Results
 from crisp_ros.network.checkpoint import load_model
+from crisp_ros.pipeline import estimator
 from crisp_ros.share import checkpoint_path
 from crisp_ros.studies import self_training_run
 from crisp_ros.synthesis.spe3r_maps import write_maps
@@ -65,6 +66,7 @@ def test_a_run_reports_training_and_check_data_and_continues(folder, capsys):
     printed = capsys.readouterr()
     assert "learning: 3/3" in printed.err and "not learned from, others: certified" in printed.out
     report = json.loads((folder / "a.json").read_text())
+    assert report["precision"] == "float32"
     assert report["before"]["objects"] == 7 == report["held_out"]["others"]["after"]["objects"]
     assert report["kept_passes"] == 1 and set(report["certified_share_after_passes"]) == {"0", "1"}
     assert report["self_training"]["broken"] == {"pose": 0, "shape": 0, "live": 0}
@@ -79,7 +81,7 @@ def test_a_run_reports_training_and_check_data_and_continues(folder, capsys):
     assert main(["self-train", "--bop", "seen", "--run", "run", "--passes", "2"]) == 0
     assert "learning: 6/6" in capsys.readouterr().err
 
-    for other in (["--seed", "7"], ["--split", "train"]):
+    for other in (["--seed", "7"], ["--precision", "bfloat16"], ["--split", "train"]):
         if other[0] == "--split":
             shutil.copytree("seen/test", "seen/train")
         printed = refused(capsys, *SEEN, *other)
@@ -136,9 +138,14 @@ def test_the_papers_recipes_need_no_reference_set(folder, source, monkeypatch):
         monkeypatch.setitem(RECIPES, name, changed)
     shutil.copy(checkpoint_path(None), "alone.safetensors")
     recipe = [] if "--recipe" in source else ["--recipe", "ycbv"]
-    options = ["--checkpoint", "alone.safetensors", "--run", "run", "--passes", "2"]
-    assert main(["self-train", *source, *recipe, *options, "--json", "a.json"]) == 0
+    options = ["--checkpoint", "alone.safetensors", "--run", "run", "--precision", "auto"]
+    # What was fastest when the run began is kept when it is continued.
+    for passes, fastest in ((1, "bfloat16"), (2, "float32")):
+        monkeypatch.setattr(estimator, "fastest_precision", lambda *_, found=fastest: found)
+        more = ["--passes", str(passes), "--json", "a.json"]
+        assert main(["self-train", *source, *recipe, *options, *more]) == 0
     report = json.loads((folder / "a.json").read_text())
+    assert report["precision"] == "bfloat16"
     assert report["recipe"] == (recipe or source)[-1] and report["kept_passes"] == 2
     assert report["certified_share_after_passes"] == {}
     # Every certified estimate of both passes is a sample, two of which make a step.
