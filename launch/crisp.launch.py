@@ -88,7 +88,12 @@ ARGUMENTS = [
         default_value="topic",
         choices=["topic", "builtin"],
         description="Where the objects' masks come from: another node on segmentation_topic or "
-        "detections_topic, or crisp_segmenter, which is started too.",
+        "detections_topic, or crisp_segmenter, in one process with the estimator.",
+    ),
+    DeclareLaunchArgument(
+        "segmenter_params_file",
+        default_value=str(CONFIG / "segmenter.yaml"),
+        description="Parameters of the built-in segmenter; config/segmenter.yaml lists all.",
     ),
     DeclareLaunchArgument(
         "viewer",
@@ -149,38 +154,8 @@ def viewer(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     ]
 
 
-def segmenter(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Return the built-in segmenter, if it is chosen."""
-
-    def given(name: str) -> str:
-        return LaunchConfiguration(name).perform(context)
-
-    if given("segmentation") != "builtin":
-        return []
-    overrides: dict[str, str | bool] = {
-        "use_sim_time": given("use_sim_time") == "true",
-        "autostart": given("autostart") == "true",
-    }
-    if given("rectified"):
-        overrides["rectified"] = given("rectified") == "true"
-    if given("image_transport"):
-        overrides["image_transport"] = given("image_transport")
-    return [
-        LifecycleNode(
-            package="crisp_ros",
-            executable="crisp_segmenter",
-            name="crisp_segmenter",
-            namespace=given("namespace"),
-            parameters=[overrides],
-            remappings=remappings(context),
-            arguments=["--ros-args", "--log-level", given("log_level")],
-            output="screen",
-        )
-    ]
-
-
-def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Return the lifecycle node."""
+def parameters(context: LaunchContext) -> list[str | dict[str, str | bool]]:
+    """Return the parameter files, and what overrides them."""
 
     def given(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
@@ -191,18 +166,27 @@ def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         for name in ("use_sim_time", "autostart", *OVERRIDES)
         if (value := given(name))
     }
-    return [
-        LifecycleNode(
-            package="crisp_ros",
-            executable="crisp_node",
-            name="crisp",
-            namespace=given("namespace"),
-            parameters=[given("params_file"), overrides],
-            remappings=remappings(context),
-            arguments=["--ros-args", "--log-level", given("log_level")],
-            output="screen",
-        )
-    ]
+    if given("segmentation") != "builtin":
+        return [given("params_file"), overrides]
+    if given("segmentation_format") not in ("", "labels"):
+        raise ValueError("segmentation:=builtin makes labels: leave segmentation_format empty")
+    return [given("params_file"), given("segmenter_params_file"), overrides]
+
+
+def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Return the lifecycle node, in one process with the built-in segmenter if that is chosen."""
+    shared = {
+        "package": "crisp_ros",
+        "namespace": LaunchConfiguration("namespace").perform(context),
+        "parameters": parameters(context),
+        "remappings": remappings(context),
+        "arguments": ["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+        "output": "screen",
+    }
+    if LaunchConfiguration("segmentation").perform(context) == "builtin":
+        # Without a name, which both nodes of the process would get.
+        return [Node(executable="crisp_with_segmenter", **shared)]
+    return [LifecycleNode(executable="crisp_node", name="crisp", **shared)]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -211,7 +195,6 @@ def generate_launch_description() -> LaunchDescription:
     for name, value in ENVIRONMENT.items():
         if not os.environ.get(name):
             entities.append(SetEnvironmentVariable(name, value))
-    entities.append(OpaqueFunction(function=segmenter))
     entities.append(OpaqueFunction(function=estimator))
     shown = IfCondition(LaunchConfiguration("viewer"))
     entities.append(OpaqueFunction(function=viewer, condition=shown))

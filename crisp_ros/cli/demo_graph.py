@@ -91,7 +91,8 @@ def running_graph(
 
     Args:
         results: existing folder for parameters.yaml, node.log and player.log.
-        parameters: of each node, by its name in the graph; a segmenter is started if it has some.
+        parameters: of each node, by its name in the graph; a segmenter is part of the node's
+            process if it has some.
         domain: the ROS domain, of this machine alone.
     """
     parameter_file = results / "parameters.yaml"
@@ -107,9 +108,8 @@ def running_graph(
     processes: dict[str, subprocess.Popen[bytes]] = {}
     terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        modules = {"node": "main", "player": "player.player_node"}
-        if SEGMENTER in parameters:
-            modules["segmenter"] = "segmenter.segmenter_node"
+        node = "segmenter.composed_nodes" if SEGMENTER in parameters else "main"
+        modules = {"node": node, "player": "player.player_node"}
         for name, module in modules.items():
             with (results / f"{name}.log").open("wb") as log:
                 processes[name] = subprocess.Popen(

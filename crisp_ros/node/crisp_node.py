@@ -26,6 +26,7 @@ from crisp_ros.node.outputs.publishers import Publishers
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.parameters.parameter_server import ParameterServer
 from crisp_ros.node.progress_log import progress_log
+from crisp_ros.node.segmenter.estimator_link import EstimatorLink
 from crisp_ros.node.self_training import SelfTraining
 from crisp_ros.node.services.estimate_requests import EstimateRequests
 from crisp_ros.node.services.node_services import NodeServices, ServiceBackend
@@ -44,6 +45,7 @@ class CrispNode(ManagedNode):
         self,
         make_estimator: Callable[[Parameters], Estimator] = make_estimator,
         name: str = "crisp",
+        link: EstimatorLink | None = None,
         **options: Any,
     ) -> None:
         """Declare the parameters, create the services and start to publish diagnostics.
@@ -51,6 +53,7 @@ class CrispNode(ManagedNode):
         Args:
             make_estimator: called in configure.
             name: of the node.
+            link: to the segmenter of this process, which then receives the images for both.
             options: of the node.
 
         Raises:
@@ -64,7 +67,7 @@ class CrispNode(ManagedNode):
         self._monitor = Monitor({n: self.resolve_topic_name(topic) for n, topic in TOPICS.items()})
         self._self_training = SelfTraining()
         self._inputs = InputSubscriptions(
-            self, self._monitor, self._frame_received, self._time_jumped
+            self, self._monitor, self._frame_received, self._time_jumped, link is not None
         )
         futures = ServiceFutures(self)
         self._requests = EstimateRequests(futures)
@@ -76,6 +79,8 @@ class CrispNode(ManagedNode):
             self._self_training,
             lambda: self.parameters,
         )
+        if link is not None:
+            self._attach(link)
         self._worker: LatestItemWorker[NumberedFrame] = LatestItemWorker(
             self._processor.process, self._processor.fail, "estimation", self._set_cpu_threads
         )
@@ -93,6 +98,11 @@ class CrispNode(ManagedNode):
         """End the threads, before the node is destroyed."""
         self._worker.stop()
         self._self_training.stop()
+
+    def _attach(self, link: EstimatorLink) -> None:
+        find_camera = self._processor.tracker.fixed_frame.T_fixed_camera_now
+        link.attach(self, self._inputs, find_camera, self._processor.surfaces_of)
+        self._processor.on_objects = link.update_objects
 
     def _service_backend(self) -> ServiceBackend:
         return ServiceBackend(

@@ -91,6 +91,7 @@ class FrameProcessor:
     Attributes:
         tracker: of the objects.
         latest: the latest estimated frame since the last reset, or None.
+        on_objects: called with the objects of each frame, in the worker's thread.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class FrameProcessor:
         """
         self.tracker = FixedFrameTracker(node)
         self.latest: EstimatedFrame | None = None
+        self.on_objects: Callable[[Sequence[PublishedObject]], None] = lambda objects: None
         self._node = node
         self._monitor = monitor
         self._inputs = inputs
@@ -197,7 +199,11 @@ class FrameProcessor:
 
     def surfaces(self, frame: EstimatedFrame) -> list[TriangleMesh]:
         """Get the surfaces of a frame's objects, in their order."""
-        return self._publishers.surfaces(frame.objects, self._parameters().mesh_faces)
+        return self.surfaces_of(frame.objects, self._parameters().mesh_faces)
+
+    def surfaces_of(self, objects: Sequence[PublishedObject], max_faces: int) -> list[TriangleMesh]:
+        """Get the surfaces of objects, in their order."""
+        return self._publishers.surfaces(objects, max_faces)
 
     # Steps of a frame
 
@@ -215,6 +221,7 @@ class FrameProcessor:
         self._update_shapes(job)
         self._publish_surfaces(job, converted.frame, objects)
         self._answer_requests(job, converted.frame, trace.estimate, objects)
+        self.on_objects(objects)
         # Last, as a frame that fails before is recorded as dropped.
         ids = tuple(o.id for o in tracked.objects)
         self._monitor.record_estimate(estimate, ids, job.stage_ms, latency.nanoseconds / 1e9)
@@ -233,7 +240,9 @@ class FrameProcessor:
         names = {**self._inputs.label_names, **parse_label_names(job.parameters.label_names)}
         try:
             with job.timed("convert"):
-                converted = convert_frame(job.received.messages, job.parameters, names)
+                converted = convert_frame(
+                    job.received.messages, job.parameters, names, self._inputs.read_images
+                )
         except InputError as error:
             self._monitor.record_refused(error.input, str(error))
             raise _FrameDroppedError(DropReason.REFUSED, f"{error.input}: {error}") from error
@@ -327,6 +336,7 @@ class FrameProcessor:
     def _remove_objects(self) -> None:
         """Remove all objects from viewers and planners."""
         self._objects.clear()
+        self.on_objects(())
         self.publish_shapes()
         header = Header(stamp=self._node.get_clock().now().to_msg())
         self._publishers.scene.clear(self.tracker.fixed_header(header))

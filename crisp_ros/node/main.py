@@ -39,35 +39,48 @@ def run(
     name: str = "crisp_node",
     refusals: tuple[type[Exception], ...] = (ParameterException,),
 ) -> int:
-    """Run a node until shutdown; return 0, or 1 if its creation is refused.
+    """Run a node until shutdown; see `run_nodes`."""
+    return run_nodes(lambda: [make_node()], arguments, name, refusals)
+
+
+def run_nodes(
+    make_nodes: Callable[[], Sequence[ClosableNode]],
+    arguments: Sequence[str] | None = None,
+    name: str = "crisp_node",
+    refusals: tuple[type[Exception], ...] = (ParameterException,),
+) -> int:
+    """Run nodes until shutdown; return 0, or 1 if their creation is refused.
 
     One thread serves all callbacks: they only receive messages, and more threads make rclpy slower.
     The estimation has its own thread.
 
     Args:
-        make_node: creates the node after the initialisation of ROS.
+        make_nodes: creates the nodes after the initialisation of ROS.
         arguments: of the process, including those of ROS.
         name: of the executable, for error messages.
-        refusals: errors of `make_node` that are reported in one line.
+        refusals: errors of `make_nodes` that are reported in one line.
     """
     sys.setswitchinterval(_SWITCH_S)
     rclpy.init(args=arguments)
     try:
-        node = make_node()
+        nodes = make_nodes()
     except refusals as error:
         print(f"{name}: {error}", file=sys.stderr)
         try_shutdown()
         return 1
-    warn_of_undeclared(node, arguments)
     executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    for node in nodes:
+        warn_of_undeclared(node, arguments)
+        executor.add_node(node)
     try:
         with until_shutdown():
             executor.spin()
     finally:
-        node.close()
+        for node in nodes:
+            node.close()
         executor.shutdown(_PATIENCE_S)  # a service call may still be pending
-        node.destroy_node()
+        for node in nodes:
+            node.destroy_node()
         try_shutdown()
     return 0
 

@@ -29,8 +29,8 @@ class FusionSettings:
         join_pixels: what only the network sees joins an object of its centre of at least this size.
     """
 
-    foreground: float = ranged(0.5, 0.0, 1.0)
-    veto: float = ranged(0.15, 0.0, 1.0)
+    foreground: float = ranged(0.6, 0.0, 1.0)
+    veto: float = ranged(0.05, 0.0, 1.0)
     border: float = ranged(0.1, 0.0, 1.0)
     part_pixels: int = ranged(60, 1, 10000)
     part_share: float = ranged(0.08, 0.0, 1.0)

@@ -170,11 +170,12 @@ def of_object_size(
     flat = 0
     for label in np.flatnonzero(keep):
         own = (labels == label) & image.valid
-        points = image.points[own]
-        if len(points) < settings.min_pixels:
+        if np.count_nonzero(own) < settings.min_pixels:
             keep[label], small = False, small + 1
             continue
-        size = _length(points)
+        # A mask may reach a few pixels into the background: only what rises from a plane counts.
+        rising = own & foreground.mask
+        size = _length(image.points[rising if rising.any() else own])
         if size < settings.min_size_m:
             keep[label], small = False, small + 1
         elif size > settings.max_size_m:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from crisp_ros.geometry.camera import Camera, FrameError
 
 from .geometric import GeometricSettings, geometric_masks, scene_geometry
+from .known_surfaces import KnownObjects, MergeSettings, merged_parts, no_objects
 from .label_tracker import LabelTracker, LabelTrackerSettings
 from .learned import LearnedSettings, learned_masks
 from .network import SegmenterNetwork
@@ -25,11 +26,13 @@ class SegmenterSettings:
     Attributes:
         geometry: planes, what stands on them, and its connected surfaces.
         learned: of the network's maps.
+        merge: of the parts of known objects.
         tracker: labels from image to image.
     """
 
     geometry: GeometricSettings = field(default_factory=GeometricSettings)
     learned: LearnedSettings = field(default_factory=LearnedSettings)
+    merge: MergeSettings = field(default_factory=MergeSettings)
     tracker: LabelTrackerSettings = field(default_factory=LabelTrackerSettings)
 
 
@@ -38,13 +41,11 @@ class Segmentation(NamedTuple):
 
     Attributes:
         labels: (H, W) int32, one label per object, 0 for the background.
-        planes: of the room, the largest first.
         support: the plane on which most objects stand, None where none was found.
         reasons: why parts of the image, or all of it, are no objects.
     """
 
     labels: NDArray[np.int32]
-    planes: tuple[Plane, ...]
     support: Plane | None
     reasons: tuple[str, ...]
 
@@ -82,7 +83,11 @@ class Segmenter:
         self._planes = ()
 
     def segment(
-        self, rgb: NDArray[np.uint8], depth: NDArray[np.floating], camera: Camera
+        self,
+        rgb: NDArray[np.uint8],
+        depth: NDArray[np.floating],
+        camera: Camera,
+        known: KnownObjects = no_objects,
     ) -> Segmentation:
         """Separate the objects of an image.
 
@@ -90,6 +95,9 @@ class Segmenter:
             rgb: (H, W, 3) uint8.
             depth: (H, W) metres, registered to rgb; what is not positive is not measured.
             camera: of both.
+            known: returns the objects that were certified in earlier images, at their poses in
+                this one; their parts are merged. Called once the image is segmented, when the
+                camera's pose is more likely to have arrived than before.
 
         Raises:
             FrameError: sizes or types do not fit.
@@ -108,11 +116,11 @@ class Segmenter:
                     rgb, geometry, camera.fx, self._network, settings.learned, settings.geometry
                 )
             )
-            labels, reasons = masks.labels, reasons + masks.reasons
+            labels = merged_parts(masks.labels, geometry.image, known(), settings.merge)
+            reasons += masks.reasons
         support = geometry.foreground.support
         return Segmentation(
             enlarged(self._labels.update(labels), geometry.image.step, depth.shape),
-            self._planes,
             None if support is None else geometry.planes[support],
             tuple(reasons),
         )
@@ -125,17 +133,6 @@ def builtin_segmenter(settings: SegmenterSettings | None = None) -> Segmenter:
         NotInstalledError, SegmenterWeightsError: the package's weights cannot be read.
     """
     return Segmenter(settings, load_weights(bundled_weights()))
-
-
-def segment(
-    rgb: NDArray[np.uint8],
-    depth: NDArray[np.floating],
-    camera: Camera,
-    settings: SegmenterSettings | None = None,
-    network: SegmenterNetwork | None = None,
-) -> Segmentation:
-    """Segment one image on its own; see `Segmenter`."""
-    return Segmenter(settings, network).segment(rgb, depth, camera)
 
 
 def enlarged(labels: NDArray[np.int32], step: int, shape: tuple[int, int]) -> NDArray[np.int32]:

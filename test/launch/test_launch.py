@@ -15,12 +15,12 @@ from node.peer import START_S, Scene, graph
 from node.player.test_player import frame as recorded_frame
 from node.test_real_node import untrained_model
 from ros_graph import isolated_node, spin_until
+from sensor_msgs.msg import Image
 
 from crisp_ros.data.recording_writer import write_recording
 from crisp_ros.node.inputs.input_topics import DETECTIONS_TOPIC, LABEL_INFO_TOPIC, TOPICS
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.player.player_parameters import PlayerParameters
-from crisp_ros.node.segmenter.segmenter_parameters import SegmenterParameters
 from crisp_ros.share import share_directory
 
 FILES = sorted((share_directory() / "launch").glob("*.launch.py"))
@@ -72,17 +72,20 @@ def test_launch_arguments_override_parameters_of_the_node() -> None:
     assert set(overridden) <= {field.name for field in fields(Parameters)}
 
 
-def test_the_segmenter_gets_only_parameters_that_it_has() -> None:
-    tree = ast.parse((share_directory() / "launch" / "crisp.launch.py").read_text())
-    (function,) = (n for n in ast.walk(tree) if getattr(n, "name", "") == "segmenter")
-    written = [n for n in ast.walk(function) if isinstance(n, ast.Dict)]
-    keys = {ast.literal_eval(key) for node in written for key in node.keys}
-    assigned = [n.slice for n in ast.walk(function) if isinstance(n, ast.Subscript)]
-    keys |= {n.value for n in assigned if isinstance(n, ast.Constant)}
-    known = {field.name for field in fields(SegmenterParameters)}
-    assert keys <= known | {"use_sim_time"} and "autostart" in keys
-    executables = [n.value for n in ast.walk(function) if isinstance(n, ast.Constant)]
-    assert "crisp_segmenter" in executables
+def test_the_executables_and_files_of_the_launch_file_exist() -> None:
+    file = share_directory() / "launch" / "crisp.launch.py"
+    text = {n.value for n in ast.walk(ast.parse(file.read_text())) if type(n) is ast.Constant}
+    scripts = (share_directory() / "pyproject.toml").read_text()
+    for executable in ("crisp_node", "crisp_with_segmenter", "crisp_viewer"):
+        assert executable in text and f'\n{executable} = "' in scripts
+    defaults = {
+        name: ast.unparse(keywords["default_value"])
+        for name, keywords in declared_arguments(file).items()
+        if name.endswith("params_file")
+    }
+    assert len(defaults) == 2
+    for text in defaults.values():
+        assert (share_directory() / "config" / text.split("'")[1]).is_file()
 
 
 @pytest.mark.parametrize("name", ["crisp", "demo", "realsense"])
@@ -165,3 +168,21 @@ def test_crisp_launch_activates_a_node_in_a_namespace(executables: None, tmp_pat
         peer.wait(lambda: peer.state() == "active")
         peer.wait(peer.is_heard)
         assert len(peer.answer(Scene()).estimates) == 2
+
+
+def test_crisp_launch_with_the_built_in_segmenter(executables: None, tmp_path: Path) -> None:
+    """Both nodes in one process: a frame without labels has estimates."""
+    untrained_model(tmp_path / "good.safetensors")
+    arguments = [
+        str(share_directory() / "launch" / "crisp.launch.py"),
+        f"checkpoint:={tmp_path / 'good.safetensors'}",
+        *("segmentation:=builtin", "device:=cpu"),
+    ]
+    with graph(SERVICE, arguments) as (peer, _):
+        peer.wait(lambda: peer.state() == "active")
+        peer.listen(Image, "/segmentation", "segmentation", 10)
+        peer.wait(lambda: peer.node.count_publishers("/segmentation") > 1)  # one is the peer's
+        peer.wait(lambda: peer.node.count_subscribers("/rgb/image_rect_color"))
+        header = peer.send(Scene())
+        peer.wait(lambda: sum(m.header == header for m in peer.received["segmentation"]) > 1)
+        peer.answer_to(header)

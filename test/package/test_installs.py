@@ -54,7 +54,14 @@ def test_colcon(tmp_path: Path, links: bool) -> None:
 
     libraries = os.pathsep.join([str(prefix / "lib"), os.environ.get("LD_LIBRARY_PATH", "")])
     sourced = {**environment(prefix), "PYTHONPATH": str(modules), "LD_LIBRARY_PATH": libraries}
-    for executable in ("crisp", "crisp_node", "crisp_player", "crisp_viewer", "crisp_segmenter"):
+    for executable in (
+        "crisp",
+        "crisp_node",
+        "crisp_player",
+        "crisp_viewer",
+        "crisp_segmenter",
+        "crisp_with_segmenter",
+    ):
         assert os.access(prefix / "lib/crisp_ros" / executable, os.X_OK)
     version = subprocess.run(
         [prefix / "lib/crisp_ros/crisp", "--version"],

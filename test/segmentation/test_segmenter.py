@@ -7,7 +7,7 @@ from box_scene import CAMERA, BoxScene, box_scene
 from crisp_ros.evaluation.mask_overlap import mask_overlaps
 from crisp_ros.geometry.camera import Camera, FrameError
 from crisp_ros.segmentation import planes
-from crisp_ros.segmentation.segmenter import Segmentation, Segmenter, segment
+from crisp_ros.segmentation.segmenter import Segmentation, Segmenter
 
 THREE = [
     ((-0.2, 0.0), (0.08, 0.06, 0.12)),
@@ -17,7 +17,7 @@ THREE = [
 
 
 def segmented(scene: BoxScene) -> Segmentation:
-    return segment(scene.rgb, scene.depth, CAMERA)
+    return Segmenter().segment(scene.rgb, scene.depth, CAMERA)
 
 
 def least_f(scene: BoxScene, result: Segmentation) -> float:
@@ -49,7 +49,9 @@ def test_an_object_before_another_is_split_at_the_depth_edge() -> None:
 def test_an_upside_down_camera_finds_the_same() -> None:
     scene = box_scene(THREE)
     camera = Camera(600.0, 600.0, 319.5, 239.5, 640, 480)
-    result = segment(scene.rgb[::-1, ::-1].copy(), scene.depth[::-1, ::-1].copy(), camera)
+    result = Segmenter().segment(
+        scene.rgb[::-1, ::-1].copy(), scene.depth[::-1, ::-1].copy(), camera
+    )
     assert result.count == 3
     overlaps = mask_overlaps(result.labels[::-1, ::-1], scene.labels)
     assert min(o.f for o in overlaps) > 0.9
@@ -60,7 +62,7 @@ def test_sixty_objects_are_found() -> None:
         ((0.1 * (i % 10) - 0.45, 0.11 * (i // 10) - 0.2), (0.04, 0.04, 0.05)) for i in range(60)
     ]
     scene = box_scene(boxes, camera=CAMERA, height_m=0.85)
-    result = segment(scene.rgb, scene.depth, CAMERA)
+    result = Segmenter().segment(scene.rgb, scene.depth, CAMERA)
     visible = np.unique(scene.labels[scene.labels > 0])
     assert result.count == len(visible) == 60
 
@@ -78,7 +80,7 @@ def test_a_hole_in_the_depth_of_an_object_is_filled() -> None:
     v, u = np.argwhere(scene.labels == 2).mean(0).astype(int)
     depth = scene.depth.copy()
     depth[v - 4 : v + 4, u - 4 : u + 4] = 0.0
-    result = segment(scene.rgb, depth, CAMERA)
+    result = Segmenter().segment(scene.rgb, depth, CAMERA)
     assert (result.labels[v - 4 : v + 4, u - 4 : u + 4] > 0).all()
 
 
@@ -102,7 +104,7 @@ def test_an_object_too_long_is_refused_with_the_reason() -> None:
 )
 def test_an_image_without_objects_has_a_reason(depth: np.ndarray, reason: str) -> None:
     rgb = np.zeros((480, 640, 3), np.uint8)
-    result = segment(rgb, depth, CAMERA)
+    result = Segmenter().segment(rgb, depth, CAMERA)
     assert result.count == 0
     assert reason in result.reasons[0]
 
@@ -113,7 +115,7 @@ def test_noise_for_depth_ends_after_a_bounded_search(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(planes, "_best", lambda *args: calls.append(1) or best(*args))
     rng = np.random.default_rng(0)
     depth = rng.uniform(0.3, 2.5, (480, 640)).astype(np.float32)
-    result = segment(np.zeros((480, 640, 3), np.uint8), depth, CAMERA)
+    result = Segmenter().segment(np.zeros((480, 640, 3), np.uint8), depth, CAMERA)
     assert len(calls) <= 2 * planes.PlaneSettings().max_planes
     assert result.count < 100
 
@@ -121,7 +123,7 @@ def test_noise_for_depth_ends_after_a_bounded_search(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 9)])
 def test_tiny_images_do_not_fail(size: tuple[int, int]) -> None:
     camera = Camera(5.0, 5.0, 1.0, 1.0, size[1], size[0])
-    result = segment(np.zeros((*size, 3), np.uint8), np.ones(size, np.float32), camera)
+    result = Segmenter().segment(np.zeros((*size, 3), np.uint8), np.ones(size, np.float32), camera)
     assert result.labels.shape == size
 
 
@@ -140,6 +142,6 @@ def test_labels_stay_while_the_objects_move_in_the_image() -> None:
 def test_sizes_and_types_that_do_not_fit_are_refused() -> None:
     scene = box_scene([])
     with pytest.raises(FrameError, match="rgb"):
-        segment(scene.rgb[:10], scene.depth, CAMERA)
+        Segmenter().segment(scene.rgb[:10], scene.depth, CAMERA)
     with pytest.raises(FrameError, match="metres"):
-        segment(scene.rgb, scene.depth.astype(np.uint16), CAMERA)
+        Segmenter().segment(scene.rgb, scene.depth.astype(np.uint16), CAMERA)

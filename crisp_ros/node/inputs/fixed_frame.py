@@ -84,6 +84,21 @@ class FixedFrame:
         self._problem = ""
         return pose_matrix(found.translation, found.rotation)
 
+    def T_fixed_camera_now(self, header: Header) -> NDArray[np.float64] | None:
+        """Get the pose of an image's frame without waiting, None while it is not known.
+
+        From any thread; nothing is reported.
+        """
+        buffer = self._buffer
+        if buffer is None or header.frame_id == self._name:
+            return np.eye(4)
+        try:
+            stamp = Time.from_msg(header.stamp)
+            found = buffer.lookup_transform(self._name, header.frame_id, stamp).transform
+        except TransformException:
+            return None
+        return pose_matrix(found.translation, found.rotation)
+
     def report(self, stat: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         """Fill in the diagnostic status."""
         if self._problem:

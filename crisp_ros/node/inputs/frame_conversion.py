@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -12,6 +12,7 @@ from vision_msgs.msg import Detection2DArray
 from crisp_ros.data.depth_units import PLAUSIBLE_DEPTH_M, unit_by_distance, unit_in_use
 from crisp_ros.data.image_encodings import description
 from crisp_ros.data.rgbd_messages import (
+    CameraImages,
     InputError,
     InputRules,
     errors_of,
@@ -54,7 +55,10 @@ class ConvertedFrame(NamedTuple):
 
 
 def convert_frame(
-    messages: FrameMessages, parameters: Parameters, label_names: Mapping[int, str]
+    messages: FrameMessages,
+    parameters: Parameters,
+    label_names: Mapping[int, str],
+    read: Callable[[Any, Any, Any, InputRules], CameraImages] = read_camera_images,
 ) -> ConvertedFrame:
     """Convert the messages of one frame and rectify its images.
 
@@ -62,12 +66,13 @@ def convert_frame(
         messages: colour, depth registered to it, segmentation and calibration.
         parameters: formats of the messages.
         label_names: class names by label or category.
+        read: converts colour, depth and calibration.
 
     Raises:
         InputError: unusable encoding, size or calibration.
     """
     rules = InputRules(parameters.rectified, parameters.depth_unit, CV_BRIDGE)
-    images = read_camera_images(messages.rgb, messages.depth, messages.camera_info, rules)
+    images = read(messages.rgb, messages.depth, messages.camera_info, rules)
     rgb, depth = images.rgb, images.depth
     if depth.dtype == np.uint16:
         depth = depth_mm_to_m(depth)

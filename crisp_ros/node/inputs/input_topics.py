@@ -34,23 +34,23 @@ class InputTopic(NamedTuple):
     name: str
 
 
-def input_topics(node: Node, parameters: Parameters) -> dict[str, InputTopic]:
-    """Get the topic of each input, by the name of the input.
+def image_topic(node: Node, name: str, transport: str) -> InputTopic:
+    """Get the topic of an image input; the suffix of image_transport follows the remapped name."""
+    topic = node.resolve_topic_name(IMAGE_TOPICS[name])
+    if transport == "raw":
+        return InputTopic(Image, topic)
+    return InputTopic(CompressedImage, f"{topic}/{transport}")
 
-    The suffix of image_transport follows the remapped name.
-    """
+
+def input_topics(node: Node, parameters: Parameters) -> dict[str, InputTopic]:
+    """Get the topic of each input, by the name of the input."""
     transports = {
         "rgb": parameters.image_transport,
         "depth": parameters.depth_image_transport,
         "segmentation": parameters.segmentation_image_transport,
     }
     topics = {"camera_info": InputTopic(CameraInfo, node.resolve_topic_name(CAMERA_INFO_TOPIC))}
-    for name, transport in transports.items():
-        topic = node.resolve_topic_name(IMAGE_TOPICS[name])
-        if transport == "raw":
-            topics[name] = InputTopic(Image, topic)
-        else:
-            topics[name] = InputTopic(CompressedImage, f"{topic}/{transport}")
+    topics |= {name: image_topic(node, name, transport) for name, transport in transports.items()}
     if parameters.segmentation_format == DETECTIONS:
         topic = node.resolve_topic_name(DETECTIONS_TOPIC)
         topics["segmentation"] = InputTopic(Detection2DArray, topic)

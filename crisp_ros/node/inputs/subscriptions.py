@@ -21,6 +21,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from crisp_ros.data.camera_calibration import CalibrationBuffer, calibration_key
 from crisp_ros.data.image_encodings import KINDS, ImageError, check, description
+from crisp_ros.data.rgbd_messages import read_camera_images
 from crisp_ros.node.inputs.frame_conversion import FrameMessages
 from crisp_ros.node.inputs.input_topics import (
     IMAGE_TOPICS,
@@ -29,6 +30,7 @@ from crisp_ros.node.inputs.input_topics import (
     input_topics,
     type_name,
 )
+from crisp_ros.node.inputs.segmentation_messages import LABELS
 from crisp_ros.node.inputs.synchronizer import ImageSynchronizer, stamp_ns, stamp_text
 from crisp_ros.node.monitor import DropReason, ExpectedInput, Monitor
 from crisp_ros.node.parameters.node_parameters import Parameters
@@ -64,8 +66,12 @@ class InputSubscriptions:
     earlier ones is used once another image confirms that time; a single one is an outlier and
     dropped. When stamps jump back, all queues are emptied and `on_jump` is called.
 
+    With `handed_over`, another node of the process subscribes to the camera, and its messages come
+    by `receive`.
+
     Attributes:
         label_names: class names by label or category, from label_info.
+        read_images: converts colour, depth and calibration.
         epoch: counts backward jumps of time and changes of the subscriptions.
     """
 
@@ -75,9 +81,11 @@ class InputSubscriptions:
         monitor: Monitor,
         on_frame: Callable[[ReceivedFrame], None],
         on_jump: Callable[[], None],
+        handed_over: bool = False,
     ) -> None:
         """Prepare the queues; `subscribe` subscribes."""
         self._node = node
+        self._handed_over = handed_over
         self._monitor = monitor
         self._on_frame = on_frame
         self._on_jump = on_jump
@@ -92,6 +100,7 @@ class InputSubscriptions:
         self._latched_topics: set[str] = set()
         self._last_set: tuple[Any, Any, Any] | None = None
         self.label_names: dict[int, str] = {}
+        self.read_images = read_camera_images
         self.epoch = 0
 
     def subscribe(self, parameters: Parameters) -> None:
@@ -100,20 +109,39 @@ class InputSubscriptions:
         Raises:
             rclpy.qos_overriding_options.InvalidQosOverridesError, RuntimeError: invalid QoS
                 override.
+            ValueError: the labels of a node of this process are expected in another format.
         """
+        if self._handed_over and parameters.segmentation_format != LABELS:
+            raise ValueError(
+                f"segmentation_format is {parameters.segmentation_format}, but the segmenter of "
+                f"this process makes {LABELS}"
+            )
         self._begin_epoch()
         self._synchronizer = self._new_synchronizer(parameters)
         topics = input_topics(self._node, parameters)
         self._monitor.expect_inputs(
             {name: ExpectedInput(t.name, type_name(t.message_type)) for name, t in topics.items()}
         )
+        if not self._handed_over:
+            self._subscribe_to_camera(topics)
+        self._subscribe_to_labels()
+
+    def receive(self, name: str, message: Any) -> None:
+        """Take a message from a node of this process, in the executor's thread."""
+        if not self.is_subscribed:
+            return
+        if name == "camera_info":
+            self._camera_info_received(message)
+        else:
+            self._image_received(name, message)
+
+    def _subscribe_to_camera(self, topics: dict[str, InputTopic]) -> None:
         # The calibration first: the executor serves what is ready in the order of subscription.
         info = topics.pop("camera_info")
         latched = partial(self._subscribe_to_latched, *info, self._latched_info_received)
         self._subscribe_to("camera_info", info, self._camera_info_received, latched)
         for name, topic in topics.items():
             self._subscribe_to(name, topic, partial(self._image_received, name))
-        self._subscribe_to_labels()
 
     def _subscribe_to_labels(self) -> None:
         topic = self._node.resolve_topic_name(LABEL_INFO_TOPIC)

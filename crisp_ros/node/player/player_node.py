@@ -273,13 +273,14 @@ class Player(Node):
     def _is_heard(self) -> bool:
         publishers = [*self._images.values(), self._camera_info]
         listeners = 1
-        if self.parameters.segmented:
-            listeners = 2  # estimator and segmenter
-        else:
-            publishers.append(self._label_info)
         topics = [f"{self.parameters.estimator}/objects"]
         if self.parameters.segmented:
             topics.append(IMAGE_TOPICS["segmentation"])
+            # In one process, the segmenter alone subscribes, and passes all on.
+            found = self.get_subscriptions_info_by_topic(self.resolve_topic_name(topics[-1]))
+            listeners += any(f.node_name == self.parameters.estimator for f in found)
+        else:
+            publishers.append(self._label_info)
         return all(self.count_publishers(topic) > 0 for topic in topics) and all(
             publisher.get_subscription_count() >= listeners for publisher in publishers
         )

@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from crisp_ros.data.camera_calibration import CalibrationBuffer
 from crisp_ros.data.image_encodings import KINDS, ImageError, check
-from crisp_ros.node.inputs.input_topics import CAMERA_INFO_TOPIC, IMAGE_TOPICS
+from crisp_ros.node.inputs.input_topics import CAMERA_INFO_TOPIC, image_topic
 from crisp_ros.node.inputs.synchronizer import ImageSynchronizer, stamp_ns
 from crisp_ros.node.qos import has_latched_publisher, latched
 from crisp_ros.node.segmenter.segmenter_parameters import SegmenterParameters
@@ -74,8 +74,18 @@ class SegmenterInputs:
         node: Node,
         on_images: Callable[[CameraMessages], None],
         on_jump: Callable[[], None],
+        on_message: Callable[[str, Any], None] = lambda name, message: None,
     ) -> None:
+        """Prepare the queues; `subscribe` subscribes.
+
+        Args:
+            node: that subscribes.
+            on_images: called with the messages of each moment.
+            on_jump: called when stamps jump back.
+            on_message: called first with each message, and the name of its input.
+        """
         self._node, self._on_images, self._on_jump = node, on_images, on_jump
+        self._on_message = on_message
         self._subscriptions: list[Subscription] = []
         self._calibrations = CalibrationBuffer()
         self._newest = 0
@@ -97,10 +107,8 @@ class SegmenterInputs:
         self._subscribe("camera_info", CameraInfo, info, self._calibrated)
         transports = (parameters.image_transport, parameters.depth_image_transport)
         for name, transport in zip(names, transports, strict=True):
-            topic = self._node.resolve_topic_name(IMAGE_TOPICS[name])
-            kind = Image if transport == "raw" else CompressedImage
-            topic = topic if transport == "raw" else f"{topic}/{transport}"
-            self._subscribe(name, kind, topic, partial(self._received, name))
+            topic = image_topic(self._node, name, transport)
+            self._subscribe(name, *topic, partial(self._received, name))
 
     def unsubscribe(self) -> None:
         """End all subscriptions and forget what is queued."""
@@ -142,10 +150,12 @@ class SegmenterInputs:
 
     def _calibrated(self, message: CameraInfo) -> None:
         self.inputs["camera_info"].record()
+        self._on_message("camera_info", message)
         self._calibrations.add(stamp_ns(message), message)
 
     def _received(self, name: str, message: Image | CompressedImage) -> None:
         self.inputs[name].record()
+        self._on_message(name, message)
         try:
             check(message, KINDS[name])
         except ImageError as error:

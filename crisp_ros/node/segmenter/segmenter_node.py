@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,11 @@ from crisp_ros.node.managed_node import ManagedNode
 from crisp_ros.node.outputs.image_encoding import image_message
 from crisp_ros.node.parameters.parameter_server import ParameterServer
 from crisp_ros.node.qos import latched
+from crisp_ros.node.segmenter.estimator_link import EstimatorLink
 from crisp_ros.node.segmenter.segmenter_inputs import CameraMessages, SegmenterInputs
 from crisp_ros.node.segmenter.segmenter_parameters import SegmenterParameters
 from crisp_ros.observation.frame import depth_mm_to_m
+from crisp_ros.segmentation.known_surfaces import no_objects
 from crisp_ros.segmentation.segmenter import Segmentation, Segmenter
 from crisp_ros.segmentation.weights import bundled_weights, load_weights
 
@@ -68,8 +71,15 @@ class SegmenterNode(ManagedNode):
     activate: subscribes. deactivate: stops. Labels start again where time jumps back.
     """
 
-    def __init__(self, name: str = "crisp_segmenter", **options: Any) -> None:
+    def __init__(
+        self, name: str = "crisp_segmenter", link: EstimatorLink | None = None, **options: Any
+    ) -> None:
         """Declare the parameters and start to publish diagnostics.
+
+        Args:
+            name: of the node.
+            link: to the estimator of this process, which gets images and labels from this node.
+            options: of the node.
 
         Raises:
             rclpy.exceptions.ParameterException: a parameter's override is refused.
@@ -80,7 +90,9 @@ class SegmenterNode(ManagedNode):
         )
         self._segmenter: Segmenter | None = None
         self._latest = SegmentedImage()
-        self._inputs = SegmenterInputs(self, self._images_received, self._time_jumped)
+        self._link = link
+        forward = () if link is None else (link.receive,)
+        self._inputs = SegmenterInputs(self, self._images_received, self._time_jumped, *forward)
         self._worker: LatestItemWorker[CameraMessages] = LatestItemWorker(
             self._segment, self._failed, "segmentation", self._set_cpu_threads
         )
@@ -163,12 +175,18 @@ class SegmenterNode(ManagedNode):
         start = time.perf_counter()
         parameters = self.parameters
         rules = InputRules(parameters.rectified, parameters.depth_unit, CV_BRIDGE)
-        images = read_camera_images(*messages, rules)
+        read = read_camera_images if self._link is None else self._link.images.read
+        images = read(*messages, rules)
         depth = images.depth
         metres = depth_mm_to_m(depth) if depth.dtype == np.uint16 else depth
         self._segmenter.change(parameters.settings())
-        result = self._segmenter.segment(images.rgb, metres, images.camera)
-        labels = image_message(result.labels.astype(np.uint16), "16UC1", messages.rgb.header)
+        header, known = messages.rgb.header, no_objects
+        if self._link is not None:
+            known = partial(self._link.known_objects, header)
+        result = self._segmenter.segment(images.rgb, metres, images.camera, known)
+        labels = image_message(result.labels.astype(np.uint16), "16UC1", header)
+        if self._link is not None:
+            self._link.send_labels(labels)
         if self._labels is not None:
             self._labels.publish(labels)
         self._latest = _summary(result, 1e3 * (time.perf_counter() - start), self._latest.images)

@@ -2,117 +2,42 @@
 
 from __future__ import annotations
 
-import time
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-from box_scene import CAMERA, BoxScene, box_scene
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from node.peer import LATCHED, image
-from rclpy.executors import SingleThreadedExecutor
+from box_scene import box_scene
+from diagnostic_msgs.msg import DiagnosticStatus
+from node.peer import image
+from node.segmenter.camera_peer import CameraPeer, pixels
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_graph import isolated_node
-from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import Header
-from vision_msgs.msg import LabelInfo
 
+from crisp_ros.node.parameters.parameter_docs import segmenter_file
 from crisp_ros.node.segmenter.segmenter_node import SegmenterNode
+from crisp_ros.node.segmenter.segmenter_parameters import SegmenterParameters
+from crisp_ros.share import share_directory
 
-PATIENCE_S = 40.0
 BOXES = [((-0.15, 0.0), (0.08, 0.06, 0.12)), ((0.1, 0.05), (0.1, 0.1, 0.05))]
 
 
-class Peer:
-    """A camera and a listener in the segmenter's graph, served by one executor."""
-
-    def __init__(self, node: Node, segmenter: SegmenterNode) -> None:
-        self.node, self.segmenter = node, segmenter
-        self._executor = SingleThreadedExecutor(context=node.context)
-        self._executor.add_node(node)
-        self._executor.add_node(segmenter)
-        self._rgb = node.create_publisher(Image, "rgb/image_rect_color", 10)
-        self._depth = node.create_publisher(Image, "depth_registered/image_rect", 10)
-        self._info = node.create_publisher(CameraInfo, "rgb/camera_info", 10)
-        self.labels: list[Image] = []
-        self.label_infos: list[LabelInfo] = []
-        self.diagnostics: list[DiagnosticStatus] = []
-        node.create_subscription(Image, "segmentation", self.labels.append, 10)
-        node.create_subscription(LabelInfo, "label_info", self.label_infos.append, LATCHED)
-        node.create_subscription(
-            DiagnosticArray, "/diagnostics", lambda m: self.diagnostics.extend(m.status), 10
-        )
-        self.stamp = 100
-
-    def close(self) -> None:
-        self._executor.shutdown(timeout_sec=0)
-
-    def wait(self, condition) -> None:
-        end = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < end, f"in vain; diagnostics: {self.diagnostics[-3:]}"
-            self._executor.spin_once(timeout_sec=0.05)
-
-    def is_heard(self) -> bool:
-        return all(p.get_subscription_count() for p in (self._rgb, self._depth, self._info))
-
-    def send(self, scene: BoxScene, depth: Image | None = None, step: int = 1) -> Header:
-        self.wait(self.is_heard)
-        self.stamp += step
-        header = Header(frame_id="camera")
-        header.stamp.sec = self.stamp
-        f, c = CAMERA, CAMERA.matrix.ravel().tolist()
-        p = [f.fx, 0.0, f.cx, 0.0, 0.0, f.fy, f.cy, 0.0, 0.0, 0.0, 1.0, 0.0]
-        info = CameraInfo(width=f.width, height=f.height, k=c, p=p)
-        depth = depth or image((scene.depth * 1e3).round().astype(np.uint16), "16UC1")
-        for publisher, message in (
-            (self._info, info),
-            (self._rgb, image(scene.rgb, "rgb8")),
-            (self._depth, depth),
-        ):
-            message.header = header
-            publisher.publish(message)
-        return header
-
-    def answer(self, scene: BoxScene, **options) -> Image:
-        before = len(self.labels)
-        self.send(scene, **options)
-        self.wait(lambda: len(self.labels) > before)
-        return self.labels[-1]
-
-    def diagnosis(self, name: str, text: str) -> DiagnosticStatus:
-        found: list[DiagnosticStatus] = []
-
-        def reported() -> bool:
-            found.extend(s for s in self.diagnostics if s.name.endswith(name) and text in s.message)
-            return bool(found)
-
-        self.diagnostics.clear()
-        self.wait(reported)
-        return found[-1]
-
-
 @contextmanager
-def running(parameters: Sequence[Parameter] = ()) -> Iterator[Peer]:
+def running(parameters: Sequence[Parameter] = ()) -> Iterator[CameraPeer]:
     with isolated_node() as node:
         given = {p.name for p in parameters}
         defaults = {"autostart": True, "network": False}
         rest = [Parameter(n, value=v) for n, v in defaults.items() if n not in given]
         overrides = [*rest, *parameters]
         segmenter = SegmenterNode(context=node.context, parameter_overrides=overrides)
-        peer = Peer(node, segmenter)
+        peer = CameraPeer(node, segmenter)
         try:
             yield peer
         finally:
             segmenter.close()
             peer.close()
             segmenter.destroy_node()
-
-
-def pixels(message: Image) -> np.ndarray:
-    assert message.encoding == "16UC1"
-    return np.frombuffer(message.data, np.uint16).reshape(message.height, message.width)
 
 
 def test_a_label_image_has_stamp_and_frame_of_the_colour_image() -> None:
@@ -205,3 +130,16 @@ def test_missing_weights_refuse_the_configuration() -> None:
     with running([Parameter(n, value=v) for n, v in parameters.items()]) as peer:
         status = peer.diagnosis("lifecycle", "missing.safetensors")
         assert status.level == DiagnosticStatus.ERROR
+
+
+def test_the_parameter_file_is_current_and_read_by_the_node() -> None:
+    path = share_directory() / "config" / "segmenter.yaml"
+    assert path.read_text() == segmenter_file()
+    arguments = ["--ros-args", "--params-file", str(path)]
+    with isolated_node() as node:
+        for name, given in (("crisp_segmenter", True), ("crisp", False)):
+            other = Node(name, namespace="/robot", context=node.context, cli_args=arguments)
+            overrides = {key: p.value for key, p in other._parameter_overrides.items()}
+            fields = {f.name: f.default for f in dataclasses.fields(SegmenterParameters)}
+            assert overrides == (fields if given else {})
+            other.destroy_node()
