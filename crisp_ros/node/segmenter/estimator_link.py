@@ -1,4 +1,4 @@
-"""What segmenter and estimator hand to each other where they are in one process."""
+"""Link of segmenter and estimator in one process: what they hand to each other."""
 
 from __future__ import annotations
 

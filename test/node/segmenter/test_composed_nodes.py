@@ -120,7 +120,7 @@ def test_the_certificate_merges_the_parts_of_an_object() -> None:
         assert len(masks(entered, both, 2)) == 1 and masks(entered, both, 2) != merged
 
 
-def test_a_stopped_estimator_forgets_its_surfaces_and_can_start_again() -> None:
+def test_a_stopped_estimator_forgets_its_surfaces() -> None:
     scene = box_scene([BOX])
     with composed(BoxEstimator()) as peer:
         header = peer.send(scene)
