@@ -1,7 +1,7 @@
 """Refinement of poses against space seen to be empty.
 
 The points of an object that is seen from one side are explained as well by a shape that is shifted
-along that side. The background next to the object tells such poses apart: there, nothing of the
+along that side. The background next to the object excludes such poses: there, nothing of the
 shape may be.
 """
 

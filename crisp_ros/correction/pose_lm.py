@@ -237,7 +237,7 @@ def _shift_along_ray(
 
 
 def _rows(correspondences: Correspondences, shapes: Shapes) -> tuple[_Rows, Tensor]:
-    """What stays as it is in all iterations; and the middles (A, 3) of the points."""
+    """The data that all iterations share, and the middles (A, 3) of the points."""
     points, pnc, weights, valid = correspondences
     share = valid / valid.sum(-1, keepdim=True).clamp_min(1)
     middle = torch.bmm(share[:, None], points)

@@ -131,13 +131,13 @@ def test_rivals_are_refined_before_they_are_excluded() -> None:
     """A handle behind the mug is as good there as a little aside, but not 4 mm off its axis."""
     T_true = looked_at(90.0)
     hypotheses, images = seen(T_true, T_true)
-    beside = about_axis(15.0)
-    beside[:3, 3] = torch.tensor([0.003, -0.002, 0.002])
+    off_axis = about_axis(15.0)
+    off_axis[:3, 3] = torch.tensor([0.003, -0.002, 0.002])
     surfaces = LIBRARY.surfaces_of(hypotheses.shapes)
 
     def rivals(count: int) -> list[bool]:
         settings = dataclasses.replace(SymmetrySearchSettings(), refined_rivals=count)
-        motions = [torch.stack((beside, about_axis(180.0)))]
+        motions = [torch.stack((off_axis, about_axis(180.0)))]
         (found,) = rival_motions(FIELD, hypotheses, surfaces, motions, images, settings)
         assert torch.equal(found.motions[:2], motions[0])
         for motion, possible in zip(found.motions[2:], found.possible[2:], strict=True):
