@@ -152,11 +152,15 @@ def _surface_evidence(
     )
 
 
-def sizes_agree(hypotheses: Hypotheses, settings: EvidenceSettings) -> Tensor:
-    """Whether the network's coordinates agree with the depth on the size of objects, (B,)."""
-    ratio = hypotheses.correspondences.size_ratios
+def sizes_agree(size_ratios: Tensor, settings: EvidenceSettings) -> Tensor:
+    """Whether the network's coordinates agree with the depth on the size of objects, (B,).
+
+    Args:
+        size_ratios: (B,) of `Correspondences`.
+        settings: see `EvidenceSettings`.
+    """
     low, high = settings.size_ratio
-    return (ratio >= low) & (ratio <= high)
+    return (size_ratios >= low) & (size_ratios <= high)
 
 
 def evidence_condition(

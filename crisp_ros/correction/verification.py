@@ -67,10 +67,12 @@ class Verification(NamedTuple):
         certificate: with all conditions.
         known: the condition that something explains the object, a library shape or coordinates
             that agree; None where not tested.
+        size_ratios: (B,) of the objects, see `Correspondences`.
     """
 
     certificate: Certificate
     known: Condition | None
+    size_ratios: Tensor
 
     @property
     def unknown(self) -> Tensor:
@@ -130,7 +132,8 @@ class Verifier:
             surfaces = self.surfaces(hypotheses.shapes)
         conditions = (*conditions, *self._visibility(hypotheses, images, surfaces))
         certificate = certify(self._field, hypotheses, settings.certificate, conditions)
-        sized = sizes_agree(hypotheses, settings.evidence)
+        size_ratios = hypotheses.correspondences.size_ratios
+        sized = sizes_agree(size_ratios, settings.evidence)
         if sees:
             certificate = self._with_evidence(certificate, sized, hypotheses, surfaces, images)
         if known is None:
@@ -138,8 +141,8 @@ class Verifier:
         else:
             known = known.unless(certificate.certified)
         if known is None:
-            return Verification(certificate, None)
-        return Verification(with_condition(certificate, known), known)
+            return Verification(certificate, None, size_ratios)
+        return Verification(with_condition(certificate, known), known, size_ratios)
 
     def conditions(self, hypotheses: Hypotheses, images: Images | None) -> tuple[Condition, ...]:
         """All conditions of the certificate of B hypotheses, each by its name; none is combined.

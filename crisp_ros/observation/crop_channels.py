@@ -7,11 +7,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crisp_ros.geometry.device_constants import constant
 from crisp_ros.observation.frame import Camera
 
 CROP_RULES = ("square", "tight", "image")
 """What a crop shows: a square around the mask with a margin; the box of the mask, stretched to the
 square; the whole image, stretched."""
+GREY = 128
+"""The 8-bit value nearest to 0.5, outside the image."""
 GEOMETRY_CHANNELS = 5
 """Mask, x, y, z and depth validity, in this order, after the three of colour."""
 UNIT_M = 0.1
@@ -42,7 +45,7 @@ def geometry_channels(points: Tensor, mask: Tensor) -> Tensor:
     kept = torch.where(valid[:, None], points, 0.0).flatten(2)
     median = torch.where(valid.flatten(1)[:, None], kept, torch.nan).nanmedian(2).values
     empty = ~valid.flatten(1).any(1)
-    median = torch.where(empty[:, None], median.new_tensor([0.0, 0.0, 1.0]), median)
+    median = torch.where(empty[:, None], constant((0.0, 0.0, 1.0), median), median)
     local = _view_rotations(median) @ (kept - median[:, :, None])
     local = local.view_as(points)
     valid = valid & (local.abs() <= REACH_M).all(1)

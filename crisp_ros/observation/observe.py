@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crisp_ros.geometry.upload import upload
-from crisp_ros.observation.crop_channels import crop_points, geometry_channels, nearest_pixels
+from crisp_ros.observation.crop_channels import (
+    GREY,
+    crop_points,
+    geometry_channels,
+    nearest_pixels,
+)
 from crisp_ros.observation.frame import Frame
-
-_GREY = 128  # the 8-bit value nearest to 0.5, outside the image
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class Observations(NamedTuple):
 
     Attributes:
         labels: (B,) int64.
-        crops: (B, 3, S, S) float32 RGB in [0, 1], or (B, 8, S, S) with `geometry_channels` after.
+        crops: (B, 3, S, S) float32 RGB in [0, 1], or (B, 8, S, S) with `geometry_channels` after;
+            or (B, 1, S, S) bool, the masks alone, of which `device_crops` makes the same.
         boxes: (B, 4) float32, left, top, width and height of each crop, px.
         points: (B, N, 3) float32, camera frame, metres, zero where padded.
         pixels: (B, N, 2) float32, (u, v) of each point.
@@ -121,6 +125,7 @@ def observe(
     crop_size: int,
     geometry: bool = False,
     crop_rule: str = "square",
+    masks_alone: bool = False,
 ) -> Observations:
     """Extract the crops and depth points of all labels of a frame.
 
@@ -138,6 +143,7 @@ def observe(
         geometry: append mask and geometry channels to the crops, as some networks need.
         crop_rule: one of `CROP_RULES`: "square" shows a square around the mask's bounding box,
             "tight" this box itself, and "image" the whole image, both stretched to a square.
+        masks_alone: leave all of the crops but the masks to the device.
 
     Raises:
         ValueError: geometry with another rule than "square".
@@ -154,11 +160,13 @@ def observe(
             rejected.append(found)
         else:
             kept.append(found)
-    seen = _stacked(frame, kept, tuple(sorted(rejected)), settings, crop_size, crop_rule)
-    if not geometry:
-        return seen
-    channels = _geometry(frame, kept, settings, crop_size)
-    return seen._replace(crops=torch.cat([seen.crops, channels], dim=1))
+    if masks_alone:
+        crops = torch.from_numpy(_crop_masks(frame, kept, crop_size))[:, None]
+    else:
+        crops = _colours(frame, kept, crop_size, crop_rule)
+        if geometry:
+            crops = torch.cat([crops, _geometry(frame, kept, settings, crop_size)], dim=1)
+    return _stacked(frame, kept, crops, tuple(sorted(rejected)), settings)
 
 
 class _Object(NamedTuple):
@@ -289,18 +297,15 @@ def _too_few_points(
 def _stacked(
     frame: Frame,
     objects: list[_Object],
+    crops: Tensor,
     rejected: tuple[Rejected, ...],
     settings: ObservationSettings,
-    crop_size: int,
-    crop_rule: str,
 ) -> Observations:
     count, n = len(objects), settings.points
-    crops = np.empty((count, crop_size, crop_size, 3), np.uint8)
     pixels = np.zeros((count, n, 2), np.float32)
     depth = np.zeros((count, n), np.float32)
     valid = np.zeros((count, n), bool)
     for i, found in enumerate(objects):
-        crops[i] = _crop(frame.rgb, found.box, crop_size, crop_rule)
         chosen = _stratified_sample(
             len(found.u), n, np.random.default_rng((settings.seed, found.label))
         )
@@ -311,7 +316,7 @@ def _stacked(
     points = frame.camera.back_project(pixels[..., 0], pixels[..., 1], depth)
     return Observations(
         labels=torch.tensor([o.label for o in objects], dtype=torch.int64),
-        crops=torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255.0).contiguous(),
+        crops=crops,
         boxes=torch.tensor([o.box for o in objects], dtype=torch.float32).reshape(count, 4),
         points=torch.from_numpy(points.astype(np.float32)),
         pixels=torch.from_numpy(pixels),
@@ -320,20 +325,35 @@ def _stacked(
     )
 
 
+def _colours(frame: Frame, objects: list[_Object], crop_size: int, crop_rule: str) -> Tensor:
+    """Colours (B, 3, S, S) of crops."""
+    crops = np.empty((len(objects), crop_size, crop_size, 3), np.uint8)
+    for i, found in enumerate(objects):
+        crops[i] = _crop(frame.rgb, found.box, crop_size, crop_rule)
+    return torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255.0).contiguous()
+
+
+def _crop_masks(frame: Frame, objects: list[_Object], crop_size: int) -> NDArray[np.bool_]:
+    """The pixels (B, S, S) of square crops that show the objects."""
+    masks = np.zeros((len(objects), crop_size, crop_size), bool)
+    for i, found in enumerate(objects):
+        at, inside = nearest_pixels(found.box[:3], frame.labels.shape, crop_size)
+        masks[i] = inside & (frame.labels[at] == found.label)
+    return masks
+
+
 def _geometry(
     frame: Frame, objects: list[_Object], settings: ObservationSettings, crop_size: int
 ) -> Tensor:
     """Mask and geometry channels (B, 5, S, S) of crops."""
     points = np.zeros((len(objects), 3, crop_size, crop_size), np.float32)
-    masks = np.zeros((len(objects), crop_size, crop_size), bool)
     for i, found in enumerate(objects):
-        square = found.box[:3]
-        at, inside = nearest_pixels(square, frame.labels.shape, crop_size)
-        masks[i] = inside & (frame.labels[at] == found.label)
-        points[i] = crop_points(frame.depth, square, crop_size, frame.camera)
+        points[i] = crop_points(frame.depth, found.box[:3], crop_size, frame.camera)
     z = points[:, 2]
     points *= ((z >= settings.min_depth_m) & (z <= settings.max_depth_m))[:, None]
-    return geometry_channels(torch.from_numpy(points), torch.from_numpy(masks))
+    return geometry_channels(
+        torch.from_numpy(points), torch.from_numpy(_crop_masks(frame, objects, crop_size))
+    )
 
 
 def _crop(
@@ -349,7 +369,7 @@ def _crop(
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + across, width), min(top + down, height)
     part = rgb[y0:y1, x0:x1]
     if part.shape[:2] != (down, across):
-        whole = np.full((down, across, 3), _GREY, np.uint8)
+        whole = np.full((down, across, 3), GREY, np.uint8)
         whole[y0 - top : y1 - top, x0 - left : x1 - left] = part
         part = whole
     shrinks = across > crop_size and crop_rule == "square"

@@ -20,11 +20,14 @@ from crisp_ros.correction.shape_field import DecoderField, ShapeField
 from crisp_ros.correction.table_cache import TableCache, user_cache_folder
 from crisp_ros.correction.tabulated_field import TabulatedField
 from crisp_ros.correction.visibility import Images, images_of
+from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
 from crisp_ros.geometry.isosurface import TriangleMesh
+from crisp_ros.geometry.upload import upload
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.network.precision import Precision, fastest_precision, in_fast_layout
+from crisp_ros.observation.device_crops import CropRecipe, device_crops
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.mask_refinement import refine_labels
 from crisp_ros.observation.observe import Observations, Rejected, observe
@@ -186,12 +189,16 @@ class Estimator:
                 network.crop_size,
                 network.sees_geometry,
                 network.crop_rule,
+                masks_alone=self._makes_crops,
             )
-            parts = list(_parts(observations, self.settings.network_batch))
             # Where the refined masks have nothing, the given ones may still be right.
             images = images_of(
                 frame.with_labels(np.where(refined > 0, refined, frame.labels)), self.device
             )
+        if self._makes_crops:
+            with clock.stage("network"):
+                observations = self._with_crops(frame, observations, images)
+        parts = list(_parts(observations, self.settings.network_batch))
         rejected = list(observations.rejected)
         solutions: list[Solution] = []
         for part in parts:
@@ -311,6 +318,22 @@ class Estimator:
                 shape by so much.
         """
         return self._meshes.of(estimates, grown_m)
+
+    @property
+    def _makes_crops(self) -> bool:
+        """Whether crops are made on the device, as a GPU makes them while the host goes on."""
+        return has_fixed_shapes(torch.empty(0, device=self.device))
+
+    def _with_crops(self, frame: Frame, observations: Observations, images: Images) -> Observations:
+        """The observations on the device, with crops of their masks and of the frame."""
+        network, settings = self._network, self.settings.observation
+        limits = (settings.min_depth_m, settings.max_depth_m) if network.sees_geometry else None
+        recipe = CropRecipe(frame.camera, network.crop_size, network.crop_rule, limits)
+        # The image of a message cannot be written to, which PyTorch warns of.
+        rgb = upload(torch.from_numpy(np.require(frame.rgb, requirements="CW")), self.device)
+        observations = observations.to(self.device)
+        masks, boxes = observations.crops[:, 0], observations.boxes
+        return observations._replace(crops=device_crops(recipe, rgb, images.depth, masks, boxes))
 
     def _solve(
         self,

@@ -35,7 +35,7 @@ def object_estimates(solution: Solution, quantile: float) -> Iterator[ObjectEsti
         "shape_source": solution.correction.sources,
         "inlier_share": solution.registration.inlier_share,
         "n_points": solution.observations.valid.sum(-1),
-        "size_ratio": solution.correspondences.size_ratios,
+        "size_ratio": solution.verification.size_ratios,
     }
     orientation = solution.orientations
     if orientation is not None:

@@ -62,12 +62,13 @@ def evidence_of(library, hypotheses, images, **changes):
     certificate = certify(field, hypotheses)
     surfaces = library.surfaces_of(hypotheses.shapes)
     settings = EvidenceSettings(**changes)
+    sized = sizes_agree(hypotheses.correspondences.size_ratios, settings)
     return evidence_condition(
         field,
         hypotheses,
         surfaces,
         images,
-        FitOfShapes(certificate.residual, certificate.threshold, sizes_agree(hypotheses, settings)),
+        FitOfShapes(certificate.residual, certificate.threshold, sized),
         settings,
     )
 
@@ -140,7 +141,7 @@ def test_other_sizes_need_more_of_the_surface(library, scale, held) -> None:
     assert condition.held.tolist() == [held]
     ratio = given[0].correspondences.size_ratios
     torch.testing.assert_close(ratio, torch.tensor([scale]), rtol=1e-3, atol=0)
-    assert sizes_agree(given[0], EvidenceSettings()).tolist() == [0.7 <= scale <= 1.5]
+    assert sizes_agree(ratio, EvidenceSettings()).tolist() == [0.7 <= scale <= 1.5]
 
 
 def test_thin_and_new_shapes_have_to_fit_better(library) -> None:

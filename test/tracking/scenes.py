@@ -135,7 +135,11 @@ def trace(
     known = None
     if known_shapes_tested:
         known = Condition("known shape", ~unknown, unknown.float(), reasons)
-    return Trace(found, (Solved(hypotheses, Verification(None, known)),), images)
+    return Trace(
+        found,
+        (Solved(hypotheses, Verification(None, known, torch.ones(len(found.objects)))),),
+        images,
+    )
 
 
 def make_tracker(
