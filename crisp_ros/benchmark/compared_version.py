@@ -40,14 +40,29 @@ def this_version() -> Version:
     return Version("this version", sys.executable, folder, commit_of(folder))
 
 
+def version_environment(version: Version, cache: Path) -> dict[str, str]:
+    """Get the environment of a version's processes.
+
+    Args:
+        version: to be run.
+        cache: folder of what it keeps from one start to the next.
+    """
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "OMP_WAIT_POLICY": "passive"}
+    path = environment.pop("PYTHONPATH", "")  # may hold dependencies, but of this interpreter
+    if version.folder is not None:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(version.folder), path]))
+    return environment
+
+
 @contextmanager
-def opened_version(reference: str) -> Iterator[Version]:
+def opened_version(reference: str, with_messages: bool = False) -> Iterator[Version]:
     """Find a version; a git revision is checked out into a temporary folder.
 
     Args:
         reference: a folder that contains the package, such as a checkout or site-packages; the
             interpreter of an environment in which it is installed; or a revision of the git
             repository that the running version is from.
+        with_messages: build the ROS messages of what is checked out.
 
     Raises:
         VersionError: there is no such version.
@@ -60,7 +75,10 @@ def opened_version(reference: str) -> Iterator[Version]:
         yield Version(reference, str(path.absolute()), None, "")
     else:
         with tempfile.TemporaryDirectory(prefix="crisp_bench_") as folder:
-            yield _checked_out(reference, Path(folder))
+            version = _checked_out(reference, Path(folder))
+            if with_messages:
+                _build_messages(version)
+            yield version
 
 
 def commit_of(folder: Path) -> str:
@@ -89,6 +107,14 @@ def _checked_out(reference: str, folder: Path) -> Version:
             f"no version {reference!r}: expected {expected}" + (f" ({text[-1]})" if text else "")
         ) from None
     return Version(reference, sys.executable, folder, commit[:12])
+
+
+def _build_messages(version: Version) -> None:
+    command = [version.python, "setup.py", "build_ext", "--inplace"]
+    built = subprocess.run(command, cwd=version.folder, capture_output=True, text=True)
+    if built.returncode != 0:
+        last = (built.stderr.strip().splitlines() or ["no message"])[-1]
+        raise VersionError(f"the messages of {version.name} cannot be built: {last}")
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from crisp_ros.benchmark.compared_version import Version, VersionError
+from crisp_ros.benchmark.compared_version import Version, VersionError, version_environment
+from crisp_ros.benchmark.node_runs import NodeFrames, run_node
+from crisp_ros.data.recording import Recording
 
 _WORKER = Path(__file__).with_name("version_worker.py")
 _FIELD_RUNS = 20
@@ -108,6 +109,9 @@ class ComparisonSettings(NamedTuple):
         frames: of the recording at most.
         rounds: passes over the frames; none with 0, for the start alone.
         starts: configurations with an empty cache, and as many with a full one.
+        node_runs: of each version's node; none with 0.
+        node_frames: of the recording in each of these, all objects of them.
+        node_rate_hz: at which they are sent, slower than the node works.
     """
 
     checkpoint: Path | None
@@ -117,15 +121,20 @@ class ComparisonSettings(NamedTuple):
     frames: int = 40
     rounds: int = 2
     starts: int = 2
+    node_runs: int = 0
+    node_frames: int = 40
+    node_rate_hz: float = 1.0
 
     def quick(self) -> ComparisonSettings:
         """Less of everything, within a minute."""
-        return self._replace(frames=8, rounds=min(1, self.rounds), starts=1)
+        small = self._replace(frames=8, rounds=min(1, self.rounds), starts=1)
+        return small._replace(node_runs=min(1, self.node_runs), node_frames=8)
 
     @property
     def runs(self) -> int:
         """The number of steps that `compare_versions` counts; a recording may have fewer frames."""
-        return 2 * self.starts + (self.rounds > 0) * (_FIELD_RUNS + (self.rounds + 1) * self.frames)
+        frames = (self.rounds > 0) * (_FIELD_RUNS + (self.rounds + 1) * self.frames)
+        return 2 * self.starts + frames + self.node_runs
 
 
 def compare_versions(
@@ -171,6 +180,11 @@ def compare_versions(
                         worker.close()
         if settings.rounds > 0:
             _run_frames(workers, settings, measured, step)
+        for worker in workers:
+            worker.close()
+        _run_nodes(
+            versions, [folder / str(i) for i in range(len(versions))], settings, measured, step
+        )
     return VersionReport(tuple(versions), tuple(measured.about), measured.rows())
 
 
@@ -199,17 +213,13 @@ class _Worker:
         cache.mkdir(exist_ok=True)
         self._version = version
         self._errors = tempfile.TemporaryFile("w+")
-        environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "OMP_WAIT_POLICY": "passive"}
-        path = environment.pop("PYTHONPATH", "")  # may hold dependencies, but of this interpreter
-        if version.folder is not None:
-            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(version.folder), path]))
         self._process = subprocess.Popen(
             [version.python, "-c", _WORKER.read_text()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             cwd=cache,  # which has no package of that name
-            env=environment,
+            env=version_environment(version, cache),
             text=True,
         )
 
@@ -290,3 +300,25 @@ def _run_frames(
         step()
     for about, total in zip(measured.about, totals, strict=True):
         about.update(total)
+
+
+def _run_nodes(
+    versions: Sequence[Version],
+    caches: Sequence[Path],
+    settings: ComparisonSettings,
+    measured: _Measured,
+    step: Callable[[], None],
+) -> None:
+    """Send frames to the nodes of the versions, alternately."""
+    if settings.node_runs == 0:
+        return
+    first = next(Recording(settings.recording).frames())
+    row = f"node, {len(np.unique(first.labels[first.labels > 0]))} objects"
+    frames = NodeFrames(settings.recording, settings.node_frames, settings.node_rate_hz)
+    numbered = list(enumerate(zip(versions, caches, strict=True)))
+    for run in range(settings.node_runs):
+        for i, (version, cache) in numbered[:: 1 if run % 2 else -1]:
+            for answer in run_node(version, cache, frames):
+                measured.add(row, "ms", i, answer.transforms)
+                measured.add(f"{row}: estimator", "ms", i, answer.estimator)
+        step()

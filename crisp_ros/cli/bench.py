@@ -41,6 +41,8 @@ from crisp_ros.network.model import network_names
 from crisp_ros.progress import progress
 from crisp_ros.share import bundled_recording, checkpoint_path, share_directory
 
+_NODE_RUNS = 2  # of each version
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
@@ -68,6 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--only-versions",
         action="store_true",
         help="measure starts, memory and --compare alone, not the stages",
+    )
+    parser.add_argument(
+        "--node",
+        action="store_true",
+        help="with --compare: also send frames to the nodes of both versions, by turns, which needs"
+        " ROS; each has its own model and default parameters",
     )
     add_precision_option(parser, "auto")
     add_json_option(parser)
@@ -106,6 +114,8 @@ def _check(args: argparse.Namespace) -> None:
         raise OptionError("--network stands for random weights: give it or --checkpoint, not both")
     if args.network and (args.compare or args.only_versions):
         raise OptionError("versions are compared with a model: leave out --network")
+    if args.node and not args.compare:
+        raise OptionError("--node compares the nodes of two versions: give --compare as well")
     if args.only_versions and args.markdown:
         raise OptionError("the page needs the stages: leave out --markdown or --only-versions")
 
@@ -127,7 +137,8 @@ def _versions(args: argparse.Namespace) -> VersionReport:
     with ExitStack() as stack:
         versions = [this_version()]
         if args.compare:
-            versions.append(stack.enter_context(opened_version(args.compare)))
+            versions.append(stack.enter_context(opened_version(args.compare, args.node)))
+            settings = settings._replace(node_runs=_NODE_RUNS if args.node else 0)
         elif not args.only_versions:
             settings = settings._replace(rounds=0)  # its frames are among the stages
         settings = settings.quick() if args.quick else settings

@@ -85,16 +85,28 @@ def frame_task(model, recording, objects, frames, device, repetitions):
         return SimpleNamespace(objects=objects, certified=1, stage_ms={"NAME": 2.0, "both": 1.0})
     return SimpleNamespace(run=run, inputs=3)
 """,
+    "node/__init__.py": "",
+    "node/player/__init__.py": "",
+    "node/player/latency_probe.py": """
+import json, sys
+options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+with open("LOG", "a") as log:
+    log.write("NAME node\\n")
+frame = {"transform_ms": 5.0, "stage_ms": {"network": 3.0, "answer": 1.0, "fits": 0.5}}
+sent, answered = int(options["--frames"]), [frame] * int(ANSWERED * int(options["--frames"]))
+with open(options["--output"], "w") as file:
+    json.dump({"sent": sent, "answered": answered}, file)
+""",
 }
 
 
-def version(folder: Path, name: str, body: str = "pass") -> Version:
+def version(folder: Path, name: str, body: str = "pass", answered: float = 1.0) -> Version:
     """Write a version that notes its frames in the folder's file `log`."""
     for path, text in PACKAGE.items():
         file = folder / name / "crisp_ros" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         text = text.replace("NAME", name).replace("LOG", str(folder / "log"))
-        file.write_text(text.replace("BODY", body))
+        file.write_text(text.replace("BODY", body).replace("ANSWERED", str(answered)))
     return Version(name, sys.executable, folder / name, "")
 
 
@@ -152,6 +164,26 @@ def test_a_version_that_fails_is_named(
     pair = [version(tmp_path, "new"), version(tmp_path, "old", body)]
     with pytest.raises(VersionError, match=message):
         compare_versions(pair, settings)
+
+
+def test_nodes_take_turns(tmp_path: Path, settings: ComparisonSettings) -> None:
+    pair = [version(tmp_path, "new"), version(tmp_path, "old")]
+    settings = settings._replace(rounds=0, starts=1, node_runs=2, node_frames=4)
+    steps: list[tuple[int, int]] = []
+    report = compare_versions(pair, settings, lambda *step: steps.append(step))
+    names = [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()]
+    assert names == ["old", "new", "new", "old"] and steps[-1] == (settings.runs, settings.runs)
+    rows = {row.name: row for row in report.rows}
+    assert [sample.values for sample in rows["node, 8 objects"].samples] == [(5.0,) * 8] * 2
+    # The fits of tracks are no part of the estimator.
+    assert rows["node, 8 objects: estimator"].samples[1].values == (4.0,) * 8
+
+
+def test_a_node_that_drops_frames_is_named(tmp_path: Path, settings: ComparisonSettings) -> None:
+    slow = version(tmp_path, "slow", answered=0.5)
+    settings = settings._replace(rounds=0, starts=1, node_runs=1, node_frames=4)
+    with pytest.raises(VersionError, match="the node of slow answered 2 of 4 frames"):
+        compare_versions([slow], settings)
 
 
 def test_a_version_without_the_package_is_named(tmp_path: Path, settings) -> None:

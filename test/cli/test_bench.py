@@ -65,7 +65,7 @@ def test_figures_go_to_screen_json_and_page(
     assert count == 1 and settings.rounds == 0  # its frames are among the stages
     assert settings.checkpoint == checkpoint
 
-    compare = ["--compare", sys.executable, "--only-versions"]
+    compare = ["--compare", sys.executable, "--only-versions", "--node"]
     assert main(["bench", *compare, "--json", str(written)]) == 0
     content = json.loads(written.read_text())
     assert [v["name"] for v in content["versions"]["versions"]] == ["this version", sys.executable]
@@ -73,6 +73,7 @@ def test_figures_go_to_screen_json_and_page(
     assert content["machine"]["threads"] >= 1 and "commit" in content
     count, settings = compared.pop()
     assert count == 2 and settings.rounds == 2 and settings.checkpoint is None
+    assert settings.node_runs == 2
     assert len(seen) == 1
 
 
@@ -84,6 +85,7 @@ def test_figures_go_to_screen_json_and_page(
         (["--network", "compact", "--checkpoint", "FILE"], "not both"),
         (["--network", "compact", "--bag", "absent"], "no such recording"),
         (["--network", "compact", "--compare", "HEAD"], "leave out --network"),
+        (["--node"], "give --compare"),
         (["--only-versions", "--markdown", "page.md"], "leave out --markdown"),
         (["--only-versions", "--compare", "no-such-thing"], "no version 'no-such-thing'"),
     ],
