@@ -18,7 +18,7 @@ _LEAST_ANSWERED = 0.8  # share of the frames; others were dropped, as the node w
 
 
 class NodeFrames(NamedTuple):
-    """What is sent to a node.
+    """Frames that are sent to a node.
 
     Attributes:
         recording: that the frames are from.

@@ -13,7 +13,7 @@ from crisp_ros.observation.frame import Camera
 
 
 class CropRecipe(NamedTuple):
-    """How the crops of a frame are made; as the arguments of `observe`.
+    """Rules of the crops of a frame, as the arguments of `observe`.
 
     Attributes:
         camera: of the images.
