@@ -44,6 +44,17 @@ class Correction(NamedTuple):
     iterations: Tensor
     sources: Tensor
 
+    @classmethod
+    def of_network(
+        cls, correspondences: Correspondences, shapes: Shapes, T_object_camera: Tensor
+    ) -> Correction:
+        """The network's shapes at registered poses, as they are; the objective is NaN."""
+        points, _, _, valid = correspondences
+        z = torch.where(valid[..., None], transform(T_object_camera, points), 0.0)
+        objective = points.new_full((len(points),), torch.nan)
+        iterations = torch.zeros_like(objective, dtype=torch.long)
+        return cls(T_object_camera, shapes, z, objective, iterations, source_of(shapes, shapes))
+
 
 class _Problem(NamedTuple):
     """Constant data of all phases; rows of objects can be selected.

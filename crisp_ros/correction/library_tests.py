@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from crisp_ros.correction.active_shape import ActiveShapeSettings, LibraryFits, library_fits
+from crisp_ros.correction.batch import replace_rows
 from crisp_ros.correction.certificate import (
     CertificateSettings,
     Condition,
@@ -168,6 +169,33 @@ def find_ambiguity(
     z = transform(few.T_object_camera.to(points.dtype), points)
     fixed = degeneracy(field, ObjectPoints.of(z, valid), library)
     return Ambiguity(found.degenerate, fixed.tangent_eigenvalue.to(points.dtype))
+
+
+def ambiguity_of_certified(
+    field: ShapeField,
+    hypotheses: Hypotheses,
+    certified: Tensor,
+    library: PreparedLibrary,
+    certificate: CertificateSettings,
+    settings: LibraryTestSettings | None = None,
+) -> Ambiguity:
+    """`find_ambiguity` of the certified objects; the others are not degenerate, and NaN.
+
+    Args:
+        field: f_d.
+        hypotheses: B of them.
+        certified: (B,) bool.
+        library: K shapes.
+        certificate: p and eps.
+        settings: see `LibraryTestSettings`.
+    """
+    none = hypotheses.correspondences.points.new_full(certified.shape, torch.nan)
+    found = Ambiguity(torch.zeros_like(certified), none)
+    rows = certified.nonzero().squeeze(-1)
+    if len(rows) == 0:
+        return found
+    new = find_ambiguity(field, hypotheses.rows(rows), library, certificate, settings)
+    return replace_rows(found, rows, new)
 
 
 def _fit_library(

@@ -14,18 +14,13 @@ from crisp_ros.correction.corrector import Correction, CorrectorSettings, correc
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
 from crisp_ros.correction.empty_space_refinement import refine_against_empty_space
 from crisp_ros.correction.hypotheses import Hypotheses
-from crisp_ros.correction.library_tests import Ambiguity, find_ambiguity
-from crisp_ros.correction.orientation import (
-    Orientations,
-    add_ambiguity,
-    resolve_orientations,
-)
+from crisp_ros.correction.library_tests import Ambiguity, ambiguity_of_certified
+from crisp_ros.correction.orientation import Orientations, add_ambiguity, resolve_orientations
 from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import ANY_FALL
 from crisp_ros.correction.shape_choice import ShapeChooser, with_shape_mode
 from crisp_ros.correction.shape_field import ShapeField
-from crisp_ros.correction.shape_source import source_of
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.symmetry_search import (
     Rivals,
@@ -33,7 +28,7 @@ from crisp_ros.correction.symmetry_search import (
     resolve_near_symmetries,
     rival_motions,
 )
-from crisp_ros.correction.verification import Verification, Verifier
+from crisp_ros.correction.verification import Verifier
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.scaled_registration import register_with_scale
@@ -151,7 +146,7 @@ class Solver:
         verifier = Verifier(field, self._library, self.settings.verification)
         with clock.stage("certificate"):
             verification = verifier.verify(hypotheses, images, surfaces=scene.surfaces)
-            ambiguity = self._find_ambiguity(hypotheses, verification)
+            ambiguity = self._find_ambiguity(hypotheses, verification.certificate.certified)
         with clock.stage("covariance"):
             covariance = verifier.covariance(hypotheses)
             if covariance is not None and orientations is not None:
@@ -233,12 +228,7 @@ class Solver:
                 self._shape_field, correspondences, shapes, T, self._library, settings
             )
         else:
-            points, _, _, valid = correspondences
-            z = torch.where(valid[..., None], transform(T, points), 0.0)
-            not_known = points.new_full((len(points),), torch.nan)
-            iterations = torch.zeros_like(not_known, dtype=torch.long)
-            sources = source_of(shapes, shapes)
-            correction = Correction(T, shapes, z, not_known, iterations, sources)
+            correction = Correction.of_network(correspondences, shapes, T)
         if settings is not None and settings.returns_library_shapes:
             return correction
         outside = (correction.shapes.index < 0).nonzero().squeeze(-1)
@@ -398,25 +388,10 @@ class Solver:
                 rivals[i] = motions
         return rivals
 
-    def _find_ambiguity(
-        self, hypotheses: Hypotheses, verification: Verification
-    ) -> Ambiguity | None:
-        """The ambiguity of the certified objects; of the others it is not computed."""
-        settings, certificate = self.settings.ambiguity, verification.certificate
-        if settings is None or self._library is None:
+    def _find_ambiguity(self, hypotheses: Hypotheses, certified: Tensor) -> Ambiguity | None:
+        settings, library = self.settings, self._library
+        if settings.ambiguity is None or library is None:
             return None
-        found = Ambiguity(
-            torch.zeros_like(certificate.certified),
-            torch.full_like(certificate.residual, torch.nan),
+        return ambiguity_of_certified(
+            self._field, hypotheses, certified, library, settings.certificate, settings.ambiguity
         )
-        rows = certificate.certified.nonzero().squeeze(-1)
-        if len(rows) == 0:
-            return found
-        new = find_ambiguity(
-            self._field,
-            hypotheses.rows(rows),
-            self._library,
-            self.settings.certificate,
-            settings,
-        )
-        return replace_rows(found, rows, new)
