@@ -92,6 +92,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     spe3r.add_argument(
         "--split", default="test", choices=get_args(Split), help="split (default: test)"
     )
+    spe3r.add_argument(
+        "--compare",
+        action="store_true",
+        help="also measure without the corrector: both rows of the paper's Table 10",
+    )
     spe3r.set_defaults(evaluate=_evaluate_spe3r)
     nocs = kinds.add_parser("nocs", help="NOCS: CAMERA/ or Real/, obj_models/ and gts/")
     nocs.add_argument("folder", type=Path, metavar="DIR", help="folder with obj_models/")
@@ -271,6 +276,12 @@ def _evaluate_spe3r(args: argparse.Namespace, pictures: PictureSample) -> _Evalu
     with _loop(args, pictures, spe3r_caption) as loop:
         evaluation = evaluate_spe3r(estimator, dataset, settings, loop)
     evaluation = replace(evaluation, config={**evaluation.config, **config})
+    if args.compare:
+        estimator.settings = replace(estimator.settings, corrector=None)
+        with mapping(args.cluster) as mapped, progress("images, no corrector") as on_frame:
+            loop = DatasetLoop(on_frame, mapped=mapped)
+            uncorrected = evaluate_spe3r(estimator, dataset, settings, loop)
+        evaluation = replace(evaluation, uncorrected=uncorrected)
     report = spe3r_report(evaluation, pictures.pictures)
     return evaluation, report, map(report_table, report.tables)
 

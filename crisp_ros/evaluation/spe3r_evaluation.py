@@ -76,10 +76,12 @@ class Spe3rEvaluation:
     Attributes:
         images: errors of each.
         config: model, data set and settings.
+        uncorrected: the same images without a corrector; None where they were not measured.
     """
 
     images: tuple[SatelliteErrors, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
+    uncorrected: Spe3rEvaluation | None = None
 
     @property
     def e_shape_l1(self) -> dict[str, float]:
@@ -98,12 +100,15 @@ class Spe3rEvaluation:
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values."""
+        without = {"uncorrected": self.uncorrected._figures()} if self.uncorrected else {}
+        return {**self._figures(), **without, "config": dict(self.config)}
+
+    def _figures(self) -> dict[str, Any]:
         return {
             "images": [errors.to_json() for errors in self.images],
             "e_shape_l1": {k: finite_or_none(v) for k, v in self.e_shape_l1.items()},
             "e_pose_l1": {k: finite_or_none(v) for k, v in self.e_pose_l1.items()},
             "certified_share": self.certified_share,
-            "config": dict(self.config),
         }
 
 

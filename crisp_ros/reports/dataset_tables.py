@@ -109,13 +109,15 @@ def bop_caption(errors: InstanceErrors, names: Mapping[int, str]) -> str:
 
 def spe3r_report(evaluation: Spe3rEvaluation, pictures: Sequence[Picture]) -> DataReport:
     """Report as Table 10, with a row per satellite, curves of both errors and examples."""
-    shape, pose = evaluation.e_shape_l1, evaluation.e_pose_l1
+    measured = [(_OURS, evaluation)]
+    if evaluation.uncorrected is not None:
+        measured.insert(0, (f"{_OURS}, no corrector", evaluation.uncorrected))
     table = _table(
         "Shape and pose: L1 Chamfer distances",
         f"{_WHOLE} Both directions added, in the unit of the data set; e_pose: the true surface at"
         " the estimated and at the true pose.",
         ("e_shape mean", "median", "e_pose mean", "median"),
-        [(_OURS, (*shape.values(), *pose.values()))],
+        [(name, (*one.e_shape_l1.values(), *one.e_pose_l1.values())) for name, one in measured],
         published_figures.SPE3R,
         3,
     )

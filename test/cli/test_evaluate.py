@@ -170,9 +170,10 @@ def test_spe3r_is_evaluated(
     assert main(["evaluate", "spe3r", str(data), *options]) == 1
     assert "make them by: crisp data maps" in capsys.readouterr().err
     write_maps(Spe3rDataset(data))
-    options += ["--report", str(tmp_path / "report")]
+    options += ["--report", str(tmp_path / "report"), "--compare", "--corrector", "alg1"]
     assert main(["evaluate", "spe3r", str(data), *options]) == 0
     printed = capsys.readouterr().out
+    assert "crisp_ros, no corrector" in printed
     assert "Table 10" in printed and "Certificate: p 0.97, eps 0.02 m." in printed
     report = json.loads((tmp_path / "x.json").read_text())
     assert [(i["satellite"], i["missed"]) for i in report["images"]] == [("drum", "")] * 2
@@ -181,6 +182,9 @@ def test_spe3r_is_evaluated(
     assert settings["certificate"]["quantile"] == 0.97
     assert settings["certificate"]["threshold_m"] == 0.02
     assert report["config"]["command"].startswith("crisp evaluate spe3r")
+    assert settings["corrector"]["solver"] == "gradient"
+    assert len(report["uncorrected"]["images"]) == 2
+    assert report["uncorrected"]["e_pose_l1"] != report["e_pose_l1"]
     assert (tmp_path / "report" / "e_pose.png").is_file()
 
 

@@ -1,5 +1,6 @@
 """Evaluation on a small SPE3R with estimators whose errors are known beforehand."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -113,3 +114,16 @@ def test_the_table_holds_the_papers_numbers_and_ours(dataset: Spe3rDataset, tmp_
     assert table.rows[1][1:] == ["0.163", "0.159", "0.292", "0.211"]
     assert table.rows[2][1:] == ["0.139", "0.120", "0.191", "0.176"]
     assert [row[0] for row in satellites.rows] == ["cubesat", "drum", "long_panel"]
+
+
+def test_without_corrector_is_a_row_of_its_own(dataset: Spe3rDataset) -> None:
+    corrected = evaluate_spe3r(truthful(dataset), dataset, FEW)
+    alone = evaluate_spe3r(truthful(dataset, shifted(0.0, 0.02, 0.0)), dataset, FEW)
+    evaluation = dataclasses.replace(corrected, uncorrected=alone)
+    table = spe3r_report(evaluation, []).tables[0]
+    assert [row[0] for row in table.rows[:2]] == ["*crisp_ros, no corrector", "*crisp_ros"]
+    assert float(table.rows[0][3]) > float(table.rows[1][3])
+    report = evaluation.to_json()
+    assert report["uncorrected"]["e_pose_l1"] == alone.e_pose_l1
+    assert report["e_pose_l1"] == corrected.e_pose_l1 and "config" not in report["uncorrected"]
+    assert "uncorrected" not in corrected.to_json()
