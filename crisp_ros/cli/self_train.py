@@ -27,6 +27,7 @@ from crisp_ros.share import checkpoint_path
 from crisp_ros.studies.self_training_run import (
     NODE,
     FrameSet,
+    SelfTrainingOptions,
     SelfTrainingRun,
     bag_frame_set,
     bop_frame_set,
@@ -93,13 +94,10 @@ def run(args: argparse.Namespace) -> int | None:
         source,
         tuple(bop_frame_set(folder, "test") for folder in args.check),
         checkpoint_path(args.checkpoint),
-        args.corrector,
-        args.shape,
-        args.precision,
-        args.recipe,
-        args.passes,
+        SelfTrainingOptions(
+            args.corrector, args.shape, args.precision, args.recipe, args.passes, args.seed
+        ),
         args.run,
-        args.seed,
         args.device,
     ).run()
     if args.output:

@@ -35,6 +35,7 @@ from crisp_ros.training.processes import Processes, training_processes
 from crisp_ros.training.recipe import Recipe, load_recipe
 from crisp_ros.training.run import TrainingRun
 from crisp_ros.training.segmenter_run import SegmenterTraining, train_segmenter
+from crisp_ros.training.sources import TrainingSources
 from crisp_ros.training.time_left import TimeLeft, duration
 
 
@@ -203,8 +204,7 @@ def _train(args: argparse.Namespace, processes: Processes, mapped: MapFunction) 
         recipe,
         objects,
         args.run,
-        args.data,
-        WeightSource(args.imagenet, args.backbone, args.initial),
+        TrainingSources(args.data, WeightSource(args.imagenet, args.backbone, args.initial)),
         processes,
         report,
         mapped=mapped,

@@ -221,6 +221,41 @@ class SelfTrainingOutcome:
 
 
 @dataclass(frozen=True)
+class SelfTrainingOptions:
+    """Options of a self-training.
+
+    Attributes:
+        corrector: of the pseudo-labels, a key of `CORRECTORS`.
+        shape_mode: source of their shapes, see `EstimatorSettings`.
+        precision: of the network's arithmetic in estimates; "auto" is the fastest one, measured
+            when the run begins.
+        recipe: `NODE`, or a key of `RECIPES`.
+        passes: over all frames.
+        seed: of all random choices.
+    """
+
+    corrector: str
+    shape_mode: ShapeMode
+    precision: Precision
+    recipe: str
+    passes: int
+    seed: int
+
+    def estimator_settings(self) -> EstimatorSettings:
+        """Settings of the estimator of pseudo-labels."""
+        if self.recipe == NODE:
+            settings = EstimatorSettings(observation=ObservationSettings(seed=self.seed))
+        else:
+            settings = RECIPES[self.recipe].estimator_settings(self.seed)
+        return replace(
+            settings,
+            corrector=CORRECTORS[self.corrector],
+            shape_mode=self.shape_mode,
+            precision=self.precision,
+        )
+
+
+@dataclass(frozen=True)
 class SelfTrainingRun:
     """A self-training in a folder, from which an interrupted run is continued.
 
@@ -228,27 +263,16 @@ class SelfTrainingRun:
         source: frames to learn from.
         checks: frames that are only measured, with distinct names.
         checkpoint: model file, with its reference set.
-        corrector: of the pseudo-labels, a key of `CORRECTORS`.
-        shape_mode: source of their shapes, see `EstimatorSettings`.
-        precision: of the network's arithmetic in estimates; "auto" is the fastest one, measured
-            when the run begins.
-        recipe: `NODE`, or a key of `RECIPES`.
-        passes: over all frames.
+        options: see `SelfTrainingOptions`.
         folder: of the state and the results.
-        seed: of all random choices.
         device: of the model.
     """
 
     source: FrameSet
     checks: tuple[FrameSet, ...]
     checkpoint: Path
-    corrector: str
-    shape_mode: ShapeMode
-    precision: Precision
-    recipe: str
-    passes: int
+    options: SelfTrainingOptions
     folder: Path
-    seed: int
     device: str
 
     def run(self) -> SelfTrainingOutcome:
@@ -268,7 +292,8 @@ class SelfTrainingRun:
             raise StudyError(f"{self.checkpoint}: no library, without which nothing is corrected")
         if model.network.has_normalised_shapes:
             raise StudyError(f"{self.checkpoint}: normalised shapes; metric ones are learned only")
-        settings = self._estimator_settings(model)
+        options = self.options
+        settings = self._with_measured_precision(options.estimator_settings(), model)
         training = self._training(model, settings)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check_folder(model.header["sha256"], settings.precision)
@@ -279,32 +304,25 @@ class SelfTrainingRun:
         measured = (self.source, *self.checks)
         before = [results(frames, model, 0) for frames in measured]
         self._learn(training)
-        if self.recipe == NODE:
+        if options.recipe == NODE:
             kept = training.best_model(
                 model,
-                self.passes,
+                options.passes,
                 lambda model, passes: results(self.source, model, passes).certified_share,
             )
         else:
-            kept = training.last_model(model, self.passes)
+            kept = training.last_model(model, options.passes)
         after = [results(frames, kept.model, kept.passes) for frames in measured]
         first, *others = (Comparison(*pair) for pair in zip(before, after, strict=True))
         held_out = dict(zip(names, others, strict=True))
         learned = training.model().header["self_training"]
         return SelfTrainingOutcome(first, held_out, kept, learned, settings.precision)
 
-    def _estimator_settings(self, model: Model) -> EstimatorSettings:
-        if self.recipe == NODE:
-            settings = EstimatorSettings(observation=ObservationSettings(seed=self.seed))
-        else:
-            settings = RECIPES[self.recipe].estimator_settings(self.seed)
-        settings = replace(
-            settings,
-            corrector=CORRECTORS[self.corrector],
-            shape_mode=self.shape_mode,
-            precision=self.precision,
-        )
-        if self.precision != "auto":
+    def _with_measured_precision(
+        self, settings: EstimatorSettings, model: Model
+    ) -> EstimatorSettings:
+        """The settings with a precision for the whole run, in place of "auto"."""
+        if settings.precision != "auto":
             return settings
         if (begun := self._begun()) is not None:
             return replace(settings, precision=begun["precision"])
@@ -315,13 +333,13 @@ class SelfTrainingRun:
     def _training(self, model: Model, settings: EstimatorSettings) -> RecordedSelfTraining:
         """The training, which changes a model of its own."""
         reference, learning = None, None
-        if self.recipe == NODE:
+        if self.options.recipe == NODE:
             reference = load_reference(reference_path(self.checkpoint), model)
-            learning = SelfTrainingSettings(seed=self.seed)
+            learning = SelfTrainingSettings(seed=self.options.seed)
         return RecordedSelfTraining(
             load_model(self.checkpoint, self.device),
             reference,
-            learning or RECIPES[self.recipe].learner,
+            learning or RECIPES[self.options.recipe].learner,
             settings,
             self.folder,
             self.device,
@@ -329,7 +347,7 @@ class SelfTrainingRun:
 
     def _learn(self, training: RecordedSelfTraining) -> None:
         with progress("learning") as on_frame:
-            training.run(self.source.sequences, self.source.count, self.passes, on_frame)
+            training.run(self.source.sequences, self.source.count, self.options.passes, on_frame)
 
     @property
     def _options_file(self) -> Path:
@@ -349,11 +367,11 @@ class SelfTrainingRun:
             "source": place,
             "split": split,
             "checkpoint": checkpoint_sha256,
-            "corrector": self.corrector,
-            "shape_mode": self.shape_mode,
+            "corrector": self.options.corrector,
+            "shape_mode": self.options.shape_mode,
             "precision": precision,
-            "recipe": self.recipe,
-            "seed": self.seed,
+            "recipe": self.options.recipe,
+            "seed": self.options.seed,
         }
         if self._begun() not in (None, settings):
             raise StudyError(f"{self.folder} holds a run with other options: name another folder")

@@ -48,7 +48,7 @@ from crisp_ros.training.pretrained import imagenet_network
 from crisp_ros.training.recipe import Recipe
 from crisp_ros.training.sdf_samples import SdfSamples
 from crisp_ros.training.shape_codes import fit_shape_codes, neutral_codes
-from crisp_ros.training.supervised import SupervisedTrainer
+from crisp_ros.training.supervised import ShapeTargets, SupervisedTrainer
 
 _MODEL_NAME = "model.safetensors"
 _COUNTS = ("steps", "swaps", "refused", "rollbacks")
@@ -106,7 +106,12 @@ class TrainingAblation:
             settings = dataclasses.replace(settings, pnc_zeta_m=_NORMALISED_ZETA)
         folder = self._folder(training)
         trainer = SupervisedTrainer(
-            network, self.codes, groups, crops, settings, folder, self.recipe.seed
+            network,
+            ShapeTargets(groups, self.codes),
+            crops,
+            settings,
+            folder,
+            self.recipe.seed,
         )
         trainer.run(on_step=on_step)
         figures = trainer.evaluate()

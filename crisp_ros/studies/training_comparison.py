@@ -142,12 +142,8 @@ class TrainingComparison:
     def _shared(self, objects: tuple[TrainingObject, ...]) -> TrainingRun:
         """Render the crops that all trainings have in common."""
         with progress("crops") as on_crops:
-            shared = TrainingRun(
-                self.recipe,
-                objects,
-                self.work / "shared",
-                on_progress=lambda stage, done, total: on_crops(done, total),
-            )
+            shared = TrainingRun(self.recipe, objects, self.work / "shared")
+            shared.on_progress = lambda stage, done, total: on_crops(done, total)
             shared.render_crops()
         return shared
 

@@ -23,7 +23,7 @@ from crisp_ros.network.shape_prior import ShapePrior
 from crisp_ros.synthesis.crop_set import CropSet
 
 from .continued import continued, differences
-from .initial_weights import WeightSource, load_for_training
+from .initial_weights import load_for_training
 from .objects import TrainingObject, symmetries
 from .photographs import photograph_source, write_photograph_shards
 from .pretrained import imagenet_network
@@ -36,8 +36,9 @@ from .sdf_samples import sdf_samples as samples_around
 from .shape_codes import neutral_codes
 from .shape_head_fit import fit_shape_head
 from .shape_stage import fitted_codes, mean_crop_codes
+from .sources import TrainingSources
 from .stage_times import StageTimes
-from .supervised import SupervisedTrainer, crop_split
+from .supervised import ShapeTargets, SupervisedTrainer, crop_split
 from .surface_colors import mesh_surface_colors
 
 _SAMPLES_PER_SHAPE = 150_000
@@ -62,13 +63,14 @@ class TrainingRun:
         recipe: what to do.
         objects: what to do it for.
         folder: crops, samples, codes and training state; shared by all processes.
-        photographs: folder of the recipe's photographs, in the BOP layout, or None.
-        weights: what the first weights are; by default random.
+        sources: files that it starts from; by default none.
         processes: those that train together.
         report: called with a stage's name and its figures.
-        on_progress: called with a stage's name, the number of its steps done and their total; a
-            stage's first call says where it stands.
         mapped: renders the crops; see `crisp_ros.cluster.mapping`.
+
+    Attributes:
+        on_progress: called with a stage's name, the number of its steps done and their total; a
+            stage's first call says where it stands. May be set.
 
     Raises:
         CheckpointError: a model file cannot be read.
@@ -83,19 +85,19 @@ class TrainingRun:
         recipe: Recipe,
         objects: Sequence[TrainingObject],
         folder: Path,
-        photographs: Path | None = None,
-        weights: WeightSource | None = None,
+        sources: TrainingSources | None = None,
         processes: Processes | None = None,
         report: Report = lambda stage, figures: None,
-        on_progress: OnProgress = lambda stage, done, total: None,
         mapped: MapFunction = map,
     ) -> None:
         self.recipe, self.objects, self.folder = recipe, tuple(objects), folder
         self.names = tuple(o.name for o in objects)
-        weights = weights or WeightSource()
+        sources = sources or TrainingSources()
+        photographs, weights = sources.photographs, sources.weights
         self._photographs, self._imagenet = photographs, weights.imagenet
         self._processes = processes or Processes()
-        self._report, self.on_progress, self._mapped = report, on_progress, mapped
+        self._report, self._mapped = report, mapped
+        self.on_progress: OnProgress = lambda stage, done, total: None
         self._times = StageTimes(folder / "seconds.json")
         self._processes.share(recipe.training.batch)
         if not isinstance(recipe.symmetric, str):
@@ -180,13 +182,11 @@ class TrainingRun:
         groups = [torch.from_numpy(group).float() for group in found]
         trainer = SupervisedTrainer(
             network,
-            codes,
-            groups,
+            ShapeTargets(groups, codes, self.sdf_samples() if codes is None else None),
             crops,
             recipe.training,
             self.folder / "network",
             recipe.seed,
-            self.sdf_samples() if codes is None else None,
             processes,
         )
         with self._timed("network"):

@@ -83,6 +83,21 @@ def crop_split(mesh: NDArray[np.int64], settings: TrainingSettings) -> CropSplit
     return CropSplit(held_out, np.setdiff1d(np.arange(len(mesh)), held_out))
 
 
+class ShapeTargets(NamedTuple):
+    """Targets of the shape head, or of the decoder with it, for K meshes.
+
+    Attributes:
+        symmetries: K arrays (S_k, 4, 4) of transforms that leave a mesh's look unchanged.
+        codes: (K, C) target shape codes; None where the settings let the decoder learn with the
+            heads.
+        samples: points around the meshes; only needed without codes.
+    """
+
+    symmetries: list[Tensor]
+    codes: Tensor | None = None
+    samples: SdfSamples | None = None
+
+
 class SupervisedTrainer:
     """Train a network on crops; every state it writes can be continued from, see `continued`.
 
@@ -91,14 +106,11 @@ class SupervisedTrainer:
 
     Args:
         network: changed in place.
-        codes: (K, C) target shape codes, one a mesh; None where the settings let the decoder learn
-            with the heads.
-        symmetries: K arrays (S_k, 4, 4) of transforms that leave a mesh's look unchanged.
+        targets: of the meshes that the crops show.
         crops: the training crops.
         settings: see `TrainingSettings`.
         folder: where `state.pt` and `log.jsonl` go.
         seed: of the order of the crops and of their views.
-        samples: points around the K meshes; only needed without codes.
         processes: those that train together, each with this object; they share `folder`.
 
     Raises:
@@ -110,16 +122,15 @@ class SupervisedTrainer:
     def __init__(
         self,
         network: CrispNetwork,
-        codes: Tensor | None,
-        symmetries: list[Tensor],
+        targets: ShapeTargets,
         crops: CropSource,
         settings: TrainingSettings,
         folder: Path,
         seed: int = 0,
-        samples: SdfSamples | None = None,
         processes: Processes | None = None,
     ) -> None:
         processes = processes or Processes()
+        symmetries, codes, samples = targets
         if (codes is None) != (settings.sdf is not None) or (codes is None and samples is None):
             raise ValueError("expected target codes, or samples and settings of the SDF term")
         processes.share(settings.batch)

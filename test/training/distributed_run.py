@@ -9,7 +9,7 @@ from crisp_ros.network.model import CrispNetwork, NetworkConfig
 from crisp_ros.synthesis.crop_set import CropSet
 from crisp_ros.training.processes import training_processes
 from crisp_ros.training.sdf_samples import SdfSamples
-from crisp_ros.training.supervised import SupervisedTrainer
+from crisp_ros.training.supervised import ShapeTargets, SupervisedTrainer
 from crisp_ros.training.training_settings import JointSdfSettings, TrainingSettings
 
 
@@ -37,14 +37,14 @@ def main(crops: str, folder: str) -> None:
         network = CrispNetwork(NetworkConfig("compact", 32, 2, 16, (32,), 8, 2, False))
         SupervisedTrainer(
             network,
-            None,
-            [torch.eye(4)[None]] * 2,
+            ShapeTargets(
+                [torch.eye(4)[None]] * 2,
+                samples=SdfSamples(points, points.norm(dim=-1) - 0.05),
+            ),
             CropSet(Path(crops)),
             settings,
             Path(folder),
-            0,
-            SdfSamples(points, points.norm(dim=-1) - 0.05),
-            processes,
+            processes=processes,
         ).run()
 
 

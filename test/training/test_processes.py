@@ -12,7 +12,7 @@ from crisp_ros.network.model import CrispNetwork, NetworkConfig
 from crisp_ros.synthesis.crop_set import CropSet
 from crisp_ros.training.processes import Processes, training_processes
 from crisp_ros.training.recipe import RecipeError
-from crisp_ros.training.supervised import SupervisedTrainer
+from crisp_ros.training.supervised import ShapeTargets, SupervisedTrainer
 from crisp_ros.training.training_settings import TrainingSettings
 
 CONFIG = NetworkConfig("compact", 32, 2, 16, (32,), 8, 2, False)
@@ -55,8 +55,7 @@ def test_a_batch_must_be_divisible(crops_folder, tmp_path):
     with pytest.raises(RecipeError, match="shared out among 3 processes"):
         SupervisedTrainer(
             network,
-            torch.zeros(2, network.decoder.code_dim),
-            [torch.eye(4)[None]] * 2,
+            ShapeTargets([torch.eye(4)[None]] * 2, torch.zeros(2, network.decoder.code_dim)),
             CropSet(crops_folder),
             TrainingSettings(steps=1, batch=8, held_out_crops=8),
             tmp_path,

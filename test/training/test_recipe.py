@@ -22,6 +22,7 @@ from crisp_ros.training.model_card import model_card
 from crisp_ros.training.objects import data_objects, training_objects
 from crisp_ros.training.recipe import Recipe, RecipeError, load_recipe
 from crisp_ros.training.run import TrainingRun
+from crisp_ros.training.sources import TrainingSources
 from crisp_ros.training.training_settings import TrainingSettings
 
 FOLDER = share_directory() / "config" / "training"
@@ -191,7 +192,9 @@ def test_every_recipe_trains_a_few_steps(
     else:
         objects = training_objects(bop / "models")
     recipe = tiny(recipe, tuple(o.name for o in objects))
-    run = TrainingRun(recipe, objects, tmp_path / "run", data if recipe.photographs else None)
+    run = TrainingRun(
+        recipe, objects, tmp_path / "run", TrainingSources(data if recipe.photographs else None)
+    )
     model = run.save(tmp_path / "model.safetensors", "0.1.0")
     read = load_model(tmp_path / "model.safetensors")
     assert read.library.names == model.library.names and len(model.library) >= 2

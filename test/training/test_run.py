@@ -16,6 +16,7 @@ from crisp_ros.training.initial_weights import WeightSource
 from crisp_ros.training.objects import TrainingObject, training_objects
 from crisp_ros.training.recipe import Recipe, RecipeError
 from crisp_ros.training.run import TrainingRun
+from crisp_ros.training.sources import TrainingSources
 from crisp_ros.training.training_settings import TrainingSettings
 
 RECIPE = Recipe(training=TrainingSettings(steps=4, save_every=2))
@@ -99,7 +100,7 @@ def test_a_backbone_is_loaded_without_heads_and_decoder(meshes: Path, tmp_path: 
     given = write_model(tmp_path / "other.safetensors").state_dict()
     source = WeightSource(backbone=tmp_path / "other.safetensors")
     objects = training_objects(meshes)
-    run = TrainingRun(RECIPE, objects, tmp_path / "run", weights=source)
+    run = TrainingRun(RECIPE, objects, tmp_path / "run", TrainingSources(weights=source))
     torch.manual_seed(1)
     network = run._network()
     assert network.crop_size == RECIPE.training.crop_px
@@ -128,6 +129,9 @@ def test_weights_come_from_one_source_that_fits_the_network(
     given = dict.fromkeys(sources, tmp_path / "other.safetensors")
     with pytest.raises(RecipeError, match=complaint):
         TrainingRun(
-            recipe, training_objects(meshes), tmp_path / "run", weights=WeightSource(**given)
+            recipe,
+            training_objects(meshes),
+            tmp_path / "run",
+            TrainingSources(weights=WeightSource(**given)),
         )
     assert not (tmp_path / "run").exists()

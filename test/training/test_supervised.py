@@ -11,7 +11,7 @@ from crisp_ros.training.recipe import RecipeError
 from crisp_ros.training.sdf_samples import SdfSamples
 from crisp_ros.training.shape_head_fit import fit_shape_head
 from crisp_ros.training.shape_stage import mean_crop_codes
-from crisp_ros.training.supervised import SupervisedTrainer, crop_split
+from crisp_ros.training.supervised import ShapeTargets, SupervisedTrainer, crop_split
 from crisp_ros.training.training_settings import JointSdfSettings, TrainingSettings
 
 CONFIG = NetworkConfig("compact", 32, 2, 16, (32,), 8, 2, False)
@@ -44,7 +44,7 @@ def trainer(crops, folder, **changes) -> SupervisedTrainer:
         }
     )
     return SupervisedTrainer(
-        network, codes, [torch.eye(4)[None]] * 2, crops, settings, folder, seed=0
+        network, ShapeTargets([torch.eye(4)[None]] * 2, codes), crops, settings, folder
     )
 
 
@@ -161,7 +161,11 @@ def test_decoder_and_heads_learn_together(crops, tmp_path):
     torch.manual_seed(0)
     network = CrispNetwork(CONFIG)
     run = SupervisedTrainer(
-        network, None, [torch.eye(4)[None]] * 2, crops, settings, tmp_path, 0, samples
+        network,
+        ShapeTargets([torch.eye(4)[None]] * 2, samples=samples),
+        crops,
+        settings,
+        tmp_path,
     )
     before = run.evaluate()
     start = {name: value.clone() for name, value in network.state_dict().items()}
