@@ -256,8 +256,12 @@ class _Corrector:
             self._field, points, problem.own, self._library, settings.active_shape
         )
         better = found.objective < step.objective
+        if not settings.active_shape.own_code:
+            # The network's shape is no candidate: the first shape step replaces it.
+            is_own = (fit.shapes.codes == problem.own.codes).all(-1) & (fit.shapes.index < 0)
+            better = better | is_own
         return _Fit(
-            step._replace(objective=torch.minimum(found.objective, step.objective)),
+            step._replace(objective=torch.where(better, found.objective, step.objective)),
             select_rows(better, found.shapes, fit.shapes),
         )
 

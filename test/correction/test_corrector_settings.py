@@ -10,6 +10,7 @@ from crisp_ros.correction.corrector import correct
 from crisp_ros.correction.corrector_settings import CORRECTORS, CorrectorSettings
 from crisp_ros.correction.correspondences import ObjectPoints, Shapes
 from crisp_ros.correction.residuals import surface_objective
+from crisp_ros.correction.shape_source import ShapeSource
 from crisp_ros.geometry.se3 import transform
 
 NAMES = ("box", "mug", "bracket", "bar")
@@ -61,6 +62,29 @@ def test_algorithm_2_finds_the_column_at_the_pose_of_the_object(known) -> None:
         )),
     )  # fmt: skip
     assert torch.equal(found.shapes.index, known.shapes_of(*NAMES).index)
+
+
+@pytest.mark.parametrize("one_hot", [True, False])
+def test_without_its_column_the_networks_shape_is_replaced(known, one_hot: bool) -> None:
+    """Even where no library shape explains the object as well as the network's does."""
+    lacking = known.without("bracket")
+    seen = observe(known.named("bracket"), Noise(0.0005, 0.0, 0.001), seed=5, count=200)
+    own = Shapes.of_codes(known.codes("bracket"))
+    start = seen.register().T_object_camera
+    settings, found = CORRECTORS["alg2"], {}
+    for column in (True, False):
+        active = dataclasses.replace(settings.active_shape, one_hot=one_hot, own_code=column)
+        found[column] = correct(
+            known.field,
+            seen.correspondences(),
+            own,
+            start,
+            lacking.prepared,
+            dataclasses.replace(settings, active_shape=active),
+        )
+    assert found[True].sources.tolist() == [ShapeSource.NETWORK]
+    assert found[False].sources.tolist() != [ShapeSource.NETWORK]
+    assert found[False].objective > 2 * found[True].objective
 
 
 def test_points_of_an_object_are_pooled_by_their_mean(known) -> None:
