@@ -12,6 +12,10 @@ KINDS = {
         "metric and normalised coordinates under the same self-training",
     ),
     "corrector": ("crisp_ros.cli.ablate_corrector", "pose and shape by each solver and without"),
+    "inputs": (
+        "crisp_ros.cli.ablate_inputs",
+        "a finished model without geometry, without the library's colours, with other crops",
+    ),
     "library": (
         "crisp_ros.cli.ablate_library",
         "own code and D after self-training, with half of the shapes outside the library",

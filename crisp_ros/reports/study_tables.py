@@ -30,6 +30,37 @@ def coordinates_table(kinds: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
+def inputs_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The accuracy of each variant of a model.
+
+    Args:
+        title: of the table.
+        rows: of `InputsAblation.run`.
+    """
+    table = Table(title=title)
+    for heading in (
+        "",
+        "ADD-S AUC 2 cm",
+        "ADD AUC 2/10 cm",
+        "rotation deg",
+        "certified (wrong place, rotation)",
+        "orientation certified (wrong)",
+    ):
+        table.add_column(heading)
+    for name, row in rows.items():
+        rotation = row["median_rotation_deg"]
+        table.add_row(
+            name,
+            f"{row['auc_add_s']['2cm']:.3f}",
+            " / ".join(f"{value:.3f}" for value in row["auc_add"].values()),
+            "-" if rotation is None else f"{rotation:.1f}",
+            f"{row['certified']} of {row['instances']}"
+            f" ({row['certified_wrong_place']}, {row['certified_wrong_rotation']})",
+            f"{row['orientation_certified']} ({row['orientation_certified_wrong']})",
+        )
+    return table
+
+
 def training_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The accuracy of each training or corrector.
 

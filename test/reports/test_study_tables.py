@@ -2,7 +2,12 @@
 
 from rich.console import Console
 
-from crisp_ros.reports.study_tables import coordinates_table, off_surface_table, training_table
+from crisp_ros.reports.study_tables import (
+    coordinates_table,
+    inputs_table,
+    off_surface_table,
+    training_table,
+)
 
 
 def test_a_shape_without_a_surface_is_named(capsys):
@@ -27,3 +32,20 @@ def test_coordinates_are_compared_before_and_after(capsys):
     Console(width=120).print(coordinates_table({"metric": {"history": history}}))
     printed = capsys.readouterr().out
     assert all(text in printed for text in ("0.80", "0.500 -> 0.625", "0.25 -> 0.75"))
+
+
+def test_variants_show_wrong_certificates_and_missed_medians(capsys):
+    row = {
+        "instances": 13,
+        "auc_add": {"2cm": 0.612, "10cm": 0.8},
+        "auc_add_s": {"2cm": 0.9, "10cm": 0.95},
+        "median_rotation_deg": None,
+        "certified": 11,
+        "certified_wrong_place": 2,
+        "certified_wrong_rotation": 3,
+        "orientation_certified": 8,
+        "orientation_certified_wrong": 1,
+    }
+    Console(width=160).print(inputs_table("real", {"as it is": row}))
+    printed = capsys.readouterr().out
+    assert all(t in printed for t in ("0.900", "0.612 / 0.800", "11 of 13 (2, 3)", "8 (1)", " - "))
