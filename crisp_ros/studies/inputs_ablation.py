@@ -1,4 +1,4 @@
-"""What a finished model gains from geometry, crop side and the library's colours.
+"""Variants of a finished model: without geometry, without library colours, with other crops.
 
 Nothing is trained: inputs of the model are hidden, its crops have another side, or the colours of
 its library are not compared. `crisp ablate training` compares networks that were trained without.

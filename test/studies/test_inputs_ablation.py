@@ -27,7 +27,7 @@ def test_each_variant_lacks_one_part() -> None:
     assert sides == [96, 96, 96, 64, 128]
 
 
-def test_hidden_geometry_changes_no_answer_and_shown_geometry_does() -> None:
+def test_hidden_geometry_changes_no_answer_shown_one_does() -> None:
     """The model itself still sees depth afterwards."""
     model = shipped_model()
     variants = {v.name: v.model.network for v in InputsAblation(model).variants()}
