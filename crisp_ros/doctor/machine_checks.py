@@ -22,6 +22,7 @@ from crisp_ros.observation.frame import Camera, Frame
 from crisp_ros.pipeline import Estimator
 
 _PYTHONS = ((3, 10), (3, 12))
+_MEMORY = Path("/proc/meminfo")
 _MEMORY_GIB = 4.0
 _SHARED_MEMORY_MIB = 64.0
 _SLOW_MS = 1000.0
@@ -101,10 +102,11 @@ def _python() -> Iterator[Finding]:
 
 
 def _memory() -> Finding:
-    pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    free = pages * size / 2**30
-    total = os.sysconf("SC_PHYS_PAGES") * size / 2**30
-    text = f"{free:.1f} of {total:.1f} GiB unused"
+    lines = (line.split() for line in _MEMORY.read_text().splitlines())
+    kib = {line[0]: int(line[1]) for line in lines}
+    # Of the memory in use, caches of files are given back when others need it.
+    available, total = (kib[name] / 2**20 for name in ("MemAvailable:", "MemTotal:"))
+    text = f"{available:.1f} of {total:.1f} GiB available"
     if total < _MEMORY_GIB:
         return note("machine", "memory", text, f"at least {_MEMORY_GIB:g} GiB are advisable")
     return fine("machine", "memory", text)

@@ -35,6 +35,19 @@ def test_every_problem_has_advice() -> None:
         assert bool(finding.advice) == (finding.verdict is not Verdict.FINE)
 
 
+@pytest.mark.parametrize("total_gib, verdict", [(16, Verdict.FINE), (2, Verdict.NOTE)])
+def test_caches_count_as_available(
+    total_gib: int, verdict: Verdict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "meminfo"
+    lines = f"MemTotal: {total_gib * 2**20} kB", "MemFree: 300000 kB", "MemAvailable: 1572864 kB"
+    file.write_text("\n".join((*lines, "HugePages_Total: 0")))
+    monkeypatch.setattr(machine_checks, "_MEMORY", file)
+    finding = found("memory")
+    assert finding.verdict is verdict
+    assert finding.found == f"1.5 of {total_gib}.0 GiB available"
+
+
 def test_full_shared_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     if not Path("/dev/shm").is_dir():
         pytest.skip("there is no shared memory")
