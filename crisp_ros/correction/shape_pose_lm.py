@@ -62,15 +62,13 @@ class ShapePoseStep(NamedTuple):
     Attributes:
         latents: (B, D).
         motion: (B, 4, 4) the object frame of the start to the one of the result.
-        objective: (B,) of the result; never above `before`.
-        before: (B,) of the start.
+        objective: (B,) of the result; never above that of the start.
         iterations: (B,) taken.
     """
 
     latents: Tensor
     motion: Tensor
     objective: Tensor
-    before: Tensor
     iterations: Tensor
 
 
@@ -119,7 +117,6 @@ def refine_shape_and_pose(
         torch.where(better[:, None], state.latents, latents),
         torch.where(better[:, None, None], state.motion, identity),
         torch.where(better, after, before),
-        before,
         iterations,
     )
 

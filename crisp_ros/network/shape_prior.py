@@ -68,11 +68,6 @@ class ShapePrior:
         """Codes (..., C) of latents (..., D)."""
         return self.mean + latents @ self.basis
 
-    def latent(self, codes: Tensor) -> Tensor:
-        """Latents (..., D) of the codes nearest to codes (..., C)."""
-        scale = self.basis.square().sum(dim=1)
-        return (codes - self.mean) @ self.basis.T / scale
-
     def to(self, device: torch.device | str) -> ShapePrior:
         """The same on another device."""
         return ShapePrior(self.mean.to(device), self.basis.to(device))

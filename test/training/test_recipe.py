@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from drawing import needs_egl
+from prior_latents import latents_of
 from small_nocs import write_small_nocs
 from small_spe3r import write_small_spe3r
 from tiny_bop import tiny_frames, write_tiny_bop
@@ -213,7 +214,7 @@ def test_the_household_model_has_a_prior_and_listed_symmetries(
     TrainingRun(recipe, objects, tmp_path / "run").save(tmp_path / "model.safetensors", "0.1.0")
     read = load_model(tmp_path / "model.safetensors")
     assert read.prior.dimensions == 1
-    codes = read.prior.code(read.prior.latent(read.library.codes))
+    codes = read.prior.code(latents_of(read.prior, read.library.codes))
     assert torch.allclose(codes, read.library.codes, atol=1e-4)
     for known, group in zip(objects, read.library.symmetries, strict=True):
         assert len(group) == len(known.listed_symmetries)
