@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 DEFAULT_CHECKPOINT = Path("models") / "crisp_ycbv_compact.safetensors"  # in the share directory
+BUNDLED_MODELS = {
+    "ycbv": DEFAULT_CHECKPOINT,
+    "household": Path("models") / "crisp_household_prior.safetensors",
+}
+"""Model files of the package by name, in the share directory."""
 _RECORDING = Path("recordings") / "table"
 
 

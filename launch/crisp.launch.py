@@ -32,6 +32,7 @@ TOPICS = {
 # Launch arguments that override parameters of the same name in params_file, if they are given.
 OVERRIDES = (
     "checkpoint",
+    "model",
     "device",
     "segmentation_format",
     "image_transport",
@@ -47,6 +48,11 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument(
         "checkpoint", default_value="", description="Model file; empty: as in params_file."
+    ),
+    DeclareLaunchArgument(
+        "model",
+        default_value="",
+        description="Model of the package: ycbv or household; empty: as in params_file.",
     ),
     DeclareLaunchArgument(
         "device",

@@ -24,6 +24,7 @@ PASSED_ON = (
     "detections_topic",
     "label_info_topic",
     "checkpoint",
+    "model",
     "device",
     "fixed_frame",
     "rviz",
@@ -62,6 +63,7 @@ ARGUMENTS = [
         "label_info_topic", default_value="label_info", description="See crisp.launch.py."
     ),
     DeclareLaunchArgument("checkpoint", default_value="", description="See crisp.launch.py."),
+    DeclareLaunchArgument("model", default_value="", description="See crisp.launch.py."),
     DeclareLaunchArgument("device", default_value="", description="See crisp.launch.py."),
     DeclareLaunchArgument("fixed_frame", default_value="", description="See crisp.launch.py."),
     DeclareLaunchArgument("rviz", default_value="true", description="See crisp.launch.py."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.latent_field import LatentDistances
+from crisp_ros.correction.latent_field import LatentDistances, LatentField
 
 MEAN = torch.tensor([0.05, 0.04, 0.08]).double()
 SPREAD = torch.tensor([0.015, 0.01, 0.02]).double()
@@ -31,3 +31,20 @@ class RoundedBoxes:
             sdf = self.sdf(x.flatten(0, 1)[:, None], per_point.flatten(0, 1)).view(x.shape[:2])
             gradient, slope = torch.autograd.grad(sdf.sum(), (x, per_point))
         return LatentDistances(sdf.detach(), gradient, slope)
+
+    def of_shape(self, latent: Tensor) -> LatentField:
+        return _OneBox(latent)
+
+
+class _OneBox(RoundedBoxes):
+    """One of the boxes, D = 0."""
+
+    def __init__(self, latent: Tensor) -> None:
+        self._latent = latent
+
+    def sdf(self, points: Tensor, latents: Tensor) -> Tensor:
+        return super().sdf(points, self._latent.expand(len(points), -1))
+
+    def derivatives(self, points: Tensor, latents: Tensor) -> LatentDistances:
+        found = RoundedBoxes().derivatives(points, self._latent.expand(len(points), -1))
+        return found._replace(slope=found.slope[..., :0])

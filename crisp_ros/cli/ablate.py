@@ -24,6 +24,10 @@ KINDS = {
         "crisp_ros.cli.ablate_training",
         "coordinates, backbone, symmetries, D, codes: the same short training without each",
     ),
+    "unseen": (
+        "crisp_ros.cli.ablate_unseen",
+        "surfaces of objects that the model does not know, or whose shapes its library lacks",
+    ),
 }
 
 

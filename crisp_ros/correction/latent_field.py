@@ -34,6 +34,9 @@ class LatentField(Protocol):
     def derivatives(self, points: Tensor, latents: Tensor) -> LatentDistances:
         """Signed distances with their derivatives; arguments as those of `sdf`."""
 
+    def of_shape(self, latent: Tensor) -> LatentField:
+        """The field of the shape (D,) alone, whose latents have no dimensions left."""
+
 
 class PriorField:
     """The shape decoder under a prior as such a field: f_d(x | mean + z basis)."""
@@ -51,3 +54,29 @@ class PriorField:
         """See `LatentField`."""
         found = self._decoder.jacobians(points, self._prior.code(latents))
         return LatentDistances(found.sdf, found.gradient, found.code @ self._prior.basis.T)
+
+    def of_shape(self, latent: Tensor) -> LatentField:
+        """See `LatentField`."""
+        return _ShapeField(self._decoder, self._prior.code(latent))
+
+
+class _ShapeField:
+    """The field of one shape, by its code."""
+
+    def __init__(self, decoder: ShapeDecoder, code: Tensor) -> None:
+        self._decoder, self._code = decoder, code
+
+    @torch.no_grad()
+    def sdf(self, points: Tensor, latents: Tensor) -> Tensor:
+        """See `LatentField`."""
+        return self._decoder.sdf(points, self._code.expand(len(points), -1))
+
+    @torch.no_grad()
+    def derivatives(self, points: Tensor, latents: Tensor) -> LatentDistances:
+        """See `LatentField`."""
+        found = self._decoder.sdf_and_gradient(points, self._code.expand(len(points), -1))
+        return LatentDistances(*found, points.new_zeros((*points.shape[:2], 0)))
+
+    def of_shape(self, latent: Tensor) -> LatentField:
+        """See `LatentField`."""
+        return self

@@ -22,6 +22,7 @@ from crisp_ros.correction.shape_pose_lm import (
     ShapePoseStep,
     refine_shape_and_pose,
 )
+from crisp_ros.correction.surface import fill_unit_cube
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.se3 import from_rotation_translation, transform
 
@@ -33,6 +34,7 @@ _RESTING = (  # rotations that put z up, down, and to four sides
     ((0, 0, 1), (0, 1, 0), (-1, 0, 0)),
     ((0, 0, -1), (0, 1, 0), (1, 0, 0)),
 )
+_NEAR_POINTS = 128  # nearest to a surface, where it is compared with another
 _EDGE_SHARE = 0.02  # of the points, that may be outside the box of those seen
 
 
@@ -61,6 +63,9 @@ class PriorShapeSettings:
         solver: of the solver for these.
         empty_space: of the points in empty space.
         below_m: depths under the support where nothing of an object is, metres.
+        rival_margin: another finalist explains an object nearly as well where its objective is
+            larger by this share at most.
+        compared_points: around the object, on which the finalists' surfaces are compared.
     """
 
     rotations: int = 4
@@ -73,6 +78,8 @@ class PriorShapeSettings:
     solver: ShapePoseLmSettings = field(default_factory=ShapePoseLmSettings)
     empty_space: EmptySpaceSettings = field(default_factory=EmptySpaceSettings)
     below_m: tuple[float, ...] = (0.006, 0.025)
+    rival_margin: float = 0.25
+    compared_points: int = 2048
 
 
 class PriorFit(NamedTuple):
@@ -83,12 +90,29 @@ class PriorFit(NamedTuple):
         latents: (B, D).
         objective: (B,) of `refine_shape_and_pose`.
         iterations: (B,).
+        spread_m: (B,) largest mean distance of the surface from that of another solution that
+            explains the object nearly as well, metres; 0 where there is none.
     """
 
     T_object_camera: Tensor
     latents: Tensor
     objective: Tensor
     iterations: Tensor
+    spread_m: Tensor
+
+
+class PriorObservation(NamedTuple):
+    """What was seen of one object, camera frame.
+
+    Attributes:
+        seen: depth points (N, 3).
+        empty: points (M, 3) where the camera saw that nothing is.
+        support: of the object, without a batch dimension.
+    """
+
+    seen: ObjectPoints
+    empty: ObjectPoints
+    support: Support
 
 
 @torch.no_grad()
@@ -115,27 +139,39 @@ def fit_prior_shapes(
         settings: see `PriorShapeSettings`.
     """
     settings = settings or PriorShapeSettings()
+    seen = observe_for_prior(observed, objects, images, support, settings)
+    fits = [search_prior_shape(shapes, dimensions, one, settings) for one in seen]
+    if not fits:
+        none = observed.points.new_zeros((0, dimensions))
+        return PriorFit(
+            none.new_zeros((0, 4, 4)), none, none.sum(1), none.sum(1).long(), none.sum(1)
+        )
+    return PriorFit(*(torch.stack(parts) for parts in zip(*fits, strict=True)))
+
+
+@torch.no_grad()
+def observe_for_prior(
+    observed: Correspondences,
+    objects: Tensor,
+    images: Images,
+    support: Support,
+    settings: PriorShapeSettings,
+) -> list[PriorObservation]:
+    """Collect what was seen of objects and around them; arguments as of `fit_prior_shapes`."""
     observed = observed.sanitized()
     still = torch.eye(4, dtype=observed.points.dtype, device=observed.points.device)
     empty = empty_points(
         observed, still.expand(len(objects), 4, 4), objects, images, settings.empty_space
     )
     empty = _with_support(empty, observed, support, settings.below_m)
-    fits = [
-        _fit_object(
-            shapes,
-            dimensions,
+    return [
+        PriorObservation(
             ObjectPoints.of(observed.points[k], observed.valid[k]),
             ObjectPoints(empty.points[k], empty.weights[k]),
             Support(*(part[k] for part in support)),
-            settings,
         )
         for k in range(len(objects))
     ]
-    if not fits:
-        none = observed.points.new_zeros((0, dimensions))
-        return PriorFit(still.expand(0, 4, 4), none, none.sum(1), none.sum(1).long())
-    return PriorFit(*(torch.stack(parts) for parts in zip(*fits, strict=True)))
 
 
 def starting_poses(seen: ObjectPoints, support: Support, rotations: int) -> Tensor:
@@ -173,29 +209,60 @@ def starting_poses(seen: ObjectPoints, support: Support, rotations: int) -> Tens
     return from_rotation_translation(rotation @ axes, shift)
 
 
-def _fit_object(
+@torch.no_grad()
+def search_prior_shape(
     shapes: LatentField,
     dimensions: int,
-    seen: ObjectPoints,
-    empty: ObjectPoints,
-    support: Support,
+    observation: PriorObservation,
     settings: PriorShapeSettings,
 ) -> PriorFit:
-    """The fit of one object, without a batch dimension."""
+    """Search pose and latent of one object from many starts; the fit has no batch dimension.
+
+    Args:
+        shapes: f.
+        dimensions: D of their latents.
+        observation: of the object.
+        settings: see `PriorShapeSettings`.
+    """
+    seen, empty, support = observation
     if not bool(seen.valid.any()):
         still = torch.eye(4).to(seen.points)
         none = seen.points.new_zeros(dimensions)
         infinite = torch.full_like(none.sum(), torch.inf)
-        return PriorFit(still, none, infinite, torch.zeros_like(infinite, dtype=torch.long))
+        return PriorFit(
+            still, none, infinite, torch.zeros_like(infinite, dtype=torch.long), infinite
+        )
     starts = starting_poses(seen, support, settings.rotations)
     mean = seen.points.new_zeros((len(starts), dimensions))
     ranked = _refined(shapes, seen, empty, starts, mean, settings.ranking)
     best = ranked.objective.argsort()[: settings.finalists]
     poses = ranked.motion[best] @ starts[best]
     step = _refined(shapes, seen, empty, poses, ranked.latents[best], settings.solver)
-    first = step.objective.argmin()
-    pose = step.motion[first] @ poses[first]
-    return PriorFit(pose, step.latents[first], step.objective[first], step.iterations[first])
+    poses, first = step.motion @ poses, step.objective.argmin()
+    spread = _spread(shapes, seen, poses, step, settings)
+    return PriorFit(
+        poses[first], step.latents[first], step.objective[first], step.iterations[first], spread
+    )
+
+
+def _spread(
+    shapes: LatentField,
+    seen: ObjectPoints,
+    poses: Tensor,
+    step: ShapePoseStep,
+    settings: PriorShapeSettings,
+) -> Tensor:
+    """The distance (metres, scalar) of the best finalist's surface from that of a rival."""
+    points = seen.points[seen.valid]
+    middle, reach = points.mean(0), (points - points.mean(0)).norm(dim=-1).max()
+    cube = fill_unit_cube(settings.compared_points, points) - 0.5
+    around = transform(poses, (middle + 4.0 * reach * cube)[None])
+    sdf = shapes.sdf(around, step.latents)
+    best = step.objective.argmin()
+    near = sdf[best].abs().topk(_NEAR_POINTS, largest=False).indices
+    apart = (sdf[:, near] - sdf[best, near]).abs().mean(1)
+    rival = step.objective <= (1.0 + settings.rival_margin) * step.objective[best]
+    return torch.where(rival, apart, 0.0).max()
 
 
 def _refined(

@@ -51,7 +51,7 @@ def surface_points(field: ShapeField, shapes: Shapes, count: int = 512) -> Surfa
     lower, upper = shapes.lower, shapes.upper
     margin = _MARGIN * torch.linalg.norm(upper - lower, dim=-1, keepdim=True)
     low, high = (lower - margin)[:, None], (upper + margin)[:, None]
-    x = low + _fill_unit_cube(16 * count, low) * (high - low)
+    x = low + fill_unit_cube(16 * count, low) * (high - low)
     nearest = field.sdf(x, shapes).abs().topk(count, dim=-1, largest=False).indices
     x = x.gather(1, nearest[..., None].expand(-1, -1, 3))
     for _ in range(_NEWTON_STEPS):
@@ -62,7 +62,7 @@ def surface_points(field: ShapeField, shapes: Shapes, count: int = 512) -> Surfa
     return SurfacePoints(x, inside & (field.sdf(x, shapes).abs() < _ARRIVED_M))
 
 
-def _fill_unit_cube(count: int, like: Tensor) -> Tensor:
+def fill_unit_cube(count: int, like: Tensor) -> Tensor:
     """The first points (count, 3) of an additive recurrence that fills the unit cube evenly."""
     root = 1.2207440846057596  # of x^4 = x + 1, the golden ratio's cousin in three dimensions
     steps = torch.tensor([root**-1, root**-2, root**-3], dtype=torch.float64)

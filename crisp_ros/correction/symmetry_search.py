@@ -5,7 +5,7 @@ The pose solvers go downhill from the network's pose, and cannot move the handle
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from math import radians
@@ -178,6 +178,38 @@ def resolve_near_symmetries(
     return ResolvedSymmetries(
         rows[better], motion[better], step.T_object_camera[better], step.objective[better]
     )
+
+
+def rivals_by_object(
+    field: ShapeField,
+    hypotheses: Hypotheses,
+    surfaces: SurfacePoints,
+    near: Mapping[int, Tensor],
+    images: Images,
+    settings: SymmetrySearchSettings | None = None,
+) -> list[Rivals]:
+    """Find the rivals of each object; none of those that have no near symmetries.
+
+    Args:
+        field: f_d.
+        hypotheses: B of them.
+        surfaces: points on their shapes.
+        near: near symmetries (M, 4, 4) by the number of an object.
+        images: that the objects were seen in.
+        settings: see `SymmetrySearchSettings`.
+    """
+    rivals = [Rivals.none(hypotheses.T_object_camera)] * len(hypotheses.T_object_camera)
+    tested = [i for i, motions in near.items() if len(motions) > 0]
+    if not tested:
+        return rivals
+    rows = torch.tensor(tested, device=hypotheses.T_object_camera.device)
+    motions = [near[i] for i in tested]
+    some = hypotheses.rows(rows), surfaces.rows(rows)
+    for i, found in zip(
+        tested, rival_motions(field, *some, motions, images, settings), strict=True
+    ):
+        rivals[i] = found
+    return rivals
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.parameters.parameter_values import find_device
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.pipeline.observed_hull import ObservedHullSettings
-from crisp_ros.share import DEFAULT_CHECKPOINT, share_directory
+from crisp_ros.share import BUNDLED_MODELS, DEFAULT_CHECKPOINT, share_directory
 
 
 def make_estimator(parameters: Parameters) -> Estimator:
@@ -34,7 +34,8 @@ def make_estimator(parameters: Parameters) -> Estimator:
 
 def checkpoint_file(parameters: Parameters) -> Path:
     """Get the path of the model file."""
-    return Path(parameters.checkpoint or share_directory() / DEFAULT_CHECKPOINT)
+    bundled = BUNDLED_MODELS.get(parameters.model, DEFAULT_CHECKPOINT)
+    return Path(parameters.checkpoint or share_directory() / bundled)
 
 
 def estimator_settings(

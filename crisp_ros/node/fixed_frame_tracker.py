@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.time import Time
 from std_msgs.msg import Header
@@ -97,6 +98,14 @@ class FixedFrameTracker:
         self.fixed_frame.clear()
         self._tracker.reset()
 
+    def camera_pose(self, header: Header, parameters: Parameters) -> NDArray[np.float64]:
+        """Pose (4, 4) of the camera in the fixed frame at an image's stamp.
+
+        Raises:
+            FixedFrameError: it is unknown.
+        """
+        return self.fixed_frame.T_fixed_camera(header, parameters.fixed_frame_timeout)
+
     def update(
         self,
         header: Header,
@@ -115,7 +124,7 @@ class FixedFrameTracker:
         Raises:
             FixedFrameError: the camera's pose is unknown.
         """
-        T = self.fixed_frame.T_fixed_camera(header, parameters.fixed_frame_timeout)
+        T = self.camera_pose(header, parameters)
         self.T_fixed_camera = T
         tracker, settings = self._tracker, self._estimator.settings
         tracker.settings = replace(tracker.settings, death_s=parameters.object_timeout)

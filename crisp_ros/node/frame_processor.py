@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.time import Time
 from std_msgs.msg import Header
@@ -190,6 +192,7 @@ class FrameProcessor:
     def reset(self) -> None:
         """Remove all objects."""
         self.tracker.reset()
+        self._estimator.forget()
         self._remove_objects()
         self.latest = None
 
@@ -253,11 +256,21 @@ class FrameProcessor:
         estimator = self._estimator
         with_covariance = self._publishers.wants_covariance or self._requests.is_pending
         estimator.settings = estimator_settings(job.parameters, estimator.settings, with_covariance)
+        T_fixed_camera = self._camera_pose(job) if estimator.remembers else None
         with self._self_training.estimating():
-            trace = estimator.trace(frame, lambda: self._outdated(job.received) is not None)
+            trace = estimator.trace(
+                frame, lambda: self._outdated(job.received) is not None, T_fixed_camera
+            )
         job.stage_ms.update(trace.estimate.stage_ms)
         self._monitor.model.values["version"] = trace.estimate.model_version
         return trace
+
+    def _camera_pose(self, job: _FrameJob) -> NDArray[np.float64]:
+        """Pose (4, 4) of the camera in the fixed frame, for objects that are remembered."""
+        try:
+            return self.tracker.camera_pose(job.header, job.parameters)
+        except FixedFrameError as error:
+            raise _FrameDroppedError(DropReason.NO_TRANSFORM, str(error)) from error
 
     def _track(self, job: _FrameJob, converted: ConvertedFrame, trace: Trace) -> TrackedFrame:
         start = time.perf_counter()

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from crisp_ros.correction.batch import concatenate
@@ -170,13 +171,21 @@ class Estimator:
         return self.trace(frame).estimate
 
     @torch.no_grad()
-    def trace(self, frame: Frame, stopped: Callable[[], bool] = lambda: False) -> Trace:
+    def trace(
+        self,
+        frame: Frame,
+        stopped: Callable[[], bool] = lambda: False,
+        T_fixed_camera: NDArray[np.float64] | None = None,
+    ) -> Trace:
         """`estimate` with all intermediate results, for debugging and for self-training.
 
         Args:
             frame: the frame.
             stopped: asked before each batch of objects. Once it holds, nobody wants the answer any
                 more, and the other objects are left out of it.
+            T_fixed_camera: (4, 4) pose of the camera in a frame in which objects rest. With it,
+                objects whose shapes come from the prior are remembered from frame to frame, and
+                searched once; see `PriorMemory`.
         """
         self._take_adopted()
         clock = StageClock(self.device)
@@ -201,10 +210,11 @@ class Estimator:
         parts = list(_parts(observations, self.settings.network_batch))
         rejected = list(observations.rejected)
         solutions: list[Solution] = []
+        context = images, clock, self._on_device(T_fixed_camera)
         for part in parts:
             if stopped():
                 break
-            self._solve(part, images, clock, solutions, rejected)
+            self._solve(part, context, solutions, rejected)
         quantile = self.settings.certificate.quantile
         with clock.stage("answer"):
             objects = [e for s in solutions for e in object_estimates(s, quantile)]
@@ -220,6 +230,21 @@ class Estimator:
             model_version=self.model_version,
         )
         return Trace(estimate, tuple(solutions), images)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether `trace` remembers objects from frame to frame where it knows the camera."""
+        return self._solver.takes_prior
+
+    def forget(self) -> None:
+        """Forget the objects of earlier frames."""
+        if self._solver.prior_shapes is not None:
+            self._solver.prior_shapes.memory.clear()
+
+    def _on_device(self, T_fixed_camera: NDArray[np.float64] | None) -> Tensor | None:
+        if T_fixed_camera is None:
+            return None
+        return torch.from_numpy(np.asarray(T_fixed_camera, np.float64)).to(self.device)
 
     def adopt(self, heads: Mapping[str, Tensor], version: str) -> None:
         """Use other heads from the next frame on.
@@ -338,14 +363,13 @@ class Estimator:
     def _solve(
         self,
         observations: Observations,
-        images: Images,
-        clock: StageClock,
+        context: tuple[Images, StageClock, Tensor | None],
         solutions: list[Solution],
         rejected: list[Rejected],
     ) -> None:
         """Append the solution of a batch; where that fails, of its objects one by one."""
         try:
-            solution, refused = self._solver.solution(observations, images, clock)
+            solution, refused = self._solver.solution(observations, *context)
         except Exception as error:  # one object's failure, whatever it is, must not be the others'
             labels = observations.labels.tolist()
             if len(labels) == 1:
@@ -354,7 +378,7 @@ class Estimator:
                 rejected.append(Rejected(labels[0], reason))
                 return
             for part in _parts(observations, 1):
-                self._solve(part, images, clock, solutions, rejected)
+                self._solve(part, context, solutions, rejected)
             return
         rejected.extend(refused)
         if solution is not None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
 import torch
 from torch import Tensor
 
@@ -9,49 +13,136 @@ from crisp_ros.correction.box_search import with_boxes
 from crisp_ros.correction.corrector import Correction
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
 from crisp_ros.correction.latent_field import PriorField
-from crisp_ros.correction.prior_shape import PriorShapeSettings, fit_prior_shapes
+from crisp_ros.correction.prior_shape import (
+    PriorFit,
+    PriorShapeSettings,
+    fit_prior_shapes,
+    observe_for_prior,
+)
 from crisp_ros.correction.residuals import surface_objective
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.shape_source import ShapeSource
+from crisp_ros.correction.surface import SurfacePoints, surface_points
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.shape_prior import ShapePrior
 
+from .prior_memory import PriorMemory
 from .support_planes import support_planes
 
+_KEPT = 64  # shapes whose box and surface are kept
 
-def prior_correction(
-    field: ShapeField,
-    prior: ShapePrior,
-    correspondences: Correspondences,
-    objects: Tensor,
-    images: Images,
-    settings: PriorShapeSettings,
-) -> Correction:
-    """Fit poses and shapes of objects to their depth points; the shapes have boxes.
+T = TypeVar("T")
 
-    Args:
-        field: f_d.
-        prior: over shapes of its decoder.
-        correspondences: of B objects, whose coordinates do not count.
-        objects: (B,) their labels in the label image.
-        images: that they were seen in.
-        settings: see `PriorShapeSettings`.
+
+class _LatestValues(Generic[T]):
+    """The latest values that were asked for, by key."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: OrderedDict[bytes, T] = OrderedDict()
+
+    def get(self, key: bytes, make: Callable[[], T]) -> T:
+        """The value of a key, made where it is not kept."""
+        if key not in self._values:
+            self._values[key] = make()
+        self._values.move_to_end(key)
+        while len(self._values) > self._most:
+            self._values.popitem(last=False)
+        return self._values[key]
+
+
+class PriorShapes:
+    """Shapes of a model's prior, with a memory of the objects of earlier frames.
+
+    Attributes:
+        memory: of these objects.
     """
-    points, _, _, valid = correspondences
-    fit = fit_prior_shapes(
-        PriorField(field.decoder, prior),
-        prior.dimensions,
-        correspondences,
-        objects.to(points.device),
-        images,
-        support_planes(correspondences, images),
-        settings,
-    )
-    pnc = torch.where(valid[..., None], transform(fit.T_object_camera, points), 0.0)
-    shapes = Shapes.of_codes(prior.code(fit.latents))
-    shapes = with_boxes(field, shapes, ObjectPoints.of(pnc, valid))
-    scale = torch.full_like(fit.objective, settings.solver.robust_scale_m)
-    objective = surface_objective(field.sdf(pnc, shapes), valid, scale)
-    sources = torch.full_like(fit.iterations, int(ShapeSource.PRIOR))
-    return Correction(fit.T_object_camera, shapes, pnc, objective, fit.iterations, sources)
+
+    def __init__(self, field: ShapeField, prior: ShapePrior) -> None:
+        """Take a prior into use.
+
+        Args:
+            field: f_d.
+            prior: over shapes of its decoder.
+        """
+        self._field, self._prior = field, prior
+        self._shapes = PriorField(field.decoder, prior)
+        self.memory = PriorMemory()
+        self._kept_boxes: _LatestValues[Shapes] = _LatestValues(_KEPT)
+        self._kept_surfaces: _LatestValues[SurfacePoints] = _LatestValues(_KEPT)
+
+    def correct(
+        self,
+        correspondences: Correspondences,
+        objects: Tensor,
+        images: Images,
+        settings: PriorShapeSettings,
+        T_fixed_camera: Tensor | None,
+    ) -> Correction:
+        """Fit poses and shapes of objects to their depth points; the shapes have boxes.
+
+        Args:
+            correspondences: of B objects, whose coordinates do not count.
+            objects: (B,) their labels in the label image.
+            images: that they were seen in.
+            settings: see `PriorShapeSettings`.
+            T_fixed_camera: (4, 4) of the camera in the frame in which objects rest; None searches
+                each object, and remembers none.
+        """
+        points, _, _, valid = correspondences
+        fit = self._fit(
+            correspondences, objects.to(points.device), images, settings, T_fixed_camera
+        )
+        pnc = torch.where(valid[..., None], transform(fit.T_object_camera, points), 0.0)
+        shapes = self._with_boxes(self._prior.code(fit.latents), ObjectPoints.of(pnc, valid))
+        scale = torch.full_like(fit.objective, settings.solver.robust_scale_m)
+        objective = surface_objective(self._field.sdf(pnc, shapes), valid, scale)
+        sources = torch.full_like(fit.iterations, int(ShapeSource.PRIOR))
+        return Correction(fit.T_object_camera, shapes, pnc, objective, fit.iterations, sources)
+
+    def surfaces(self, shapes: Shapes) -> SurfacePoints:
+        """Points on shapes (B,) with boxes; those of shapes of the last frames are kept."""
+        parts = [
+            self._kept_surfaces.get(
+                key, lambda row=row: surface_points(self._field, shapes.rows(slice(row, row + 1)))
+            )
+            for row, key in enumerate(_keys(shapes.codes))
+        ]
+        return SurfacePoints(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def _with_boxes(self, codes: Tensor, seen: ObjectPoints) -> Shapes:
+        """Shapes (B,) of codes with their boxes; those of shapes of the last frames are kept."""
+        found = [
+            self._kept_boxes.get(
+                key,
+                lambda row=row: with_boxes(
+                    self._field,
+                    Shapes.of_codes(codes[row : row + 1]),
+                    ObjectPoints(*(part[row : row + 1] for part in seen)),
+                ),
+            )
+            for row, key in enumerate(_keys(codes))
+        ]
+        return Shapes(*(torch.cat(part) for part in zip(*found, strict=True)))
+
+    def _fit(
+        self,
+        correspondences: Correspondences,
+        objects: Tensor,
+        images: Images,
+        settings: PriorShapeSettings,
+        T_fixed_camera: Tensor | None,
+    ) -> PriorFit:
+        support = support_planes(correspondences, images)
+        what = correspondences, objects, images, support, settings
+        if T_fixed_camera is None or len(objects) == 0:
+            return fit_prior_shapes(self._shapes, self._prior.dimensions, *what)
+        seen = observe_for_prior(*what)
+        dimensions = self._prior.dimensions
+        return self.memory.fit(self._shapes, dimensions, seen, T_fixed_camera, settings)
+
+
+def _keys(codes: Tensor) -> list[bytes]:
+    """A key for each code (B, C)."""
+    return [code.tobytes() for code in codes.detach().cpu().numpy()]

@@ -24,9 +24,8 @@ from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.symmetry_search import (
     Rivals,
-    SymmetrySearchSettings,
     resolve_near_symmetries,
-    rival_motions,
+    rivals_by_object,
 )
 from crisp_ros.correction.verification import Verifier
 from crisp_ros.correction.visibility import Images
@@ -38,7 +37,7 @@ from crisp_ros.network.model import CrispNetwork, NetworkOutput
 from crisp_ros.network.precision import in_precision
 from crisp_ros.network.shape_prior import ShapePrior
 from crisp_ros.observation.observe import Observations, Rejected
-from crisp_ros.pipeline.prior_correction import prior_correction
+from crisp_ros.pipeline.prior_correction import PriorShapes
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.solution import KnownShapes, MovedObjects, PlacedObjects, Scene, Solution
 from crisp_ros.pipeline.stage_clock import StageClock
@@ -51,6 +50,7 @@ class Solver:
 
     Attributes:
         settings: may be replaced between frames.
+        prior_shapes: of the model's prior; None where it has none.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class Solver:
             device: where all of these are.
             prior: over shapes, or None where the model has none.
         """
-        self.settings, self._prior = settings, prior
+        self.settings = settings
+        self.prior_shapes = None if prior is None else PriorShapes(field, prior)
         self._network, self._field, self._library = network, field, library
         self._device = device
 
@@ -115,7 +116,11 @@ class Solver:
         return read_maps(maps, crop_grid(observations.pixels, observations.boxes))
 
     def solution(
-        self, observations: Observations, images: Images, clock: StageClock
+        self,
+        observations: Observations,
+        images: Images,
+        clock: StageClock,
+        T_fixed_camera: Tensor | None = None,
     ) -> tuple[Solution | None, list[Rejected]]:
         """The solution of a batch, and the objects for which the network's output is not finite.
 
@@ -123,6 +128,8 @@ class Solver:
             observations: of B objects.
             images: of their frame, on the solver's device.
             clock: of the stages.
+            T_fixed_camera: (4, 4) pose of the camera in a frame in which objects rest; None for an
+                image that has nothing to do with earlier ones.
 
         Returns:
             The solution, None where no object is left for it; and those left out.
@@ -134,7 +141,8 @@ class Solver:
         with clock.stage("registration"):
             output, correspondences, registration = self._register(observations, output, pnc)
         with clock.stage("correction"):
-            placed = self._place(observations, images, output.code, correspondences, registration)
+            found = PlacedObjects(correspondences, registration, None)
+            placed = self._place(observations, images, output.code, found, T_fixed_camera)
             scene = self._scene(observations, images, placed)
             placed = self._resolve_symmetries(scene, placed)
             placed = self._refine_against_empty_space(scene, placed)
@@ -147,6 +155,9 @@ class Solver:
         with clock.stage("certificate"):
             verification = verifier.verify(hypotheses, images, surfaces=scene.surfaces)
             ambiguity = self._find_ambiguity(hypotheses, verification.certificate.certified)
+        if self.takes_prior and T_fixed_camera is not None:
+            certified = verification.certificate.certified
+            self.prior_shapes.memory.record(certified.tolist())
         with clock.stage("covariance"):
             covariance = verifier.covariance(hypotheses)
             if covariance is not None and orientations is not None:
@@ -171,19 +182,21 @@ class Solver:
         observations: Observations,
         images: Images,
         codes: Tensor,
-        correspondences: Correspondences,
-        registration: Registration,
+        found: PlacedObjects,
+        T_fixed_camera: Tensor | None,
     ) -> PlacedObjects:
         """Shapes and poses of the objects, from the source that the settings name."""
-        if self._takes_prior:
-            labels, settings = observations.labels, self.settings.prior_shapes
-            correction = prior_correction(
-                self._field, self._prior, correspondences, labels, images, settings
+        correspondences, registration, _ = found
+        if self.takes_prior:
+            settings = self.settings.prior_shapes
+            correction = self.prior_shapes.correct(
+                correspondences, observations.labels, images, settings, T_fixed_camera
             )
-            return PlacedObjects(correspondences, registration, correction)
+            return found._replace(correction=correction)
         correction = self._correct(correspondences, Shapes.of_codes(codes), registration)
-        placed = PlacedObjects(correspondences, registration, correction)
-        return self._choose_shapes(observations, images, codes, placed)
+        return self._choose_shapes(
+            observations, images, codes, found._replace(correction=correction)
+        )
 
     def _infer_finite(
         self, observations: Observations
@@ -239,12 +252,11 @@ class Solver:
         return correction._replace(shapes=replace_rows(correction.shapes, outside, found))
 
     @property
-    def _takes_prior(self) -> bool:
+    def takes_prior(self) -> bool:
         """Whether shapes come from the prior."""
         mode = self.settings.shape_mode
-        if self._prior is None or self._corrector is None:
-            return False
-        return mode == "prior" or (mode == "auto" and self._library is None)
+        wanted = mode == "prior" or (mode == "auto" and self._library is None)
+        return wanted and self.prior_shapes is not None and self._corrector is not None
 
     def _choose_shapes(
         self, observations: Observations, images: Images, codes: Tensor, placed: PlacedObjects
@@ -273,6 +285,8 @@ class Solver:
     def _surfaces(self, shapes: Shapes, known: KnownShapes) -> SurfacePoints | None:
         """Points on the shapes; None where there is no library, or nothing asks for them."""
         settings = self.settings
+        if self.takes_prior:
+            return None if settings.visibility is None else self.prior_shapes.surfaces(shapes)
         asked = (
             settings.visibility,
             settings.orientation,
@@ -318,6 +332,8 @@ class Solver:
         """
         settings = self.settings
         if scene.surfaces is None or settings.empty_space is None or settings.corrector is None:
+            return placed
+        if self.takes_prior:
             return placed
         field = self._field if scene.known.outside else self._shape_field
         hypotheses = placed.hypotheses(scene.observations.labels)
@@ -366,27 +382,13 @@ class Solver:
 
     def _rivals(self, scene: Scene, hypotheses: Hypotheses) -> list[Rivals]:
         """The near symmetries of each object that the depth image does not contradict."""
-        settings = self.settings.symmetry_search or SymmetrySearchSettings()
-        rivals = [Rivals.none(hypotheses.T_object_camera)] * len(scene.known.index)
         near = {
             i: self._library.near_symmetries(index)
             for i, index in enumerate(scene.known.index)
             if index >= 0
         }
-        tested = [i for i, motions in near.items() if len(motions) > 0]
-        if tested:
-            rows = torch.tensor(tested, device=self._device)
-            found = rival_motions(
-                self._shape_field,
-                hypotheses.rows(rows),
-                scene.surfaces.rows(rows),
-                [near[i] for i in tested],
-                scene.images,
-                settings,
-            )
-            for i, motions in zip(tested, found, strict=True):
-                rivals[i] = motions
-        return rivals
+        what = self._shape_field, hypotheses, scene.surfaces, near, scene.images
+        return rivals_by_object(*what, self.settings.symmetry_search)
 
     def _find_ambiguity(self, hypotheses: Hypotheses, certified: Tensor) -> Ambiguity | None:
         settings, library = self.settings, self._library

@@ -100,6 +100,7 @@ class FakeEstimator:
     """
 
     model_version = "fake-1"
+    remembers = False
     device = torch.device("cpu")
     decoder = FakeDecoder()
     field = DecoderField(decoder)
@@ -119,7 +120,15 @@ class FakeEstimator:
     def warm_up(self, on_progress: Callable[[str, int, int], None]) -> None:
         """Nothing to warm up."""
 
-    def trace(self, frame: Frame, stopped: Callable[[], bool] = lambda: False) -> Trace:
+    def forget(self) -> None:
+        """Nothing is remembered."""
+
+    def trace(
+        self,
+        frame: Frame,
+        stopped: Callable[[], bool] = lambda: False,
+        T_fixed_camera: np.ndarray | None = None,
+    ) -> Trace:
         """See the class."""
         start = time.perf_counter()
         red, green, blue = frame.rgb[0, 0].tolist()

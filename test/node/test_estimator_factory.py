@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from crisp_ros.correction.corrector_settings import CORRECTORS
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
-from crisp_ros.node.estimator_factory import estimator_settings, make_estimator
+from crisp_ros.node.estimator_factory import (
+    checkpoint_file,
+    estimator_settings,
+    make_estimator,
+)
 from crisp_ros.node.parameters.node_parameters import Parameters
 
 
@@ -43,3 +48,16 @@ def test_a_measured_precision_stays_from_frame_to_frame() -> None:
 @pytest.mark.parametrize("name", CORRECTORS)
 def test_the_corrector_has_the_settings_of_its_name(name: str) -> None:
     assert estimator_settings(Parameters(corrector=name)).corrector == CORRECTORS[name]
+
+
+def test_the_household_model_takes_its_prior_and_remembers() -> None:
+    """`model:=household` needs no shape_mode: the node's default leads to the prior."""
+    estimator = make_estimator(Parameters(model="household", device="cpu"))
+    assert estimator.remembers and estimator.library is None
+    estimator.forget()
+
+
+def test_a_model_file_precedes_the_name_of_a_model() -> None:
+    assert checkpoint_file(Parameters(checkpoint="/a/b", model="household")) == Path("/a/b")
+    assert checkpoint_file(Parameters()).name == "crisp_ycbv_compact.safetensors"
+    assert not make_estimator(Parameters(device="cpu")).remembers

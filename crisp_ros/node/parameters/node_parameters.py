@@ -22,6 +22,7 @@ from crisp_ros.node.parameters.parameter_values import (
     parse_label_names,
     tf_prefix_problem,
 )
+from crisp_ros.share import BUNDLED_MODELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +31,15 @@ class Parameters:
 
     checkpoint: str = parameter(
         "",
-        "Model file (.safetensors). Empty: the model shipped with the package.",
+        "Model file (.safetensors). Empty: the one that model names.",
         Settable.UNCONFIGURED,
+    )
+    model: str = parameter(
+        "ycbv",
+        "Model of the package where checkpoint is empty. ycbv: 21 known objects of YCB-Video. "
+        "household: any household object, by depth and a prior over shapes; see docs/unseen.md.",
+        Settable.UNCONFIGURED,
+        problem=one_of(*BUNDLED_MODELS),
     )
     device: str = parameter(
         "auto",

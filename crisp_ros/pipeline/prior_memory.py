@@ -1,0 +1,292 @@
+"""Memory of objects whose shapes were fitted under a prior: a known object is not searched again.
+
+A search takes a second of a core. An object that was found before keeps its shape, and only its
+pose is refined; a view from a new direction refines pose and shape on all views together; and an
+object without a certificate is searched again once its views have doubled.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crisp_ros.correction.correspondences import ObjectPoints
+from crisp_ros.correction.latent_field import LatentField
+from crisp_ros.correction.prior_shape import (
+    PriorFit,
+    PriorObservation,
+    PriorShapeSettings,
+    search_prior_shape,
+)
+from crisp_ros.correction.shape_pose_lm import ShapePoseLmSettings, refine_shape_and_pose
+from crisp_ros.geometry.se3 import invert, transform
+
+
+@dataclass(frozen=True)
+class PriorMemorySettings:
+    """Settings of `PriorMemory`.
+
+    Attributes:
+        match_m: an object is the one whose points had their middle nearest, within this distance
+            in the fixed frame, metres.
+        separation_rad: directions that differ by more are different views.
+        rest_m: an object whose points are moved by less by the refinement of its pose has not
+            moved, and its views are put together where the camera was, metres.
+        most_views: of an object; later ones are not added.
+        view_points: depth points of a view that are kept, and as many in empty space.
+        most_objects: the longest unseen are forgotten.
+    """
+
+    match_m: float = 0.06
+    separation_rad: float = math.radians(20.0)
+    rest_m: float = 0.02
+    most_views: int = 8
+    view_points: int = 300
+    most_objects: int = 100
+
+
+class _View(NamedTuple):
+    """A view of an object, in the object's frame.
+
+    Attributes:
+        seen: depth points (N, 3).
+        empty: points (M, 3) where the camera saw that nothing is.
+        direction: (3,) unit, to the camera.
+    """
+
+    seen: ObjectPoints
+    empty: ObjectPoints
+    direction: Tensor
+
+
+@dataclass(eq=False)
+class _Remembered:
+    """An object.
+
+    Attributes:
+        T_object_fixed: (4, 4) its last pose.
+        latent: (D,) its shape.
+        middle: (3,) of its last depth points, fixed frame.
+        views: from different directions.
+        searched_views: at the last search.
+        certified: its shape had a certificate.
+        last_frame: number of the frame that showed it last.
+    """
+
+    T_object_fixed: Tensor
+    latent: Tensor
+    middle: Tensor
+    views: list[_View] = field(default_factory=list)
+    searched_views: int = 1
+    certified: bool = False
+    last_frame: int = 0
+
+
+class PriorMemory:
+    """Objects of a stream of frames, in the frame in which they rest."""
+
+    def __init__(self, settings: PriorMemorySettings | None = None) -> None:
+        """Start empty."""
+        self._settings = settings or PriorMemorySettings()
+        self._objects: list[_Remembered] = []
+        self._last: list[_Remembered] = []
+        self._frame = 0
+        self.searches = 0
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def clear(self) -> None:
+        """Forget all objects."""
+        self._objects.clear()
+        self._last.clear()
+
+    def fit(
+        self,
+        shapes: LatentField,
+        dimensions: int,
+        observations: list[PriorObservation],
+        T_fixed_camera: Tensor,
+        settings: PriorShapeSettings,
+    ) -> PriorFit:
+        """Fit pose and latent of the objects of a frame.
+
+        Args:
+            shapes: f.
+            dimensions: D of their latents.
+            observations: of B >= 1 objects.
+            T_fixed_camera: (4, 4).
+            settings: of the search.
+        """
+        self._frame += 1
+        self._last = []
+        fits = []
+        for seen in observations:
+            T = T_fixed_camera.to(seen.seen.points)
+            known = self._find(seen, T)
+            if known is None:
+                fit, known = self._new(shapes, dimensions, seen, T, settings)
+            else:
+                fit = self._again(shapes, known, seen, T, settings)
+            known.last_frame = self._frame
+            self._last.append(known)
+            fits.append(fit)
+        self._objects.sort(key=lambda o: -o.last_frame)
+        del self._objects[self._settings.most_objects :]
+        return PriorFit(*(torch.stack(parts) for parts in zip(*fits, strict=True)))
+
+    def record(self, certified: list[bool]) -> None:
+        """Take the verdicts on the objects of the last `fit`, in their order."""
+        for known, flag in zip(self._last, certified, strict=True):
+            known.certified |= flag
+
+    def _find(self, observation: PriorObservation, T: Tensor) -> _Remembered | None:
+        """The object that is seen, if it is known."""
+        middle = _middle(observation, T)
+        free = [o for o in self._objects if not any(o is taken for taken in self._last)]
+        distances = [float((o.middle - middle).norm()) for o in free]
+        if not distances or not min(distances) <= self._settings.match_m:
+            return None
+        return free[distances.index(min(distances))]
+
+    def _new(
+        self,
+        shapes: LatentField,
+        dimensions: int,
+        observation: PriorObservation,
+        T: Tensor,
+        settings: PriorShapeSettings,
+    ) -> tuple[PriorFit, _Remembered]:
+        self.searches += 1
+        fit = search_prior_shape(shapes, dimensions, observation, settings)
+        pose = fit.T_object_camera @ invert(T)
+        known = _Remembered(pose, fit.latents, _middle(observation, T))
+        if bool(observation.seen.valid.any()):
+            known.views.append(self._view(observation, fit.T_object_camera))
+            self._objects.append(known)
+        return fit, known
+
+    def _again(
+        self,
+        shapes: LatentField,
+        known: _Remembered,
+        observation: PriorObservation,
+        T: Tensor,
+        settings: PriorShapeSettings,
+    ) -> PriorFit:
+        """The fit of a known object."""
+        known.middle = _middle(observation, T)
+        start = known.T_object_fixed @ T
+        fit = _refined(shapes.of_shape(known.latent), observation, start, settings.solver)
+        fit = fit._replace(latents=known.latent)
+        # A pose that is refined to one view may have slid by the error of the shape.
+        moved = _distance(observation, start, fit.T_object_camera)
+        rests = moved <= self._settings.rest_m
+        placed = fit._replace(T_object_camera=start) if rests else fit
+        view = self._view(observation, placed.T_object_camera)
+        if self._is_new(known, view):
+            known.views.append(view)
+            fit = self._joint(shapes, known, placed, observation, settings)
+            rests, known.latent = False, fit.latents
+        if not rests:
+            known.T_object_fixed = fit.T_object_camera @ invert(T)
+        return fit
+
+    def _joint(
+        self,
+        shapes: LatentField,
+        known: _Remembered,
+        fit: PriorFit,
+        observation: PriorObservation,
+        settings: PriorShapeSettings,
+    ) -> PriorFit:
+        """The fit to all views together; a search where they doubled without a certificate."""
+        pooled = _pooled(known.views)
+        here = torch.eye(4).to(fit.T_object_camera)
+        best = _refined(shapes, pooled, here, settings.solver, fit.latents)
+        if not known.certified and len(known.views) >= 2 * known.searched_views:
+            self.searches += 1
+            known.searched_views = len(known.views)
+            T_camera_object = invert(fit.T_object_camera)
+            placed = PriorObservation(
+                *(_moved(part, T_camera_object) for part in pooled[:2]), observation.support
+            )
+            found = search_prior_shape(shapes, len(fit.latents), placed, settings)
+            found = found._replace(T_object_camera=found.T_object_camera @ T_camera_object)
+            best = found if bool(found.objective < best.objective) else best
+        motion = best.T_object_camera
+        known.views = [_moved_view(view, motion) for view in known.views]
+        return best._replace(T_object_camera=motion @ fit.T_object_camera)
+
+    def _view(self, observation: PriorObservation, T_object_camera: Tensor) -> _View:
+        count = self._settings.view_points
+        seen, empty = (_batched(part).subsample(count) for part in observation[:2])
+        middle = _middle(observation, T_object_camera)
+        direction = T_object_camera[:3, 3] - middle
+        return _View(
+            _moved(ObjectPoints(*(x[0] for x in seen)), T_object_camera),
+            _moved(ObjectPoints(*(x[0] for x in empty)), T_object_camera),
+            torch.nn.functional.normalize(direction, dim=0),
+        )
+
+    def _is_new(self, known: _Remembered, view: _View) -> bool:
+        """Whether a view is from another direction than all others, and there is room for it."""
+        if len(known.views) >= self._settings.most_views:
+            return False
+        limit = math.cos(self._settings.separation_rad)
+        return all(float(v.direction @ view.direction) < limit for v in known.views)
+
+
+def _refined(
+    shapes: LatentField,
+    observation: PriorObservation,
+    T_object_camera: Tensor,
+    settings: ShapePoseLmSettings,
+    latent: Tensor | None = None,
+) -> PriorFit:
+    """The fit from a start; without a latent that of a field without dimensions."""
+    seen, empty = (_batched(_moved(part, T_object_camera)) for part in observation[:2])
+    start = seen.points.new_zeros((1, 0)) if latent is None else latent[None]
+    step = refine_shape_and_pose(shapes, seen, empty, start, settings)
+    pose = step.motion[0] @ T_object_camera
+    spread = torch.zeros_like(step.objective[0])
+    return PriorFit(pose, step.latents[0], step.objective[0], step.iterations[0], spread)
+
+
+def _pooled(views: list[_View]) -> PriorObservation:
+    """All views of an object in its frame; the support is known in each view by its points."""
+    parts = []
+    for name in ("seen", "empty"):
+        points = [getattr(view, name) for view in views]
+        parts.append(ObjectPoints(*(torch.cat(part) for part in zip(*points, strict=True))))
+    return PriorObservation(*parts, None)
+
+
+def _batched(part: ObjectPoints) -> ObjectPoints:
+    """The points of one object as those of a batch of one."""
+    return ObjectPoints(*(values[None] for values in part))
+
+
+def _moved(part: ObjectPoints, motion: Tensor) -> ObjectPoints:
+    return ObjectPoints(transform(motion, part.points), part.weights)
+
+
+def _moved_view(view: _View, motion: Tensor) -> _View:
+    direction = motion[:3, :3] @ view.direction
+    return _View(_moved(view.seen, motion), _moved(view.empty, motion), direction)
+
+
+def _distance(observation: PriorObservation, one: Tensor, other: Tensor) -> float:
+    """Largest distance of a depth point at two poses, metres."""
+    points = observation.seen.points[observation.seen.valid]
+    return float((transform(one, points) - transform(other, points)).norm(dim=-1).max())
+
+
+def _middle(observation: PriorObservation, motion: Tensor) -> Tensor:
+    """The mean of the depth points after a motion."""
+    points = observation.seen.points[observation.seen.valid]
+    return transform(motion, points.mean(0)[None])[0]
