@@ -188,10 +188,8 @@ class Solver:
         """Shapes and poses of the objects, from the source that the settings name."""
         correspondences, registration, _ = found
         if self.takes_prior:
-            settings = self.settings.prior_shapes
-            correction = self.prior_shapes.correct(
-                correspondences, observations.labels, images, settings, T_fixed_camera
-            )
+            what = correspondences, observations.labels, images, self.settings.prior_shapes
+            correction = self.prior_shapes.correct(*what, T_fixed_camera)
             return found._replace(correction=correction)
         correction = self._correct(correspondences, Shapes.of_codes(codes), registration)
         return self._choose_shapes(
@@ -263,9 +261,9 @@ class Solver:
     ) -> PlacedObjects:
         """All with shapes from other sources than the library, where they are better."""
         settings, corrector = self.settings, self._corrector
-        if settings.shape_mode != "auto" or self._library is None or corrector is None:
+        if settings.shape_mode != "auto" or self._library is None:
             return placed
-        if not corrector.returns_library_shapes:
+        if corrector is None or not corrector.returns_library_shapes:
             return placed
         chooser = ShapeChooser(self._field, self._library, corrector, settings.shape_choice)
         hypotheses = placed.hypotheses(observations.labels)
@@ -331,9 +329,8 @@ class Solver:
         See `refine_against_empty_space`.
         """
         settings = self.settings
-        if scene.surfaces is None or settings.empty_space is None or settings.corrector is None:
-            return placed
-        if self.takes_prior:
+        off = settings.empty_space is None or settings.corrector is None
+        if off or self.takes_prior or scene.surfaces is None:
             return placed
         field = self._field if scene.known.outside else self._shape_field
         hypotheses = placed.hypotheses(scene.observations.labels)
