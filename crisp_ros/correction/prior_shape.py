@@ -102,7 +102,7 @@ class PriorFit(NamedTuple):
 
 
 class PriorObservation(NamedTuple):
-    """What was seen of one object, camera frame.
+    """Depth points of one object and the empty space around it, camera frame.
 
     Attributes:
         seen: depth points (N, 3).
