@@ -10,11 +10,14 @@ from scipy.spatial import ConvexHull, QhullError
 
 from crisp_ros.data.files import MeshError
 from crisp_ros.data.mesh_parts import connected_parts
+from crisp_ros.data.meshes import signed_distance, surface_samples
 from crisp_ros.geometry.marching_cubes import triangulate
 
 _BLOCK = 200_000  # points at once
 _MIN_BODY = 1e-3  # share of the largest body's volume that another one needs to be kept
-_MAX_OFF = 3.0  # cells that the result's box may differ from the mesh's
+_MAX_OFF = 3.0  # cells that the mesh may be outside of the result, and their boxes may differ
+_COVERED = 0.99  # share of the mesh's surface that must not be farther outside
+_SAMPLES = 4000  # of that surface
 
 
 def wrap_surface(mesh: trimesh.Trimesh, cells: int = 96) -> trimesh.Trimesh:
@@ -35,6 +38,7 @@ def wrap_surface(mesh: trimesh.Trimesh, cells: int = 96) -> trimesh.Trimesh:
     edge = float(mesh.extents.max()) / cells
     if not edge > 0.0:
         raise MeshError("the surface has no extent")
+    mesh = _consistently_wound(mesh)
     lower = mesh.bounds[0] - 3.0 * edge
     counts = np.ceil(mesh.extents / edge).astype(int) + 7
     distance, winding, in_hull = _fields(mesh, lower, counts, edge)
@@ -44,18 +48,34 @@ def wrap_surface(mesh: trimesh.Trimesh, cells: int = 96) -> trimesh.Trimesh:
     values = np.where(outside | (distance <= edge), distance - edge, -edge)
     vertices, faces = triangulate(values)
     body = trimesh.Trimesh(*_bodies(vertices, faces), process=False)
+    body.remove_unreferenced_vertices()
     body.apply_scale(edge)
     body.apply_translation(lower)
     tight = trimesh.Trimesh(
         body.vertices - 0.8 * edge * body.vertex_normals, body.faces, process=False
     )
     result = tight if tight.volume > 0.0 else body
-    if np.abs(result.bounds - mesh.bounds).max() > _MAX_OFF * edge:
+    if max(np.abs(result.bounds - mesh.bounds).max(), _left_out(mesh, result)) > _MAX_OFF * edge:
         raise MeshError(
             "the surface is open, and none of its size can be wrapped around it: close its holes,"
             " or give its walls a thickness"
         )
     return result
+
+
+def _consistently_wound(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """The welded mesh, each connected part of which has faces that agree on their sides."""
+    welded = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    welded.merge_vertices()
+    if not welded.is_winding_consistent:
+        trimesh.repair.fix_winding(welded)
+    return welded
+
+
+def _left_out(mesh: trimesh.Trimesh, result: trimesh.Trimesh) -> float:
+    """How far a mesh is outside of its closed surface, but for a hundredth of it, metres."""
+    points = surface_samples(mesh, _SAMPLES, np.random.default_rng(0)).points
+    return float(np.quantile(signed_distance(result, points), _COVERED))
 
 
 def _fields(

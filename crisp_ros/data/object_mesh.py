@@ -18,6 +18,8 @@ from crisp_ros.data.meshes import close_seams, load_mesh
 
 UNITS_M = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 _LARGEST_M = 2.0  # across; a mesh that seems larger is in millimetres
+_SIZES_M = (1e-3, 1e3)  # across, of an object
+_LOST = 0.05  # share of the size by which a repaired mesh may differ from the file's
 _SMALL_HOLE = 0.5  # length of a hole's border over the diagonal of the mesh's box
 _SMALL_REMNANT = 0.01  # share of the largest part's area
 
@@ -57,7 +59,8 @@ def read_object_mesh(
         wrap: a mesh that is open beyond small holes is closed by `wrap_surface`.
 
     Raises:
-        MeshError: unreadable, not finite, flat, or open beyond small holes and not to be wrapped.
+        MeshError: unreadable, not finite, of a size that no object has, flat, open beyond small
+            holes and not to be wrapped, or not as large as the file's once it is closed.
     """
     mesh, loose = without_scraps(load_mesh(path))
     notes = list(mesh.metadata.get("notes", ()))
@@ -72,16 +75,44 @@ def read_object_mesh(
     mesh.apply_scale(unit_m)
     notes += _loose_notes(loose, unit_m)
     try:
+        _check_size(mesh, units)
         closed, closing = closed_surface(mesh, wrap)
+        _check_repair(closed, mesh)
     except MeshError as error:
         raise MeshError(f"{path}: {error}") from error
     notes += closing
-    if not closed.volume > 1e-6 * _diagonal(closed) ** 3:
-        raise MeshError(f"{path}: it encloses no volume")
     shift = -closed.bounds.mean(axis=0) if origin == "box" else np.zeros(3)
     closed.apply_translation(shift)
     mesh.apply_translation(shift)
     return ObjectMesh(closed, shift, tuple(notes), mesh)
+
+
+def _check_size(mesh: trimesh.Trimesh, units: str) -> None:
+    least, most = _SIZES_M
+    if not least <= _diagonal(mesh) <= most:
+        raise MeshError(
+            f"it is {_diagonal(mesh):.3g} m across, taken in {units}: state its unit, or move the"
+            " vertices that are far away"
+        )
+
+
+def _check_repair(closed: trimesh.Trimesh, mesh: trimesh.Trimesh) -> None:
+    """Check that a closed surface encloses something, and is as large as the mesh it came from.
+
+    Raises:
+        MeshError: it does not, or is not.
+    """
+    if not closed.volume > 1e-6 * _diagonal(closed) ** 3:
+        raise MeshError("it encloses no volume")
+    if np.abs(closed.bounds - mesh.bounds).max() > _LOST * _diagonal(mesh):
+        raise MeshError(
+            f"what could be closed of it is {_millimetres(closed)} mm large, and all of it"
+            f" {_millimetres(mesh)}: close its holes, or give its walls a thickness"
+        )
+
+
+def _millimetres(mesh: trimesh.Trimesh) -> str:
+    return " x ".join(f"{1e3 * edge:.3g}" for edge in mesh.extents)
 
 
 def closed_surface(mesh: trimesh.Trimesh, wrap: bool) -> tuple[trimesh.Trimesh, list[str]]:
@@ -107,8 +138,12 @@ def closed_surface(mesh: trimesh.Trimesh, wrap: bool) -> tuple[trimesh.Trimesh, 
         if not wrap:
             raise
         # The remnants count again: together they may be a wall.
-        note = "open: a closed surface was wrapped around it, see that it is right"
-        return wrap_surface(mesh), [note]
+        wrapped = wrap_surface(mesh)
+        share = wrapped.volume / max(wrapped.convex_hull.volume, 1e-300)
+        return wrapped, [
+            "open: a closed surface was wrapped around it, which fills"
+            f" {100 * share:.0f} % of its convex hull; see that it is right"
+        ]
     return closed, notes + orientation_notes
 
 
