@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from crisp_ros.cli.options import OptionError, number
+from crisp_ros.cli.options import OptionError, count, number
 from crisp_ros.data.bag_topics import Topics
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.recorded_frame import WORLD_FRAME, DatasetFrames, RecordedFrame
@@ -56,6 +57,24 @@ class DemoSource:
     def frames(self) -> Iterator[RecordedFrame]:
         """All frames, in the order in which they are played."""
         return self.opened.frames()
+
+
+def add_frame_options(parser: argparse.ArgumentParser, prefix: str = "") -> None:
+    """Add --every and --frames, which `chosen_frames` obeys.
+
+    Args:
+        parser: of a command with the options of `add_source_options`.
+        prefix: of the help texts.
+    """
+    parser.add_argument(
+        "--every", type=count, default=1, metavar="N", help=f"{prefix}use only every N-th frame"
+    )
+    parser.add_argument("--frames", type=count, metavar="N", help=f"{prefix}stop after N frames")
+
+
+def chosen_frames(source: DemoSource, args: argparse.Namespace) -> Iterator[RecordedFrame]:
+    """The frames that the options of `add_frame_options` leave."""
+    return islice(islice(source.frames(), 0, None, args.every), args.frames)
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:

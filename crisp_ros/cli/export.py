@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import re
-from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
 
-from crisp_ros.cli.demo_source import add_source_options, open_source
+from crisp_ros.cli.demo_source import (
+    add_frame_options,
+    add_source_options,
+    chosen_frames,
+    open_source,
+)
 from crisp_ros.cli.options import (
     OptionError,
     add_checkpoint_option,
-    count,
     model_with_library,
 )
 from crisp_ros.data.files import MeshError
@@ -41,10 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "PLY with colour, label and certified (0 or 1), in the camera's optical frame",
     )
     add_source_options(parser)
-    parser.add_argument(
-        "--every", type=count, default=1, metavar="N", help="points: use only every N-th frame"
-    )
-    parser.add_argument("--frames", type=count, metavar="N", help="points: stop after N frames")
+    add_frame_options(parser, "points: ")
     parser.add_argument(
         "--output",
         type=Path,
@@ -74,7 +74,7 @@ def _export_points(args: argparse.Namespace) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     written = 0
     with progress("frames") as on_frame:
-        for recorded in islice(islice(source.frames(), 0, None, args.every), args.frames):
+        for recorded in chosen_frames(source, args):
             frame = Frame.from_recorded(recorded)
             estimates = estimator.estimate(frame).objects
             certified = {e.label for e in estimates if e.certified}

@@ -33,12 +33,17 @@ def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add --checkpoint, --device and --seed."""
-    add_checkpoint_option(parser)
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Add --device."""
     parser.add_argument(
         "--device", type=device, default="cpu", help="cpu, cuda or cuda:N (default: cpu)"
     )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add --checkpoint, --device and --seed."""
+    add_checkpoint_option(parser)
+    add_device_option(parser)
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of all random numbers (default: 0)"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from crisp_ros.cli.render_made_sets import add_made_sets
 from crisp_ros.cli.render_scattered import add_kinds, check_new_split, copy_models
 from crisp_ros.cluster import mapping
 from crisp_ros.data.bop import BopModel, read_models
+from crisp_ros.data.bop_models import plain_name
 from crisp_ros.data.bop_writer import write_frames
 from crisp_ros.data.recording_writer import write_recording
 from crisp_ros.evaluation.metrics import ADD_S_POINTS
@@ -109,7 +109,7 @@ def _tables(args: argparse.Namespace) -> None:
 def _recording(args: argparse.Namespace) -> None:
     models = read_models(args.models)
     chosen = [_chosen(models, obj_id, args.models) for obj_id in args.objects]
-    chosen = [replace(model, name=_plain_name(model.name)) for model in chosen]
+    chosen = [replace(model, name=plain_name(model.name)) for model in chosen]
     settings = replace(_camera_settings(args), frames=args.frames)
     with progress("frames") as on_frame:
         meshes = {model.name: model.mesh for model in chosen}
@@ -129,11 +129,6 @@ def _ids(text: str) -> tuple[int, ...]:
     if len(set(ids)) != len(ids):
         raise argparse.ArgumentTypeError(f"{text!r}: expected each model once")
     return ids
-
-
-def _plain_name(name: str) -> str:
-    """Remove the number that data sets put first: "002_master_chef_can"."""
-    return re.sub(r"^\d+_", "", name)
 
 
 def _chosen(models: dict[int, BopModel], obj_id: int, folder: Path) -> BopModel:

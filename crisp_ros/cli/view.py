@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
 
-from crisp_ros.cli.demo_source import add_source_options, open_source
-from crisp_ros.cli.options import add_model_options, count
+from crisp_ros.cli.demo_source import (
+    add_frame_options,
+    add_source_options,
+    chosen_frames,
+    open_source,
+)
+from crisp_ros.cli.options import add_checkpoint_option, add_device_option
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator
@@ -21,12 +25,10 @@ from crisp_ros.share import checkpoint_path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser)
-    parser.add_argument(
-        "--every", type=count, default=1, metavar="N", help="use only every N-th frame"
-    )
-    parser.add_argument("--frames", type=count, metavar="N", help="stop after N frames")
+    add_frame_options(parser)
     add_png_option(parser)
-    add_model_options(parser)
+    add_checkpoint_option(parser)
+    add_device_option(parser)
 
 
 def add_png_option(parser: argparse.ArgumentParser) -> None:
@@ -41,10 +43,9 @@ def run(args: argparse.Namespace) -> None:
     estimator = Estimator(
         load_model(checkpoint_path(args.checkpoint), args.device), device=args.device
     )
-    recorded = islice(source.frames(), 0, None, args.every)
 
     def viewed() -> Iterator[ViewedFrame]:
-        for number, images in enumerate(islice(recorded, args.frames)):
+        for number, images in enumerate(chosen_frames(source, args)):
             frame = Frame.from_recorded(images)
             title = f"{source.name}, frame {number * args.every}"
             yield estimated_view(title, frame, estimator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,6 +84,11 @@ def read_models(folder: Path) -> dict[int, BopModel]:
     if not models:
         raise DatasetError(f"{info_path}: no model in it")
     return models
+
+
+def plain_name(name: str) -> str:
+    """Remove the number that data sets put first: "002_master_chef_can"."""
+    return re.sub(r"^\d+_", "", name)
 
 
 def read_symmetries(folder: Path, steps: int) -> dict[int, NDArray[np.float64]]:

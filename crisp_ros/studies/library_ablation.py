@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 from crisp_ros.adaptation.recipes import RECIPES
 from crisp_ros.adaptation.recorded_self_training import RecordedSelfTraining, SequenceFrame
 from crisp_ros.correction.corrector_settings import CORRECTORS, CorrectorSettings
+from crisp_ros.data.bop_models import plain_name
 from crisp_ros.evaluation.metrics import auc
 from crisp_ros.evaluation.self_training_comparison import Results, measure
 from crisp_ros.network.checkpoint import Model
@@ -85,7 +85,7 @@ class Measured(NamedTuple):
     @classmethod
     def of(cls, results: Results, names: set[str] | None = None) -> Measured:
         """Summarise the results of some objects by name, of all where None."""
-        some = [o for o in results.objects if names is None or _plain(o.name) in names]
+        some = [o for o in results.objects if names is None or plain_name(o.name) in names]
         if not some:
             raise StudyError("the frames show no object outside the reduced library")
         chamfer = [o.chamfer_m for o in some]
@@ -119,7 +119,7 @@ def library_ablation(
     """
     settings = settings or LibraryAblationSettings()
     names = model.library.names[:: settings.kept_every]
-    removed = {_plain(name) for name in set(model.library.names) - set(names)}
+    removed = {plain_name(name) for name in set(model.library.names) - set(names)}
     reduced = replace(model, library=model.library.subset(names))
     kept = KeptParts(folder, settings)
     rows = {}
@@ -183,8 +183,3 @@ def _measured_row(
     learned = training.model()
     steps = learned.header["self_training"]["steps"]
     return {"before": before, "after": results(learned, "after"), "steps": steps}
-
-
-def _plain(name: str) -> str:
-    """A name without the number that YCB objects have in some data sets."""
-    return re.sub(r"^\d+_", "", name)
