@@ -347,7 +347,7 @@ class Estimator:
     @property
     def _makes_crops(self) -> bool:
         """Whether crops are made on the device, as a GPU makes them while the host goes on."""
-        return has_fixed_shapes(next(self._network.parameters()))
+        return has_fixed_shapes(torch.empty(0, device=self.device))
 
     def _with_crops(self, frame: Frame, observations: Observations, images: Images) -> Observations:
         """The observations on the device, with crops of their masks and of the frame."""
