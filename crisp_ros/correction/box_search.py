@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from crisp_ros.correction.correspondences import ObjectPoints, Shapes
 from crisp_ros.correction.shape_field import ShapeField
-from crisp_ros.correction.surface import surface_points
+from crisp_ros.correction.surface import SurfacePoints, surface_points
 
 _SAMPLES = 16  # a side of the grid that is searched for the body
 _REACH = 1.5  # half the side of the first grid, in farthest coordinates of the seen points
@@ -18,9 +20,26 @@ _BOX_POINTS = 512  # on a surface whose box is measured
 _ROOM = 0.01  # around that box, as a share of its diagonal
 
 
-@torch.no_grad()
+class Bodies(NamedTuple):
+    """Decoded bodies of B shapes.
+
+    Attributes:
+        shapes: with their boxes.
+        surfaces: points on them.
+    """
+
+    shapes: Shapes
+    surfaces: SurfacePoints
+
+
 def with_boxes(field: ShapeField, shapes: Shapes, seen: ObjectPoints) -> Shapes:
-    """The shapes with the boxes of their decoded bodies, whatever boxes they had.
+    """The shapes with the boxes of their decoded bodies; see `decoded_bodies`."""
+    return decoded_bodies(field, shapes, seen).shapes
+
+
+@torch.no_grad()
+def decoded_bodies(field: ShapeField, shapes: Shapes, seen: ObjectPoints) -> Bodies:
+    """Find the decoded bodies of shapes, whatever boxes they had.
 
     A grid around the origin is searched for the body on which the seen points are: the cells with
     the surface or the inside in them that are connected with a seen point. While this body touches
@@ -55,7 +74,7 @@ def with_boxes(field: ShapeField, shapes: Shapes, seen: ObjectPoints) -> Shapes:
     lower, upper = torch.where(found, lower, low), torch.where(found, upper, high)
     # The outermost point of the surface is seldom among those that were found.
     room = _ROOM * torch.linalg.norm(upper - lower, dim=-1, keepdim=True)
-    return shapes._replace(lower=lower - room, upper=upper + room)
+    return Bodies(shapes._replace(lower=lower - room, upper=upper + room), surface)
 
 
 def _body_extent(

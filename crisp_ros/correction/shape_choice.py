@@ -1,9 +1,10 @@
 """Choice between the shape of the library, a combination of its shapes, and the network's own.
 
 A shape that the network names is not questioned: its code is much nearer to that of one library
-shape than to all others. For the other objects several sources compete, each at its best pose, on
-how well they explain the depth and the space seen to be empty. The simpler one stays unless another
-is clearly better.
+shape than to all others. Neither is one that explains the depth and the space seen to be empty as
+well as depth is measured. For the other objects several sources compete on that, each at its best
+pose; combinations only where the network's own shape explains it less well than it could. The
+simpler one stays unless another is clearly better.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from crisp_ros.correction.active_shape import ActiveShapeSettings, least_squares
 from crisp_ros.correction.batch import replace_rows, select_rows, take_rows
-from crisp_ros.correction.box_search import with_boxes
+from crisp_ros.correction.box_search import decoded_bodies
 from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
 from crisp_ros.correction.correspondences import ObjectPoints, Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
@@ -26,6 +27,7 @@ from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import ANY_FALL, clearly_better, surface_objective
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.shape_source import ShapeSource
+from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.surface_evidence import EvidenceSettings, surface_evidence
 from crisp_ros.correction.visibility import Images, VisibilitySettings, exposed
 from crisp_ros.geometry.se3 import transform
@@ -47,6 +49,9 @@ class ShapeChoiceSettings:
     Attributes:
         named_share: the network names a library shape whose code is nearer to its own than this
             share of the distance to the nearest other code of the library.
+        doubted_above_m: a library shape whose cost is below the square of this, metres, is kept.
+        explained_m: where the cost of the network's own shape is below the square of this, metres,
+            no combination is tried.
         active: of the combinations; few columns, those with the nearest codes.
         rounds: alternations of combination and pose.
         robust_scale_m: of the depth points' distances, metres.
@@ -61,6 +66,8 @@ class ShapeChoiceSettings:
     """
 
     named_share: float = 0.5
+    doubted_above_m: float = 2e-3
+    explained_m: float = 2.5e-3
     active: ActiveShapeSettings = field(
         default_factory=lambda: ActiveShapeSettings(one_hot=False, most_shapes=8)
     )
@@ -143,26 +150,43 @@ class ShapeChooser:
         rows = (~named).nonzero().squeeze(-1)
         if len(rows) == 0:
             return correction
-        some, own = hypotheses.rows(rows), Shapes.of_codes(codes[rows])
-        library = self._fit(some, images, take_rows(correction, rows))
-        network = self._fit(some, images, self._own_shape(some, own))
+        some, kept = hypotheses.rows(rows), take_rows(correction, rows)
+        library = self._fit(some, images, kept, self._library.surfaces_of(kept.shapes))
+        doubted = (library.cost > self._settings.doubted_above_m**2).nonzero().squeeze(-1)
+        if len(doubted) == 0:
+            return correction
+        rows, some, library = rows[doubted], some.rows(doubted), take_rows(library, doubted)
+        own = Shapes.of_codes(codes[rows])
+        network = self._decoded_fit(some, images, self._own_shape(some, own), library)
+        chosen = self._best((library, network))
+        left = (network.cost > self._settings.explained_m**2).nonzero().squeeze(-1)
+        if len(left) > 0:
+            some, own = some.rows(left), own.rows(left)
+            library, network = take_rows(library, left), take_rows(network, left)
+            best = self._best_combined(some, own, images, library, network)
+            chosen = replace_rows(chosen, left, best)
+        return replace_rows(correction, rows, chosen)
+
+    def _best_combined(
+        self, hypotheses: Hypotheses, own: Shapes, images: Images, library: _Fit, network: _Fit
+    ) -> Correction:
+        """The simplest of the sources that no other is clearly better than."""
         # A single shape that was fitted to the points seen may have slid along them.
         fitted = select_rows(
             network.cost < library.cost, network.correction, library.correction
         ).T_object_camera
         combined = [
-            self._fit(some, images, self._combination(some, own, T))
-            for T in (some.T_registered, fitted)
+            self._decoded_fit(hypotheses, images, self._combination(hypotheses, own, T), library)
+            for T in (hypotheses.T_registered, fitted)
         ]
-        return replace_rows(correction, rows, self._best((library, *combined, network)))
+        return self._best((library, *combined, network))
 
     def _own_shape(self, hypotheses: Hypotheses, own: Shapes) -> Correction:
         """The network's shapes at their best poses."""
         kept = with_shape_mode(self._corrector, "network")
-        found = correct(
+        return correct(
             self._field, hypotheses.correspondences, own, hypotheses.T_registered, None, kept
         )
-        return self._with_boxes(hypotheses, found)
 
     def _combination(self, hypotheses: Hypotheses, own: Shapes, T: Tensor) -> Correction:
         """Combinations of library shapes, from poses T (B, 4, 4); infinite objective for none."""
@@ -182,20 +206,38 @@ class ShapeChooser:
             # A single library shape is no combination: it was compared already.
             fit = fit._replace(objective=step.objective.masked_fill(found.index >= 0, torch.inf))
             best = fit if best is None else select_rows(fit.objective < best.objective, fit, best)
-        return self._with_boxes(hypotheses, best)
+        return best
 
-    def _with_boxes(self, hypotheses: Hypotheses, correction: Correction) -> Correction:
-        seen = ObjectPoints.of(correction.pnc, hypotheses.correspondences.sanitized().valid)
-        return correction._replace(shapes=with_boxes(self._field, correction.shapes, seen))
+    def _decoded_fit(
+        self, hypotheses: Hypotheses, images: Images, correction: Correction, library: _Fit
+    ) -> _Fit:
+        """The correction with its cost, where it can be clearly better than the library's shape.
 
-    def _fit(self, hypotheses: Hypotheses, images: Images, correction: Correction) -> _Fit:
+        The objective of the depth alone is a lower bound of the cost, and decoding bodies is dear.
+        """
+        cost = torch.full_like(library.cost, torch.inf)
+        rows = self._is_better(library.cost, correction.objective).nonzero().squeeze(-1)
+        if len(rows) == 0:
+            return _Fit(correction, cost)
+        some, found = hypotheses.rows(rows), take_rows(correction, rows)
+        seen = ObjectPoints.of(found.pnc, some.correspondences.sanitized().valid)
+        shapes, surfaces = decoded_bodies(self._field, found.shapes, seen)
+        fit = self._fit(some, images, found._replace(shapes=shapes), surfaces)
+        return replace_rows(_Fit(correction, cost), rows, fit)
+
+    def _fit(
+        self,
+        hypotheses: Hypotheses,
+        images: Images,
+        correction: Correction,
+        surfaces: SurfacePoints,
+    ) -> _Fit:
         """The correction with its cost: what the depth and what the free space contradict."""
         settings, T = self._settings, correction.T_object_camera
         observed = hypotheses.correspondences.sanitized()
         sdf = self._field.sdf(transform(T, observed.points), correction.shapes)
         scale = torch.full_like(correction.objective, settings.robust_scale_m)
         cost = surface_objective(sdf, observed.valid, scale)
-        surfaces = self._library.surfaces_of(correction.shapes)
         seen = exposed(surfaces, T, hypotheses.labels, images, settings.visibility)
         wrong = (seen.before | seen.outside).sum(-1) / seen.known.sum(-1).clamp_min(1)
         cost = cost + wrong * settings.exposed_m**2
@@ -212,8 +254,9 @@ class ShapeChooser:
         """The simplest of the fits that no other is clearly better than, in their order."""
         best = fits[0]
         for other in fits[1:]:
-            better = clearly_better(
-                best.cost, other.cost, self._settings.significance, self._settings.surface_error_m
-            )
-            best = select_rows(better, other, best)
+            best = select_rows(self._is_better(best.cost, other.cost), other, best)
         return best.correction
+
+    def _is_better(self, before: Tensor, after: Tensor) -> Tensor:
+        settings = self._settings
+        return clearly_better(before, after, settings.significance, settings.surface_error_m)
