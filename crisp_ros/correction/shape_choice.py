@@ -36,9 +36,16 @@ ShapeMode = Literal["library", "active", "network", "prior", "auto"]
 
 
 class _Fit(NamedTuple):
-    """Corrected objects with the cost (B,) of each, square metres."""
+    """Corrected objects.
+
+    Attributes:
+        correction: of B objects.
+        misfit: (B,) square metres, what depth and free space contradict; infinite if not known.
+        cost: (B,) the same, infinite where too little of a new shape is seen to accept it.
+    """
 
     correction: Correction
+    misfit: Tensor
     cost: Tensor
 
 
@@ -50,8 +57,8 @@ class ShapeChoiceSettings:
         named_share: the network names a library shape whose code is nearer to its own than this
             share of the distance to the nearest other code of the library.
         doubted_above_m: a library shape whose cost is below the square of this, metres, is kept.
-        explained_m: where the cost of the network's own shape is below the square of this, metres,
-            no combination is tried.
+        explained_m: where the misfit of the network's own shape is below the square of this,
+            metres, no combination is tried.
         active: of the combinations; few columns, those with the nearest codes.
         rounds: alternations of combination and pose.
         robust_scale_m: of the depth points' distances, metres.
@@ -159,7 +166,7 @@ class ShapeChooser:
         own = Shapes.of_codes(codes[rows])
         network = self._decoded_fit(some, images, self._own_shape(some, own), library)
         chosen = self._best((library, network))
-        left = (network.cost > self._settings.explained_m**2).nonzero().squeeze(-1)
+        left = (network.misfit > self._settings.explained_m**2).nonzero().squeeze(-1)
         if len(left) > 0:
             some, own = some.rows(left), own.rows(left)
             library, network = take_rows(library, left), take_rows(network, left)
@@ -215,15 +222,15 @@ class ShapeChooser:
 
         The objective of the depth alone is a lower bound of the cost, and decoding bodies is dear.
         """
-        cost = torch.full_like(library.cost, torch.inf)
+        none = torch.full_like(library.cost, torch.inf)
         rows = self._is_better(library.cost, correction.objective).nonzero().squeeze(-1)
         if len(rows) == 0:
-            return _Fit(correction, cost)
+            return _Fit(correction, none, none)
         some, found = hypotheses.rows(rows), take_rows(correction, rows)
         seen = ObjectPoints.of(found.pnc, some.correspondences.sanitized().valid)
         shapes, surfaces = decoded_bodies(self._field, found.shapes, seen)
         fit = self._fit(some, images, found._replace(shapes=shapes), surfaces)
-        return replace_rows(_Fit(correction, cost), rows, fit)
+        return replace_rows(_Fit(correction, none, none), rows, fit)
 
     def _fit(
         self,
@@ -248,7 +255,7 @@ class ShapeChooser:
             (correction.sources != int(ShapeSource.LIBRARY))
             & (shown < settings.evidence.seen_share)
         )
-        return _Fit(correction, cost.masked_fill(refused, torch.inf))
+        return _Fit(correction, cost, cost.masked_fill(refused, torch.inf))
 
     def _best(self, fits: Sequence[_Fit]) -> Correction:
         """The simplest of the fits that no other is clearly better than, in their order."""
