@@ -1,11 +1,24 @@
 """Choice of the source of a shape: what competes, and the settings of each mode."""
 
+import numpy as np
 import pytest
 import torch
+from analytic_scene import CAMERA, rendered
+from scipy.spatial.transform import Rotation
 
-from crisp_ros.correction.corrector import CorrectorSettings
-from crisp_ros.correction.correspondences import Shapes
-from crisp_ros.correction.shape_choice import is_named, with_shape_mode
+from crisp_ros.correction import active_shape, shape_choice
+from crisp_ros.correction.corrector import Correction, CorrectorSettings
+from crisp_ros.correction.correspondences import Correspondences, Shapes
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.shape_choice import (
+    ShapeChoiceSettings,
+    ShapeChooser,
+    is_named,
+    with_shape_mode,
+)
+from crisp_ros.correction.shape_source import ShapeSource
+from crisp_ros.correction.visibility import Images
+from crisp_ros.geometry.se3 import transform
 
 
 def test_a_code_names_the_shape_that_it_is_much_nearer_to(known) -> None:
@@ -39,3 +52,70 @@ def test_modes_change_the_shape_solver_only() -> None:
 def test_a_shape_solver_of_its_own_is_kept(mode) -> None:
     descent = CorrectorSettings(shape="projected_gradient")
     assert with_shape_mode(descent, mode) == descent
+
+
+def seen_at(known, name: str, shape: str) -> tuple[Hypotheses, Images, Correction]:
+    """A shape before the camera, and a correction with another one at the same pose."""
+    T = np.eye(4)
+    T[:3, :3], T[2, 3] = Rotation.from_rotvec([0.7, 0.4, 0.2]).as_matrix(), 0.6
+    frame = rendered(known.named(name), [T], [3]).frame
+    v, u = np.nonzero(frame.labels == 3)
+    x = CAMERA.back_project(u, v, frame.depth[v, u])
+    points = torch.from_numpy(x[:: len(x) // 500]).float()[None]
+    shapes = known.shapes_of(shape)
+    T_object_camera = torch.from_numpy(np.linalg.inv(T)).float()[None]
+    pnc = transform(T_object_camera, points)
+    valid = torch.ones(points.shape[:2], dtype=torch.bool)
+    placed = Hypotheses(
+        Correspondences(points, pnc, valid.float(), valid),
+        T_object_camera,
+        shapes,
+        torch.tensor([3]),
+        T_object_camera,
+        torch.ones(1),
+    )
+    still = torch.zeros(1, dtype=torch.long)
+    correction = Correction(T_object_camera, shapes, pnc, torch.zeros(1), still, still)
+    depth, labels = torch.from_numpy(frame.depth), torch.from_numpy(frame.labels)
+    return placed, Images(depth, labels, CAMERA), correction
+
+
+def chosen(known, name: str, shape: str, code: torch.Tensor) -> Correction:
+    placed, images, correction = seen_at(known, name, shape)
+    chooser = ShapeChooser(known.field, known.prepared, CorrectorSettings())
+    return chooser.choose(placed, code, images, correction)
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("called in vain")
+
+
+def test_what_the_library_explains_is_not_decoded(known, monkeypatch) -> None:
+    """The network is in doubt between two shapes, and depth is not."""
+    monkeypatch.setattr(shape_choice, "decoded_bodies", refuse)
+    monkeypatch.setattr(shape_choice, "correct", refuse)
+    code = 0.5 * (known.codes("box") + known.codes("bracket"))
+    found = chosen(known, "box", "box", code)
+    assert torch.equal(found.shapes.index, known.shapes_of("box").index)
+
+
+def test_an_own_shape_that_explains_all_is_not_combined(known, monkeypatch) -> None:
+    monkeypatch.setattr(shape_choice, "least_squares", refuse)
+    found = chosen(known, "box", "bar", known.codes("box"))
+    assert found.sources.tolist() == [ShapeSource.NETWORK] and found.shapes.index.tolist() == [-1]
+    box = known.shapes_of("box")
+    torch.testing.assert_close(found.shapes.upper, box.upper, atol=0.01, rtol=0)
+
+
+def test_other_shapes_are_combined(known, monkeypatch) -> None:
+    """Neither the library's shape nor the network's own explains what is seen."""
+    tried = []
+
+    def least_squares(*given):
+        tried.append(given)
+        return active_shape.least_squares(*given)
+
+    monkeypatch.setattr(shape_choice, "least_squares", least_squares)
+    found = chosen(known, "box", "bar", known.codes("sphere"))
+    assert len(tried) == 2 * ShapeChoiceSettings().rounds
+    assert found.sources.tolist() != [ShapeSource.NETWORK]
