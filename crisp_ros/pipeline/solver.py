@@ -14,6 +14,7 @@ from crisp_ros.correction.corrector import Correction, CorrectorSettings, correc
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
 from crisp_ros.correction.empty_space_refinement import refine_against_empty_space
 from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.length_scale import length_scale, with_scaled_lengths
 from crisp_ros.correction.library_tests import Ambiguity, ambiguity_of_certified
 from crisp_ros.correction.orientation import Orientations, add_ambiguity, resolve_orientations
 from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
@@ -76,11 +77,12 @@ class Solver:
         self.prior_shapes = None if prior is None else PriorShapes(field, prior)
         self._network, self._field, self._library = network, field, library
         self._device = device
+        self._lengths = 1.0 if library is None else length_scale(library.diameters)
 
     @property
     def _corrector(self) -> CorrectorSettings | None:
         """The settings of the corrector in the shape mode."""
-        corrector = self.settings.corrector
+        corrector = with_scaled_lengths(self.settings.corrector, self._lengths)
         return corrector and with_shape_mode(corrector, self.settings.shape_mode)
 
     @property
@@ -265,7 +267,8 @@ class Solver:
             return placed
         if corrector is None or not corrector.returns_library_shapes:
             return placed
-        chooser = ShapeChooser(self._field, self._library, corrector, settings.shape_choice)
+        choice = with_scaled_lengths(settings.shape_choice, self._lengths)
+        chooser = ShapeChooser(self._field, self._library, corrector, choice)
         hypotheses = placed.hypotheses(observations.labels)
         chosen = chooser.choose(hypotheses, codes, images, placed.correction)
         return placed._replace(correction=chosen)
@@ -317,7 +320,7 @@ class Solver:
             scene.surfaces.rows(rows),
             [near[i] for i in candidates],
             scene.images,
-            self.settings.symmetry_search,
+            with_scaled_lengths(self.settings.symmetry_search, self._lengths),
         )
         if len(found.rows) == 0:
             return placed
@@ -385,7 +388,8 @@ class Solver:
             if index >= 0
         }
         what = self._shape_field, hypotheses, scene.surfaces, near, scene.images
-        return rivals_by_object(*what, self.settings.symmetry_search)
+        settings = with_scaled_lengths(self.settings.symmetry_search, self._lengths)
+        return rivals_by_object(*what, settings)
 
     def _find_ambiguity(self, hypotheses: Hypotheses, certified: Tensor) -> Ambiguity | None:
         settings, library = self.settings, self._library
