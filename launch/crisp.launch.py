@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
@@ -176,7 +178,12 @@ def parameters(context: LaunchContext) -> list[str | dict[str, str | bool]]:
         return [given("params_file"), overrides]
     if given("segmentation_format") not in ("", "labels"):
         raise ValueError("segmentation:=builtin makes labels: leave segmentation_format empty")
-    return [given("params_file"), given("segmenter_params_file"), overrides]
+    # In a file: launch gives a dictionary to all nodes of a process, and a file that names the node
+    # takes precedence over that.
+    content = {"/**/crisp_segmenter": {"ros__parameters": overrides}}
+    with NamedTemporaryFile("w", prefix="crisp_segmenter_", suffix=".yaml", delete=False) as file:
+        json.dump(content, file)
+    return [given("params_file"), given("segmenter_params_file"), file.name, overrides]
 
 
 def estimator(context: LaunchContext) -> list[LaunchDescriptionEntity]:

@@ -70,7 +70,7 @@ def run_nodes(
         return 1
     executor = SingleThreadedExecutor()
     for node in nodes:
-        warn_of_undeclared(node, arguments)
+        warn_of_undeclared(node, arguments, [other for other in nodes if other is not node])
         executor.add_node(node)
     try:
         with until_shutdown():

@@ -3,12 +3,13 @@
     python -m crisp_ros.studies.segmenter_masks --models DIR --json FILE
 
 Renders tables with objects that touch each other and stand on each other, at the depth noise of
-the recordings and at twice that noise. `--bop DIR` takes the frames of a data set instead.
+the recordings and at twice that noise. `--bop` and `--recording` take other frames instead.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import shlex
 import statistics
 import sys
@@ -18,13 +19,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import trimesh
+from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset, read_models
+from crisp_ros.data.recording import Recording
 from crisp_ros.evaluation.mask_overlap import (
     InstanceOverlap,
     mask_overlaps,
@@ -120,10 +125,30 @@ def mask_figures(segmenter: Segmenter, frames: Iterable[Frame]) -> MaskFigures:
     return MaskFigures(*summary, share, touched.overlap_f, cpu_ms)
 
 
-def _frames(args: argparse.Namespace) -> Iterator[tuple[str, list[Frame] | Iterator[Frame]]]:
+def picture(segmenter: Segmenter, frames: Sequence[Frame]) -> NDArray[np.uint8]:
+    """Draw masks over their images (H, W, 3), frames next to each other, at half the size."""
+    tiles = []
+    for frame in frames:
+        segmenter.reset()
+        labels = segmenter.segment(frame.rgb, frame.depth, frame.camera).labels[::2, ::2]
+        hue = (labels * 67 % 180).astype(np.uint8)  # neighbouring labels differ clearly
+        full = np.full_like(hue, 255)
+        colours = cv2.cvtColor(np.stack([hue, full, full], axis=-1), cv2.COLOR_HSV2RGB)
+        image = cv2.resize(frame.rgb, labels.shape[::-1], interpolation=cv2.INTER_AREA)
+        drawn = np.where(labels[..., None] > 0, image // 2 + colours // 2, image)
+        edges = cv2.morphologyEx(labels.astype(np.float32), cv2.MORPH_GRADIENT, np.ones((3, 3)))
+        drawn[edges > 0] = 255
+        tiles.append(np.vstack([image, drawn]))
+    return np.hstack(tiles).astype(np.uint8)
+
+
+def _frames(args: argparse.Namespace) -> Iterator[tuple[str, Iterable[Frame]]]:
     """Name and frames of each row."""
-    if args.bop:
-        yield args.bop.name, list(map(Frame.from_recorded, BopDataset(args.bop).frames()))
+    source = args.bop or args.recording
+    if source:
+        opened = BopDataset(source) if args.bop else Recording(source)
+        every = itertools.islice(opened.frames(), 0, None, args.step)
+        yield source.name, map(Frame.from_recorded, every)
         return
     meshes = [model.mesh for model in read_models(args.models).values()] if args.models else []
     for noise in NOISES:
@@ -135,12 +160,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=Path, help="mix these objects in, in the BOP layout")
     parser.add_argument("--bop", type=Path, help="take the frames of a data set instead")
+    parser.add_argument("--recording", type=Path, help="take the frames of a recording instead")
+    parser.add_argument("--step", type=int, default=1, help="every n-th frame of it (default: 1)")
     parser.add_argument("--frames", type=int, default=200, help="rendered (default: 200)")
     parser.add_argument("--seed", type=int, default=880200, help="of the scenes (default: 880200)")
     parser.add_argument("--geometry", action="store_true", help="without the network")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--png", type=Path, help="only draw the first three frames to this file")
     args = parser.parse_args()
     segmenter = Segmenter() if args.geometry else builtin_segmenter()
+    if args.png:
+        _, frames = next(_frames(args))
+        drawn = picture(segmenter, list(itertools.islice(frames, 3)))
+        Image.fromarray(drawn).quantize(128).save(args.png, optimize=True)
+        return
     rows = {name: mask_figures(segmenter, frames) for name, frames in _frames(args)}
     table = Table("frames", *MaskFigures._fields)
     for name, figures in rows.items():

@@ -8,7 +8,7 @@ import pytest
 from crisp_ros.geometry.camera import Camera
 from crisp_ros.observation.frame import Frame
 from crisp_ros.studies import segmenter_masks
-from crisp_ros.studies.segmenter_masks import mask_figures, table_frames
+from crisp_ros.studies.segmenter_masks import mask_figures, picture, table_frames
 
 
 class Shifted:
@@ -48,3 +48,12 @@ def test_noise_changes_the_depth_and_not_the_scene(monkeypatch: pytest.MonkeyPat
     (quiet,), (noisy,) = (list(table_frames([], noise, 3, 1)) for noise in (1.0, 2.0))
     assert (quiet.labels == noisy.labels).all() and quiet.labels.any()
     assert (quiet.depth != noisy.depth).any()
+
+
+def test_masks_are_drawn_over_the_image() -> None:
+    scene = frame(0)
+    drawn = picture(Shifted(), [scene, scene])
+    assert drawn.shape == (60, 100, 3)  # the image above the masks, at half the size
+    masks = drawn[30:]
+    assert not drawn[:30].any()
+    assert masks[10:15, 10:15].any(-1).all() and not masks[25:, :].any()

@@ -17,30 +17,35 @@ _OF_PARAMETERS = "ros__parameters"
 _DECLARED_LATER = ("qos_overrides.", "diagnostic_updater.")
 
 
-def warn_of_undeclared(node: Node, arguments: Sequence[str] | None = None) -> None:
+def warn_of_undeclared(
+    node: Node, arguments: Sequence[str] | None = None, others: Sequence[Node] = ()
+) -> None:
     """Log a warning for each parameter and parameter file that has no effect on a node.
 
     Args:
         node: with all of its parameters declared.
         arguments: of the process; None: sys.argv.
+        others: nodes of the same process, which get the same parameters.
     """
-    for text in undeclared(node, sys.argv if arguments is None else arguments):
+    for text in undeclared(node, sys.argv if arguments is None else arguments, others):
         node.get_logger().warning(text)
 
 
-def undeclared(node: Node, arguments: Sequence[str]) -> list[str]:
-    """Describe the parameters and parameter files that have no effect on a node.
+def undeclared(node: Node, arguments: Sequence[str], others: Sequence[Node] = ()) -> list[str]:
+    """Describe the parameters and parameter files that have no effect on a node or the others.
 
     Args:
         node: with all of its parameters declared.
         arguments: of the process.
+        others: nodes of the same process.
     """
     # rclpy offers no other way to what it was given.
     given: Mapping[str, Any] = getattr(node, "_parameter_overrides", {})
     unknown = [
         name
         for name in sorted(given)
-        if not node.has_parameter(name) and not name.startswith(_DECLARED_LATER)
+        if not any(each.has_parameter(name) for each in (node, *others))
+        and not name.startswith(_DECLARED_LATER)
     ]
     declared = [name for name in node.get_parameters_by_prefix("") if name]
     texts = [*_mappings(given, unknown, declared)]
@@ -50,7 +55,7 @@ def undeclared(node: Node, arguments: Sequence[str]) -> list[str]:
         near = get_close_matches(name, declared, n=1)
         hint = f"; did you mean {near[0]}?" if near else f" (see ros2 param list {_name(node)})"
         texts.append(f"there is no parameter {name}: it has no effect{hint}")
-    return [*texts, *_foreign_files(node, arguments)]
+    return [*texts, *_foreign_files(node, arguments, others)]
 
 
 def _mappings(
@@ -70,15 +75,15 @@ def _mappings(
             )
 
 
-def _foreign_files(node: Node, arguments: Sequence[str]) -> Iterator[str]:
-    """Describe parameter files that name other nodes alone."""
-    name = _name(node)
+def _foreign_files(node: Node, arguments: Sequence[str], others: Sequence[Node]) -> Iterator[str]:
+    """Describe parameter files that name nodes of other processes alone."""
+    name, own = _name(node), [_name(each) for each in (node, *others)]
     for flag, path in zip(arguments, arguments[1:], strict=False):
         if flag != "--params-file":
             continue
         content = _parameters_of(Path(path))
         names = list(_node_names(content, ""))
-        if names and not any(_matches(pattern, name) for pattern in names):
+        if names and not any(_matches(pattern, each) for pattern in names for each in own):
             yield (
                 f"{path} has no parameters for {name}: it has some for {', '.join(names)}; "
                 f"name the node {name.lstrip('/')} there, or /** for all nodes"

@@ -10,8 +10,10 @@ import rclpy
 from rclpy.context import Context
 from rclpy.node import Node
 
+from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.parameters.parameter_server import ParameterServer
 from crisp_ros.node.parameters.undeclared import undeclared
+from crisp_ros.node.segmenter.segmenter_parameters import SegmenterParameters
 
 Find = Callable[[str], list[str]]
 
@@ -86,3 +88,28 @@ def test_a_file_for_another_node_is_named(find: Find, name: str) -> None:
 def test_a_namespace_of_the_file_counts(find: Find) -> None:
     nested = "robot:\n  crisp:\n    ros__parameters: {sync_slop: 0.2}\n"
     assert find(nested) == []
+
+
+def test_files_of_another_node_of_the_process_are_known(tmp_path: Path) -> None:
+    files = {
+        "crisp.yaml": of_node("max_objects: 3\nsync_slop: 0.1", "/**"),
+        "segmenter.yaml": of_node("near: 0.2\nnaer: 0.3", "/**/crisp_segmenter"),
+    }
+    arguments = ["crisp_with_segmenter", "--ros-args"]
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+        arguments += ["--params-file", str(tmp_path / name)]
+    context = Context()
+    rclpy.init(context=context)
+    kinds = {"crisp": Parameters, "crisp_segmenter": SegmenterParameters}
+    nodes = [Node(name, context=context, cli_args=arguments[1:]) for name in kinds]
+    for node, kind in zip(nodes, kinds.values(), strict=True):
+        ParameterServer(node, lambda: "unconfigured", kind)
+    crisp, segmenter = nodes
+    assert undeclared(crisp, arguments, [segmenter]) == []
+    (misspelled,) = undeclared(segmenter, arguments, [crisp])
+    assert "naer" in misspelled and "near" in misspelled
+    assert any("segmenter.yaml" in text for text in undeclared(crisp, arguments))
+    for node in nodes:
+        node.destroy_node()
+    rclpy.shutdown(context=context)
