@@ -21,11 +21,14 @@ from crisp_ros.correction.residuals import geman_mcclure, surface_objective, wei
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.visibility import Images, VisibilitySettings, exposed
+from crisp_ros.geometry.cayley import cayley
 from crisp_ros.geometry.cuda_graphs import run_captured
-from crisp_ros.geometry.se3 import exp, invert, rotation_about, transform
+from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
+from crisp_ros.geometry.se3 import invert, rotation_about, transform
 from crisp_ros.geometry.spd_inverse import spd_inverse
 from crisp_ros.observation.frame import Camera
 
+_LEAST_GAIN = 1e-3  # of the cost in an iteration; a CPU stops there
 _LEAST_REACH_M = 1e-3  # of points around their mean: about a line through all of them it is zero
 
 
@@ -187,8 +190,11 @@ def _iterated(
     for _ in range(settings.iterations):
         candidate = _linearized(field, data, _stepped(state, damping, settings), settings)
         accepted = candidate.cost < state.cost
+        gain = (state.cost - candidate.cost) / state.cost.clamp_min(1e-12)
         state = select_rows(accepted, candidate, state)
         damping = torch.where(accepted, 0.3 * damping, 8.0 * damping).clamp(1e-6, 1e4)
+        if not has_fixed_shapes(gain) and bool(((gain >= 0) & (gain < _LEAST_GAIN)).all()):
+            break
     return state.T
 
 
@@ -214,9 +220,9 @@ def _linearized(
     residual = torch.cat((torch.where(valid, sdf[:, :split], 0.0), inside), dim=-1)
     rotation = torch.linalg.cross(arm, gradient) / reach[:, None, None]
     jacobian = torch.cat((gradient, rotation), dim=-1)
-    weighted = (weight[..., None] * jacobian).double()
-    curvature = weighted.transpose(-1, -2) @ jacobian.double()
-    slope = (weighted * residual[..., None]).sum(1)
+    weighted = weight[..., None] * jacobian
+    curvature = (weighted.transpose(-1, -2) @ jacobian).double()
+    slope = (residual[:, None] @ weighted)[:, 0].double()
     cost = weighted_mean(robust.cost, share)
     cost = cost + settings.empty_weight * weighted_mean(inside.square(), counted)
     return _State(T, cost, curvature, slope, centre, reach)
@@ -228,6 +234,6 @@ def _stepped(state: _State, damping: Tensor, settings: EmptySpaceRefinementSetti
     step = -(spd_inverse(state.curvature + damped) @ state.slope[..., None]).squeeze(-1)
     length = step.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     step = (step * (settings.step_limit_m / length).clamp_max(1.0)).to(state.T)
-    motion = exp(torch.cat((step[:, :3], step[:, 3:] / state.reach[:, None]), dim=-1))
+    motion = cayley(torch.cat((step[:, :3], step[:, 3:] / state.reach[:, None]), dim=-1))
     target = state.centre + motion[:, :3, 3]
     return rotation_about(motion[:, :3, :3], state.centre, target) @ state.T

@@ -28,6 +28,7 @@ from crisp_ros.correction.residuals import (
 )
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.steps import PoseStep
+from crisp_ros.geometry.cayley import cayley
 from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.geometry.device_constants import constant
 from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
@@ -356,27 +357,8 @@ def _length(metric: Tensor, step: Tensor) -> Tensor:
 
 
 def _moved_pose(state: _State, step: Tensor) -> Tensor:
-    """The poses (A, 4, 4) after steps (A, 6, 1).
-
-    A step moves by the Cayley map (1 - X / 2)^-1 (1 + X / 2) of its twist X, which agrees with the
-    exponential map to second order and costs a tenth.
-    """
-    half = (_half_twists(step) @ step).view(-1, 4, 4)
-    identity = torch.eye(4, dtype=step.dtype, device=step.device)
-    motion = 2 * spd_inverse(identity - half) - identity
-    return torch.bmm(state.T, motion.to(state.T.dtype))
-
-
-def _half_twists(like: Tensor) -> Tensor:
-    """The linear map (16, 6) from motions (rho, phi) to half their twists, row by row."""
-    twists = [0.0] * 96
-    for row, motion, sign in (
-        *((4 * axis + 3, axis, 1.0) for axis in range(3)),
-        *((4 * (axis + 2) % 12 + (axis + 1) % 3, 3 + axis, 1.0) for axis in range(3)),
-        *((4 * (axis + 1) % 12 + (axis + 2) % 3, 3 + axis, -1.0) for axis in range(3)),
-    ):
-        twists[6 * row + motion] = sign / 2
-    return constant(tuple(twists), like).view(16, 6)
+    """The poses (A, 4, 4) after steps (A, 6, 1)."""
+    return torch.bmm(state.T, cayley(step[..., 0]).to(state.T.dtype))
 
 
 def _accept(rows: _Rows, state: _State, candidate: _State, step: Tensor) -> tuple[_State, Tensor]:
