@@ -63,6 +63,13 @@ class PreparedLibrary:
         """Object that results for given shapes depend on; see `run_captured`."""
         return self.library
 
+    @property
+    def trained(self) -> PreparedLibrary:
+        """The shapes that the network knows, with the same indices; itself where it knows all."""
+        if self.library.added == 0:
+            return self
+        return PreparedLibrary(self._field, self.library.trained)
+
     def __len__(self) -> int:
         return len(self.names)
 

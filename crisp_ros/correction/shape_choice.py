@@ -120,7 +120,12 @@ def is_named(library: PreparedLibrary, codes: Tensor, shapes: Shapes, share: flo
 
 
 class ShapeChooser:
-    """Chooses between the sources of a shape."""
+    """Chooses between the sources of a shape.
+
+    Attributes:
+        library: the known shapes.
+        settings: see `ShapeChoiceSettings`.
+    """
 
     def __init__(
         self,
@@ -137,8 +142,8 @@ class ShapeChooser:
             corrector: which returns library shapes.
             settings: see `ShapeChoiceSettings`.
         """
-        self._field, self._library, self._corrector = field, library, corrector
-        self._settings = settings or ShapeChoiceSettings()
+        self._field, self.library, self._corrector = field, library, corrector
+        self.settings = settings or ShapeChoiceSettings()
 
     @torch.no_grad()
     def choose(
@@ -152,21 +157,21 @@ class ShapeChooser:
             images: that the objects were seen in.
             correction: with library shapes.
         """
-        shapes, share = correction.shapes, self._settings.named_share
-        named = is_named(self._library, codes, shapes, share)
+        shapes, share = correction.shapes, self.settings.named_share
+        named = is_named(self.library, codes, shapes, share)
         rows = (~named).nonzero().squeeze(-1)
         if len(rows) == 0:
             return correction
         some, kept = hypotheses.rows(rows), take_rows(correction, rows)
-        library = self._fit(some, images, kept, self._library.surfaces_of(kept.shapes))
-        doubted = (library.cost > self._settings.doubted_above_m**2).nonzero().squeeze(-1)
+        library = self._fit(some, images, kept, self.library.surfaces_of(kept.shapes))
+        doubted = (library.cost > self.settings.doubted_above_m**2).nonzero().squeeze(-1)
         if len(doubted) == 0:
             return correction
         rows, some, library = rows[doubted], some.rows(doubted), take_rows(library, doubted)
         own = Shapes.of_codes(codes[rows])
         network = self._decoded_fit(some, images, self._own_shape(some, own), library)
         chosen = self._best((library, network))
-        left = (network.misfit > self._settings.explained_m**2).nonzero().squeeze(-1)
+        left = (network.misfit > self.settings.explained_m**2).nonzero().squeeze(-1)
         if len(left) > 0:
             some, own = some.rows(left), own.rows(left)
             library, network = take_rows(library, left), take_rows(network, left)
@@ -188,6 +193,17 @@ class ShapeChooser:
         ]
         return self._best((library, *combined, network))
 
+    def cost(self, hypotheses: Hypotheses, images: Images, correction: Correction) -> Tensor:
+        """Cost (B,) of what depth and free space contradict of corrected objects, square metres.
+
+        Args:
+            hypotheses: B of them.
+            images: that the objects were seen in.
+            correction: of the same objects.
+        """
+        surfaces = self.library.surfaces_of(correction.shapes)
+        return self._fit(hypotheses, images, correction, surfaces).cost
+
     def _own_shape(self, hypotheses: Hypotheses, own: Shapes) -> Correction:
         """The network's shapes at their best poses."""
         kept = with_shape_mode(self._corrector, "network")
@@ -200,10 +216,10 @@ class ShapeChooser:
         observed = hypotheses.correspondences.sanitized()
         best = None
         pose = replace(self._corrector.second_order, move=ANY_FALL, ray_offsets_m=())
-        for _ in range(self._settings.rounds):
+        for _ in range(self.settings.rounds):
             seen = ObjectPoints.of(transform(T, observed.points), observed.valid)
             found = least_squares(
-                self._field, seen, own, self._library, self._settings.active
+                self._field, seen, own, self.library, self.settings.active
             ).shapes
             step = refine_pose(self._field, observed, found, T, pose)
             T = step.T_object_camera
@@ -240,7 +256,7 @@ class ShapeChooser:
         surfaces: SurfacePoints,
     ) -> _Fit:
         """The correction with its cost: what the depth and what the free space contradict."""
-        settings, T = self._settings, correction.T_object_camera
+        settings, T = self.settings, correction.T_object_camera
         observed = hypotheses.correspondences.sanitized()
         sdf = self._field.sdf(transform(T, observed.points), correction.shapes)
         scale = torch.full_like(correction.objective, settings.robust_scale_m)
@@ -265,5 +281,5 @@ class ShapeChooser:
         return best.correction
 
     def _is_better(self, before: Tensor, after: Tensor) -> Tensor:
-        settings = self._settings
+        settings = self.settings
         return clearly_better(before, after, settings.significance, settings.surface_error_m)

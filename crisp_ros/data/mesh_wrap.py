@@ -73,7 +73,7 @@ def _consistently_wound(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
 
 
 def _left_out(mesh: trimesh.Trimesh, result: trimesh.Trimesh) -> float:
-    """How far a mesh is outside of its closed surface, but for a hundredth of it, metres."""
+    """Distance of a mesh outside of its closed surface, but for a hundredth of it, metres."""
     points = surface_samples(mesh, _SAMPLES, np.random.default_rng(0)).points
     return float(np.quantile(signed_distance(result, points), _COVERED))
 

@@ -19,6 +19,7 @@ from crisp_ros.data.meshes import close_seams, load_mesh
 UNITS_M = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 _LARGEST_M = 2.0  # across; a mesh that seems larger is in millimetres
 _SIZES_M = (1e-3, 1e3)  # across, of an object
+_FLAT = 1e-3  # thickness over size of a mesh that is no body
 _LOST = 0.05  # share of the size by which a repaired mesh may differ from the file's
 _SMALL_HOLE = 0.5  # length of a hole's border over the diagonal of the mesh's box
 _SMALL_REMNANT = 0.01  # share of the largest part's area
@@ -94,6 +95,10 @@ def _check_size(mesh: trimesh.Trimesh, units: str) -> None:
             f"it is {_diagonal(mesh):.3g} m across, taken in {units}: state its unit, or move the"
             " vertices that are far away"
         )
+    centred = mesh.vertices - mesh.vertices.mean(axis=0)
+    thickness = np.ptp(centred @ np.linalg.eigh(centred.T @ centred)[1][:, 0])
+    if thickness < _FLAT * _diagonal(mesh):
+        raise MeshError("it is flat: give it a thickness")
 
 
 def _check_repair(closed: trimesh.Trimesh, mesh: trimesh.Trimesh) -> None:

@@ -84,6 +84,7 @@ def save_model(path: Path | str, model: Model, storage: torch.dtype = torch.floa
     header = {key: value for key, value in model.header.items() if key != "sha256"}
     header["config"] = model.network.config.to_json()
     header["library"] = list(model.library.names) if model.library else None
+    header["library_added"] = model.library.added if model.library else 0
     try:
         text = json.dumps(header, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -119,7 +120,7 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
     try:
         header = json.loads(metadata["header"])
         network = _network(header["config"], tensors)
-        library = _library(header["library"], tensors, network.decoder.code_dim)
+        library = _library(header, tensors, network.decoder.code_dim)
         prior = _prior(tensors, network.decoder.code_dim)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(path, "incompatible", str(error)) from error
@@ -281,16 +282,20 @@ def _colors(k: int, tensors: dict[str, Tensor]) -> SurfaceColors | None:
 
 
 def _library(
-    names: list[str] | None, tensors: dict[str, Tensor], code_dim: int
+    header: dict[str, Any], tensors: dict[str, Tensor], code_dim: int
 ) -> ShapeLibrary | None:
-    """The library with these names; its tensors are taken out of `tensors`."""
+    """The library that a header names; its tensors are taken out of `tensors`."""
+    names = header["library"]
     if names is None:
         return None
+    # Files of earlier versions list the shapes that were added, and do not count them.
+    added = header.get("library_added", len(header.get("added_shapes", ())))
     library = ShapeLibrary(
         tuple(names),
         *(tensors.pop(f"library.{part}") for part in ("codes", "lower", "upper")),
         tuple(tensors.pop(f"library.symmetries.{k}") for k in range(len(names))),
         tuple(_colors(k, tensors) for k in range(len(names))),
+        added,
     )
     if library.codes.shape[1] != code_dim:
         raise ValueError(

@@ -47,6 +47,8 @@ class ShapeLibrary:
         symmetries: K tensors (S_k, 4, 4), the motions of the object frame that map shape k onto
             itself, including the identity; by default only the identity.
         colors: K of them, None where the colours of a shape are not known; by default none is.
+        added: number of shapes at the end that were added after the training: the network does not
+            know them, and its coordinates of them mean nothing.
 
     Raises:
         ValueError: the parts are inconsistent.
@@ -58,6 +60,7 @@ class ShapeLibrary:
     upper: Tensor
     symmetries: tuple[Tensor, ...] = ()
     colors: tuple[SurfaceColors | None, ...] = ()
+    added: int = 0
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -86,9 +89,16 @@ class ShapeLibrary:
                 f"symmetries have shapes {shapes}: expected {count} of (S, 4, 4) with S >= 1"
             )
         _check_colors(self.colors, count)
+        if not (isinstance(self.added, int) and 0 <= self.added < count):
+            raise ValueError(f"{self.added} of {count} shapes were added: expected fewer than all")
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def trained(self) -> ShapeLibrary:
+        """The shapes that the network knows, with the same indices."""
+        return self.subset(self.names[: len(self) - self.added]) if self.added else self
 
     @property
     def diameters(self) -> Tensor:
@@ -103,6 +113,7 @@ class ShapeLibrary:
         upper: Tensor,
         symmetries: Tensor | None = None,
         colors: SurfaceColors | None = None,
+        trained: bool = True,
     ) -> ShapeLibrary:
         """Return a copy of the library with an additional shape.
 
@@ -112,6 +123,7 @@ class ShapeLibrary:
             lower, upper: (3,) corners of its bounding box, object frame, metres.
             symmetries: (S, 4, 4); None for the identity only.
             colors: of its surface, if known.
+            trained: whether the network knows it; what follows added shapes counts as added.
 
         Raises:
             ValueError: the name already exists, or the parts do not match the library's.
@@ -126,10 +138,11 @@ class ShapeLibrary:
             torch.cat([self.upper, upper[None]]),
             (*self.symmetries, group),
             (*self.colors, colors),
+            self.added if trained and self.added == 0 else self.added + 1,
         )
 
     def subset(self, names: Sequence[str]) -> ShapeLibrary:
-        """Return the library of some of its shapes, in the given order.
+        """Return the library of some of its shapes, in the given order, the added ones last.
 
         Raises:
             ValueError: a name is not in the library.
@@ -144,6 +157,7 @@ class ShapeLibrary:
             self.upper[rows],
             tuple(self.symmetries[row] for row in rows),
             tuple(self.colors[row] for row in rows),
+            sum(row >= len(self) - self.added for row in rows),
         )
 
     def to(self, device: torch.device | str) -> ShapeLibrary:
@@ -155,6 +169,7 @@ class ShapeLibrary:
             self.upper.to(device),
             tuple(group.to(device) for group in self.symmetries),
             tuple(part and part.to(device) for part in self.colors),
+            self.added,
         )
 
     def with_colors(self, colors: Mapping[str, SurfaceColors]) -> ShapeLibrary:

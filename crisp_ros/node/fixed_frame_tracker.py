@@ -15,6 +15,7 @@ from crisp_ros.correction.library_tests import LibraryTestSettings
 from crisp_ros.node.inputs.fixed_frame import FixedFrame
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.pipeline import Estimator, Trace
+from crisp_ros.pipeline.added_shapes import ExpectedObject
 from crisp_ros.tracking.association import AssociationSettings
 from crisp_ros.tracking.multi_view_shape import MultiViewShapeSettings
 from crisp_ros.tracking.pose_filter import PoseFilterSettings
@@ -97,6 +98,11 @@ class FixedFrameTracker:
         """Drop all tracks and transforms, after time has jumped back or on request."""
         self.fixed_frame.clear()
         self._tracker.reset()
+
+    @property
+    def expected(self) -> tuple[ExpectedObject, ...]:
+        """The objects seen in the last frame."""
+        return self._tracker.expected
 
     def camera_pose(self, header: Header, parameters: Parameters) -> NDArray[np.float64]:
         """Pose (4, 4) of the camera in the fixed frame at an image's stamp.

@@ -259,7 +259,10 @@ class FrameProcessor:
         T_fixed_camera = self._camera_pose(job) if estimator.remembers else None
         with self._self_training.estimating():
             trace = estimator.trace(
-                frame, lambda: self._outdated(job.received) is not None, T_fixed_camera
+                frame,
+                lambda: self._outdated(job.received) is not None,
+                T_fixed_camera,
+                self.tracker.expected,
             )
         job.stage_ms.update(trace.estimate.stage_ms)
         self._monitor.model.values["version"] = trace.estimate.model_version

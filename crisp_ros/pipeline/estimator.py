@@ -32,6 +32,7 @@ from crisp_ros.observation.device_crops import CropRecipe, device_crops
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.mask_refinement import refine_labels
 from crisp_ros.observation.observe import Observations, Rejected, observe
+from crisp_ros.pipeline.added_shapes import ExpectedObject
 from crisp_ros.pipeline.depth_scales import DepthScales
 from crisp_ros.pipeline.estimates import FrameEstimate, ObjectEstimate
 from crisp_ros.pipeline.object_estimates import object_estimates
@@ -176,6 +177,7 @@ class Estimator:
         frame: Frame,
         stopped: Callable[[], bool] = lambda: False,
         T_fixed_camera: NDArray[np.float64] | None = None,
+        expected: Sequence[ExpectedObject] = (),
     ) -> Trace:
         """`estimate` with all intermediate results, for debugging and for self-training.
 
@@ -186,6 +188,7 @@ class Estimator:
             T_fixed_camera: (4, 4) pose of the camera in a frame in which objects rest. With it,
                 objects whose shapes come from the prior are remembered from frame to frame, and
                 searched once; see `PriorMemory`.
+            expected: objects of the frame before, on which added shapes are not searched again.
         """
         self._take_adopted()
         clock = StageClock(self.device)
@@ -210,7 +213,7 @@ class Estimator:
         parts = list(_parts(observations, self.settings.network_batch))
         rejected = list(observations.rejected)
         solutions: list[Solution] = []
-        context = images, clock, self._on_device(T_fixed_camera)
+        context = images, clock, self._on_device(T_fixed_camera), expected
         for part in parts:
             if stopped():
                 break
@@ -363,7 +366,7 @@ class Estimator:
     def _solve(
         self,
         observations: Observations,
-        context: tuple[Images, StageClock, Tensor | None],
+        context: tuple[Images, StageClock, Tensor | None, Sequence[ExpectedObject]],
         solutions: list[Solution],
         rejected: list[Rejected],
     ) -> None:

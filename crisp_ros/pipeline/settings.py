@@ -22,6 +22,7 @@ from crisp_ros.geometry.registration import RegistrationSettings
 from crisp_ros.network.precision import PRECISIONS, Precision
 from crisp_ros.observation.mask_refinement import MaskRefinementSettings
 from crisp_ros.observation.observe import ObservationSettings
+from crisp_ros.pipeline.added_shapes import AddedShapeSettings
 from crisp_ros.pipeline.observed_hull import ObservedHullSettings
 
 
@@ -42,6 +43,8 @@ class EstimatorSettings:
             that has a prior and no library, the prior. Without effect on a corrector that has a
             shape solver of its own, except for "network" and "prior".
         shape_choice: of "auto".
+        added_shapes: of the search, in "library" and "auto", for shapes that were added to the
+            library after the training.
         prior_shapes: of "prior".
         symmetry_search: corrected poses are compared with their near symmetries; None leaves that
             out, as the paper does.
@@ -77,6 +80,7 @@ class EstimatorSettings:
     corrector: CorrectorSettings | None = field(default_factory=CorrectorSettings)
     shape_mode: ShapeMode = "auto"
     shape_choice: ShapeChoiceSettings = field(default_factory=ShapeChoiceSettings)
+    added_shapes: AddedShapeSettings = field(default_factory=AddedShapeSettings)
     prior_shapes: PriorShapeSettings = field(default_factory=PriorShapeSettings)
     symmetry_search: SymmetrySearchSettings | None = field(default_factory=SymmetrySearchSettings)
     empty_space: EmptySpaceRefinementSettings | None = field(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from crisp_ros.correction.appearance import CropView
-from crisp_ros.correction.batch import replace_rows
-from crisp_ros.correction.box_search import with_boxes
-from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
-from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
+from crisp_ros.correction.corrector import CorrectorSettings
+from crisp_ros.correction.correspondences import Correspondences, Shapes
 from crisp_ros.correction.empty_space_refinement import refine_against_empty_space
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.length_scale import length_scale, with_scaled_lengths
@@ -38,6 +36,8 @@ from crisp_ros.network.model import CrispNetwork, NetworkOutput
 from crisp_ros.network.precision import in_precision
 from crisp_ros.network.shape_prior import ShapePrior
 from crisp_ros.observation.observe import Observations, Rejected
+from crisp_ros.pipeline.added_shapes import AddedShapeSearch, ExpectedObject
+from crisp_ros.pipeline.object_correction import correct_objects
 from crisp_ros.pipeline.prior_correction import PriorShapes
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.solution import KnownShapes, MovedObjects, PlacedObjects, Scene, Solution
@@ -76,6 +76,7 @@ class Solver:
         self.settings = settings
         self.prior_shapes = None if prior is None else PriorShapes(field, prior)
         self._network, self._field, self._library = network, field, library
+        self._trained = library and library.trained
         self._device = device
         self._lengths = 1.0 if library is None else length_scale(library.diameters)
 
@@ -86,12 +87,14 @@ class Solver:
         return corrector and with_shape_mode(corrector, self.settings.shape_mode)
 
     @property
+    def _returns_library_shapes(self) -> bool:
+        corrector = self._corrector
+        return bool(self._library and corrector and corrector.returns_library_shapes)
+
+    @property
     def _shape_field(self) -> ShapeField:
         """The field; that for library shapes alone where the corrector returns no others."""
-        corrector = self._corrector
-        if self._library is None or corrector is None or not corrector.returns_library_shapes:
-            return self._field
-        return self._field.for_library()
+        return self._field.for_library() if self._returns_library_shapes else self._field
 
     def infer(self, crops: Tensor) -> NetworkOutput:
         """The network's answer to crops (B, C, S, S), as float32."""
@@ -123,6 +126,7 @@ class Solver:
         images: Images,
         clock: StageClock,
         T_fixed_camera: Tensor | None = None,
+        expected: Sequence[ExpectedObject] = (),
     ) -> tuple[Solution | None, list[Rejected]]:
         """The solution of a batch, and the objects for which the network's output is not finite.
 
@@ -132,6 +136,7 @@ class Solver:
             clock: of the stages.
             T_fixed_camera: (4, 4) pose of the camera in a frame in which objects rest; None for an
                 image that has nothing to do with earlier ones.
+            expected: objects of the frame before, if they are known.
 
         Returns:
             The solution, None where no object is left for it; and those left out.
@@ -145,11 +150,13 @@ class Solver:
         with clock.stage("correction"):
             found = PlacedObjects(correspondences, registration, None)
             placed = self._place(observations, images, output.code, found, T_fixed_camera)
+            if self._known is not self._library:
+                seen = observations.labels, output.code, images, expected
+                placed = self._added_shapes.apply(placed, *seen)
             scene = self._scene(observations, images, placed)
             placed = self._resolve_symmetries(scene, placed)
             placed = self._refine_against_empty_space(scene, placed)
             orientations, placed = self._resolve_orientations(scene, placed)
-        correspondences, registration, correction = placed
         hypotheses = placed.hypotheses(observations.labels)
         # Shapes from other sources than the library have no tables.
         field = self._field if scene.known.outside else self._shape_field
@@ -168,14 +175,12 @@ class Solver:
         solution = Solution(
             observations=observations,
             maps=output.pnc,
-            correspondences=correspondences,
             codes=output.code,
-            registration=registration,
-            correction=correction,
             verification=verification,
             orientations=orientations,
             ambiguity=ambiguity,
             covariance=covariance,
+            **placed._asdict(),
         )
         return solution, rejected
 
@@ -193,7 +198,10 @@ class Solver:
             what = correspondences, observations.labels, images, self.settings.prior_shapes
             correction = self.prior_shapes.correct(*what, T_fixed_camera)
             return found._replace(correction=correction)
-        correction = self._correct(correspondences, Shapes.of_codes(codes), registration)
+        shapes, settings = Shapes.of_codes(codes), self._corrector
+        correction = correct_objects(
+            self._shape_field, correspondences, shapes, registration, self._known, settings
+        )
         return self._choose_shapes(
             observations, images, codes, found._replace(correction=correction)
         )
@@ -231,26 +239,6 @@ class Solver:
         weights = registration.inliers.to(points.dtype)
         return output, Correspondences(points, pnc, weights, valid), registration
 
-    def _correct(
-        self, correspondences: Correspondences, shapes: Shapes, registration: Registration
-    ) -> Correction:
-        """Corrected poses and shapes; the latter with boxes."""
-        T, settings = registration.T_object_camera, self._corrector
-        if settings is not None:
-            correction = correct(
-                self._shape_field, correspondences, shapes, T, self._library, settings
-            )
-        else:
-            correction = Correction.of_network(correspondences, shapes, T)
-        if settings is not None and settings.returns_library_shapes:
-            return correction
-        outside = (correction.shapes.index < 0).nonzero().squeeze(-1)
-        if len(outside) == 0:
-            return correction
-        seen = ObjectPoints.of(correction.pnc[outside], correspondences.valid[outside])
-        found = with_boxes(self._shape_field, correction.shapes.rows(outside), seen)
-        return correction._replace(shapes=replace_rows(correction.shapes, outside, found))
-
     @property
     def takes_prior(self) -> bool:
         """Whether shapes come from the prior."""
@@ -262,16 +250,29 @@ class Solver:
         self, observations: Observations, images: Images, codes: Tensor, placed: PlacedObjects
     ) -> PlacedObjects:
         """All with shapes from other sources than the library, where they are better."""
-        settings, corrector = self.settings, self._corrector
-        if settings.shape_mode != "auto" or self._library is None:
+        if self.settings.shape_mode != "auto" or not self._returns_library_shapes:
             return placed
-        if corrector is None or not corrector.returns_library_shapes:
-            return placed
-        choice = with_scaled_lengths(settings.shape_choice, self._lengths)
-        chooser = ShapeChooser(self._field, self._library, corrector, choice)
-        hypotheses = placed.hypotheses(observations.labels)
+        chooser, hypotheses = self._chooser(self._known), placed.hypotheses(observations.labels)
         chosen = chooser.choose(hypotheses, codes, images, placed.correction)
         return placed._replace(correction=chosen)
+
+    def _chooser(self, library: PreparedLibrary) -> ShapeChooser:
+        choice = with_scaled_lengths(self.settings.shape_choice, self._lengths)
+        return ShapeChooser(self._field, library, self._corrector, choice)
+
+    @property
+    def _known(self) -> PreparedLibrary | None:
+        """The shapes that are tried from the network's coordinates; others are searched for."""
+        searched = self._returns_library_shapes and self.settings.shape_mode in ("library", "auto")
+        return self._trained if searched else self._library
+
+    @property
+    def _added_shapes(self) -> AddedShapeSearch:
+        """The search for shapes that were added to the library after the training."""
+        field, library = self._field, self._library
+        verifier = Verifier(field, library, self.settings.verification)
+        search = with_scaled_lengths(self.settings.added_shapes, self._lengths)
+        return AddedShapeSearch(field, self._trained, verifier, self._chooser(library), search)
 
     def _scene(self, observations: Observations, images: Images, placed: PlacedObjects) -> Scene:
         """The scene of the placed objects, after one transfer of their shapes to the host."""

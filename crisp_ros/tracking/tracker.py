@@ -20,6 +20,7 @@ from crisp_ros.geometry.se3 import invert
 from crisp_ros.geometry.symmetry_group import box_corners, nearest_symmetric_pose
 from crisp_ros.observation.observe import Rejected
 from crisp_ros.pipeline import FrameEstimate, ObjectEstimate, Trace
+from crisp_ros.pipeline.added_shapes import ExpectedObject
 from crisp_ros.tracking.pose_filter import largest_motion
 from crisp_ros.tracking.refit import Measurements
 from crisp_ros.tracking.shape_manager import ShapeManager
@@ -147,6 +148,21 @@ class Tracker:
 
     def __len__(self) -> int:
         return len(self._tracks)
+
+    @property
+    def expected(self) -> tuple[ExpectedObject, ...]:
+        """The objects seen in the last frame, at their poses relative to its camera."""
+        return tuple(
+            ExpectedObject(
+                track.estimate.T_camera_object,
+                track.estimate.lower,
+                track.estimate.upper,
+                track.estimate.shape_index,
+                track.detections,
+            )
+            for track in self._tracks
+            if track.last_seen_s == self._stamp_s
+        )
 
     def restart(self, settings: TrackerSettings) -> tuple[str, ...]:
         """End all tracks as `reset` does, and continue with other settings."""

@@ -82,8 +82,8 @@ def mesh_shape(
     scale: float = 1.0,
     origin: Literal["box", "mesh"] = "mesh",
 ) -> MeshShape:
-    """Read the mesh of a shape; see `read_object_mesh`."""
-    mesh = read_object_mesh(path, units, scale, origin)
+    """Read the mesh of a shape, which is wrapped where it is open; see `read_object_mesh`."""
+    mesh = read_object_mesh(path, units, scale, origin, wrap=True)
     return MeshShape(name, mesh, path.name, torch.eye(4)[None])
 
 
@@ -159,7 +159,9 @@ class LibraryBuilder:
         ).code
         (fitted,) = self._measured([shape], [code])
         colors = mesh_surface_colors(shape.mesh.look, self.seed)
-        extended = library.with_shape(shape.name, *fitted.shape, shape.symmetries, colors)
+        extended = library.with_shape(
+            shape.name, *fitted.shape, shape.symmetries, colors, trained=False
+        )
         header = {
             **self._header("self_training"),
             "version": self._next_version("minor"),

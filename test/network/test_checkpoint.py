@@ -10,7 +10,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from crisp_ros.network.checkpoint import CheckpointError, Model, load_model, save_model
+from crisp_ros.network.checkpoint import CheckpointError, Model, digest, load_model, save_model
 from crisp_ros.network.library import ShapeLibrary, SurfaceColors
 from crisp_ros.network.model import CrispNetwork, build_network
 from crisp_ros.network.shape_prior import ShapePrior
@@ -232,3 +232,24 @@ def test_colours_of_shapes_come_back(model: Model, tmp_path) -> None:
     loaded = load_model(tmp_path / "painted.safetensors").library.colors
     assert loaded[0] is None
     assert torch.equal(loaded[1].points, colors.points) and torch.equal(loaded[1].rgb, colors.rgb)
+
+
+def test_shapes_added_after_the_training_stay_marked(model: Model, tmp_path) -> None:
+    path = tmp_path / "model.safetensors"
+    extended = dataclasses.replace(model, library=dataclasses.replace(model.library, added=1))
+    save_model(path, extended)
+    assert load_model(path).library.added == 1
+
+
+def test_files_that_only_list_added_shapes_are_counted(model: Model, file, tmp_path) -> None:
+    """Earlier versions wrote them so."""
+    path = tmp_path / "model.safetensors"
+
+    def change(tensors, metadata) -> None:
+        header = json.loads(metadata["header"]) | {"added_shapes": [{"name": "mug"}]}
+        del header["library_added"]
+        metadata["header"] = json.dumps(header)
+        metadata["sha256"] = digest(metadata["header"], tensors)
+
+    _rewritten(file, path, change)
+    assert load_model(path).library.added == 1

@@ -1,5 +1,6 @@
 """The shape library: its checks, and boxes of decoded shapes against analytic ones."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -156,3 +157,18 @@ def test_colours_that_do_not_fit_are_refused() -> None:
             library.with_colors({"a": wrong})
     with pytest.raises(ValueError, match="finite"):
         library.with_colors({"a": SurfaceColors(points / 0.0, rgb)})
+
+
+def test_shapes_added_after_the_training_are_counted() -> None:
+    library = ShapeLibrary(("a", "b"), torch.eye(2), torch.zeros(2, 3), torch.ones(2, 3))
+    assert library.added == 0 and library.trained is library
+    new = torch.ones(2), torch.zeros(3), torch.ones(3)
+    extended = library.with_shape("c", *new, trained=False).with_shape("d", *new)
+    assert extended.names == ("a", "b", "c", "d") and extended.added == 2
+    assert extended.to("cpu").added == 2 and library.with_shape("c", *new).added == 0
+    known = extended.trained
+    assert known.names == library.names and known.added == 0
+    assert torch.equal(known.codes, library.codes) and len(known.symmetries) == 2
+    for added in (-1, 2, 1.0, "1"):
+        with pytest.raises(ValueError, match="of 2 shapes were added"):
+            dataclasses.replace(library, added=added)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import Rejected
 from crisp_ros.pipeline import EstimatorSettings, FrameEstimate, ObjectEstimate, Trace
+from crisp_ros.pipeline.added_shapes import ExpectedObject
 from crisp_ros.tracking.track import TrackedObject, TrackState
 
 HALF_EDGES = np.array([0.03, 0.04, 0.05])
@@ -128,6 +129,7 @@ class FakeEstimator:
         frame: Frame,
         stopped: Callable[[], bool] = lambda: False,
         T_fixed_camera: np.ndarray | None = None,
+        expected: Sequence[ExpectedObject] = (),
     ) -> Trace:
         """See the class."""
         start = time.perf_counter()

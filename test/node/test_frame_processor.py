@@ -66,3 +66,17 @@ def test_transforms_leave_before_messages_and_surfaces(monkeypatch: pytest.Monke
     }
     assert later <= set(called[1:])
     assert called.index("publishers.publish_estimates") < called.index("finish")
+
+
+def test_the_estimator_gets_the_objects_seen_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that only new ones are searched for among added shapes."""
+    processor = FrameProcessor(
+        MagicMock(), MagicMock(), MagicMock(), MagicMock(), MagicMock(), lambda: MagicMock()
+    )
+    processor.tracker = MagicMock(expected=("an object",))
+    estimator = MagicMock()
+    processor.configure(estimator, MagicMock())
+    monkeypatch.setattr("crisp_ros.node.frame_processor.estimator_settings", MagicMock())
+    processor._estimate(MagicMock(stage_ms={}), "a frame")
+    (frame, _, _, expected), _ = estimator.trace.call_args
+    assert (frame, expected) == ("a frame", ("an object",))

@@ -18,7 +18,7 @@ from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.library import SurfaceColors
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import observe
-from crisp_ros.pipeline import STAGES, Estimator, solver
+from crisp_ros.pipeline import STAGES, Estimator, object_correction
 from crisp_ros.pipeline import estimator as estimator_module
 
 STRICT = dataclasses.replace(SETTINGS, certificate=CertificateSettings(threshold_m=0.003))
@@ -181,14 +181,14 @@ def test_a_network_that_breaks_altogether_rejects_everything(scene):
 
 
 def test_a_solver_that_fails_on_one_object_spares_the_others(scene, monkeypatch, caplog):
-    real = solver.correct
+    real = object_correction.correct
 
     def failing(field, correspondences, shapes, *rest):
         if (shapes.codes.argmax(-1) == 1).any():
             raise torch.linalg.LinAlgError("did not converge")
         return real(field, correspondences, shapes, *rest)
 
-    monkeypatch.setattr(solver, "correct", failing)
+    monkeypatch.setattr(object_correction, "correct", failing)
     tested = estimator()
     tested._network.spoil = _named_by_extent
     result = tested.estimate(scene.frame)

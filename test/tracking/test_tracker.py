@@ -236,3 +236,19 @@ def test_a_wrong_uncertified_pose_does_not_lose_the_object():
     wrong = estimate(1, pose((0.12, 0.05, 1.0)), certified=False)  # at 0.5 m/s it would go on
     assert ids(tracked.update(0.75, trace([wrong]))) == ["object_1"]
     assert ids(tracked.update(1.0, trace([estimate(1, pose((-0.05, 0.0, 1.0)))]))) == ["object_1"]
+
+
+def test_objects_of_the_last_frame_are_expected() -> None:
+    """At their poses relative to its camera, with how often they were seen."""
+    tracked = tracker()
+    assert tracked.expected == ()
+    here, there = pose((0.0, 0.0, 1.0)), pose((0.4, 0.0, 1.0))
+    tracked.update(0.0, trace([estimate(1, here), estimate(2, there)]))
+    tracked.update(0.1, trace([estimate(1, here)]))
+    (expected,) = tracked.expected
+    np.testing.assert_allclose(expected.T_camera_object, here)
+    seen = estimate(1, here)
+    assert expected.detections == 2 and expected.shape_index == seen.shape_index
+    np.testing.assert_array_equal((expected.lower, expected.upper), (seen.lower, seen.upper))
+    tracked.reset()
+    assert tracked.expected == ()

@@ -1,0 +1,229 @@
+"""Objects that only a shape explains that was added to the library after the training.
+
+The network does not know such a shape, so that its coordinates lead to no pose. Where neither the
+shapes of the training nor the other sources explain an object, the added shapes are registered
+globally, and compared with what was found before. An object that has been seen in earlier frames is
+not searched again: its pose is followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crisp_ros.correction.batch import concatenate, replace_rows, take_rows
+from crisp_ros.correction.corrector import Correction
+from crisp_ros.correction.correspondences import Correspondences
+from crisp_ros.correction.global_registration import (
+    GlobalFit,
+    GlobalRegistrationSettings,
+    register_globally,
+)
+from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
+from crisp_ros.correction.prepared_library import PreparedLibrary
+from crisp_ros.correction.residuals import ANY_FALL, clearly_better
+from crisp_ros.correction.shape_choice import ShapeChooser, is_named
+from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.shape_source import ShapeSource
+from crisp_ros.correction.surface_evidence import sizes_agree
+from crisp_ros.correction.verification import Verifier
+from crisp_ros.correction.visibility import Images
+from crisp_ros.geometry.se3 import invert, transform, transform_point
+from crisp_ros.pipeline.solution import PlacedObjects
+
+
+class ExpectedObject(NamedTuple):
+    """An object of the frames before.
+
+    Attributes:
+        T_camera_object: (4, 4) the last pose.
+        lower: (3,) lower corner of its shape's box, object frame, metres.
+        upper: (3,) upper corner.
+        shape_index: in the library; -1 where not one of the library.
+        detections: frames in which it was seen.
+    """
+
+    T_camera_object: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    shape_index: int
+    detections: int
+
+
+@dataclass(frozen=True)
+class AddedShapeSettings:
+    """Settings of `AddedShapeSearch`.
+
+    Attributes:
+        registration: of the added shapes.
+        searched_detections: an object is searched for in so many frames, and then followed.
+        agreed_share: the network knows an object of whose points this share agrees with its
+            coordinates, if these agree on the size too; no added shape is tried on it.
+    """
+
+    registration: GlobalRegistrationSettings = field(default_factory=GlobalRegistrationSettings)
+    searched_detections: int = 3
+    agreed_share: float = 0.5
+
+
+class AddedShapeSearch:
+    """Tries the shapes that were added to a library on the objects that nothing else explains."""
+
+    def __init__(
+        self,
+        field: ShapeField,
+        trained: PreparedLibrary,
+        verifier: Verifier,
+        chooser: ShapeChooser,
+        settings: AddedShapeSettings,
+    ) -> None:
+        """Take a library into use.
+
+        Args:
+            field: f_d.
+            trained: the shapes that the network knows.
+            verifier: of the estimates.
+            chooser: among all shapes.
+            settings: see `AddedShapeSettings`.
+        """
+        self._field, self._trained, self._library = field, trained, chooser.library
+        self._verifier, self._chooser, self._settings = verifier, chooser, settings
+        count = len(self._library)
+        self._added = torch.arange(len(trained), count, device=trained.codes.device)
+
+    @torch.no_grad()
+    def apply(
+        self,
+        placed: PlacedObjects,
+        labels: Tensor,
+        codes: Tensor,
+        images: Images,
+        expected: Sequence[ExpectedObject] = (),
+    ) -> PlacedObjects:
+        """All with added shapes where these explain an object better.
+
+        Args:
+            placed: B objects with shapes from other sources.
+            labels: (B,) of the objects in the label image.
+            codes: (B, C) of the network.
+            images: that they were seen in.
+            expected: objects of the frames before; without them every object is new.
+        """
+        hypotheses = placed.hypotheses(labels)
+        certified = self._verifier.verify(hypotheses, images).certificate.certified
+        unexplained = ~self._known_to_network(hypotheses, codes, certified)
+        fits: dict[int, GlobalFit] = {}
+        for row in unexplained.nonzero().squeeze(-1).tolist():
+            fit = self._fit(hypotheses.rows(slice(row, row + 1)), images, expected)
+            if fit is not None:
+                fits[row] = fit
+        if not fits:
+            return placed
+        rows = torch.tensor(list(fits), device=labels.device)
+        found = self._corrected(placed.correspondences.rows(rows), list(fits.values()))
+        before = take_rows(placed.correction, rows)
+        better = self._is_better(hypotheses.rows(rows), images, before, found, certified[rows])
+        return _with_correction(placed, rows[better], take_rows(found, better))
+
+    def _known_to_network(self, hypotheses: Hypotheses, codes: Tensor, certified: Tensor) -> Tensor:
+        """The objects (B,) bool whose shape the network names, where pose or depth agree."""
+        share = self._chooser.settings.named_share
+        named = is_named(self._trained, codes, hypotheses.shapes, share)
+        agreed = hypotheses.inlier_share >= self._settings.agreed_share
+        ratios = hypotheses.correspondences.size_ratios
+        agreed &= sizes_agree(ratios, self._verifier.settings.evidence)
+        return named & (certified | agreed)
+
+    def _fit(
+        self, hypotheses: Hypotheses, images: Images, expected: Sequence[ExpectedObject]
+    ) -> GlobalFit | None:
+        """The best added shape for one object at its best pose; None where none is to be tried."""
+        observed = hypotheses.correspondences
+        last = _expected_at(observed, expected)
+        if last is not None and last.shape_index >= len(self._trained):
+            index = torch.tensor([last.shape_index], device=self._added.device)
+            start = torch.from_numpy(invert(last.T_camera_object)).to(observed.points)[None]
+            return GlobalFit(start, self._library.shapes(index))
+        if last is not None and last.detections >= self._settings.searched_detections:
+            return None
+        return register_globally(
+            self._field,
+            self._library,
+            self._added,
+            observed,
+            hypotheses.labels,
+            images,
+            self._settings.registration,
+        )
+
+    def _corrected(self, observed: Correspondences, fits: Sequence[GlobalFit]) -> Correction:
+        """The fits, refined on all points; motions that depth leaves free stay as they are."""
+        fit = concatenate(fits)
+        T = fit.T_object_camera
+        observed = observed.sanitized().aligned_to(T)
+        pose = PoseLmSettings(move=ANY_FALL)
+        step = refine_pose(self._field, observed, fit.shapes, T, pose)
+        T = step.T_object_camera
+        pnc = torch.where(observed.valid[..., None], transform(T, observed.points), 0.0)
+        sources = torch.full_like(step.iterations, int(ShapeSource.LIBRARY))
+        return Correction(T, fit.shapes, pnc, step.objective, step.iterations, sources)
+
+    def _is_better(
+        self,
+        hypotheses: Hypotheses,
+        images: Images,
+        before: Correction,
+        found: Correction,
+        was_certified: Tensor,
+    ) -> Tensor:
+        """Whether the fits found (M,) are certified, and explain depth and free space better than
+        what was certified before. Others change no answer."""
+        settings = self._chooser.settings
+        better = clearly_better(
+            self._chooser.cost(hypotheses, images, before),
+            self._chooser.cost(hypotheses, images, found),
+            settings.significance,
+            settings.surface_error_m,
+        )
+        moved = hypotheses._replace(T_object_camera=found.T_object_camera, shapes=found.shapes)
+        certified = self._verifier.verify(moved, images).certificate.certified
+        return certified & (better | ~was_certified)
+
+
+def _expected_at(
+    observed: Correspondences, expected: Sequence[ExpectedObject]
+) -> ExpectedObject | None:
+    """The object of earlier frames whose box is around the depth points of one object."""
+    points = observed.points[observed.valid]
+    if len(points) == 0 or not expected:
+        return None
+    middle = points.median(0).values.double().cpu().numpy()
+
+    def distance(other: ExpectedObject) -> float:
+        """Distance from its middle, in half diagonals of its box."""
+        centre = transform_point(other.T_camera_object, (other.lower + other.upper) / 2.0)
+        size = float(np.linalg.norm(other.upper - other.lower))
+        return 2.0 * float(np.linalg.norm(centre - middle)) / max(size, 1e-6)
+
+    nearest = min(expected, key=distance)
+    return nearest if distance(nearest) <= 1.0 else None
+
+
+def _with_correction(placed: PlacedObjects, rows: Tensor, found: Correction) -> PlacedObjects:
+    """All with the correction (M,) of some rows (M,), whose coordinates no longer count."""
+    (observed, registration, correction), T = placed, found.T_object_camera
+    weights = observed.weights.index_fill(0, rows, 0.0)
+    first = registration.T_object_camera
+    registration = registration._replace(
+        T_object_camera=first.index_copy(0, rows, T.to(first)),
+        converged=registration.converged.index_fill(0, rows, True),
+    )
+    correction = replace_rows(correction, rows, found)
+    return PlacedObjects(observed._replace(weights=weights), registration, correction)
