@@ -134,8 +134,7 @@ class Solver:
             observations: of B objects.
             images: of their frame, on the solver's device.
             clock: of the stages.
-            T_fixed_camera: (4, 4) pose of the camera in a frame in which objects rest; None for an
-                image that has nothing to do with earlier ones.
+            T_fixed_camera: (4, 4) camera in a frame in which objects rest; None for a lone image.
             expected: objects of the frame before, if they are known.
 
         Returns:
