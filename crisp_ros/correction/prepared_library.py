@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ class PreparedLibrary:
         """Object that results for given shapes depend on; see `run_captured`."""
         return self.library
 
-    @property
+    @cached_property
     def trained(self) -> PreparedLibrary:
         """The shapes that the network knows, with the same indices; itself where it knows all."""
         if self.library.added == 0:

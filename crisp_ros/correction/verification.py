@@ -101,6 +101,7 @@ class Verifier:
         """
         self.settings = settings
         self._field, self._library = field, library
+        self._trained = library and library.trained
 
     def surfaces(self, shapes: Shapes) -> SurfacePoints:
         """Points on shapes (B,) with boxes."""
@@ -200,8 +201,8 @@ class Verifier:
     ) -> Condition | None:
         """The condition that something explains each object with enough points.
 
-        Where the coordinates agree on a pose, the library is tried from it; where they do not, only
-        a certificate shows the object to be known.
+        Where the coordinates agree on a pose, the shapes that the network knows are tried from it;
+        where they do not, only a certificate shows the object to be known.
         """
         settings = self.settings.known_shapes
         if settings is None or self._library is None:
@@ -210,7 +211,7 @@ class Verifier:
         count = hypotheses.correspondences.valid.sum(-1)
         tested &= count >= self.settings.certificate.minimum_points
         found = unknown_object_condition(
-            self._field, hypotheses, tested, self._library, certificate.threshold, settings
+            self._field, hypotheses, tested, self._trained, certificate.threshold, settings
         )
         agreed = sized & (hypotheses.inlier_share >= settings.agreed_share)
         doubted = ~(certificate.certified | agreed)

@@ -21,6 +21,7 @@ from crisp_ros.correction.certificate import (
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.covariance import pose_covariance
 from crisp_ros.correction.hypotheses import Hypotheses
+from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.surface import surface_points
 from crisp_ros.correction.verification import VerificationSettings, Verifier
 from crisp_ros.correction.visibility import Images, visibility_conditions
@@ -113,6 +114,25 @@ def test_what_no_library_shape_explains_is_unknown(known) -> None:
     assert found.certificate.reasons[2].startswith("q98")
     expected = with_condition(certify(known.field, hypotheses), found.known)
     assert same(found.certificate, expected)
+
+
+def test_added_shapes_do_not_make_an_object_known(known) -> None:
+    """At the pose of coordinates that do not know them: answers are those without them."""
+    names = "mug", "sphere", "bar", "bracket"
+    seen = observe(known.named("bracket"), Noise(0.001, 0, 0.002), seed=3)
+    unknown = []
+    for library in (
+        dataclasses.replace(known.only(*names).library, added=1),
+        known.only(*names[:3]).library,
+        known.only(*names).library,
+    ):
+        verifier = Verifier(
+            known.field, PreparedLibrary(known.field, library), VerificationSettings()
+        )
+        found = verifier.verify(seen.hypotheses(known.only(*names).shapes_of("mug")), None)
+        unknown.append((found.unknown.tolist(), found.certificate.reasons[0]))
+    assert unknown[0] == unknown[1] and unknown[0][0] == [True]
+    assert unknown[2][0] == [False]
 
 
 def test_only_what_was_registered_can_be_unknown(known) -> None:
