@@ -65,6 +65,8 @@ class PriorShapeSettings:
         below_m: depths under the support where nothing of an object is, metres.
         rival_margin: another finalist explains an object nearly as well where its objective is
             larger by this share at most.
+        spread_limit_m: a shape is not determined where such a rival's surface is farther away in
+            the mean, metres.
         compared_points: around the object, on which the finalists' surfaces are compared.
     """
 
@@ -79,6 +81,7 @@ class PriorShapeSettings:
     empty_space: EmptySpaceSettings = field(default_factory=EmptySpaceSettings)
     below_m: tuple[float, ...] = (0.006, 0.025)
     rival_margin: float = 0.25
+    spread_limit_m: float = 0.008
     compared_points: int = 2048
 
 
@@ -239,20 +242,31 @@ def search_prior_shape(
     poses = ranked.motion[best] @ starts[best]
     step = _refined(shapes, seen, empty, poses, ranked.latents[best], settings.solver)
     poses, first = step.motion @ poses, step.objective.argmin()
-    spread = _spread(shapes, seen, poses, step, settings)
+    spread = rival_spread(shapes, seen, poses, step, settings)
     return PriorFit(
         poses[first], step.latents[first], step.objective[first], step.iterations[first], spread
     )
 
 
-def _spread(
+def rival_spread(
     shapes: LatentField,
     seen: ObjectPoints,
     poses: Tensor,
     step: ShapePoseStep,
     settings: PriorShapeSettings,
 ) -> Tensor:
-    """The distance (metres, scalar) of the best finalist's surface from that of a rival."""
+    """The largest distance of the best solution's surface from that of a rival.
+
+    Args:
+        shapes: f.
+        seen: depth points of the object.
+        poses: (K, 4, 4) T_object_camera of the solutions.
+        step: their latents and objectives.
+        settings: what counts as a rival.
+
+    Returns:
+        Metres, a scalar; the mean over points near the best surface. 0 without a rival.
+    """
     points = seen.points[seen.valid]
     middle, reach = points.mean(0), (points - points.mean(0)).norm(dim=-1).max()
     cube = fill_unit_cube(settings.compared_points, points) - 0.5

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from crisp_ros.correction.box_search import with_boxes
+from crisp_ros.correction.certificate import Condition, condition
 from crisp_ros.correction.corrector import Correction
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
 from crisp_ros.correction.latent_field import PriorField
@@ -57,6 +58,8 @@ class PriorShapes:
 
     Attributes:
         memory: of these objects.
+        determined: the condition that no other solution explains an object nearly as well with
+            another surface, of the objects of the last `correct`; None before it.
     """
 
     def __init__(self, field: ShapeField, prior: ShapePrior) -> None:
@@ -69,6 +72,7 @@ class PriorShapes:
         self._field, self._prior = field, prior
         self._shapes = PriorField(field.decoder, prior)
         self.memory = PriorMemory()
+        self.determined: Condition | None = None
         self._kept_boxes: _LatestValues[Shapes] = _LatestValues(_KEPT)
         self._kept_surfaces: _LatestValues[SurfacePoints] = _LatestValues(_KEPT)
 
@@ -93,6 +97,10 @@ class PriorShapes:
         points, _, _, valid = correspondences
         fit = self._fit(
             correspondences, objects.to(points.device), images, settings, T_fixed_camera
+        )
+        limit = settings.spread_limit_m
+        self.determined = condition(
+            "determined", ~(fit.spread_m > limit), fit.spread_m, _reason_of_rival
         )
         pnc = torch.where(valid[..., None], transform(fit.T_object_camera, points), 0.0)
         shapes = self._with_boxes(self._prior.code(fit.latents), ObjectPoints.of(pnc, valid))
@@ -126,6 +134,11 @@ class PriorShapes:
         ]
         return Shapes(*(torch.cat(part) for part in zip(*found, strict=True)))
 
+    def record(self, certified: Tensor, T_fixed_camera: Tensor | None) -> None:
+        """Take the verdicts on the objects of the last `correct`, (B,) bool."""
+        if T_fixed_camera is not None:
+            self.memory.record(certified.tolist())
+
     def _fit(
         self,
         correspondences: Correspondences,
@@ -141,6 +154,10 @@ class PriorShapes:
         seen = observe_for_prior(*what)
         dimensions = self._prior.dimensions
         return self.memory.fit(self._shapes, dimensions, seen, T_fixed_camera, settings)
+
+
+def _reason_of_rival(spread_m: float) -> str:
+    return f"another shape, {1e3 * spread_m:.0f} mm away, explains the depth nearly as well"
 
 
 def _keys(codes: Tensor) -> list[bytes]:

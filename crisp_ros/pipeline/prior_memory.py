@@ -74,6 +74,7 @@ class _Remembered:
         views: from different directions.
         searched_views: at the last search.
         certified: its shape had a certificate.
+        spread: see `PriorFit.spread_m`, of the last search.
         last_frame: number of the frame that showed it last.
     """
 
@@ -83,6 +84,7 @@ class _Remembered:
     views: list[_View] = field(default_factory=list)
     searched_views: int = 1
     certified: bool = False
+    spread: Tensor | float = 0.0
     last_frame: int = 0
 
 
@@ -164,7 +166,7 @@ class PriorMemory:
         self.searches += 1
         fit = search_prior_shape(shapes, dimensions, observation, settings)
         pose = fit.T_object_camera @ invert(T)
-        known = _Remembered(pose, fit.latents, _middle(observation, T))
+        known = _Remembered(pose, fit.latents, _middle(observation, T), spread=fit.spread_m)
         if bool(observation.seen.valid.any()):
             known.views.append(self._view(observation, fit.T_object_camera))
             self._objects.append(known)
@@ -194,7 +196,7 @@ class PriorMemory:
             rests, known.latent = False, fit.latents
         if not rests:
             known.T_object_fixed = fit.T_object_camera @ invert(T)
-        return fit
+        return fit._replace(spread_m=torch.as_tensor(known.spread).to(fit.objective))
 
     def _joint(
         self,
@@ -217,6 +219,7 @@ class PriorMemory:
             )
             found = search_prior_shape(shapes, len(fit.latents), placed, settings)
             found = found._replace(T_object_camera=found.T_object_camera @ T_camera_object)
+            known.spread = found.spread_m
             best = found if bool(found.objective < best.objective) else best
         motion = best.T_object_camera
         known.views = [_moved_view(view, motion) for view in known.views]

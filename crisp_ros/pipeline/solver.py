@@ -161,11 +161,11 @@ class Solver:
         field = self._field if scene.known.outside else self._shape_field
         verifier = Verifier(field, self._library, self.settings.verification)
         with clock.stage("certificate"):
-            verification = verifier.verify(hypotheses, images, surfaces=scene.surfaces)
+            more = (self.prior_shapes.determined,) if self.takes_prior else ()
+            verification = verifier.verify(hypotheses, images, None, scene.surfaces, more)
             ambiguity = self._find_ambiguity(hypotheses, verification.certificate.certified)
-        if self.takes_prior and T_fixed_camera is not None:
-            certified = verification.certificate.certified
-            self.prior_shapes.memory.record(certified.tolist())
+        if self.takes_prior:
+            self.prior_shapes.record(verification.certificate.certified, T_fixed_camera)
         with clock.stage("covariance"):
             covariance = verifier.covariance(hypotheses)
             if covariance is not None and orientations is not None:

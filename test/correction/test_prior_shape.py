@@ -19,10 +19,13 @@ from table_depth import (
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints
 from crisp_ros.correction.empty_space import EmptySpaceSettings, empty_points
 from crisp_ros.correction.prior_shape import (
+    PriorShapeSettings,
     Support,
     fit_prior_shapes,
+    rival_spread,
     starting_poses,
 )
+from crisp_ros.correction.shape_pose_lm import ShapePoseStep
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.pipeline.support_planes import support_planes
@@ -138,3 +141,18 @@ def test_without_a_plane_up_is_that_of_a_level_camera(scene: Scene) -> None:
     support = support_planes(scene.observed(), alone)
     assert not support.known.any()
     assert torch.equal(support.normal, torch.tensor([[0.0, -1.0, 0.0]]).double())
+
+
+@pytest.mark.parametrize("objective, apart", [(1.2, True), (1.3, False)])
+def test_a_rival_is_as_far_as_its_surface(scene: Scene, objective: float, apart: bool) -> None:
+    """A solution 2 cm aside counts while it explains the object nearly as well."""
+    seen = scene.observed()
+    points = ObjectPoints(seen.points[0], seen.valid[0].double())
+    aside = scene.T_object_camera.clone()
+    aside[0, 3] += 0.02
+    poses = torch.stack([scene.T_object_camera, scene.T_object_camera, aside])
+    latents, objectives = _SHAPE.expand(3, 3), torch.tensor([1.0, 1.0, objective]).double()
+    step = ShapePoseStep(latents, poses, objectives, torch.ones(3))
+    spread = float(rival_spread(RoundedBoxes(), points, poses, step, PriorShapeSettings()))
+    # The faces across the motion are 2 cm apart, those along it coincide.
+    assert 0.004 < spread < 0.02 if apart else spread == 0.0

@@ -10,6 +10,7 @@ import torch
 from known import Known
 from table_depth import CAMERA, LABEL, T_CAMERA_TABLE, table_images
 
+from crisp_ros.correction.prior_shape import PriorShapeSettings
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.model import CrispNetwork, network_config
@@ -60,3 +61,15 @@ def test_a_model_without_a_prior_says_so(model: Model) -> None:
     without = dataclasses.replace(model, prior=None)
     with pytest.raises(ValueError, match="no prior over shapes"):
         Estimator(without, EstimatorSettings(shape_mode="prior"))
+
+
+def test_a_shape_with_a_rival_is_not_certified(model: Model, known: Known) -> None:
+    """The condition of the prior decides: with no limit on rivals the same frame has another."""
+    frame, _ = _frame(known, known.library.names[0])
+    found = []
+    for limit in (-1.0, 1.0):
+        prior = dataclasses.replace(PriorShapeSettings(), spread_limit_m=limit)
+        (one,) = Estimator(model, EstimatorSettings(prior_shapes=prior)).estimate(frame).objects
+        found.append(one)
+    assert not found[0].certified and "explains the depth nearly as well" in found[0].reason
+    assert "explains the depth nearly as well" not in found[1].reason
