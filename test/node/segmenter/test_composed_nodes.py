@@ -29,7 +29,7 @@ from crisp_ros.pipeline import FrameEstimate, Trace
 class BoxEstimator(FakeEstimator):
     """Estimator that finds the box of `known_box` in the largest mask, and nothing else."""
 
-    def trace(self, frame: Frame, stopped=lambda: False) -> Trace:
+    def trace(self, frame: Frame, *options: object) -> Trace:
         pixels_of = np.bincount(frame.labels[frame.labels > 0].ravel())
         found = []
         if len(pixels_of):
