@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from adaptation_samples import shipped_model
 from tiny_bop import write_tiny_bop
 from tiny_model import write_tiny_model
 
 from crisp_ros.cli.main import main
+from crisp_ros.evaluation.bop_evaluation import BopEvaluationSettings
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.model import COLOUR_CHANNELS
+from crisp_ros.studies import inputs_ablation
 from crisp_ros.studies.inputs_ablation import AS_IT_IS, NO_COLOURS, NO_DEPTH, InputsAblation
 
 
@@ -42,7 +46,9 @@ def test_hidden_geometry_changes_no_answer_shown_one_does() -> None:
     assert not torch.allclose(*shown, atol=1e-4)
 
 
-def test_the_command_measures_all_rows(tmp_path: Path) -> None:
+def test_the_command_measures_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = functools.partial(BopEvaluationSettings, model_points=50, chamfer_samples=50)
+    monkeypatch.setattr(inputs_ablation, "BopEvaluationSettings", few)
     folder = write_tiny_bop(tmp_path / "tiny")
     checkpoint = write_tiny_model(tmp_path)
     report = tmp_path / "inputs.json"
