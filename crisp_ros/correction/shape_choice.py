@@ -218,9 +218,7 @@ class ShapeChooser:
         pose = replace(self._corrector.second_order, move=ANY_FALL, ray_offsets_m=())
         for _ in range(self.settings.rounds):
             seen = ObjectPoints.of(transform(T, observed.points), observed.valid)
-            found = least_squares(
-                self._field, seen, own, self.library, self.settings.active
-            ).shapes
+            found = least_squares(self._field, seen, own, self.library, self.settings.active).shapes
             step = refine_pose(self._field, observed, found, T, pose)
             T = step.T_object_camera
             pnc = torch.where(observed.valid[..., None], transform(T, observed.points), 0.0)

@@ -21,6 +21,7 @@ from crisp_ros.validation import check_ranges, ranged
 from .saved_state import save_state
 from .segmenter_frames import read_frames, write_frames
 from .segmenter_samples import SegmenterSample, segmenter_sample
+from .training_settings import rising_cosine
 
 STATE = "state.pt"
 _SAVE_S = 200.0
@@ -107,8 +108,9 @@ class _State:
     def train(self, batch: tuple[Tensor, ...]) -> tuple[float, float, float]:
         """Take one step; return the losses of foreground, offsets and borders."""
         inputs, *targets = batch
+        share = rising_cosine(self.step, self._settings.steps)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._settings.learning_rate * self._rate()
+            group["lr"] = self._settings.learning_rate * share
         with torch.autocast("cpu", torch.bfloat16):
             maps = self.network(inputs.contiguous(memory_format=torch.channels_last))
         losses = segmenter_losses(maps, *targets)
@@ -128,10 +130,6 @@ class _State:
             "step": self.step,
         }
         save_state(stored, self._path)
-
-    def _rate(self) -> float:
-        warm = min(1.0, (self.step + 1) / 100.0)
-        return float(warm * 0.5 * (1.0 + np.cos(np.pi * self.step / self._settings.steps)))
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -22,6 +22,7 @@ from .losses import SdfLossWeights, sdf_loss
 from .saved_state import save_state
 from .sdf_samples import SdfSamples, draw_shuffled, keep_hardest
 from .shape_codes import neutral_codes
+from .training_settings import rising_cosine
 
 _BASIS_SCALE = 0.02  # of the first W: codes begin close to one another, as `neutral_codes`' do
 _LATENT_SCALE = 0.3  # of the first z
@@ -151,12 +152,13 @@ class _Fit:
     def advance(self) -> None:
         """Take one step of Adam on a batch of shapes."""
         settings = self.settings
+        share = rising_cosine(self.step, self.settings.steps)
         for group, rate in zip(
             self.optimiser.param_groups,
             (settings.learning_rate, settings.latent_rate),
             strict=True,
         ):
-            group["lr"] = float(rate * self._rate())
+            group["lr"] = rate * share
         shapes = self._batch()
         codes = self.codes(shapes)
         points, distances = self._points(shapes, codes)
@@ -169,11 +171,6 @@ class _Fit:
         self.step += 1
         error = loss.item() / settings.weights.distance
         self.error_m = error if self.step == 1 else 0.98 * self.error_m + 0.02 * error
-
-    def _rate(self) -> float:
-        """A short rise, then half a cosine down to nothing, as a share of the rate."""
-        rise = min(1.0, (self.step + 1) / 100)
-        return rise * 0.5 * (1.0 + np.cos(np.pi * self.step / self.settings.steps))
 
     def _batch(self) -> Tensor:
         """Shapes (B,) of this step: all of them take their places in an order drawn by epoch."""

@@ -125,5 +125,10 @@ def learning_rate(step: int, total: int, settings: TrainingSettings) -> float:
     return settings.learning_rate * _half_cosine(since / length)
 
 
+def rising_cosine(step: int, total: int, warmup: int = 100) -> float:
+    """Share of the learning rate at a step: a short rise, then half a cosine down to nothing."""
+    return min(1.0, (step + 1) / warmup) * _half_cosine(step / total)
+
+
 def _half_cosine(done: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * done))

@@ -1,5 +1,6 @@
 """The segmenter on analytic scenes, and on images that hold nothing to find."""
 
+import cv2
 import numpy as np
 import pytest
 from box_scene import CAMERA, BoxScene, box_scene
@@ -7,6 +8,7 @@ from box_scene import CAMERA, BoxScene, box_scene
 from crisp_ros.evaluation.mask_overlap import mask_overlaps
 from crisp_ros.geometry.camera import Camera, FrameError
 from crisp_ros.segmentation import planes
+from crisp_ros.segmentation.geometric import GeometricSettings, of_object_size, scene_geometry
 from crisp_ros.segmentation.segmenter import Segmentation, Segmenter
 
 THREE = [
@@ -145,3 +147,16 @@ def test_sizes_and_types_that_do_not_fit_are_refused() -> None:
         Segmenter().segment(scene.rgb[:10], scene.depth, CAMERA)
     with pytest.raises(FrameError, match="metres"):
         Segmenter().segment(scene.rgb, scene.depth.astype(np.uint16), CAMERA)
+
+
+def test_a_mask_that_reaches_into_the_background_is_kept() -> None:
+    """Pixels at its edge see a floor far behind: they do not make the object too long."""
+    scene, settings = box_scene(THREE[:1]), GeometricSettings()
+    own = np.ascontiguousarray(scene.labels[::2, ::2] == 1)
+    wide = cv2.dilate(own.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    edge = np.repeat(np.repeat(wide & ~own, 2, axis=0), 2, axis=1)
+    depth = np.where(edge, np.float32(2.5), scene.depth)
+    geometry = scene_geometry(depth, CAMERA, settings)
+    labels = wide.astype(np.int32)
+    masks = of_object_size(labels, geometry.image, geometry.foreground, settings)
+    assert (masks.labels == labels).all() and not masks.reasons
