@@ -15,7 +15,7 @@ import roma
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.batch import take_rows, update_rows
+from crisp_ros.correction.batch import take_rows
 from crisp_ros.correction.correspondences import Correspondences
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
@@ -254,29 +254,22 @@ def _with_refined(
     A motion of the prepared library fits the shape to itself, not to the points at hand.
     """
     settings, count = scene.settings, scene.settings.refined_rivals
-    motions, contradicted = [], []
+    motions = []
     for part, cost in zip(rivals, costs, strict=True):
-        left = cost.masked_fill(part.possible, torch.inf)
-        best = left.topk(min(count, len(cost)), largest=False).indices.repeat(count)[:count]
+        contradicted = cost.masked_fill(part.possible, torch.inf)
+        best = contradicted.topk(min(count, len(cost)), largest=False).indices
         # Equally many of each object; a few twice where it has fewer.
-        motions.append(part.motions[best])
-        contradicted.append(left[best].isfinite())
+        motions.append(part.motions[best.repeat(count)[:count]])
     rows = torch.arange(len(rivals), device=own.device).repeat_interleave(count)
-
-    def refined(some: _Candidates, start: Rivals, before: Tensor) -> Rivals:
-        observed, T = some.hypotheses.correspondences, some.hypotheses.T_object_camera
-        depth_only = Correspondences.of_points(observed.points, observed.valid)
-        shapes, pose = some.hypotheses.shapes, settings.rival_pose
-        step = refine_pose(scene.field, depth_only, shapes, start.motions @ T, pose)
-        cost = _cost(scene, some.with_poses(step.T_object_camera))
-        worse = clearly_better(cost, before, settings.significance, settings.surface_error_m)
-        return Rivals(step.T_object_camera @ invert(T), ~worse)
-
-    tried = torch.cat(contradicted)
-    start = Rivals(torch.cat(motions), torch.zeros_like(tried))
     some = take_rows(candidates, rows)
-    found = update_rows(tried, start, refined, some, start, own[rows])
-    new = zip(rivals, found.motions.split(count), found.possible.split(count), strict=True)
+    observed, T = some.hypotheses.correspondences, some.hypotheses.T_object_camera
+    depth_only = Correspondences.of_points(observed.points, observed.valid)
+    start, pose = torch.cat(motions) @ T, settings.rival_pose
+    step = refine_pose(scene.field, depth_only, some.hypotheses.shapes, start, pose)
+    cost = _cost(scene, some.with_poses(step.T_object_camera))
+    worse = clearly_better(cost, own[rows], settings.significance, settings.surface_error_m)
+    found = step.T_object_camera @ invert(T)
+    new = zip(rivals, found.split(count), (~worse).split(count), strict=True)
     return [
         Rivals(torch.cat((part.motions, more)), torch.cat((part.possible, possible)))
         for part, more, possible in new
