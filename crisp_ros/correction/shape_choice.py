@@ -73,7 +73,7 @@ class ShapeChoiceSettings:
     """
 
     named_share: float = 0.5
-    doubted_above_m: float = 2e-3
+    doubted_above_m: float = 1e-3
     explained_m: float = 2.5e-3
     active: ActiveShapeSettings = field(
         default_factory=lambda: ActiveShapeSettings(one_hot=False, most_shapes=8)

@@ -80,9 +80,10 @@ def seen_at(known, name: str, shape: str) -> tuple[Hypotheses, Images, Correctio
     return placed, Images(depth, labels, CAMERA), correction
 
 
-def chosen(known, name: str, shape: str, code: torch.Tensor) -> Correction:
+def chosen(known, name: str, shape: str, code: torch.Tensor, **changes: float) -> Correction:
     placed, images, correction = seen_at(known, name, shape)
-    chooser = ShapeChooser(known.field, known.prepared, CorrectorSettings())
+    settings = ShapeChoiceSettings(**changes)
+    chooser = ShapeChooser(known.field, known.prepared, CorrectorSettings(), settings)
     return chooser.choose(placed, code, images, correction)
 
 
@@ -95,7 +96,7 @@ def test_what_the_library_explains_is_not_decoded(known, monkeypatch) -> None:
     monkeypatch.setattr(shape_choice, "decoded_bodies", refuse)
     monkeypatch.setattr(shape_choice, "correct", refuse)
     code = 0.5 * (known.codes("box") + known.codes("bracket"))
-    found = chosen(known, "box", "box", code)
+    found = chosen(known, "box", "box", code, doubted_above_m=2e-3)
     assert torch.equal(found.shapes.index, known.shapes_of("box").index)
 
 
