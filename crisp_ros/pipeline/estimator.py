@@ -210,11 +210,10 @@ class Estimator:
         if self._makes_crops:
             with clock.stage("network"):
                 observations = self._with_crops(frame, observations, images)
-        parts = list(_parts(observations, self.settings.network_batch))
         rejected = list(observations.rejected)
         solutions: list[Solution] = []
         context = images, clock, self._on_device(T_fixed_camera), expected
-        for part in parts:
+        for part in _parts(observations, self.settings.network_batch):
             if stopped():
                 break
             self._solve(part, context, solutions, rejected)
