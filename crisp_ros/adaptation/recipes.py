@@ -36,6 +36,7 @@ class PaperRecipe:
             observation=ObservationSettings(max_depth_m=self.max_depth_m, seed=seed),
             symmetry_search=None,
             empty_space=None,
+            named_shapes=None,
             orientation=None,
             certificate=self.certificate,
             visibility=None,

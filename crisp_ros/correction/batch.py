@@ -63,7 +63,11 @@ def replace_rows(batch: Batch, rows: Tensor, new: Batch) -> Batch:
 
 
 def update_rows(
-    mask: Tensor, old: Batch, function: Callable[..., Batch], *inputs: tuple | Tensor
+    mask: Tensor,
+    old: Batch,
+    function: Callable[..., Batch],
+    *inputs: tuple | Tensor,
+    looks: bool = True,
 ) -> Batch:
     """A copy of `old` with function(*inputs) in the rows where `mask` holds.
 
@@ -75,9 +79,11 @@ def update_rows(
         old: a batch of B rows.
         function: of each row of its arguments on its own.
         inputs: tensors (B, ...) and batches of B rows.
+        looks: where batches keep their shapes, whether the host waits for the mask, and calls the
+            function only if it holds somewhere; otherwise it is called without a wait.
     """
     if has_fixed_shapes(mask):
-        if not is_captured() and not bool(mask.any()):
+        if looks and not is_captured() and not bool(mask.any()):
             return old
         return select_rows(mask, function(*inputs), old)
     rows = mask.nonzero().squeeze(-1)

@@ -300,6 +300,7 @@ class _Corrector:
                 correspondences,
                 shapes,
                 step,
+                looks=False,
             )
         return step
 

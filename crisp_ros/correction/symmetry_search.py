@@ -25,6 +25,7 @@ from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.visibility import Images, VisibilitySettings, exposed
 from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.geometry.device_constants import constant
+from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
 from crisp_ros.geometry.se3 import invert, rotation_about, transform
 from crisp_ros.observation.frame import Camera
 
@@ -162,10 +163,11 @@ def resolve_near_symmetries(
         return ResolvedSymmetries(rows, nothing, nothing, before[:0])
     some = take_rows(few, rows)
     motion, least = _least_cost(scene, some, [motions[i] for i in doubted])
-    promising = _as_index(_rows_where(least < before[rows]), before)
-    rows, some, motion = rows[promising], take_rows(some, promising), motion[promising]
-    if len(rows) == 0:
-        return ResolvedSymmetries(rows, motion, motion, before[rows])
+    if not has_fixed_shapes(before):  # a GPU refines all of them sooner than the host has looked
+        promising = _as_index(_rows_where(least < before[rows]), before)
+        rows, some, motion = rows[promising], take_rows(some, promising), motion[promising]
+        if len(rows) == 0:
+            return ResolvedSymmetries(rows, motion, motion, before[rows])
     motion, _ = _least_cost(scene, some, list(_around(motion)))
     whole = observed.rows(rows)
     depth_only = Correspondences.of_points(whole.points, whole.valid)

@@ -38,6 +38,9 @@ from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.se3 import invert, transform, transform_point
 from crisp_ros.pipeline.solution import PlacedObjects
 
+NO_AGREEMENT = 1e-3
+"""Share of the coordinates that agree with a pose that does not come from them; zero: no pose."""
+
 
 class ExpectedObject(NamedTuple):
     """An object of the frames before.
@@ -127,10 +130,10 @@ class AddedShapeSearch:
         if not fits:
             return placed
         rows = torch.tensor(list(fits), device=labels.device)
-        found = self._corrected(placed.correspondences.rows(rows), list(fits.values()))
+        found = corrected_fits(self._field, placed.correspondences.rows(rows), list(fits.values()))
         before = take_rows(placed.correction, rows)
         better = self._is_better(hypotheses.rows(rows), images, before, found, certified[rows])
-        return _with_correction(placed, rows[better], take_rows(found, better))
+        return with_correction(placed, rows[better], take_rows(found, better))
 
     def _known_to_network(self, hypotheses: Hypotheses, codes: Tensor, certified: Tensor) -> Tensor:
         """The objects (B,) bool whose shape the network names, where pose or depth agree."""
@@ -146,7 +149,7 @@ class AddedShapeSearch:
     ) -> GlobalFit | None:
         """The best added shape for one object at its best pose; None where none is to be tried."""
         observed = hypotheses.correspondences
-        last = _expected_at(observed, expected)
+        last = expected_at(observed, expected)
         if last is not None and last.shape_index >= len(self._trained):
             index = torch.tensor([last.shape_index], device=self._added.device)
             start = torch.from_numpy(invert(last.T_camera_object)).to(observed.points)[None]
@@ -162,18 +165,6 @@ class AddedShapeSearch:
             images,
             self._settings.registration,
         )
-
-    def _corrected(self, observed: Correspondences, fits: Sequence[GlobalFit]) -> Correction:
-        """The fits, refined on all points; motions that depth leaves free stay as they are."""
-        fit = concatenate(fits)
-        T = fit.T_object_camera
-        observed = observed.sanitized().aligned_to(T)
-        pose = PoseLmSettings(move=ANY_FALL)
-        step = refine_pose(self._field, observed, fit.shapes, T, pose)
-        T = step.T_object_camera
-        pnc = torch.where(observed.valid[..., None], transform(T, observed.points), 0.0)
-        sources = torch.full_like(step.iterations, int(ShapeSource.LIBRARY))
-        return Correction(T, fit.shapes, pnc, step.objective, step.iterations, sources)
 
     def _is_better(
         self,
@@ -197,7 +188,27 @@ class AddedShapeSearch:
         return certified & (better | ~was_certified)
 
 
-def _expected_at(
+def corrected_fits(
+    field: ShapeField, observed: Correspondences, fits: Sequence[GlobalFit]
+) -> Correction:
+    """Refine global fits on all points; motions that depth leaves free stay as they are.
+
+    Args:
+        field: f_d.
+        observed: of M objects; their coordinates do not count.
+        fits: M of them.
+    """
+    fit = concatenate(fits)
+    T = fit.T_object_camera
+    observed = observed.sanitized().aligned_to(T)
+    step = refine_pose(field, observed, fit.shapes, T, PoseLmSettings(move=ANY_FALL))
+    T = step.T_object_camera
+    pnc = torch.where(observed.valid[..., None], transform(T, observed.points), 0.0)
+    sources = torch.full_like(step.iterations, int(ShapeSource.LIBRARY))
+    return Correction(T, fit.shapes, pnc, step.objective, step.iterations, sources)
+
+
+def expected_at(
     observed: Correspondences, expected: Sequence[ExpectedObject]
 ) -> ExpectedObject | None:
     """The object of earlier frames whose box is around the depth points of one object."""
@@ -216,13 +227,14 @@ def _expected_at(
     return nearest if distance(nearest) <= 1.0 else None
 
 
-def _with_correction(placed: PlacedObjects, rows: Tensor, found: Correction) -> PlacedObjects:
+def with_correction(placed: PlacedObjects, rows: Tensor, found: Correction) -> PlacedObjects:
     """All with the correction (M,) of some rows (M,), whose coordinates no longer count."""
     (observed, registration, correction), T = placed, found.T_object_camera
     weights = observed.weights.index_fill(0, rows, 0.0)
     first = registration.T_object_camera
     registration = registration._replace(
         T_object_camera=first.index_copy(0, rows, T.to(first)),
+        inlier_share=registration.inlier_share.index_fill(0, rows, NO_AGREEMENT),
         converged=registration.converged.index_fill(0, rows, True),
     )
     correction = replace_rows(correction, rows, found)

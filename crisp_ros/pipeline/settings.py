@@ -23,6 +23,7 @@ from crisp_ros.network.precision import PRECISIONS, Precision
 from crisp_ros.observation.mask_refinement import MaskRefinementSettings
 from crisp_ros.observation.observe import ObservationSettings
 from crisp_ros.pipeline.added_shapes import AddedShapeSettings
+from crisp_ros.pipeline.named_shapes import NamedShapeSettings
 from crisp_ros.pipeline.observed_hull import ObservedHullSettings
 
 
@@ -45,6 +46,8 @@ class EstimatorSettings:
         shape_choice: of "auto".
         added_shapes: of the search, in "library" and "auto", for shapes that were added to the
             library after the training.
+        named_shapes: of the search for the shapes that the network names, where nothing is
+            certified; None leaves that out, as the paper does.
         prior_shapes: of "prior".
         symmetry_search: corrected poses are compared with their near symmetries; None leaves that
             out, as the paper does.
@@ -81,6 +84,7 @@ class EstimatorSettings:
     shape_mode: ShapeMode = "auto"
     shape_choice: ShapeChoiceSettings = field(default_factory=ShapeChoiceSettings)
     added_shapes: AddedShapeSettings = field(default_factory=AddedShapeSettings)
+    named_shapes: NamedShapeSettings | None = field(default_factory=NamedShapeSettings)
     prior_shapes: PriorShapeSettings = field(default_factory=PriorShapeSettings)
     symmetry_search: SymmetrySearchSettings | None = field(default_factory=SymmetrySearchSettings)
     empty_space: EmptySpaceRefinementSettings | None = field(

@@ -7,40 +7,34 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.appearance import CropView
 from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.correction.correspondences import Correspondences, Shapes
-from crisp_ros.correction.empty_space_refinement import refine_against_empty_space
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.length_scale import length_scale, with_scaled_lengths
 from crisp_ros.correction.library_tests import Ambiguity, ambiguity_of_certified
-from crisp_ros.correction.orientation import Orientations, add_ambiguity, resolve_orientations
-from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
+from crisp_ros.correction.orientation import add_ambiguity
+from crisp_ros.correction.pose_lm import PoseLmSettings
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import ANY_FALL
 from crisp_ros.correction.shape_choice import ShapeChooser, with_shape_mode
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints
-from crisp_ros.correction.symmetry_search import (
-    Rivals,
-    resolve_near_symmetries,
-    rivals_by_object,
-)
-from crisp_ros.correction.verification import Verifier
+from crisp_ros.correction.verification import Verification, Verifier
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.scaled_registration import register_with_scale
-from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.maps import crop_grid, read_maps
 from crisp_ros.network.model import CrispNetwork, NetworkOutput
 from crisp_ros.network.precision import in_precision
 from crisp_ros.network.shape_prior import ShapePrior
 from crisp_ros.observation.observe import Observations, Rejected
 from crisp_ros.pipeline.added_shapes import AddedShapeSearch, ExpectedObject
+from crisp_ros.pipeline.named_shapes import NamedShapeSearch
 from crisp_ros.pipeline.object_correction import correct_objects
+from crisp_ros.pipeline.pose_resolution import PoseResolver
 from crisp_ros.pipeline.prior_correction import PriorShapes
 from crisp_ros.pipeline.settings import EstimatorSettings
-from crisp_ros.pipeline.solution import KnownShapes, MovedObjects, PlacedObjects, Scene, Solution
+from crisp_ros.pipeline.solution import KnownShapes, PlacedObjects, Scene, Solution
 from crisp_ros.pipeline.stage_clock import StageClock
 
 _AFTER_ROTATION = PoseLmSettings(ray_offsets_m=(), move=ANY_FALL)
@@ -113,7 +107,7 @@ class Solver:
         corrector, printed = self._corrector, self.settings.orientation is not None
         if self._library is None or corrector is None or corrector.shape == "none":
             return
-        if printed or self._resolves_symmetries():
+        if printed or self.settings.symmetry_search is not None:
             self._library.prepare(on_shape, printed)
 
     def coordinates(self, maps: Tensor, observations: Observations) -> Tensor:
@@ -153,21 +147,28 @@ class Solver:
                 seen = observations.labels, output.code, images, expected
                 placed = self._added_shapes.apply(placed, *seen)
             scene = self._scene(observations, images, placed)
-            placed = self._resolve_symmetries(scene, placed)
-            placed = self._refine_against_empty_space(scene, placed)
-            orientations, placed = self._resolve_orientations(scene, placed)
-        hypotheses = placed.hypotheses(observations.labels)
-        # Shapes from other sources than the library have no tables.
-        field = self._field if scene.known.outside else self._shape_field
-        verifier = Verifier(field, self._library, self.settings.verification)
+            placed = self._poses.resolve_symmetries(scene, placed)
+            if not self.takes_prior:
+                placed = self._poses.refine_against_empty_space(scene, placed)
+            orientations, placed = self._poses.resolve_orientations(scene, placed)
         with clock.stage("certificate"):
-            more = (self.prior_shapes.determined,) if self.takes_prior else ()
-            verification = verifier.verify(hypotheses, images, None, scene.surfaces, more)
+            verification = self._verify(scene, placed)
+        with clock.stage("correction"):
+            certified = verification.certificate.certified
+            seen = observations.labels, output.code, images, certified, expected
+            named = self._named_shapes and self._named_shapes.apply(placed, *seen)
+            if named:
+                scene = self._scene(observations, images, named)
+                orientations, placed = self._poses.resolve_orientations(scene, named)
+        with clock.stage("certificate"):
+            if named:
+                verification = self._verify(scene, placed)
+            hypotheses = placed.hypotheses(observations.labels)
             ambiguity = self._find_ambiguity(hypotheses, verification.certificate.certified)
         if self.takes_prior:
             self.prior_shapes.record(verification.certificate.certified, T_fixed_camera)
         with clock.stage("covariance"):
-            covariance = verifier.covariance(hypotheses)
+            covariance = self._verifier(scene).covariance(hypotheses)
             if covariance is not None and orientations is not None:
                 poses = hypotheses.T_object_camera
                 covariance = add_ambiguity(covariance, poses, orientations.alternatives)
@@ -182,6 +183,17 @@ class Solver:
             **placed._asdict(),
         )
         return solution, rejected
+
+    def _verifier(self, scene: Scene) -> Verifier:
+        # Shapes from other sources than the library have no tables.
+        field = self._field if scene.known.outside else self._shape_field
+        return Verifier(field, self._library, self.settings.verification)
+
+    def _verify(self, scene: Scene, placed: PlacedObjects) -> Verification:
+        """The verdict on the placed objects."""
+        hypotheses = placed.hypotheses(scene.observations.labels)
+        more = (self.prior_shapes.determined,) if self.takes_prior else ()
+        return self._verifier(scene).verify(hypotheses, scene.images, None, scene.surfaces, more)
 
     def _place(
         self,
@@ -273,15 +285,34 @@ class Solver:
         search = with_scaled_lengths(self.settings.added_shapes, self._lengths)
         return AddedShapeSearch(field, self._trained, verifier, self._chooser(library), search)
 
+    @property
+    def _named_shapes(self) -> NamedShapeSearch | None:
+        """The search for the shapes that the network names; None where there is none."""
+        settings = self.settings.named_shapes
+        mode_has_library = self.settings.shape_mode in ("library", "auto")
+        if settings is None or not mode_has_library or not self._returns_library_shapes:
+            return None
+        verifier = Verifier(self._field, self._library, self.settings.verification)
+        search = with_scaled_lengths(settings, self._lengths)
+        return NamedShapeSearch(self._field, self._known, verifier, search)
+
+    @property
+    def _poses(self) -> PoseResolver:
+        return PoseResolver(
+            self._field,
+            self._shape_field,
+            self._library,
+            self.settings,
+            self._lengths,
+            self._device,
+        )
+
     def _scene(self, observations: Observations, images: Images, placed: PlacedObjects) -> Scene:
         """The scene of the placed objects, after one transfer of their shapes to the host."""
         shapes, converged = placed.correction.shapes, placed.registration.converged
         index, has_pose = torch.stack((shapes.index, converged.long())).tolist()
         known = KnownShapes(index, [bool(flag) for flag in has_pose])
         return Scene(observations, images, known, self._surfaces(shapes, known))
-
-    def _resolves_symmetries(self) -> bool:
-        return self.settings.symmetry_search is not None and self.settings.corrector is not None
 
     def _surfaces(self, shapes: Shapes, known: KnownShapes) -> SurfacePoints | None:
         """Points on the shapes; None where there is no library, or nothing asks for them."""
@@ -297,99 +328,6 @@ class Solver:
         if self._library is None or all(part is None for part in asked):
             return None
         return self._library.surfaces_of(shapes, known.outside)
-
-    def _resolve_symmetries(self, scene: Scene, placed: PlacedObjects) -> PlacedObjects:
-        """All as if the network had given the near symmetry of each pose that the depth supports.
-
-        See `resolve_near_symmetries`.
-        """
-        if self._library is None or not self._resolves_symmetries():
-            return placed
-        near = {
-            i: self._library.near_symmetries(index)
-            for i, (index, has_pose) in enumerate(zip(*scene.known, strict=True))
-            if index >= 0 and has_pose
-        }
-        candidates = [i for i, motions in near.items() if len(motions) > 0]
-        if not candidates:
-            return placed
-        rows = torch.tensor(candidates, device=self._device)
-        found = resolve_near_symmetries(
-            self._shape_field,
-            placed.hypotheses(scene.observations.labels).rows(rows),
-            scene.surfaces.rows(rows),
-            [near[i] for i in candidates],
-            scene.images,
-            with_scaled_lengths(self.settings.symmetry_search, self._lengths),
-        )
-        if len(found.rows) == 0:
-            return placed
-        return MovedObjects(rows[found.rows], *found[1:]).apply(placed)
-
-    def _refine_against_empty_space(self, scene: Scene, placed: PlacedObjects) -> PlacedObjects:
-        """All with poses that are out of space seen to be empty, where depth allows that.
-
-        See `refine_against_empty_space`.
-        """
-        settings = self.settings
-        off = settings.empty_space is None or settings.corrector is None
-        if off or self.takes_prior or scene.surfaces is None:
-            return placed
-        field = self._field if scene.known.outside else self._shape_field
-        hypotheses = placed.hypotheses(scene.observations.labels)
-        found = refine_against_empty_space(
-            field, hypotheses, scene.surfaces, scene.images, settings.empty_space
-        )
-        return placed.with_poses(found)
-
-    def _resolve_orientations(
-        self, scene: Scene, placed: PlacedObjects
-    ) -> tuple[Orientations | None, PlacedObjects]:
-        """All as if the network had given the orientations that the print shows.
-
-        See `resolve_orientations`.
-        """
-        settings = self.settings.orientation
-        if self._library is None or settings is None:
-            return None, placed
-        observations, images, known, _ = scene
-        hypotheses = placed.hypotheses(observations.labels)
-        parts = observations.crops[:, :3], observations.boxes, observations.labels
-        found = resolve_orientations(
-            self._library,
-            hypotheses,
-            [CropView(*part) for part in zip(*parts, strict=True)],
-            images,
-            self._rivals(scene, hypotheses),
-            settings,
-            known.index,
-        )
-        if not found.moved:
-            return found, placed
-        rows = torch.tensor(found.moved, device=self._device)
-        motions = found.motions[rows]
-        some = placed.correspondences.rows(rows)
-        some = some._replace(pnc=transform(motions, some.pnc))
-        step = refine_pose(
-            self._shape_field,
-            some,
-            placed.correction.shapes.rows(rows),
-            motions @ placed.correction.T_object_camera[rows],
-            _AFTER_ROTATION,
-        )
-        moved = MovedObjects(rows, motions, step.T_object_camera, step.objective)
-        return found, moved.apply(placed)
-
-    def _rivals(self, scene: Scene, hypotheses: Hypotheses) -> list[Rivals]:
-        """The near symmetries of each object that the depth image does not contradict."""
-        near = {
-            i: self._library.near_symmetries(index)
-            for i, index in enumerate(scene.known.index)
-            if index >= 0
-        }
-        what = self._shape_field, hypotheses, scene.surfaces, near, scene.images
-        settings = with_scaled_lengths(self.settings.symmetry_search, self._lengths)
-        return rivals_by_object(*what, settings)
 
     def _find_ambiguity(self, hypotheses: Hypotheses, certified: Tensor) -> Ambiguity | None:
         settings, library = self.settings, self._library

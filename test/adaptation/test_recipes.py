@@ -23,7 +23,7 @@ def test_pseudo_labels_need_the_papers_certificate_alone(name):
     settings = RECIPES[name].estimator_settings(7)
     assert settings.visibility is None and settings.known_shapes is None
     assert settings.orientation is None and settings.symmetry_search is None
-    assert settings.empty_space is None
+    assert settings.empty_space is None and settings.named_shapes is None
     assert settings.observation.seed == 7
     assert settings.certificate.minimum_coverage == 0
     # SPE3R's satellites are metres away.

@@ -111,7 +111,8 @@ def test_a_mug_that_the_network_sees_rotated_is_corrected():
     further = torch.from_numpy(Rotation.from_euler("z", 100, degrees=True).as_matrix()).float()
 
     def traced(**changes):
-        mistaken = estimator([1], dataclasses.replace(SETTINGS, **changes))
+        alone = dataclasses.replace(SETTINGS, named_shapes=None, **changes)
+        mistaken = estimator([1], alone)
         mistaken._network.spoil = lambda output: output._replace(
             pnc=torch.einsum("ij,bjhw->bihw", further, output.pnc)
         )
