@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from crisp_ros.correction.correspondences import Correspondences, Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.length_scale import length_scale, with_scaled_lengths
 from crisp_ros.correction.library_tests import Ambiguity, ambiguity_of_certified
-from crisp_ros.correction.orientation import add_ambiguity
+from crisp_ros.correction.orientation import Orientations, add_ambiguity
 from crisp_ros.correction.pose_lm import PoseLmSettings
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import ANY_FALL
@@ -21,7 +22,7 @@ from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.verification import Verification, Verifier
 from crisp_ros.correction.visibility import Images
-from crisp_ros.geometry.registration import Registration, register
+from crisp_ros.geometry.registration import register
 from crisp_ros.geometry.scaled_registration import register_with_scale
 from crisp_ros.network.maps import crop_grid, read_maps
 from crisp_ros.network.model import CrispNetwork, NetworkOutput
@@ -38,6 +39,19 @@ from crisp_ros.pipeline.solution import KnownShapes, PlacedObjects, Scene, Solut
 from crisp_ros.pipeline.stage_clock import StageClock
 
 _AFTER_ROTATION = PoseLmSettings(ray_offsets_m=(), move=ANY_FALL)
+
+
+class _Verdict(NamedTuple):
+    """Placed objects, which of the orientations that look alike they have, and the verdict."""
+
+    placed: PlacedObjects
+    orientations: Orientations | None
+    verification: Verification
+
+    @property
+    def certified(self) -> Tensor:
+        """Mask of the certified objects, (B,) bool."""
+        return self.verification.certificate.certified
 
 
 class Solver:
@@ -139,39 +153,30 @@ class Solver:
         if len(output.code) == 0:
             return None, rejected
         with clock.stage("registration"):
-            output, correspondences, registration = self._register(observations, output, pnc)
+            output, found = self._register(observations, output, pnc)
         with clock.stage("correction"):
-            found = PlacedObjects(correspondences, registration, None)
             placed = self._place(observations, images, output.code, found, T_fixed_camera)
             if self._known is not self._library:
                 seen = observations.labels, output.code, images, expected
                 placed = self._added_shapes.apply(placed, *seen)
             scene = self._scene(observations, images, placed)
-            placed = self._poses.resolve_symmetries(scene, placed)
-            if not self.takes_prior:
-                placed = self._poses.refine_against_empty_space(scene, placed)
-            orientations, placed = self._poses.resolve_orientations(scene, placed)
-        with clock.stage("certificate"):
-            verification = self._verify(scene, placed)
+            placed = self._resolved(scene, placed)
+        verdict = self._verdict(scene, placed, clock)
         with clock.stage("correction"):
-            certified = verification.certificate.certified
-            seen = observations.labels, output.code, images, certified, expected
-            named = self._named_shapes and self._named_shapes.apply(placed, *seen)
+            seen = observations.labels, output.code, images, verdict.certified, expected
+            named = self._named_shapes and self._named_shapes.apply(verdict.placed, *seen)
             if named:
                 scene = self._scene(observations, images, named)
-                orientations, placed = self._poses.resolve_orientations(scene, named)
+        if named:
+            verdict = self._verdict(scene, named, clock)
+        placed, orientations, verification = verdict
+        hypotheses = placed.hypotheses(observations.labels)
         with clock.stage("certificate"):
-            if named:
-                verification = self._verify(scene, placed)
-            hypotheses = placed.hypotheses(observations.labels)
             ambiguity = self._find_ambiguity(hypotheses, verification.certificate.certified)
         if self.takes_prior:
             self.prior_shapes.record(verification.certificate.certified, T_fixed_camera)
         with clock.stage("covariance"):
-            covariance = self._verifier(scene).covariance(hypotheses)
-            if covariance is not None and orientations is not None:
-                poses = hypotheses.T_object_camera
-                covariance = add_ambiguity(covariance, poses, orientations.alternatives)
+            covariance = self._covariance(scene, hypotheses, orientations)
         solution = Solution(
             observations=observations,
             maps=output.pnc,
@@ -189,11 +194,30 @@ class Solver:
         field = self._field if scene.known.outside else self._shape_field
         return Verifier(field, self._library, self.settings.verification)
 
-    def _verify(self, scene: Scene, placed: PlacedObjects) -> Verification:
-        """The verdict on the placed objects."""
-        hypotheses = placed.hypotheses(scene.observations.labels)
-        more = (self.prior_shapes.determined,) if self.takes_prior else ()
-        return self._verifier(scene).verify(hypotheses, scene.images, None, scene.surfaces, more)
+    def _resolved(self, scene: Scene, placed: PlacedObjects) -> PlacedObjects:
+        """All at the poses that the depth image supports."""
+        placed = self._poses.resolve_symmetries(scene, placed)
+        return placed if self.takes_prior else self._poses.refine_against_empty_space(scene, placed)
+
+    def _verdict(self, scene: Scene, placed: PlacedObjects, clock: StageClock) -> _Verdict:
+        """The verdict on placed objects, at the orientations that the print shows."""
+        with clock.stage("correction"):
+            orientations, placed = self._poses.resolve_orientations(scene, placed)
+        with clock.stage("certificate"):
+            hypotheses = placed.hypotheses(scene.observations.labels)
+            more = (self.prior_shapes.determined,) if self.takes_prior else ()
+            verification = self._verifier(scene).verify(
+                hypotheses, scene.images, None, scene.surfaces, more
+            )
+        return _Verdict(placed, orientations, verification)
+
+    def _covariance(
+        self, scene: Scene, hypotheses: Hypotheses, orientations: Orientations | None
+    ) -> Tensor | None:
+        covariance = self._verifier(scene).covariance(hypotheses)
+        if covariance is None or orientations is None:
+            return covariance
+        return add_ambiguity(covariance, hypotheses.T_object_camera, orientations.alternatives)
 
     def _place(
         self,
@@ -239,8 +263,8 @@ class Solver:
 
     def _register(
         self, observations: Observations, output: NetworkOutput, pnc: Tensor
-    ) -> tuple[NetworkOutput, Correspondences, Registration]:
-        """The first poses, with output and coordinates in metres."""
+    ) -> tuple[NetworkOutput, PlacedObjects]:
+        """The output in metres, and the first poses, before any correction."""
         points, valid, settings = observations.points, observations.valid, self.settings
         if self._network.has_normalised_shapes:
             registration, size = register_with_scale(points, pnc, valid, settings.registration)
@@ -248,7 +272,8 @@ class Solver:
         else:
             registration = register(points, pnc, valid, settings.registration)
         weights = registration.inliers.to(points.dtype)
-        return output, Correspondences(points, pnc, weights, valid), registration
+        correspondences = Correspondences(points, pnc, weights, valid)
+        return output, PlacedObjects(correspondences, registration, None)
 
     @property
     def takes_prior(self) -> bool:
