@@ -119,6 +119,8 @@ def _parameters(
             "corrector": args.corrector,
             "shape_mode": args.shape,
             "precision": args.precision,
+            # Poses are compared with the truth, and the frame of a hull is arbitrary.
+            "observed_hulls": False,
         },
         "crisp_player": {
             **source.parameters,
