@@ -11,6 +11,7 @@ from rich.table import Table
 
 from crisp_ros.cli.options import (
     add_checkpoint_option,
+    add_frame_set_options,
     add_json_option,
     count,
     model_with_library,
@@ -21,12 +22,7 @@ from crisp_ros.pipeline import model_version
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--bop", type=Path, metavar="DIR", help="a data set in BOP layout")
-    source.add_argument(
-        "--bag", type=Path, metavar="PATH", help="a rosbag2 recording with true poses and shapes"
-    )
-    parser.add_argument("--split", default="test", help="split of --bop (default: test)")
+    add_frame_set_options(parser)
     parser.add_argument("--frames", type=count, default=10, help="first frames (default: 10)")
     parser.add_argument(
         "--passes", type=count, default=1, help="passes of self-training (default: 1)"

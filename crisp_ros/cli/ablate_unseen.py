@@ -14,6 +14,7 @@ from rich.table import Table
 from crisp_ros.cli.options import (
     OptionError,
     add_checkpoint_option,
+    add_frame_set_options,
     add_json_option,
     add_shape_option,
     count,
@@ -36,12 +37,7 @@ from crisp_ros.studies.self_training_run import FrameSet, bag_frame_set, bop_fra
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--bop", type=Path, metavar="DIR", help="a data set in BOP layout")
-    source.add_argument(
-        "--bag", type=Path, metavar="PATH", help="a rosbag2 recording with true poses and shapes"
-    )
-    parser.add_argument("--split", default="test", help="split of --bop (default: test)")
+    add_frame_set_options(parser)
     parser.add_argument(
         "--leave-out",
         action="store_true",

@@ -98,6 +98,16 @@ def model_with_library(checkpoint: Path | None, device: str = "cpu") -> Model:
     return model
 
 
+def add_frame_set_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--bop`, `--bag` and `--split`: frames with true poses and shapes."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--bop", type=Path, metavar="DIR", help="a data set in BOP layout")
+    source.add_argument(
+        "--bag", type=Path, metavar="PATH", help="a rosbag2 recording with true poses and shapes"
+    )
+    parser.add_argument("--split", default="test", help="split of --bop (default: test)")
+
+
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """Add --json FILE."""
     parser.add_argument(

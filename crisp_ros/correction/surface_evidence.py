@@ -163,6 +163,18 @@ def sizes_agree(size_ratios: Tensor, settings: EvidenceSettings) -> Tensor:
     return (size_ratios >= low) & (size_ratios <= high)
 
 
+def coordinates_agree(hypotheses: Hypotheses, share: float, settings: EvidenceSettings) -> Tensor:
+    """Whether the network's coordinates agree on pose and size of objects, (B,).
+
+    Args:
+        hypotheses: B of them.
+        share: of the points that must agree with the registered pose.
+        settings: see `EvidenceSettings`.
+    """
+    sized = sizes_agree(hypotheses.correspondences.size_ratios, settings)
+    return sized & (hypotheses.inlier_share >= share)
+
+
 def evidence_condition(
     field: ShapeField,
     hypotheses: Hypotheses,

@@ -32,7 +32,7 @@ from crisp_ros.correction.residuals import ANY_FALL, clearly_better
 from crisp_ros.correction.shape_choice import ShapeChooser, is_named
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.shape_source import ShapeSource
-from crisp_ros.correction.surface_evidence import sizes_agree
+from crisp_ros.correction.surface_evidence import coordinates_agree
 from crisp_ros.correction.verification import Verifier
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.se3 import invert, transform, transform_point
@@ -139,9 +139,8 @@ class AddedShapeSearch:
         """The objects (B,) bool whose shape the network names, where pose or depth agree."""
         share = self._chooser.settings.named_share
         named = is_named(self._trained, codes, hypotheses.shapes, share)
-        agreed = hypotheses.inlier_share >= self._settings.agreed_share
-        ratios = hypotheses.correspondences.size_ratios
-        agreed &= sizes_agree(ratios, self._verifier.settings.evidence)
+        evidence = self._verifier.settings.evidence
+        agreed = coordinates_agree(hypotheses, self._settings.agreed_share, evidence)
         return named & (certified | agreed)
 
     def _fit(
@@ -151,9 +150,7 @@ class AddedShapeSearch:
         observed = hypotheses.correspondences
         last = expected_at(observed, expected)
         if last is not None and last.shape_index >= len(self._trained):
-            index = torch.tensor([last.shape_index], device=self._added.device)
-            start = torch.from_numpy(invert(last.T_camera_object)).to(observed.points)[None]
-            return GlobalFit(start, self._library.shapes(index))
+            return last_fit(last, self._library, observed)
         if last is not None and last.detections >= self._settings.searched_detections:
             return None
         return register_globally(
@@ -186,6 +183,15 @@ class AddedShapeSearch:
         moved = hypotheses._replace(T_object_camera=found.T_object_camera, shapes=found.shapes)
         certified = self._verifier.verify(moved, images).certificate.certified
         return certified & (better | ~was_certified)
+
+
+def last_fit(
+    last: ExpectedObject, library: PreparedLibrary, observed: Correspondences
+) -> GlobalFit:
+    """The library shape of an object of the frames before, at its last pose."""
+    index = torch.tensor([last.shape_index], device=observed.points.device)
+    start = torch.from_numpy(invert(last.T_camera_object)).to(observed.points)[None]
+    return GlobalFit(start, library.shapes(index))
 
 
 def corrected_fits(

@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 
 from crisp_ros.correction.batch import take_rows
-from crisp_ros.correction.empty_space_refinement import refine_against_empty_space
+from crisp_ros.correction.empty_space_refinement import (
+    EmptySpaceRefinementSettings,
+    refine_against_empty_space,
+)
 from crisp_ros.correction.global_registration import (
     GlobalFit,
     GlobalRegistrationSettings,
@@ -24,15 +27,15 @@ from crisp_ros.correction.global_registration import (
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import ShapeField
-from crisp_ros.correction.surface_evidence import sizes_agree
+from crisp_ros.correction.surface_evidence import coordinates_agree
 from crisp_ros.correction.verification import Verifier
 from crisp_ros.correction.visibility import Images
-from crisp_ros.geometry.se3 import invert
 from crisp_ros.pipeline.added_shapes import (
     NO_AGREEMENT,
     ExpectedObject,
     corrected_fits,
     expected_at,
+    last_fit,
     with_correction,
 )
 from crisp_ros.pipeline.solution import PlacedObjects
@@ -73,6 +76,7 @@ class NamedShapeSearch:
         library: PreparedLibrary,
         verifier: Verifier,
         settings: NamedShapeSettings,
+        empty_space: EmptySpaceRefinementSettings | None,
     ) -> None:
         """Take a library into use.
 
@@ -81,9 +85,11 @@ class NamedShapeSearch:
             library: the known shapes.
             verifier: of the estimates.
             settings: see `NamedShapeSettings`.
+            empty_space: of the refinement of what is found; None leaves it out.
         """
         self._field, self._library = field, library
         self._verifier, self._settings = verifier, settings
+        self._empty_space = empty_space
 
     @torch.no_grad()
     def apply(
@@ -107,9 +113,8 @@ class NamedShapeSearch:
         """
         fits: dict[int, GlobalFit] = {}
         hypotheses = placed.hypotheses(labels)
-        agreed = hypotheses.inlier_share >= self._settings.agreed_share
-        ratios = hypotheses.correspondences.size_ratios
-        agreed &= sizes_agree(ratios, self._verifier.settings.evidence)
+        evidence = self._verifier.settings.evidence
+        agreed = coordinates_agree(hypotheses, self._settings.agreed_share, evidence)
         left = (~(certified | agreed)).tolist()
         unexplained = [row for row, is_left in enumerate(left) if is_left]
         for row in unexplained[: self._settings.most_objects]:
@@ -131,14 +136,17 @@ class NamedShapeSearch:
             inlier_share=torch.full_like(hypotheses.inlier_share[rows], NO_AGREEMENT),
         )
         surfaces = self._library.surfaces_of(found.shapes)
-        refined = refine_against_empty_space(self._field, moved, surfaces, images)
-        moved = moved._replace(T_object_camera=refined.T_object_camera)
+        if self._empty_space is not None:
+            refined = refine_against_empty_space(
+                self._field, moved, surfaces, images, self._empty_space
+            )
+            moved = moved._replace(T_object_camera=refined.T_object_camera)
+            found = PlacedObjects(moved.correspondences, placed.registration, found)
+            found = found.with_poses(refined).correction
         verification = self._verifier.verify(moved, images, surfaces=surfaces)
         better = verification.certificate.certified.nonzero().squeeze(-1)
         if len(better) == 0:
             return None
-        found = PlacedObjects(moved.correspondences, placed.registration, found)
-        found = found.with_poses(refined).correction
         return with_correction(placed, rows[better], take_rows(found, better))
 
     def _fit(
@@ -152,12 +160,10 @@ class NamedShapeSearch:
         settings, observed = self._settings, hypotheses.correspondences
         last = expected_at(observed, expected)
         if last is not None and last.detections >= settings.searched_detections:
-            if last.shape_index >= 0:
-                index = torch.tensor([last.shape_index], device=codes.device)
-                start = torch.from_numpy(invert(last.T_camera_object)).to(observed.points)[None]
-                return GlobalFit(start, self._library.shapes(index))
             if last.detections % settings.searched_every:
-                return None
+                # Others, and shapes that were added after the training, are not followed here.
+                is_known = 0 <= last.shape_index < len(self._library)
+                return last_fit(last, self._library, observed) if is_known else None
         count = min(settings.most_shapes, len(self._library))
         candidates = self._library.distances(codes)[0].topk(count, largest=False).indices
         return register_globally(

@@ -90,9 +90,8 @@ class PoseResolver:
             return placed
         field = self.field if scene.known.outside else self.library_field
         hypotheses = placed.hypotheses(scene.observations.labels)
-        found = refine_against_empty_space(
-            field, hypotheses, scene.surfaces, scene.images, settings.empty_space
-        )
+        scaled = with_scaled_lengths(settings.empty_space, self.lengths)
+        found = refine_against_empty_space(field, hypotheses, scene.surfaces, scene.images, scaled)
         return placed.with_poses(found)
 
     def resolve_orientations(

@@ -319,7 +319,8 @@ class Solver:
             return None
         verifier = Verifier(self._field, self._library, self.settings.verification)
         search = with_scaled_lengths(settings, self._lengths)
-        return NamedShapeSearch(self._field, self._known, verifier, search)
+        empty_space = with_scaled_lengths(self.settings.empty_space, self._lengths)
+        return NamedShapeSearch(self._field, self._known, verifier, search, empty_space)
 
     @property
     def _poses(self) -> PoseResolver:
