@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from crisp_ros.network.cpu_threads import multithreaded
+
 _ROWS_PER_CHUNK = 1024  # the activations of a chunk fit into a core's cache
 _MIN_ROWS = 16  # per object and chunk
 
@@ -152,6 +154,7 @@ class ShapeDecoder(nn.Module):
             y = torch.sin(scales[..., i, None, :] * layer(y) + shifts[..., i, None, :])
         return output.sdf(self.final_layer(y).squeeze(-1))
 
+    @multithreaded()
     @torch.no_grad()
     def sdf(self, points: Tensor, codes: Tensor) -> Tensor:
         """Compute `forward` without gradients: in place, in chunks that fit the cache."""
@@ -159,6 +162,7 @@ class ShapeDecoder(nn.Module):
         pieces = [self._sdf_chunk(chunk, film, output) for chunk in self._chunks(points, codes)]
         return torch.cat(pieces, dim=-1)
 
+    @multithreaded()
     @torch.no_grad()
     def sdf_and_gradient(self, points: Tensor, codes: Tensor) -> SignedDistance:
         """Compute signed distances and their spatial gradient with an explicit backward pass.
@@ -175,6 +179,7 @@ class ShapeDecoder(nn.Module):
             torch.cat([p.gradient for p in pieces], dim=-2),
         )
 
+    @multithreaded()
     @torch.no_grad()
     def jacobians(self, points: Tensor, codes: Tensor) -> Jacobians:
         """Compute signed distances and their derivatives in space and in the code.
@@ -205,6 +210,7 @@ class ShapeDecoder(nn.Module):
             back = torch.matmul(back * scales[i], self.film_layers[i].weight)
         return Jacobians(sdf, back, torch.stack(parts[::-1], dim=-3).flatten(-3))
 
+    @multithreaded()
     @torch.no_grad()
     def sdf_and_code_gradient(
         self, points: Tensor, codes: Tensor, slope: Callable[[Tensor], Tensor]

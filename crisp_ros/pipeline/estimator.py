@@ -25,6 +25,7 @@ from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.geometry.upload import upload
 from crisp_ros.network.checkpoint import Model
+from crisp_ros.network.cpu_threads import single_threaded
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.network.precision import Precision, fastest_precision, in_fast_layout
@@ -171,6 +172,7 @@ class Estimator:
         """
         return self.trace(frame).estimate
 
+    @single_threaded()
     @torch.no_grad()
     def trace(
         self,

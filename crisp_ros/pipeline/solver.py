@@ -24,6 +24,7 @@ from crisp_ros.correction.verification import Verification, Verifier
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.registration import register
 from crisp_ros.geometry.scaled_registration import register_with_scale
+from crisp_ros.network.cpu_threads import multithreaded
 from crisp_ros.network.maps import crop_grid, read_maps
 from crisp_ros.network.model import CrispNetwork, NetworkOutput
 from crisp_ros.network.precision import in_precision
@@ -106,7 +107,7 @@ class Solver:
 
     def infer(self, crops: Tensor) -> NetworkOutput:
         """The network's answer to crops (B, C, S, S), as float32."""
-        with in_precision(self.settings.precision, self._device):
+        with multithreaded(), in_precision(self.settings.precision, self._device):
             output = self._network(crops)
         return NetworkOutput(output.pnc.float(), output.code.float())
 

@@ -18,6 +18,7 @@ from crisp_ros.correction.symmetry_motions import SymmetryKind
 from crisp_ros.correction.verification import VerificationSettings, Verifier
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.geometry.symmetry_group import box_corners, nearest_symmetric_pose
+from crisp_ros.network.cpu_threads import single_threaded
 from crisp_ros.observation.observe import Rejected
 from crisp_ros.pipeline import FrameEstimate, ObjectEstimate, Trace
 from crisp_ros.pipeline.added_shapes import ExpectedObject
@@ -181,6 +182,7 @@ class Tracker:
         self._stamp_s = -math.inf
         return self._tracks.end_all()
 
+    @single_threaded()
     @torch.no_grad()
     def update(
         self,
@@ -229,6 +231,7 @@ class Tracker:
         ended += self._tracks.end_surplus()
         return TrackedFrame(objects, unseen, ended, rejected, restarted, fit_ms)
 
+    @single_threaded()
     @torch.no_grad()
     def finish(self) -> None:
         """Store the last frame's views, and solve for shapes, which apply from the next frame on.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from crisp_ros.network.cpu_threads import set_own_cpu_threads
+from crisp_ros.network.cpu_threads import multithreaded, set_own_cpu_threads, single_threaded
 
 PATIENCE_S = 10.0
 
@@ -50,3 +50,27 @@ def test_zero_is_the_number_from_before_any_other_was_set() -> None:
     assert own(first + 1) == first + 1
     assert own(0) == first
     assert in_a_thread(lambda: own(0)) == first
+
+
+def test_multithreaded_uses_the_threads_around_single_threaded() -> None:
+    own(3)
+    with single_threaded():
+        assert torch.get_num_threads() == 1
+        with multithreaded():
+            assert torch.get_num_threads() == 3
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 3
+
+
+def test_threads_are_as_before_after_an_error() -> None:
+    own(3)
+    with pytest.raises(ValueError, match="inside"), single_threaded(), multithreaded():
+        raise ValueError("inside")
+    assert torch.get_num_threads() == 3
+
+
+def test_multithreaded_alone_changes_nothing() -> None:
+    own(2)
+    with multithreaded():
+        assert torch.get_num_threads() == 2
+

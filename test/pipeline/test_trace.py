@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from pipeline.three_objects import SETTINGS, estimator
 
-from crisp_ros.pipeline import Trace
+from crisp_ros.network.cpu_threads import set_own_cpu_threads
+from crisp_ros.pipeline import Trace, solver
 
 
 def test_the_rows_of_a_trace_are_its_estimates(scene):
@@ -35,3 +36,28 @@ def test_without_the_test_of_known_shapes_nothing_is_known(scene):
     found = estimator(settings=settings).trace(scene.frame)
     assert found.known is None
     assert Trace(found.estimate, ()).known is None
+
+
+def test_the_network_alone_runs_on_several_threads(scene, monkeypatch):
+    """Small operations wait for one another on cores that other processes use."""
+    used = estimator()
+    seen = {"network": set(), "registration": set()}
+
+    def counting(name, function):
+        def count(*args):
+            seen[name].add(torch.get_num_threads())
+            return function(*args)
+
+        return count
+
+    network = used.model.network
+    monkeypatch.setattr(network, "forward", counting("network", network.forward))
+    monkeypatch.setattr(solver, "register", counting("registration", solver.register))
+    before = torch.get_num_threads()
+    set_own_cpu_threads(3)
+    try:
+        used.trace(scene.frame)
+        assert seen == {"network": {3}, "registration": {1}}
+        assert torch.get_num_threads() == 3
+    finally:
+        set_own_cpu_threads(before)
