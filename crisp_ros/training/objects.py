@@ -204,7 +204,7 @@ def _closed(motions: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def symmetries(
     objects: Collection[TrainingObject],
-    symmetric: Collection[str] | Literal["auto", "listed"],
+    symmetric: Collection[str] | Literal["auto", "shape", "listed"],
     tolerance_m: float,
     seed: int,
 ) -> list[NDArray[np.float64]]:
@@ -212,8 +212,8 @@ def symmetries(
 
     Args:
         objects: of the training.
-        symmetric: names of those whose shape's symmetries count; "auto" looks for symmetries of
-            shape and colour in all, "listed" takes those of models_info.json.
+        symmetric: names of those whose shape's symmetries count; "shape" looks for them in all,
+            "auto" for symmetries of shape and colour, "listed" takes those of models_info.json.
         tolerance_m: mean distance up to which a rotated surface counts as the same.
         seed: of the samples.
     """
@@ -222,6 +222,8 @@ def symmetries(
     if symmetric == "auto":
         return [symmetries_of_look(o.look, tolerance_m, seed) for o in objects]
     return [
-        symmetries_of_shape(o.look, tolerance_m, seed) if o.name in symmetric else np.eye(4)[None]
+        symmetries_of_shape(o.look, tolerance_m, seed)
+        if symmetric == "shape" or o.name in symmetric
+        else np.eye(4)[None]
         for o in objects
     ]

@@ -44,8 +44,9 @@ class Recipe:
         decoder_refinement: a second fit of the decoder alone, at fixed codes; None leaves it out.
         shape_head_steps: last, the shape head alone is trained for so many steps.
         symmetric: names of objects whose look is symmetric, for the symmetry-aware PNC loss; "auto"
-            looks for symmetries of shape and colour; "listed" takes those of models_info.json,
-            whatever the colours: for objects that are to stand for others of their shape.
+            looks for symmetries of shape and colour; "shape" looks for those of the shape, and
+            "listed" takes those of models_info.json, both whatever the colours: for objects that
+            are to stand for others of their shape.
         symmetry_tolerance_m: mean distance up to which a rotated surface counts as the same; in the
             layout nocs, whose objects have a diagonal of 1, a part of the diagonal.
 
@@ -63,7 +64,7 @@ class Recipe:
     seed: int = 1
     first_layer_gain: float = 1.0
     shape_head_steps: int = 0
-    symmetric: tuple[str, ...] | Literal["auto", "listed"] = ()
+    symmetric: tuple[str, ...] | Literal["auto", "shape", "listed"] = ()
     symmetry_tolerance_m: float = 0.0015
     scatter: ScatterSettings = field(default_factory=ScatterSettings)
     shape_codes: ShapeCodeSettings = field(default_factory=ShapeCodeSettings)
@@ -74,9 +75,13 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.network not in network_names():
             raise ValueError(f"network {self.network!r}: expected one of {network_names()}")
-        if isinstance(self.symmetric, str) and self.symmetric not in ("auto", "listed"):
+        if isinstance(self.symmetric, str) and self.symmetric not in (
+            "auto",
+            "shape",
+            "listed",
+        ):
             raise ValueError(
-                f"symmetric {self.symmetric!r}: expected a list of names, auto or listed"
+                f"symmetric {self.symmetric!r}: expected a list of names, auto, shape or listed"
             )
         if self.renderer not in RENDERERS:
             raise ValueError(f"renderer {self.renderer!r}: expected one of {RENDERERS}")

@@ -61,6 +61,23 @@ def test_every_picture_and_every_result_is_on_a_page() -> None:
     assert len(files) > 15 and [f.name for f in files if f.name not in EVERYTHING] == []
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs" / "results").glob("*.json")), ids=lambda p: p.stem
+)
+def test_results_carry_command_and_machine(path: Path) -> None:
+    found = set(_keys(json.loads(path.read_text())))
+    assert "machine" in found and found & {"command", "commands"}
+
+
+def _keys(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from (key for key, inner in value.items() if inner)
+    for inner in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
+        yield from _keys(inner)
+
+
 def innermost(
     parser: argparse.ArgumentParser, words: list[str]
 ) -> tuple[argparse.ArgumentParser, list[str]]:

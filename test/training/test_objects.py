@@ -69,6 +69,8 @@ def test_colours_break_symmetries_of_the_shape(tmp_path: Path) -> None:
     assert all(np.allclose(T[:3, :3] @ [0, 0, 1], [0, 0, 1]) for T in found[0])
     named = symmetries(objects, ("marked",), 0.0015, 0)
     assert [len(group) for group in named] == [1, 72, 1]
+    of_shapes = symmetries(objects, "shape", 0.0015, 0)
+    assert [len(group) for group in of_shapes] == [72, 72, 72]
 
 
 def test_normalised_objects_have_the_symmetries_of_their_shapes(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_ycbv_syn_learns_from_4200_renders() -> None:
         ("network: resnet", "network 'resnet'"),
         ("shards: 0", "at least one shard or split"),
         ("layout: coco", "expected bop, spe3r or nocs"),
-        ("symmetric: bowl", "a list of names, auto or listed"),
+        ("symmetric: bowl", "a list of names, auto, shape or listed"),
         ("symmetric: 3", "symmetric is 3: expected a list of words or auto"),
         ("seed: 1.5", "seed is 1.5: expected a whole number"),
         ("seed: -1", "seed is -1: expected at least 0"),

@@ -18,16 +18,21 @@ _OVERLAP_M = 0.01  # of parts that are joined
 
 
 def spacecraft(rng: Random) -> Blueprint:
-    """A satellite of about a metre: z is the axis of its bus, panels stand out along x."""
+    """A satellite of about a metre.
+
+    z is the axis of its bus, with the nozzle below; panels stand out along x, with their cells
+    towards +z and -y. The dish is above or at +y, the boom at -y or below: with these rules an
+    image of a satellite never seen before shows which way its frame points.
+    """
     bus, half = _bus(rng)
     parts = [Part(bus, "metal", "box")]
-    sides = int(rng.choice([0, 1, 2, 2, 2]))
+    sides = int(rng.choice([0, 1, 2, 2, 2, 2]))
     parts += _panels(sides, half, rng)
-    if rng.random() < 0.7:
-        parts.append(Part(_dish(half, rng), "ceramic"))
+    if sides == 0 or rng.random() < 0.85:
+        parts.append(Part(_dish(half, sides == 0 or rng.random() < 0.6, rng), "ceramic"))
     if rng.random() < 0.6:
         parts.append(Part(_boom(half, rng), "metal"))
-    if rng.random() < 0.5:
+    if rng.random() < 0.8:
         parts.append(Part(_nozzle(half, rng), "metal", "cylinder"))
     boxes = [_instrument(half, rng) for _ in range(int(rng.integers(0, 4)))]
     if boxes:
@@ -54,7 +59,7 @@ def _panels(sides: int, half: np.ndarray, rng: Random) -> list[Part]:
         return []
     long, wide = rng.uniform(0.3, 1.1), rng.uniform(0.15, 0.5)
     thick, gap = rng.uniform(0.012, 0.03), rng.uniform(0.04, 0.2)
-    tilt, at = rng.uniform(-90, 90), rng.uniform(-0.5, 0.5) * half[2]
+    tilt, at = rng.uniform(10, 80), rng.uniform(-0.5, 0.5) * half[2]
     rods, wings = [], []
     for sign in (1, -1)[:sides]:
         middle = sign * (half[0] + gap + long / 2)
@@ -65,8 +70,8 @@ def _panels(sides: int, half: np.ndarray, rng: Random) -> list[Part]:
     return [Part(united(wings), "cells"), Part(united(rods), "metal")]
 
 
-def _dish(half: np.ndarray, rng: Random) -> Manifold:
-    """A paraboloid with a feed, above the bus or at its side along -y or +y."""
+def _dish(half: np.ndarray, aside: bool, rng: Random) -> Manifold:
+    """A paraboloid with a feed, above the bus, or at its side along +y."""
     radius = rng.uniform(0.1, 0.3)
     deep, wall = radius * rng.uniform(0.25, 0.5), rng.uniform(0.012, 0.02)
     share = np.linspace(0.0, 1.0, 10)
@@ -75,22 +80,19 @@ def _dish(half: np.ndarray, rng: Random) -> Manifold:
     bowl = revolved(np.concatenate([inner, outer]))
     stalk = capsule((0, 0, -0.08), (0, 0, wall + deep * rng.uniform(0.8, 1.6)), 0.013)
     dish = united([bowl, stalk])
-    place = rng.integers(3)
-    if place == 0:
+    if not aside:
         return placed(dish, (0, 0, half[2] + 0.06))
-    sign = 1.0 if place == 1 else -1.0
-    dish = dish.rotate((-90.0 * sign, 0.0, 0.0))
-    return placed(dish, (0, sign * (half[1] + 0.06), rng.uniform(-0.4, 0.6) * half[2]))
+    dish = dish.rotate((-90.0, 0.0, 0.0))
+    return placed(dish, (0, half[1] + 0.06, rng.uniform(-0.4, 0.6) * half[2]))
 
 
 def _boom(half: np.ndarray, rng: Random) -> Manifold:
-    """A rod with a box or a ball at its end, from a face of the bus."""
+    """A rod with a box at its end, from the lower or the -y face of the bus."""
     length, radius = rng.uniform(0.2, 0.7), rng.uniform(0.011, 0.02)
     axis = rng.choice([1, 2])
-    sign = rng.choice([-1.0, 1.0])
     start, end = np.zeros(3), np.zeros(3)
-    start[axis] = sign * (half[axis] - 2 * _OVERLAP_M)
-    end[axis] = sign * (half[axis] + length)
+    start[axis] = 2 * _OVERLAP_M - half[axis]
+    end[axis] = -half[axis] - length
     lean = rng.uniform(-0.25, 0.25) * length
     end[2 if axis == 1 else 1] += lean
     head = rounded_box(rng.uniform(0.04, 0.1, 3), 0.0)
