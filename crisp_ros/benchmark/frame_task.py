@@ -112,7 +112,7 @@ class _Pipeline:
         self.points, self.precision = settings.observation.points, settings.precision
 
     def run(self, moment: _Moment) -> FrameAnswer:
-        trace = self._estimator.trace(moment.frame)
+        trace = self._estimator.trace(moment.frame, expected=self._tracker.expected)
         start = time.perf_counter()
         tracked = self._tracker.update(moment.stamp_s, trace, moment.T_world_camera)
         middle = time.perf_counter()

@@ -203,9 +203,10 @@ def _next_state(
     """The state after one step, and which objects (A,) go on."""
     step = _damped_step(rows, state, settings)
     candidate = _linearize(field, rows, _moved_pose(state, step), settings, state)
-    state, accepted = _accept(rows, state, candidate, step)
+    state = _accept(rows, state, candidate, step)
+    # One that was not accepted is followed by smaller ones.
     small = _length(rows.metric, step) < settings.stop_step_m
-    return state, ~(small & accepted) & (state.damping < 1e4)
+    return state, ~small & (state.damping < 1e4)
 
 
 def _shift_along_ray(
@@ -361,8 +362,8 @@ def _moved_pose(state: _State, step: Tensor) -> Tensor:
     return torch.bmm(state.T, cayley(step[..., 0]).to(state.T.dtype))
 
 
-def _accept(rows: _Rows, state: _State, candidate: _State, step: Tensor) -> tuple[_State, Tensor]:
-    """The candidate where it is better, else the old state with more damping; and where it is."""
+def _accept(rows: _Rows, state: _State, candidate: _State, step: Tensor) -> _State:
+    """The candidate where it is better, else the old state with more damping."""
     both = torch.stack((state.sdf, candidate.sdf), dim=1)
     robust = geman_mcclure(both.square(), state.scale[:, None, None]).cost
     costs = 0.5 * (robust * rows.shares[:, :1]).sum(-1)
@@ -372,4 +373,4 @@ def _accept(rows: _Rows, state: _State, candidate: _State, step: Tensor) -> tupl
     damping = torch.where(accepted, 0.2 * state.damping, 8.0 * state.damping).clamp_min(1e-6)
     if has_fixed_shapes(accepted) or not bool(accepted.all()):
         candidate = select_rows(accepted, candidate, state)
-    return candidate._replace(damping=damping), accepted
+    return candidate._replace(damping=damping)

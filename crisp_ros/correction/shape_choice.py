@@ -163,7 +163,8 @@ class ShapeChooser:
         if len(rows) == 0:
             return correction
         some, kept = hypotheses.rows(rows), take_rows(correction, rows)
-        library = self._fit(some, images, kept, self.library.surfaces_of(kept.shapes))
+        surfaces = self.library.surfaces_of(kept.shapes)
+        library = self._fit(some, images, kept, surfaces, is_library=True)
         doubted = (library.cost > self.settings.doubted_above_m**2).nonzero().squeeze(-1)
         if len(doubted) == 0:
             return correction
@@ -252,8 +253,12 @@ class ShapeChooser:
         images: Images,
         correction: Correction,
         surfaces: SurfacePoints,
+        is_library: bool = False,
     ) -> _Fit:
-        """The correction with its cost: what the depth and what the free space contradict."""
+        """The correction with its cost: what the depth and what the free space contradict.
+
+        Shapes that are all of the library need not be seen from several sides.
+        """
         settings, T = self.settings, correction.T_object_camera
         observed = hypotheses.correspondences.sanitized()
         sdf = self._field.sdf(transform(T, observed.points), correction.shapes)
@@ -262,13 +267,13 @@ class ShapeChooser:
         seen = exposed(surfaces, T, hypotheses.labels, images, settings.visibility)
         wrong = (seen.before | seen.outside).sum(-1) / seen.known.sum(-1).clamp_min(1)
         cost = cost + wrong * settings.exposed_m**2
-        placed = hypotheses._replace(T_object_camera=T, shapes=correction.shapes)
-        shown = surface_evidence(self._field, placed, surfaces, images, settings.evidence).seen
         # The combination of an object may have been left out.
-        refused = correction.objective.isinf() | (
-            (correction.sources != int(ShapeSource.LIBRARY))
-            & (shown < settings.evidence.seen_share)
-        )
+        refused = correction.objective.isinf()
+        if not is_library:
+            placed = hypotheses._replace(T_object_camera=T, shapes=correction.shapes)
+            shown = surface_evidence(self._field, placed, surfaces, images, settings.evidence).seen
+            is_new = correction.sources != int(ShapeSource.LIBRARY)
+            refused = refused | (is_new & (shown < settings.evidence.seen_share))
         return _Fit(correction, cost, cost.masked_fill(refused, torch.inf))
 
     def _best(self, fits: Sequence[_Fit]) -> Correction:

@@ -65,7 +65,7 @@ class SymmetrySearchSettings:
     refined_rivals: int = 2
     rival_pose: PoseLmSettings = field(
         default_factory=lambda: PoseLmSettings(
-            evaluations=10, points=128, ray_offsets_m=(), move=ANY_FALL
+            evaluations=8, points=128, ray_offsets_m=(), move=ANY_FALL
         )
     )
 
@@ -233,15 +233,16 @@ def rival_motions(
     settings = settings or SymmetrySearchSettings()
     scene = _Scene(field, images, settings)
     few = _Candidates.of(hypotheses, surfaces, settings.points)
-    own = _cost(scene, few)
-    costs, tried, rows = _motion_costs(scene, few, motions)
-    counts = [len(part) for part in motions]
+    stay = torch.eye(4, dtype=motions[0].dtype, device=motions[0].device)[None]
+    costs, tried, rows = _motion_costs(scene, few, [torch.cat((stay, part)) for part in motions])
+    counts = [1 + len(part) for part in motions]
+    own = costs.index_select(0, _as_index(_starts(counts), costs))
     worse = clearly_better(costs, own[rows], settings.significance, settings.surface_error_m)
     parts = zip(tried.split(counts), (~worse).split(counts), strict=True)
-    rivals = [Rivals(some, possible) for some, possible in parts]
+    rivals = [Rivals(some[1:], possible[1:]) for some, possible in parts]
     if settings.refined_rivals == 0:
         return rivals
-    return _with_refined(scene, few, own, rivals, costs.split(counts))
+    return _with_refined(scene, few, own, rivals, [part[1:] for part in costs.split(counts)])
 
 
 def _with_refined(

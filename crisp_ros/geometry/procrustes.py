@@ -20,8 +20,13 @@ def nearest_rotation(matrices: Tensor) -> Tensor:
     Args:
         matrices: M (B, 3, 3), of norm 1 or 0; the rotation of zero is the identity.
     """
-    if not has_fixed_shapes(matrices) or (torch.is_grad_enabled() and matrices.requires_grad):
+    if torch.is_grad_enabled() and matrices.requires_grad:
         return roma.special_procrustes(matrices)
+    if not has_fixed_shapes(matrices):
+        U, _, Vh = torch.linalg.svd(matrices)
+        # A reflection becomes a rotation where that costs least, at the last singular value.
+        signs = torch.stack((*[torch.ones_like(U[:, 0, 0])] * 2, torch.det(U @ Vh)), dim=-1)
+        return (U * signs[:, None]) @ Vh
     # The singular value decomposition of a GPU waits for the host. tr(R(q)^T M) is q^T K q for unit
     # quaternions, and the powers of K, shifted to be positive, converge to the best q q^T.
     profile, to_rotation = _quaternion_maps(matrices.device)

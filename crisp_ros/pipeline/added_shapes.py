@@ -51,6 +51,7 @@ class ExpectedObject(NamedTuple):
         upper: (3,) upper corner.
         shape_index: in the library; -1 where not one of the library.
         detections: frames in which it was seen.
+        shape_certified: a frame before certified its shape.
     """
 
     T_camera_object: NDArray[np.float64]
@@ -58,6 +59,7 @@ class ExpectedObject(NamedTuple):
     upper: NDArray[np.float64]
     shape_index: int
     detections: int
+    shape_certified: bool = False
 
 
 @dataclass(frozen=True)

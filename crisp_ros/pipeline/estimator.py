@@ -190,7 +190,7 @@ class Estimator:
             T_fixed_camera: (4, 4) pose of the camera in a frame in which objects rest. With it,
                 objects whose shapes come from the prior are remembered from frame to frame, and
                 searched once; see `PriorMemory`.
-            expected: objects of the frame before, on which added shapes are not searched again.
+            expected: objects of the frame before; what is known of them is not searched again.
         """
         self._take_adopted()
         clock = StageClock(self.device)
@@ -226,7 +226,7 @@ class Estimator:
                 objects = self._depth_scales.added_to(objects, frame.with_labels(refined))
             if self.settings.observed_hull is not None:
                 hull = self.settings.observed_hull
-                objects = with_observed_hulls(objects, solutions, images, hull)
+                objects = with_observed_hulls(objects, solutions, images, hull, expected)
         estimate = FrameEstimate(
             objects=tuple(sorted(objects, key=lambda e: e.label)),
             rejected=tuple(sorted(rejected)),

@@ -52,7 +52,8 @@ class NamedShapeSettings:
         most_objects: objects of a batch that are searched for.
         agreed_share: nothing is tried on an object of whose points this share agrees with the
             coordinates, if these agree on the size too: the network knows its pose.
-        searched_detections: an object is searched for in so many frames, and then followed.
+        searched_detections: an object is searched for in so many frames, and then followed, as one
+            whose shape was certified.
         searched_every: and again each time that it was seen in so many frames more.
     """
 
@@ -159,11 +160,10 @@ class NamedShapeSearch:
         """The best named shape for one object at its best pose; None where none is tried."""
         settings, observed = self._settings, hypotheses.correspondences
         last = expected_at(observed, expected)
-        if last is not None and last.detections >= settings.searched_detections:
-            if last.detections % settings.searched_every:
-                # Others, and shapes that were added after the training, are not followed here.
-                is_known = 0 <= last.shape_index < len(self._library)
-                return last_fit(last, self._library, observed) if is_known else None
+        if last is not None and not self._is_searched(last):
+            # Others, and shapes that were added after the training, are not followed here.
+            is_known = 0 <= last.shape_index < len(self._library)
+            return last_fit(last, self._library, observed) if is_known else None
         count = min(settings.most_shapes, len(self._library))
         candidates = self._library.distances(codes)[0].topk(count, largest=False).indices
         return register_globally(
@@ -175,3 +175,9 @@ class NamedShapeSearch:
             images,
             settings.registration,
         )
+
+    def _is_searched(self, last: ExpectedObject) -> bool:
+        """Whether an object of earlier frames is searched for in this one."""
+        settings, seen = self._settings, last.detections
+        is_new = seen < settings.searched_detections
+        return not last.shape_certified and (is_new or seen % settings.searched_every == 0)

@@ -20,6 +20,7 @@ from crisp_ros.correction.prior_shape import Support
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.observation.frame import Camera
+from crisp_ros.pipeline.added_shapes import ExpectedObject, expected_at
 from crisp_ros.pipeline.estimates import ObjectEstimate, ObservedHull
 from crisp_ros.pipeline.solution import Solution
 from crisp_ros.pipeline.support_planes import support_planes
@@ -100,6 +101,7 @@ def with_observed_hulls(
     solutions: Sequence[Solution],
     images: Images,
     settings: ObservedHullSettings,
+    expected: Sequence[ExpectedObject] = (),
 ) -> list[ObjectEstimate]:
     """Add the hulls of unknown objects to their estimates.
 
@@ -108,13 +110,14 @@ def with_observed_hulls(
         solutions: that they come from.
         images: of the frame.
         settings: see `ObservedHullSettings`.
+        expected: objects of the frames before; one whose shape was certified needs no hull.
     """
     unknown = {e.label for e in objects if e.unknown and not e.certified}
     if not unknown:
         return list(objects)
     depth, labels = (part.cpu().numpy() for part in (images.depth, images.labels))
     scene = SeenScene(np.nan_to_num(depth, posinf=0.0), labels, images.camera)
-    planes = dict(_supports(solutions, unknown, images))
+    planes = dict(_supports(solutions, unknown, images, expected))
     hulls = {
         label: observed_hull(scene, label, planes[label], settings)
         for label in unknown
@@ -163,11 +166,19 @@ def grown_hull(mesh: TriangleMesh, grown_m: float) -> TriangleMesh:
 
 
 def _supports(
-    solutions: Sequence[Solution], labels: set[int], images: Images
+    solutions: Sequence[Solution],
+    labels: set[int],
+    images: Images,
+    expected: Sequence[ExpectedObject],
 ) -> Iterator[tuple[int, SupportPlane]]:
+    """The labels of objects without a certified shape, each with the plane that it stands on."""
     for solution in solutions:
         found = solution.observations.labels.tolist()
-        rows = [row for row, label in enumerate(found) if label in labels]
+        rows = [
+            row
+            for row, label in enumerate(found)
+            if label in labels and not _has_shape(solution, row, expected)
+        ]
         if not rows:
             continue
         index = solution.observations.labels.new_tensor(rows)
@@ -178,6 +189,12 @@ def _supports(
         for row, normal, offset, known in zip(rows, *planes, strict=True):
             plane = SupportPlane(normal, float(offset) if known else None)
             yield found[row], plane
+
+
+def _has_shape(solution: Solution, row: int, expected: Sequence[ExpectedObject]) -> bool:
+    """Whether a frame before certified the shape of an object."""
+    last = expected_at(solution.correspondences.rows(slice(row, row + 1)), expected)
+    return last is not None and last.shape_certified
 
 
 def _surface_points(scene: SeenScene, label: int, settings: ObservedHullSettings) -> Points:

@@ -160,6 +160,7 @@ class Tracker:
                 track.estimate.upper,
                 track.estimate.shape_index,
                 track.detections,
+                track.shape_certified,
             )
             for track in self._tracks
             if track.last_seen_s == self._stamp_s

@@ -1,4 +1,6 @@
-"""The nearest rotation on the path of a GPU against the singular value decomposition."""
+"""The nearest rotation on the paths of a CPU and of a GPU against SciPy."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from crisp_ros.geometry.fixed_shapes import force_fixed_shapes
 from crisp_ros.geometry.procrustes import nearest_rotation
+
+Rotate = Callable[[torch.Tensor], torch.Tensor]
 
 
 def normalized(matrices: torch.Tensor) -> torch.Tensor:
@@ -32,22 +36,25 @@ def test_agrees_with_the_singular_value_decomposition(flat: float) -> None:
         expected.append(Rotation.align_vectors(z - z.mean(0), x - x.mean(0))[0].as_matrix())
     matrices = normalized(torch.stack(found))
     np.testing.assert_allclose(on_a_gpu(matrices).numpy(), np.array(expected), atol=1e-5)
+    np.testing.assert_allclose(nearest_rotation(matrices).numpy(), np.array(expected), atol=1e-6)
     torch.testing.assert_close(
         on_a_gpu(matrices.float()), nearest_rotation(matrices.float()), atol=1e-4, rtol=0
     )
 
 
-def test_a_mirror_image_is_not_rotated_into_a_reflection() -> None:
+@pytest.mark.parametrize("rotation", [on_a_gpu, nearest_rotation])
+def test_a_mirror_image_is_not_rotated_into_a_reflection(rotation: Rotate) -> None:
     mirrored = torch.diag(torch.tensor([1.0, 0.8, -0.3]))[None]
-    torch.testing.assert_close(on_a_gpu(normalized(mirrored)), torch.eye(3)[None])
+    torch.testing.assert_close(rotation(normalized(mirrored)), torch.eye(3)[None])
 
 
-def test_degenerate_matrices_give_some_rotation() -> None:
+@pytest.mark.parametrize("rotation", [on_a_gpu, nearest_rotation])
+def test_degenerate_matrices_give_some_rotation(rotation: Rotate) -> None:
     """Nothing known gives the identity; a line may rotate about itself."""
     line = torch.zeros(1, 3, 3)
     line[0, 0, 0] = 1.0
     matrices = torch.cat((torch.zeros(1, 3, 3), line))
-    R = on_a_gpu(matrices)
+    R = rotation(matrices)
     torch.testing.assert_close(R[0], torch.eye(3))
     torch.testing.assert_close(R @ R.mT, torch.eye(3).expand(2, 3, 3))
     torch.testing.assert_close(R[1, :, 0], torch.tensor([1.0, 0.0, 0.0]))

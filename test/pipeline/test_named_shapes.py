@@ -89,9 +89,11 @@ def test_certified_objects_stay_as_they_were(image: Rendered) -> None:
         assert (a.residual_m, a.score, a.reason) == (b.residual_m, b.score, b.reason)
 
 
-def seen_before(T: np.ndarray, shape_index: int, detections: int) -> ExpectedObject:
+def seen_before(
+    T: np.ndarray, shape_index: int, detections: int, certified: bool = False
+) -> ExpectedObject:
     lower, upper = (np.array(part, float) for part in (BRACKET.lower, BRACKET.upper))
-    return ExpectedObject(T, lower, upper, shape_index, detections)
+    return ExpectedObject(T, lower, upper, shape_index, detections, certified)
 
 
 def test_an_object_seen_before_is_followed(image: Rendered, monkeypatch) -> None:
@@ -116,6 +118,24 @@ def test_objects_are_searched_for_when_new_and_rarely_later(image: Rendered, mon
     for index in (-1, 0):
         found = [searches(seen_before(aside, index, n)) for n in (1, 2, 3, 29, 30, 31)]
         assert found == [1, 1, 0, 0, 1, 0]
+        found = [searches(seen_before(aside, index, n, certified=True)) for n in (1, 30)]
+        assert found == [0, 0]
+
+
+def test_a_shape_once_certified_needs_no_hull(image: Rendered) -> None:
+    """Here no shape explains the object any more."""
+
+    def unknown(*expected: ExpectedObject) -> ObjectEstimate:
+        found = estimates(image, named_shapes=None, expected=expected)[2]
+        assert found.unknown and not found.certified
+        return found
+
+    assert unknown().hull is not None
+    assert unknown(seen_before(POSE, BRACKET_INDEX, 5)).hull is not None
+    assert unknown(seen_before(POSE, BRACKET_INDEX, 5, certified=True)).hull is None
+    aside = POSE.copy()
+    aside[:3, 3] += 0.3, 0.0, 0.0
+    assert unknown(seen_before(aside, BRACKET_INDEX, 5, certified=True)).hull is not None
 
 
 def test_objects_of_added_shapes_are_not_followed_as_named_ones(image: Rendered) -> None:
