@@ -19,6 +19,7 @@ import rclpy
 from geometry_msgs.msg import PoseArray
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from numpy.typing import NDArray
 from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -57,7 +58,7 @@ _ASK_AGAIN_S = 5.0
 _DROPPED_S = (
     10.0  # in a loop: a frame was dropped if its estimate takes longer than this and others
 )
-_OVERLAY_TIMEOUT_S = 20.0
+_IMAGE_TIMEOUT_S = 20.0
 _LAST_MESHES_S = 0.5
 _BETWEEN_LOOPS_NS = 1_000_000_000
 _TRANSITIONS = {  # by the initial state: transition, its label, final state
@@ -189,15 +190,25 @@ class Player(Node):
         self._estimates.clear()  # late estimates of earlier frames
         if self.results:
             if answered:
-                self._spin_until(lambda: stamp in self._overlays, _OVERLAY_TIMEOUT_S)
-            if message is not None and stamp in self._masks:
-                name_by_truth(message, read_labels(self._masks[stamp]), frame.labels)
+                self._spin_until(lambda: stamp in self._overlays, _IMAGE_TIMEOUT_S)
+            if message is not None and self.parameters.segmented:
+                name_by_truth(message, self._masks_of(index, frame), frame.labels)
             self.results.frame(
                 index, frame, message, 1e3 * (received - sent), self._overlays.pop(stamp, None)
             )
             self._overlays.clear()
             self._masks.clear()
         return answered
+
+    def _masks_of(self, index: int, frame: RecordedFrame) -> NDArray[np.integer]:
+        """The segmenter's labels (H, W) of a frame, which may arrive after its estimate."""
+        if self._spin_until(lambda: frame.stamp_ns in self._masks, _IMAGE_TIMEOUT_S):
+            return read_labels(self._masks[frame.stamp_ns])
+        self.get_logger().warning(
+            f"frame {index}: no masks from the segmenter within {_IMAGE_TIMEOUT_S:g} s: its "
+            "estimates are not assigned to the true objects"
+        )
+        return np.zeros_like(frame.labels)
 
     def _publish(self, frame: RecordedFrame) -> None:
         header = _header(frame.stamp_ns, frame.frame_id)

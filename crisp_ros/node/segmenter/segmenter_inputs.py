@@ -145,15 +145,21 @@ class SegmenterInputs:
         )
 
     def _refuse(self, name: str, reason: str) -> None:
+        if name not in self.inputs:
+            return  # the event was waiting when the subscription ended
         self.inputs[name].fault = reason
         self._node.get_logger().warning(f"{name}: {reason}", throttle_duration_sec=5.0)
 
     def _calibrated(self, message: CameraInfo) -> None:
+        if not self.inputs:
+            return  # the message was waiting when the subscription ended
         self.inputs["camera_info"].record()
         self._on_message("camera_info", message)
         self._calibrations.add(stamp_ns(message), message)
 
     def _received(self, name: str, message: Image | CompressedImage) -> None:
+        if not self.inputs:
+            return
         self.inputs[name].record()
         self._on_message(name, message)
         try:

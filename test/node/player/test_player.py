@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -23,7 +24,7 @@ from geometry_msgs.msg import TransformStamped
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from node.fakes import HALF_EDGES
-from node.peer import FAKE_NODE, PATIENCE_S, node_process
+from node.peer import FAKE_NODE, PATIENCE_S, image, node_process
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
@@ -33,6 +34,7 @@ from tf2_msgs.msg import TFMessage
 
 from crisp_ros.data.recorded_frame import RecordedFrame, TrueObject
 from crisp_ros.data.recording_writer import write_recording
+from crisp_ros.node.player import player_node
 from crisp_ros.node.player.player_node import Player
 
 HEIGHT, WIDTH = 120, 160
@@ -126,6 +128,26 @@ def test_masks_are_kept_only_for_results(recorded: bool, tmp_path: Path) -> None
     finally:
         rclpy.shutdown()
     assert ("/crisp/objects" in topics, topics.count("/segmentation") == 1) == (True, recorded)
+
+
+def test_late_masks_are_waited_for_and_lost_ones_name_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without masks, the labels of a segmenter would be taken for those of true objects."""
+    monkeypatch.setattr(player_node, "_IMAGE_TIMEOUT_S", 0.3)
+    arguments = ["--ros-args", "-p", "segmented:=true", "-p", f"results:='{tmp_path}'"]
+    rclpy.init(args=arguments, domain_id=free_domain())
+    try:
+        node = Player()
+        frame = SimpleNamespace(stamp_ns=7 * 10**9, labels=np.full((2, 3), 5, np.int32))
+        message = image(np.full((2, 3), 9, np.uint8), "mono8")
+        message.header.stamp.sec = 7
+        assert node._masks_of(0, frame).tolist() == [[0, 0, 0], [0, 0, 0]]
+        node.create_timer(0.05, lambda: node._mask_received(message))
+        assert node._masks_of(0, frame).tolist() == [[9, 9, 9], [9, 9, 9]]
+        node.destroy_node()
+    finally:
+        rclpy.shutdown()
 
 
 def test_every_frame_is_estimated_in_order(results: Path) -> None:

@@ -14,8 +14,10 @@ from node.segmenter.camera_peer import CameraPeer, pixels
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_graph import isolated_node
+from sensor_msgs.msg import CameraInfo
 
 from crisp_ros.node.parameters.parameter_docs import segmenter_file
+from crisp_ros.node.segmenter.segmenter_inputs import SegmenterInputs
 from crisp_ros.node.segmenter.segmenter_node import SegmenterNode
 from crisp_ros.node.segmenter.segmenter_parameters import SegmenterParameters
 from crisp_ros.share import share_directory
@@ -143,3 +145,16 @@ def test_the_parameter_file_is_current_and_read_by_the_node() -> None:
             fields = {f.name: f.default for f in dataclasses.fields(SegmenterParameters)}
             assert overrides == (fields if given else {})
             other.destroy_node()
+
+
+def test_messages_that_waited_when_a_subscription_ended_are_dropped() -> None:
+    """An executor may call back once more, with a message or an event that it had taken."""
+    scene, delivered = box_scene(BOXES), []
+    with isolated_node() as node:
+        inputs = SegmenterInputs(node, delivered.append, lambda: None)
+        inputs.subscribe(SegmenterParameters())
+        inputs.unsubscribe()
+        inputs._received("rgb", image(scene.rgb, "rgb8"))
+        inputs._calibrated(CameraInfo())
+        inputs._refuse("depth", "a publisher offers an incompatible RELIABILITY")
+        assert not delivered and not inputs.inputs
