@@ -87,10 +87,25 @@ def refine_labels(
     # OpenCV takes an image of four pixels in a column for four numbers.
     if not 0 < len(labels) <= settings.max_labels or min(given.shape) < 2:
         return given
-    filled = _filled(frame.depth)
+    # What is farther away changes nothing.
+    seen = _window(given > 0, 2 * settings.band_px + _RELIEF_PX + _FILL_PX)
+    refined = np.zeros_like(given)
+    refined[seen] = _refined(given[seen], labels, frame.rgb[seen], frame.depth[seen], settings)
+    return refined
+
+
+def _refined(
+    given: NDArray[np.int32],
+    labels: NDArray[np.int32],
+    rgb: NDArray[np.uint8],
+    depth: NDArray[np.float32],
+    settings: MaskRefinementSettings,
+) -> NDArray[np.int32]:
+    """`refine_labels` of an image of two rows and columns at least, with these labels."""
+    filled = _filled(depth)
     smooth = _smooth_surfaces(filled, settings)
     markers, windows = _markers(given, labels, smooth, settings)
-    cv2.watershed(_relief(frame.rgb, filled, settings), markers)
+    cv2.watershed(_relief(rgb, filled, settings), markers)
     refined = np.zeros_like(given)
     for number, (label, window) in enumerate(zip(labels, windows, strict=True)):
         mask = given[window] == label
@@ -201,17 +216,21 @@ def _markers(
     windows = []
     for number, label in enumerate(labels):
         mask = given == label
-        left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-        room = settings.band_px + 1
-        window = (
-            slice(max(top - room, 0), top + height + room),
-            slice(max(left - room, 0), left + width + room),
-        )
+        window = _window(mask, settings.band_px + 1)
         windows.append(window)
         mask = mask[window]
         core = _core(mask, settings) & ~_other_surfaces(mask, smooth[window], settings)
         markers[window][core] = number + 1 + _BACKGROUND
     return markers, windows
+
+
+def _window(mask: NDArray[np.bool_], room: int) -> tuple[slice, slice]:
+    """The rows and columns around a mask (H, W), with so many pixels more on all sides."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return (
+        slice(max(top - room, 0), top + height + room),
+        slice(max(left - room, 0), left + width + room),
+    )
 
 
 def _core(mask: NDArray[np.bool_], settings: MaskRefinementSettings) -> NDArray[np.bool_]:

@@ -121,3 +121,25 @@ def test_impossible_settings_are_refused() -> None:
         MaskRefinementSettings(band_px=0)
     with pytest.raises(ValueError, match="depth_edge -1"):
         MaskRefinementSettings(depth_edge=-1)
+
+
+def test_what_is_far_from_all_masks_changes_nothing() -> None:
+    """Edges and surfaces far away, and where the masks are in the image."""
+    rng = np.random.default_rng(1)
+    true = ball((150, 120), 25)
+    given = moved(true, 4) | ball((185, 120), 9)
+    frame = frame_of([(true, 0.9, 120)], given)
+    refined = refine_labels(frame)
+    v, u = np.nonzero(given)
+    far = np.ones(given.shape, bool)
+    far[v.min() - 40 : v.max() + 41, u.min() - 40 : u.max() + 41] = False
+    rgb, depth = frame.rgb.copy(), frame.depth.copy()
+    rgb[far] = rng.integers(0, 255, (far.sum(), 3))
+    depth[far] = rng.uniform(0.0, 2.0, far.sum())
+    np.testing.assert_array_equal(refine_labels(Frame(rgb, depth, frame.labels, CAMERA)), refined)
+    large = [cv2.copyMakeBorder(x, 300, 50, 10, 500, cv2.BORDER_REPLICATE) for x in (rgb, depth)]
+    labels = cv2.copyMakeBorder(frame.labels, 300, 50, 10, 500, cv2.BORDER_CONSTANT)
+    camera = Camera(500.0, 500.0, 169.5, 419.5, 830, 590)
+    found = refine_labels(Frame(*large, labels, camera))
+    np.testing.assert_array_equal(found[300:540, 10:330], refined)
+    assert found.astype(bool).sum() == refined.astype(bool).sum() > 0
