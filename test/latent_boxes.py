@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from crisp_ros.correction.latent_field import LatentDistances, LatentField
+from crisp_ros.correction.shape_mixture import ShapeMixture
 
 MEAN = torch.tensor([0.05, 0.04, 0.08]).double()
 SPREAD = torch.tensor([0.015, 0.01, 0.02]).double()
+BOXES = ShapeMixture.standard(torch.zeros(3).double())
 
 
 class RoundedBoxes:

@@ -1,9 +1,9 @@
 """Pose and shape of objects that nobody has scanned, from their depth points and a prior alone.
 
-The frame of a shape is common to its kind: z is up, or along it. An object rests on a support in
-one of a few ways, so those times a few rotations about the support's normal are tried with the mean
-shape. A few steps of `refine_shape_and_pose` rank them, and the best are solved to the end. Space
-that the camera saw to be empty, and what is under the support, keeps the unseen part in bounds.
+Shapes that the prior was trained with are put on the support where the points are (`starts_of`).
+A few steps of `refine_shape_and_pose`, each under the prior of its shape's kind, rank them, and the
+best are solved to the end. Space that the camera saw to be empty, and what is under the support,
+keeps the unseen part in bounds.
 """
 
 from __future__ import annotations
@@ -17,39 +17,19 @@ from torch import Tensor
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints
 from crisp_ros.correction.empty_space import EmptySpaceSettings, empty_points
 from crisp_ros.correction.latent_field import LatentField
+from crisp_ros.correction.latent_prior import LatentPrior
+from crisp_ros.correction.shape_mixture import ShapeMixture
 from crisp_ros.correction.shape_pose_lm import (
     ShapePoseLmSettings,
     ShapePoseStep,
     refine_shape_and_pose,
 )
+from crisp_ros.correction.shape_starts import StartSettings, Support, starts_of
 from crisp_ros.correction.surface import fill_unit_cube
 from crisp_ros.correction.visibility import Images
-from crisp_ros.geometry.se3 import from_rotation_translation, transform
+from crisp_ros.geometry.se3 import transform
 
-_RESTING = (  # rotations that put z up, down, and to four sides
-    ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
-    ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
-    ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
-    ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
-    ((0, 0, 1), (0, 1, 0), (-1, 0, 0)),
-    ((0, 0, -1), (0, 1, 0), (1, 0, 0)),
-)
 _NEAR_POINTS = 128  # nearest to a surface, where it is compared with another
-_EDGE_SHARE = 0.02  # of the points, that may be outside the box of those seen
-
-
-class Support(NamedTuple):
-    """Planes on which B objects rest, camera frame: points above have normal x + offset > 0.
-
-    Attributes:
-        normal: (B, 3) unit; where no plane is known, the direction taken for up.
-        offset: (B,) metres.
-        known: (B,) bool.
-    """
-
-    normal: Tensor
-    offset: Tensor
-    known: Tensor
 
 
 @dataclass(frozen=True)
@@ -57,7 +37,7 @@ class PriorShapeSettings:
     """Settings of `fit_prior_shapes`.
 
     Attributes:
-        rotations: about the support's normal that are tried.
+        starts: of the shapes in place that the search begins with.
         ranking: of the solver that ranks the starts.
         finalists: starts that are solved to the end.
         solver: of the solver for these.
@@ -70,7 +50,7 @@ class PriorShapeSettings:
         compared_points: around the object, on which the finalists' surfaces are compared.
     """
 
-    rotations: int = 4
+    starts: StartSettings = field(default_factory=StartSettings)
     ranking: ShapePoseLmSettings = field(
         default_factory=lambda: ShapePoseLmSettings(
             iterations=6, surface_points=96, empty_points=96
@@ -91,6 +71,7 @@ class PriorFit(NamedTuple):
     Attributes:
         T_object_camera: (B, 4, 4).
         latents: (B, D).
+        kinds: (B,) numbers of the kinds whose priors the shapes are under.
         objective: (B,) of `refine_shape_and_pose`.
         iterations: (B,).
         spread_m: (B,) largest mean distance of the surface from that of another solution that
@@ -99,6 +80,7 @@ class PriorFit(NamedTuple):
 
     T_object_camera: Tensor
     latents: Tensor
+    kinds: Tensor
     objective: Tensor
     iterations: Tensor
     spread_m: Tensor
@@ -121,7 +103,7 @@ class PriorObservation(NamedTuple):
 @torch.no_grad()
 def fit_prior_shapes(
     shapes: LatentField,
-    dimensions: int,
+    mixture: ShapeMixture,
     observed: Correspondences,
     objects: Tensor,
     images: Images,
@@ -130,11 +112,11 @@ def fit_prior_shapes(
 ) -> PriorFit:
     """Fit pose and latent of each object to its depth points and to what the camera saw empty.
 
-    One object costs about 24 short solutions and 4 whole ones: a second of a core.
+    One object costs 24 short solutions and 4 whole ones: about a second of a core.
 
     Args:
         shapes: f.
-        dimensions: D of their latents.
+        mixture: kinds of shapes.
         observed: of B objects.
         objects: (B,) their labels in the label image.
         images: that they were seen in.
@@ -143,12 +125,7 @@ def fit_prior_shapes(
     """
     settings = settings or PriorShapeSettings()
     seen = observe_for_prior(observed, objects, images, support, settings)
-    fits = [search_prior_shape(shapes, dimensions, one, settings) for one in seen]
-    if not fits:
-        none = observed.points.new_zeros((0, dimensions))
-        return PriorFit(
-            none.new_zeros((0, 4, 4)), none, none.sum(1), none.sum(1).long(), none.sum(1)
-        )
+    fits = [search_prior_shape(shapes, mixture, one, settings) for one in seen]
     return PriorFit(*(torch.stack(parts) for parts in zip(*fits, strict=True)))
 
 
@@ -177,45 +154,10 @@ def observe_for_prior(
     ]
 
 
-def starting_poses(seen: ObjectPoints, support: Support, rotations: int) -> Tensor:
-    """Poses (H, 4, 4), T_object_camera, of an object whose shape is not known.
-
-    The middle of its box is that of the points seen across the view and between top and support;
-    away from the camera it is as far behind the front as the object is wide, at the least.
-
-    Args:
-        seen: points (N, 3) of one object, camera frame.
-        support: of the object, without a batch dimension.
-        rotations: about the normal.
-    """
-    points = seen.points[seen.valid]
-    up = support.normal
-    view = torch.nn.functional.normalize(points.mean(0), dim=0)
-    across = torch.linalg.cross(view, up)
-    if across.norm() < 1e-3:  # seen from above
-        across = torch.linalg.cross(torch.roll(up, 1), up)
-    across = torch.nn.functional.normalize(across, dim=0)
-    axes = torch.stack([across, torch.linalg.cross(up, across), up])  # across, away, up
-    local = points @ axes.T
-    edges = torch.tensor([_EDGE_SHARE, 1.0 - _EDGE_SHARE]).to(local)
-    low, high = local.quantile(edges, dim=0)
-    bottom = torch.where(support.known, -support.offset, low[2])
-    middle = 0.5 * (low + high)
-    middle[2] = 0.5 * (torch.minimum(bottom, high[2]) + high[2])
-    middle[1] += 0.5 * (high[0] - low[0] - high[1] + low[1]).clamp_min(0.0)
-    resting = torch.tensor(_RESTING).to(local)
-    angles = torch.arange(rotations).to(local) * (2.0 * torch.pi / rotations)
-    cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
-    about_up = torch.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, zero + 1], dim=-1)
-    rotation = (resting[:, None] @ about_up.view(-1, 3, 3)).flatten(0, 1)
-    shift = -(rotation @ middle[:, None]).squeeze(-1)
-    return from_rotation_translation(rotation @ axes, shift)
-
-
 @torch.no_grad()
 def search_prior_shape(
     shapes: LatentField,
-    dimensions: int,
+    mixture: ShapeMixture,
     observation: PriorObservation,
     settings: PriorShapeSettings,
 ) -> PriorFit:
@@ -223,29 +165,40 @@ def search_prior_shape(
 
     Args:
         shapes: f.
-        dimensions: D of their latents.
+        mixture: kinds of shapes.
         observation: of the object.
         settings: see `PriorShapeSettings`.
     """
     seen, empty, support = observation
     if not bool(seen.valid.any()):
-        still = torch.eye(4).to(seen.points)
-        none = seen.points.new_zeros(dimensions)
-        infinite = torch.full_like(none.sum(), torch.inf)
-        return PriorFit(
-            still, none, infinite, torch.zeros_like(infinite, dtype=torch.long), infinite
-        )
-    starts = starting_poses(seen, support, settings.rotations)
-    mean = seen.points.new_zeros((len(starts), dimensions))
-    ranked = _refined(shapes, seen, empty, starts, mean, settings.ranking)
+        return _no_fit(seen.points, mixture.latents[0])
+    starts = starts_of(shapes, seen, empty, support, mixture, settings.starts)
+    kinds = mixture.kinds[starts.examples]
+    what, poses = (seen, empty), starts.T_object_camera
+    latents = mixture.latents[starts.examples]
+    ranked = _refined(shapes, what, poses, latents, mixture.prior(kinds), settings.ranking)
     best = ranked.objective.argsort()[: settings.finalists]
-    poses = ranked.motion[best] @ starts[best]
-    step = _refined(shapes, seen, empty, poses, ranked.latents[best], settings.solver)
+    poses, kinds = ranked.motion[best] @ poses[best], kinds[best]
+    step = _refined(
+        shapes, what, poses, ranked.latents[best], mixture.prior(kinds), settings.solver
+    )
     poses, first = step.motion @ poses, step.objective.argmin()
     spread = rival_spread(shapes, seen, poses, step, settings)
     return PriorFit(
-        poses[first], step.latents[first], step.objective[first], step.iterations[first], spread
+        poses[first],
+        step.latents[first],
+        kinds[first],
+        step.objective[first],
+        step.iterations[first],
+        spread,
     )
+
+
+def _no_fit(points: Tensor, latent: Tensor) -> PriorFit:
+    """The answer for an object without points."""
+    infinite = torch.full_like(points[..., 0].sum(), torch.inf)
+    none = torch.zeros_like(infinite, dtype=torch.long)
+    return PriorFit(torch.eye(4).to(points), latent, none, infinite, none, infinite)
 
 
 def rival_spread(
@@ -281,17 +234,18 @@ def rival_spread(
 
 def _refined(
     shapes: LatentField,
-    seen: ObjectPoints,
-    empty: ObjectPoints,
+    what: tuple[ObjectPoints, ObjectPoints],
     poses: Tensor,
     latents: Tensor,
+    prior: LatentPrior,
     settings: ShapePoseLmSettings,
 ) -> ShapePoseStep:
     def moved(points: ObjectPoints) -> ObjectPoints:
         weights = points.weights.expand(len(poses), -1)
         return ObjectPoints(transform(poses, points.points[None]), weights)
 
-    return refine_shape_and_pose(shapes, moved(seen), moved(empty), latents, settings)
+    seen, empty = (moved(part) for part in what)
+    return refine_shape_and_pose(shapes, seen, empty, latents, settings, prior)
 
 
 def _with_support(

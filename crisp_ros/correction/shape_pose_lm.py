@@ -2,13 +2,13 @@
 
 Minimizes over a rigid motion G of the object frame and the latent z of the shape
 
-    mean_i rho(f(G x_i | z)) / s^2  +  kappa mean_j min(f(G e_j | z), 0)^2 / s^2  +  |z|^2 / n
+    mean_i rho(f(G x_i | z)) / s^2  +  kappa mean_j min(f(G e_j | z), 0)^2 / s^2  +  |u|^2 / n
 
 where x_i are points that were seen on the surface, e_j points where the camera saw that nothing is
-(free space and silhouette in one), s is the error of a point, and n the number of points that count
-as independent. All are in the object frame of the start, so that they may come from any number of
-views; for one view G T_object_camera is the corrected pose. What was not seen is what the prior
-expects.
+(free space and silhouette in one), s is the error of a point, n the number of points that count
+as independent, and z = mean + factor u under the Gaussian prior of the object. All are in the
+object frame of the start, so that they may come from any number of views; for one view
+G T_object_camera is the corrected pose. What was not seen is what the prior expects.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import Tensor
 from crisp_ros.correction.batch import evenly_spaced, replace_rows, select_rows, take_rows
 from crisp_ros.correction.correspondences import ObjectPoints
 from crisp_ros.correction.latent_field import LatentField
+from crisp_ros.correction.latent_prior import LatentPrior
 from crisp_ros.correction.residuals import geman_mcclure, masked_median, weighted_mean
 from crisp_ros.geometry.se3 import exp, rotation_about, transform
 
@@ -72,12 +73,20 @@ class ShapePoseStep(NamedTuple):
     iterations: Tensor
 
 
+class _Data(NamedTuple):
+    """Constant data of A objects."""
+
+    surface: ObjectPoints
+    empty: ObjectPoints
+    prior: LatentPrior
+
+
 class _State(NamedTuple):
-    """Pose, latent and the linearization there."""
+    """Pose, latent in standard deviations of its prior, and the linearization there."""
 
     motion: Tensor  # (A, 4, 4)
-    latents: Tensor  # (A, D)
-    cost: Tensor  # (A,)
+    deviations: Tensor  # (A, D)
+    sdf: Tensor  # (A, N + M) of the points on the surface and in empty space
     hessian: Tensor  # (A, 6 + D, 6 + D)
     slope: Tensor  # (A, 6 + D)
     scale: Tensor  # (A,) of the robust loss
@@ -93,6 +102,7 @@ def refine_shape_and_pose(
     empty: ObjectPoints,
     latents: Tensor,
     settings: ShapePoseLmSettings | None = None,
+    prior: LatentPrior | None = None,
 ) -> ShapePoseStep:
     """Fit shape and pose to points on the surface and in empty space; never worse than the start.
 
@@ -102,19 +112,22 @@ def refine_shape_and_pose(
         empty: e_j of the same objects, none where M = 0 or all weights are zero.
         latents: (B, D) to start from.
         settings: see `ShapePoseLmSettings`.
+        prior: of the objects' latents; standard normal by default.
     """
     settings = settings or ShapePoseLmSettings()
+    prior = LatentPrior.standard(latents) if prior is None else prior
     surface, empty = surface.sanitized(), empty.sanitized()
     empty = _chosen(field, empty, latents, settings.empty_points)
-    few = surface.subsample(settings.surface_points)
-    state, iterations = _iterate(field, few, empty, latents, settings)
+    few = _Data(surface.subsample(settings.surface_points), empty, prior)
+    state, iterations = _iterate(field, few, prior.deviations(latents), settings)
     identity = torch.eye(4, dtype=latents.dtype, device=latents.device).expand_as(state.motion)
-    scale = torch.full_like(state.scale, settings.robust_scale_m)
-    before = _objective(field, surface, empty, identity, latents, scale, settings)
-    after = _objective(field, surface, empty, state.motion, state.latents, scale, settings)
+    found = prior.latents(state.deviations)
+    every = _Data(surface, empty, prior)
+    before = _objective(field, every, identity, latents, settings)
+    after = _objective(field, every, state.motion, found, settings)
     better = after < before
     return ShapePoseStep(
-        torch.where(better[:, None], state.latents, latents),
+        torch.where(better[:, None], found, latents),
         torch.where(better[:, None, None], state.motion, identity),
         torch.where(better, after, before),
         iterations,
@@ -133,28 +146,23 @@ def _chosen(field: LatentField, empty: ObjectPoints, latents: Tensor, count: int
 
 
 def _iterate(
-    field: LatentField,
-    surface: ObjectPoints,
-    empty: ObjectPoints,
-    latents: Tensor,
-    settings: ShapePoseLmSettings,
+    field: LatentField, data: _Data, deviations: Tensor, settings: ShapePoseLmSettings
 ) -> tuple[_State, Tensor]:
     """The states after the iterations, and their numbers (B,)."""
-    count = len(latents)
-    motion = torch.eye(4, dtype=latents.dtype, device=latents.device).repeat(count, 1, 1)
-    final = state = _linearize(field, surface, empty, motion, latents, settings)
-    iterations = torch.zeros(count, dtype=torch.long, device=latents.device)
-    active = torch.arange(count, device=latents.device)
+    count = len(deviations)
+    motion = torch.eye(4).to(deviations).repeat(count, 1, 1)
+    final = state = _linearize(field, data, motion, deviations, settings)
+    iterations = torch.zeros(count, dtype=torch.long, device=deviations.device)
+    active = torch.arange(count, device=deviations.device)
     for _ in range(settings.iterations):
-        motion, moved = _stepped(state, settings)
-        candidate = _linearize(field, surface, empty, motion, moved, settings, state)
+        candidate = _linearize(field, data, *_stepped(state, settings), settings, state)
         # Costs of one scale are compared: a smaller one makes every cost smaller.
-        old = _objective(
-            field, surface, empty, state.motion, state.latents, candidate.scale, settings
+        old, new = (
+            _cost(s.sdf, data, s.deviations, candidate.scale, settings) for s in (state, candidate)
         )
-        accepted = candidate.cost < old
+        accepted = new < old
         damping = torch.where(accepted, 0.3 * state.damping, 6.0 * state.damping)
-        gain = (old - candidate.cost) / old.clamp_min(1e-12)
+        gain = (old - new) / old.clamp_min(1e-12)
         state = select_rows(accepted, candidate, state)._replace(damping=damping.clamp_min(1e-6))
         iterations[active] += 1
         final = replace_rows(final, active, state)
@@ -163,24 +171,23 @@ def _iterate(
         if len(left) == 0:
             break
         if len(left) < len(active):
-            active, state = active[left], take_rows(state, left)
-            surface, empty = take_rows(surface, left), take_rows(empty, left)
+            active, state, data = active[left], take_rows(state, left), take_rows(data, left)
     return final, iterations
 
 
 def _linearize(
     field: LatentField,
-    surface: ObjectPoints,
-    empty: ObjectPoints,
+    data: _Data,
     motion: Tensor,
-    latents: Tensor,
+    deviations: Tensor,
     settings: ShapePoseLmSettings,
     previous: _State | None = None,
 ) -> _State:
     """The objective with its slope and its Gauss-Newton curvature, at a pose and a latent."""
+    surface, empty, prior = data
     split = surface.points.shape[1]
     points = transform(motion, torch.cat([surface.points, empty.points], dim=1))
-    found = field.derivatives(points, latents)
+    found = field.derivatives(points, prior.latents(deviations))
     on_surface, valid = found.sdf[:, :split], surface.valid
     scale = (2 * masked_median(on_surface.abs(), valid)).clamp_min(settings.robust_scale_m)
     if previous is not None:
@@ -198,21 +205,21 @@ def _linearize(
     )
     residual = torch.cat([on_surface, blocked], dim=1)
     rotation = torch.linalg.cross(arm, found.gradient) / reach[:, None, None]
-    jacobian = torch.cat([found.gradient, rotation, found.slope], dim=-1) / settings.error_m
+    slopes = [found.gradient, rotation, found.slope @ prior.factor]
+    jacobian = torch.cat(slopes, dim=-1) / settings.error_m
     weighted = weights[..., None] * jacobian
     hessian = weighted.transpose(1, 2) @ jacobian
     slope = (weighted * residual[..., None]).sum(1) / settings.error_m
-    prior = torch.zeros_like(slope)
-    prior[:, 6:] = 1.0 / settings.independent_points
-    hessian = hessian + torch.diag_embed(prior)
-    slope[:, 6:] += latents / settings.independent_points
-    cost = _cost(on_surface, found.sdf[:, split:], surface, empty, latents, scale, settings)
-    damping = torch.full_like(cost, 1e-2) if previous is None else previous.damping
-    return _State(motion, latents, cost, hessian, slope, scale, centre, reach, damping)
+    expected = torch.zeros_like(slope)
+    expected[:, 6:] = 1.0 / settings.independent_points
+    hessian = hessian + torch.diag_embed(expected)
+    slope[:, 6:] += deviations / settings.independent_points
+    damping = torch.full_like(scale, 1e-2) if previous is None else previous.damping
+    return _State(motion, deviations, found.sdf, hessian, slope, scale, centre, reach, damping)
 
 
 def _stepped(state: _State, settings: ShapePoseLmSettings) -> tuple[Tensor, Tensor]:
-    """The pose (A, 4, 4) and latent (A, D) after a damped Newton step of limited length."""
+    """The pose (A, 4, 4) and deviations (A, D) after a damped Newton step of limited length."""
     diagonal = state.hessian.diagonal(dim1=1, dim2=2)
     floor = 1e-3 * diagonal.amax(1, keepdim=True)
     damped = state.hessian + torch.diag_embed(
@@ -226,35 +233,29 @@ def _stepped(state: _State, settings: ShapePoseLmSettings) -> tuple[Tensor, Tens
     twist = torch.cat([step[:, :3], step[:, 3:6] / state.reach[:, None]], dim=1)
     moved = exp(twist)
     pose = rotation_about(moved[:, :3, :3], state.centre, state.centre + moved[:, :3, 3])
-    return pose @ state.motion, state.latents + step[:, 6:]
+    return pose @ state.motion, state.deviations + step[:, 6:]
 
 
 def _objective(
     field: LatentField,
-    surface: ObjectPoints,
-    empty: ObjectPoints,
+    data: _Data,
     motion: Tensor,
     latents: Tensor,
-    scale: Tensor,
     settings: ShapePoseLmSettings,
 ) -> Tensor:
-    """The objective (B,) with a given scale (B,) of the robust loss."""
-    on_surface = field.sdf(transform(motion, surface.points), latents)
-    in_empty = field.sdf(transform(motion, empty.points), latents)
-    return _cost(on_surface, in_empty, surface, empty, latents, scale, settings)
+    """The objective (B,) with the least scale of the robust loss."""
+    points = torch.cat([data.surface.points, data.empty.points], dim=1)
+    sdf = field.sdf(transform(motion, points), latents)
+    scale = torch.full_like(sdf[:, 0], settings.robust_scale_m)
+    return _cost(sdf, data, data.prior.deviations(latents), scale, settings)
 
 
 def _cost(
-    on_surface: Tensor,
-    in_empty: Tensor,
-    surface: ObjectPoints,
-    empty: ObjectPoints,
-    latents: Tensor,
-    scale: Tensor,
-    settings: ShapePoseLmSettings,
+    sdf: Tensor, data: _Data, deviations: Tensor, scale: Tensor, settings: ShapePoseLmSettings
 ) -> Tensor:
+    on_surface, in_empty = sdf.split([part.points.shape[1] for part in data[:2]], dim=1)
     robust = geman_mcclure(on_surface.square(), scale[:, None]).cost
-    seen = weighted_mean(robust, surface.weights)
-    blocked = weighted_mean(in_empty.clamp_max(0.0).square(), empty.weights)
-    data = (seen + settings.empty_weight * blocked) / settings.error_m**2
-    return data + latents.square().sum(1) / settings.independent_points
+    seen = weighted_mean(robust, data.surface.weights)
+    blocked = weighted_mean(in_empty.clamp_max(0.0).square(), data.empty.weights)
+    explained = (seen + settings.empty_weight * blocked) / settings.error_m**2
+    return explained + deviations.square().sum(1) / settings.independent_points

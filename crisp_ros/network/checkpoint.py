@@ -17,7 +17,7 @@ from torch import Tensor
 from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.network.library import ShapeLibrary, SurfaceColors
 from crisp_ros.network.model import CrispNetwork, NetworkConfig
-from crisp_ros.network.shape_prior import ShapePrior
+from crisp_ros.network.shape_prior import ShapeExamples, ShapePrior
 
 _FORMAT = "1"
 _FORMAT_KEY = "crisp_ros_format"
@@ -79,7 +79,7 @@ def save_model(path: Path | str, model: Model, storage: torch.dtype = torch.floa
     tensors = {f"network.{name}": value for name, value in model.network.state_dict().items()}
     tensors.update(_library_tensors(model.library))
     if model.prior is not None:
-        tensors.update({"prior.mean": model.prior.mean, "prior.basis": model.prior.basis})
+        tensors.update(_prior_tensors(model.prior))
     tensors = {name: _stored(name, tensor, storage) for name, tensor in tensors.items()}
     header = {key: value for key, value in model.header.items() if key != "sha256"}
     header["config"] = model.network.config.to_json()
@@ -263,11 +263,23 @@ def _network(config: dict[str, Any], tensors: dict[str, Tensor]) -> CrispNetwork
     return network
 
 
+def _prior_tensors(prior: ShapePrior) -> dict[str, Tensor]:
+    """The tensors of a prior, by their names in the file."""
+    tensors = {"prior.mean": prior.mean, "prior.basis": prior.basis}
+    if prior.examples is not None:
+        tensors |= {f"prior.examples.{k}": v for k, v in prior.examples._asdict().items()}
+    return tensors
+
+
 def _prior(tensors: dict[str, Tensor], code_dim: int) -> ShapePrior | None:
     """The prior over shapes, if the file has one; its tensors are taken out of `tensors`."""
     if "prior.mean" not in tensors and "prior.basis" not in tensors:
         return None
-    prior = ShapePrior(tensors.pop("prior.mean"), tensors.pop("prior.basis"))
+    names = [f"prior.examples.{part}" for part in ShapeExamples._fields]
+    examples = None
+    if any(name in tensors for name in names):
+        examples = ShapeExamples(*(tensors.pop(name) for name in names))
+    prior = ShapePrior(tensors.pop("prior.mean"), tensors.pop("prior.basis"), examples)
     if len(prior.mean) != code_dim:
         raise ValueError(f"its prior has codes of length {len(prior.mean)}, its decoder {code_dim}")
     return prior

@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class ShapeExamples(NamedTuple):
+    """Training shapes of a prior.
+
+    Attributes:
+        latents: (K, D).
+        kinds: (K,) int64, numbers of their kinds from 0.
+        lower: (K, 3) lowest corners of their boxes, object frame, metres.
+        upper: (K, 3) highest corners.
+    """
+
+    latents: Tensor
+    kinds: Tensor
+    lower: Tensor
+    upper: Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +36,7 @@ class ShapePrior:
     Attributes:
         mean: (C,) code of the mean shape.
         basis: (D, C), rows orthogonal and the longest first.
+        examples: shapes by kinds, which say more than the Gaussian of all; None for none.
 
     Raises:
         ValueError: the parts are inconsistent or not finite.
@@ -25,6 +44,7 @@ class ShapePrior:
 
     mean: Tensor
     basis: Tensor
+    examples: ShapeExamples | None = None
 
     def __post_init__(self) -> None:
         if self.mean.ndim != 1 or self.basis.ndim != 2 or len(self.basis) == 0:
@@ -36,6 +56,8 @@ class ShapePrior:
             )
         if not (torch.isfinite(self.mean).all() and torch.isfinite(self.basis).all()):
             raise ValueError("a shape prior needs finite values")
+        if self.examples is not None:
+            _check_examples(self.examples, len(self.basis))
 
     @classmethod
     def of_codes(cls, codes: Tensor, dimensions: int) -> ShapePrior:
@@ -70,4 +92,43 @@ class ShapePrior:
 
     def to(self, device: torch.device | str) -> ShapePrior:
         """The same on another device."""
-        return ShapePrior(self.mean.to(device), self.basis.to(device))
+        moved = self.examples and ShapeExamples(*(part.to(device) for part in self.examples))
+        return ShapePrior(self.mean.to(device), self.basis.to(device), moved)
+
+    def with_examples(
+        self, codes: Tensor, kinds: Sequence[str], lower: Tensor, upper: Tensor
+    ) -> ShapePrior:
+        """The prior with shapes as examples.
+
+        Args:
+            codes: (K, C) of the shapes.
+            kinds: K names of their kinds.
+            lower: (K, 3) lowest corners of their boxes, metres.
+            upper: (K, 3) highest corners.
+        """
+        basis = self.basis.double()
+        offsets = (codes - self.mean).double() @ basis.T
+        latents = (offsets / basis.square().sum(1)).to(self.basis)
+        names = sorted(set(kinds))
+        numbers = torch.tensor([names.index(kind) for kind in kinds])
+        examples = ShapeExamples(latents, numbers, lower.to(latents), upper.to(latents))
+        return dataclasses.replace(self, examples=examples)
+
+
+def _check_examples(examples: ShapeExamples, dimensions: int) -> None:
+    """Refuse inconsistent examples.
+
+    Raises:
+        ValueError: they are.
+    """
+    latents, kinds, lower, upper = examples
+    count = len(latents)
+    shapes = [(count, dimensions), (count,), (count, 3), (count, 3)]
+    if count == 0 or [tuple(part.shape) for part in examples] != shapes:
+        raise ValueError(f"a prior's examples need latents (K, {dimensions}), kinds and boxes")
+    if kinds.dtype != torch.int64 or not 0 <= int(kinds.min()) <= int(kinds.max()) < count:
+        raise ValueError("the kinds of a prior's examples are not numbers below their count")
+    if len(kinds.unique()) != int(kinds.max()) + 1:
+        raise ValueError("a prior has kinds without an example")
+    if not (torch.isfinite(latents).all() and bool((lower < upper).all())):
+        raise ValueError("a prior's examples need finite latents and boxes with lower < upper")

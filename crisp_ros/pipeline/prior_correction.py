@@ -22,6 +22,7 @@ from crisp_ros.correction.prior_shape import (
 )
 from crisp_ros.correction.residuals import surface_objective
 from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.shape_mixture import ShapeMixture
 from crisp_ros.correction.shape_source import ShapeSource
 from crisp_ros.correction.surface import SurfacePoints, surface_points
 from crisp_ros.correction.visibility import Images
@@ -71,6 +72,7 @@ class PriorShapes:
         """
         self._field, self._prior = field, prior
         self._shapes = PriorField(field.decoder, prior)
+        self._mixture = ShapeMixture.of_prior(prior)
         self.memory = PriorMemory()
         self.determined: Condition | None = None
         self._kept_boxes: _LatestValues[Shapes] = _LatestValues(_KEPT)
@@ -148,12 +150,17 @@ class PriorShapes:
         T_fixed_camera: Tensor | None,
     ) -> PriorFit:
         support = support_planes(correspondences, images)
+        if len(objects) == 0:
+            none = correspondences.points.new_zeros((0, self._prior.dimensions))
+            empty = none.sum(1)
+            return PriorFit(
+                none.new_zeros((0, 4, 4)), none, empty.long(), empty, empty.long(), empty
+            )
         what = correspondences, objects, images, support, settings
-        if T_fixed_camera is None or len(objects) == 0:
-            return fit_prior_shapes(self._shapes, self._prior.dimensions, *what)
+        if T_fixed_camera is None:
+            return fit_prior_shapes(self._shapes, self._mixture, *what)
         seen = observe_for_prior(*what)
-        dimensions = self._prior.dimensions
-        return self.memory.fit(self._shapes, dimensions, seen, T_fixed_camera, settings)
+        return self.memory.fit(self._shapes, self._mixture, seen, T_fixed_camera, settings)
 
 
 def _reason_of_rival(spread_m: float) -> str:

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from crisp_ros.correction.correspondences import ObjectPoints
 from crisp_ros.correction.latent_field import LatentField
+from crisp_ros.correction.latent_prior import LatentPrior
 from crisp_ros.correction.prior_shape import (
     PriorFit,
     PriorObservation,
     PriorShapeSettings,
     search_prior_shape,
 )
+from crisp_ros.correction.shape_mixture import ShapeMixture
 from crisp_ros.correction.shape_pose_lm import ShapePoseLmSettings, refine_shape_and_pose
 from crisp_ros.geometry.se3 import invert, transform
 
@@ -70,6 +72,7 @@ class _Remembered:
     Attributes:
         T_object_fixed: (4, 4) its last pose.
         latent: (D,) its shape.
+        kind: number of the kind whose prior it is under.
         middle: (3,) of its last depth points, fixed frame.
         views: from different directions.
         searched_views: at the last search.
@@ -80,6 +83,7 @@ class _Remembered:
 
     T_object_fixed: Tensor
     latent: Tensor
+    kind: Tensor
     middle: Tensor
     views: list[_View] = field(default_factory=list)
     searched_views: int = 1
@@ -110,7 +114,7 @@ class PriorMemory:
     def fit(
         self,
         shapes: LatentField,
-        dimensions: int,
+        mixture: ShapeMixture,
         observations: list[PriorObservation],
         T_fixed_camera: Tensor,
         settings: PriorShapeSettings,
@@ -119,7 +123,7 @@ class PriorMemory:
 
         Args:
             shapes: f.
-            dimensions: D of their latents.
+            mixture: kinds of shapes.
             observations: of B >= 1 objects.
             T_fixed_camera: (4, 4).
             settings: of the search.
@@ -131,9 +135,9 @@ class PriorMemory:
             T = T_fixed_camera.to(seen.seen.points)
             known = self._find(seen, T)
             if known is None:
-                fit, known = self._new(shapes, dimensions, seen, T, settings)
+                fit, known = self._new(shapes, mixture, seen, T, settings)
             else:
-                fit = self._again(shapes, known, seen, T, settings)
+                fit = self._again(shapes, mixture, known, seen, T, settings)
             known.last_frame = self._frame
             self._last.append(known)
             fits.append(fit)
@@ -158,15 +162,17 @@ class PriorMemory:
     def _new(
         self,
         shapes: LatentField,
-        dimensions: int,
+        mixture: ShapeMixture,
         observation: PriorObservation,
         T: Tensor,
         settings: PriorShapeSettings,
     ) -> tuple[PriorFit, _Remembered]:
         self.searches += 1
-        fit = search_prior_shape(shapes, dimensions, observation, settings)
+        fit = search_prior_shape(shapes, mixture, observation, settings)
         pose = fit.T_object_camera @ invert(T)
-        known = _Remembered(pose, fit.latents, _middle(observation, T), spread=fit.spread_m)
+        known = _Remembered(
+            pose, fit.latents, fit.kinds, _middle(observation, T), spread=fit.spread_m
+        )
         if bool(observation.seen.valid.any()):
             known.views.append(self._view(observation, fit.T_object_camera))
             self._objects.append(known)
@@ -175,6 +181,7 @@ class PriorMemory:
     def _again(
         self,
         shapes: LatentField,
+        mixture: ShapeMixture,
         known: _Remembered,
         observation: PriorObservation,
         T: Tensor,
@@ -184,7 +191,7 @@ class PriorMemory:
         known.middle = _middle(observation, T)
         start = known.T_object_fixed @ T
         fit = _refined(shapes.of_shape(known.latent), observation, start, settings.solver)
-        fit = fit._replace(latents=known.latent)
+        fit = fit._replace(latents=known.latent, kinds=known.kind)
         # A pose that is refined to one view may have slid by the error of the shape.
         moved = _distance(observation, start, fit.T_object_camera)
         rests = moved <= self._settings.rest_m
@@ -192,8 +199,8 @@ class PriorMemory:
         view = self._view(observation, placed.T_object_camera)
         if self._is_new(known, view):
             known.views.append(view)
-            fit = self._joint(shapes, known, placed, observation, settings)
-            rests, known.latent = False, fit.latents
+            fit = self._joint(shapes, mixture, known, placed, observation, settings)
+            rests, known.latent, known.kind = False, fit.latents, fit.kinds
         if not rests:
             known.T_object_fixed = fit.T_object_camera @ invert(T)
         return fit._replace(spread_m=torch.as_tensor(known.spread).to(fit.objective))
@@ -201,6 +208,7 @@ class PriorMemory:
     def _joint(
         self,
         shapes: LatentField,
+        mixture: ShapeMixture,
         known: _Remembered,
         fit: PriorFit,
         observation: PriorObservation,
@@ -209,7 +217,9 @@ class PriorMemory:
         """The fit to all views together; a search where they doubled without a certificate."""
         pooled = _pooled(known.views)
         here = torch.eye(4).to(fit.T_object_camera)
-        best = _refined(shapes, pooled, here, settings.solver, fit.latents)
+        prior = mixture.prior(fit.kinds[None])
+        best = _refined(shapes, pooled, here, settings.solver, (fit.latents, prior))
+        best = best._replace(kinds=fit.kinds)
         if not known.certified and len(known.views) >= 2 * known.searched_views:
             self.searches += 1
             known.searched_views = len(known.views)
@@ -217,7 +227,7 @@ class PriorMemory:
             placed = PriorObservation(
                 *(_moved(part, T_camera_object) for part in pooled[:2]), observation.support
             )
-            found = search_prior_shape(shapes, len(fit.latents), placed, settings)
+            found = search_prior_shape(shapes, mixture, placed, settings)
             found = found._replace(T_object_camera=found.T_object_camera @ T_camera_object)
             known.spread = found.spread_m
             best = found if bool(found.objective < best.objective) else best
@@ -249,15 +259,16 @@ def _refined(
     observation: PriorObservation,
     T_object_camera: Tensor,
     settings: ShapePoseLmSettings,
-    latent: Tensor | None = None,
+    shape: tuple[Tensor, LatentPrior] | None = None,
 ) -> PriorFit:
-    """The fit from a start; without a latent that of a field without dimensions."""
+    """The fit from a start, of kind 0; without latent and prior that of a field of one shape."""
     seen, empty = (_batched(_moved(part, T_object_camera)) for part in observation[:2])
-    start = seen.points.new_zeros((1, 0)) if latent is None else latent[None]
-    step = refine_shape_and_pose(shapes, seen, empty, start, settings)
+    latent, prior = (seen.points.new_zeros(0), None) if shape is None else shape
+    step = refine_shape_and_pose(shapes, seen, empty, latent[None], settings, prior)
     pose = step.motion[0] @ T_object_camera
     spread = torch.zeros_like(step.objective[0])
-    return PriorFit(pose, step.latents[0], step.objective[0], step.iterations[0], spread)
+    kind = torch.zeros_like(step.iterations[0])
+    return PriorFit(pose, step.latents[0], kind, step.objective[0], step.iterations[0], spread)
 
 
 def _pooled(views: list[_View]) -> PriorObservation:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from crisp_ros.correction.correspondences import Correspondences
-from crisp_ros.correction.prior_shape import Support
+from crisp_ros.correction.shape_starts import Support
 from crisp_ros.correction.visibility import Images
 from crisp_ros.segmentation.planes import PlaneSettings, find_planes
 from crisp_ros.segmentation.point_image import point_image

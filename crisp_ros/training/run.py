@@ -271,7 +271,9 @@ class TrainingRun:
                 header[name] = {key: source.header.get(key) for key in before}
         latents, prior = self.recipe.shape_latents, None
         if latents is not None and self._fits_codes():
+            kinds = [name.rstrip("0123456789").rstrip("_") for name in library.names]
             prior = ShapePrior.of_codes(rows, latents.dimensions)
+            prior = prior.with_examples(rows, kinds, boxes.lower.cpu(), boxes.upper.cpu())
         return Model(network, library, json.loads(json.dumps(header)), prior)
 
     def _known(self) -> ShapeLibrary | None:

@@ -6,56 +6,21 @@ import math
 
 import pytest
 import torch
-from latent_boxes import MEAN, SPREAD, RoundedBoxes
-from table_depth import (
-    CAMERA,
-    LABEL,
-    T_CAMERA_TABLE,
-    rays,
-    table_images,
-    table_plane,
-)
+from latent_boxes import BOXES, MEAN, SPREAD, RoundedBoxes
+from table_depth import LABEL
+from unknown_box import SHAPE, Scene
 
-from crisp_ros.correction.correspondences import Correspondences, ObjectPoints
+from crisp_ros.correction.correspondences import ObjectPoints
 from crisp_ros.correction.empty_space import EmptySpaceSettings, empty_points
 from crisp_ros.correction.prior_shape import (
     PriorShapeSettings,
-    Support,
     fit_prior_shapes,
     rival_spread,
-    starting_poses,
 )
 from crisp_ros.correction.shape_pose_lm import ShapePoseStep
-from crisp_ros.correction.visibility import Images
+from crisp_ros.correction.shape_starts import Support, starting_poses
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.pipeline.support_planes import support_planes
-
-_SHAPE = torch.tensor([[0.8, -0.6, 0.9]]).double()
-
-
-class Scene:
-    """One box on a table, seen from a side and above."""
-
-    def __init__(self, yaw: float = 0.6) -> None:
-        self.latents = _SHAPE
-        self.half = MEAN + _SHAPE[0] * SPREAD + 0.002
-        T_table_object = torch.eye(4).double()
-        cosine, sine = math.cos(yaw), math.sin(yaw)
-        T_table_object[:2, :2] = torch.tensor([[cosine, -sine], [sine, cosine]])
-        T_table_object[2, 3] = self.half[2]
-        self.T_object_camera = invert(T_CAMERA_TABLE @ T_table_object)
-        normal, offset = table_plane()
-        self.support = Support(normal[None], offset[None], torch.ones(1, dtype=torch.bool))
-        depth, labels = table_images(
-            lambda points: RoundedBoxes().sdf(points[None], _SHAPE)[0], self.T_object_camera
-        )
-        self.images = Images(depth, labels, CAMERA)
-
-    def observed(self) -> Correspondences:
-        """The depth points of the box."""
-        own = self.images.labels == LABEL
-        points = (self.images.depth[..., None] * rays())[own][::3]
-        return Correspondences.of_points(points[None], torch.ones(1, len(points)).bool())
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +74,7 @@ def test_a_start_is_near_the_object(scene: Scene) -> None:
 
 def test_shape_and_place_of_an_unknown_box_are_found(scene: Scene) -> None:
     seen, label = scene.observed(), torch.tensor([LABEL])
-    fit = fit_prior_shapes(RoundedBoxes(), 3, seen, label, scene.images, scene.support)
+    fit = fit_prior_shapes(RoundedBoxes(), BOXES, seen, label, scene.images, scene.support)
     half = MEAN + fit.latents[0] * SPREAD + 0.002
     # The side that is hardly seen keeps the size of the prior, 6 mm more than it has.
     assert torch.allclose(half.sort().values, scene.half.sort().values, atol=0.007)
@@ -122,7 +87,7 @@ def test_an_object_without_points_has_an_infinite_objective(scene: Scene) -> Non
     nothing = scene.observed()
     nothing = nothing._replace(valid=torch.zeros_like(nothing.valid))
     fit = fit_prior_shapes(
-        RoundedBoxes(), 3, nothing, torch.tensor([LABEL]), scene.images, scene.support
+        RoundedBoxes(), BOXES, nothing, torch.tensor([LABEL]), scene.images, scene.support
     )
     assert fit.objective.isinf().all() and torch.isfinite(fit.T_object_camera).all()
 
@@ -151,7 +116,7 @@ def test_a_rival_is_as_far_as_its_surface(scene: Scene, objective: float, apart:
     aside = scene.T_object_camera.clone()
     aside[0, 3] += 0.02
     poses = torch.stack([scene.T_object_camera, scene.T_object_camera, aside])
-    latents, objectives = _SHAPE.expand(3, 3), torch.tensor([1.0, 1.0, objective]).double()
+    latents, objectives = SHAPE.expand(3, 3), torch.tensor([1.0, 1.0, objective]).double()
     step = ShapePoseStep(latents, poses, objectives, torch.ones(3))
     spread = float(rival_spread(RoundedBoxes(), points, poses, step, PriorShapeSettings()))
     # The faces across the motion are 2 cm apart, those along it coincide.

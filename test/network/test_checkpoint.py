@@ -216,6 +216,15 @@ def test_a_prior_over_shapes_comes_back(model: Model, tmp_path) -> None:
     save_model(tmp_path / "m.safetensors", dataclasses.replace(model, prior=prior))
     loaded = load_model(tmp_path / "m.safetensors").prior
     assert torch.equal(loaded.mean, prior.mean) and torch.equal(loaded.basis, prior.basis)
+    assert loaded.examples is None
+
+
+def test_the_examples_of_a_prior_come_back(model: Model, tmp_path) -> None:
+    codes, half = torch.randn(9, 128), torch.rand(9, 3) + 0.01
+    prior = ShapePrior.of_codes(codes, 4).with_examples(codes, list("aabbbccca"), -half, half)
+    save_model(tmp_path / "m.safetensors", dataclasses.replace(model, prior=prior))
+    loaded = load_model(tmp_path / "m.safetensors").prior
+    assert all(torch.equal(a, b) for a, b in zip(loaded.examples, prior.examples, strict=True))
 
 
 def test_a_prior_of_another_decoder(model: Model, tmp_path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from latent_boxes import MEAN, SPREAD, RoundedBoxes
+from latent_boxes import BOXES, MEAN, SPREAD, RoundedBoxes
 from table_depth import CAMERA, LABEL, T_CAMERA_TABLE, rays, table_images, table_plane
 
 from crisp_ros.correction.correspondences import Correspondences
@@ -44,7 +44,7 @@ def observation(place: tuple[float, float] = (0.0, 0.0), yaw: float = 0.6) -> Pr
 
 
 def fitted(memory: PriorMemory, seen: PriorObservation, T: torch.Tensor = T_TABLE_CAMERA):
-    return memory.fit(RoundedBoxes(), 3, [seen], T, _SETTINGS)
+    return memory.fit(RoundedBoxes(), BOXES, [seen], T, _SETTINGS)
 
 
 def around(yaw: float) -> torch.Tensor:
