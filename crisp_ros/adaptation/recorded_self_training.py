@@ -20,6 +20,7 @@ from crisp_ros.adaptation.self_trainer import (
     samples_path,
 )
 from crisp_ros.adaptation.view_pool import ViewPool
+from crisp_ros.correction.shape_choice import with_shape_mode
 from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.observation.frame import Frame
@@ -108,6 +109,8 @@ class RecordedSelfTraining:
         if isinstance(settings, LearnerSettings):
             self._trainer = BatchTrainer(model, settings, device, publish)
             corrector, library = estimator_settings.corrector, self.estimator.prepared_library
+            if corrector is not None:
+                corrector = with_shape_mode(corrector, estimator_settings.shape_mode)
             if corrector is not None and corrector.shape != "none":
                 self._pool = ViewPool(self.estimator.field, library, corrector)
         else:

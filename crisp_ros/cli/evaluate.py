@@ -26,7 +26,6 @@ from crisp_ros.cli.options import (
 )
 from crisp_ros.cluster import mapping
 from crisp_ros.correction.certificate import CertificateSettings
-from crisp_ros.correction.corrector_settings import CORRECTORS
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.nocs import SUBSETS, NocsDataset
@@ -51,6 +50,7 @@ from crisp_ros.evaluation.summary_statistics import finite_or_none
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.observation.observe import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings
+from crisp_ros.pipeline.paper_settings import shape_mode_of_test_objects, with_corrector
 from crisp_ros.progress import progress
 from crisp_ros.reports.dataset_tables import (
     bop_caption,
@@ -277,7 +277,7 @@ def _evaluate_spe3r(args: argparse.Namespace, pictures: PictureSample) -> _Evalu
         evaluation = evaluate_spe3r(estimator, dataset, settings, loop)
     evaluation = replace(evaluation, config={**evaluation.config, **config})
     if args.compare:
-        estimator.settings = replace(estimator.settings, corrector=None)
+        estimator.settings = with_corrector(estimator.settings, "none")
         with mapping(args.cluster) as mapped, progress("images, no corrector") as on_frame:
             loop = DatasetLoop(on_frame, mapped=mapped)
             uncorrected = evaluate_spe3r(estimator, dataset, settings, loop)
@@ -305,10 +305,12 @@ def _estimator(
     """The estimator of the options, and what a report says of it."""
     path = checkpoint_path(args.checkpoint)
     settings = settings or EstimatorSettings()
+    mode = args.shape
+    if args.kind != "bop":
+        mode = shape_mode_of_test_objects(args.corrector, mode)
     settings = replace(
-        settings,
-        corrector=CORRECTORS[args.corrector],
-        shape_mode=args.shape,
+        with_corrector(settings, args.corrector),
+        shape_mode=mode,
         observation=replace(settings.observation, max_objects=None, seed=args.seed),
         registration=replace(settings.registration, seed=args.seed),
         precision=args.precision,

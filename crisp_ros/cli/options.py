@@ -10,7 +10,7 @@ from typing import get_args
 
 import torch
 
-from crisp_ros.correction.corrector_settings import CORRECTORS
+from crisp_ros.correction.corrector_settings import CORRECTORS, NODE_CORRECTOR
 from crisp_ros.correction.shape_choice import ShapeMode
 from crisp_ros.network.checkpoint import Model, load_model
 from crisp_ros.network.precision import PRECISIONS, Precision
@@ -60,15 +60,26 @@ def add_precision_option(parser: argparse.ArgumentParser, default: Precision) ->
     )
 
 
-def add_corrector_option(parser: argparse.ArgumentParser) -> None:
-    """Add --corrector, a key of `CORRECTORS`."""
+def add_corrector_option(
+    parser: argparse.ArgumentParser,
+    default: str | None = NODE_CORRECTOR,
+    meaning: str = NODE_CORRECTOR,
+) -> None:
+    """Add --corrector, a key of `CORRECTORS`.
+
+    Args:
+        parser: of the command.
+        default: without the option.
+        meaning: of the default, in the help.
+    """
     parser.add_argument(
         "--corrector",
         choices=tuple(CORRECTORS),
-        default="second_order",
+        default=default,
         help="none, the network's answer as it is; alg1, gradient steps for pose and shape, and"
         " alg2, gradient steps for the pose and least squares for the shape, as in the paper;"
-        " second_order, that of the node (default: second_order)",
+        " second_order, that of the node; with the others all that the paper does not have is off,"
+        f" such as refined masks and further conditions of the certificate (default: {meaning})",
     )
 
 

@@ -19,6 +19,7 @@ from crisp_ros.cli.options import (
     count,
     output_file,
 )
+from crisp_ros.correction.corrector_settings import NODE_CORRECTOR
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import save_model
@@ -57,7 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a data set in BOP layout to evaluate before and after, not used for training;"
         " can be repeated",
     )
-    add_corrector_option(parser)
+    meaning = {NODE: NODE_CORRECTOR} | {name: part.corrector for name, part in RECIPES.items()}
+    add_corrector_option(
+        parser, None, ", ".join(f"{corrector} for {name}" for name, corrector in meaning.items())
+    )
     add_shape_option(parser)
     add_precision_option(parser, "float32")
     parser.add_argument(
@@ -86,6 +90,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int | None:
+    if args.corrector is None:
+        is_node = args.recipe == NODE
+        args.corrector = NODE_CORRECTOR if is_node else RECIPES[args.recipe].corrector
     source = _source(args)
     if source.left_out:
         warning = f"{args.bag}: {source.left_out}"

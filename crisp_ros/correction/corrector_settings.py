@@ -86,6 +86,9 @@ class CorrectorSettings:
         return self.shape == "lsq" and active.one_hot and not active.own_code
 
 
+NODE_CORRECTOR = "second_order"
+"""The key of the node's corrector in `CORRECTORS`; the others are those of the paper."""
+
 _PAPERS_POSE = GradientSettings(
     robust_scale_m=_SQUARES_M, patience=50, tolerance=0.0, move=ANY_FALL
 )
@@ -109,5 +112,5 @@ CORRECTORS: Mapping[str, CorrectorSettings | None] = {
         gradient=_PAPERS_POSE,
         active_shape=ActiveShapeSettings(own_code=True, robust_scale_m=_SQUARES_M),
     ),
-    "second_order": CorrectorSettings(),
+    NODE_CORRECTOR: CorrectorSettings(),
 }

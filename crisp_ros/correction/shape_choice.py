@@ -91,14 +91,19 @@ def with_shape_mode(settings: CorrectorSettings, mode: ShapeMode) -> CorrectorSe
     """The settings of a corrector whose shapes come from a source.
 
     Args:
-        settings: of a corrector with library shapes; others are left as they are, as they have a
-            shape solver of their own.
-        mode: "auto" begins with the library.
+        settings: of a corrector.
+        mode: "auto" leaves the settings as they are; "library" leaves the network's own shape out;
+            "active" combines shapes, as Algorithm 1 does in any mode but "network" and "prior".
     """
     if mode in ("network", "prior"):
         return replace(settings, shape="none")
-    if mode == "active" and settings.returns_library_shapes:
-        combined = replace(settings.active_shape, one_hot=False)
+    active, hull = settings.active_shape, settings.projected_gradient
+    if mode == "library" and settings.shape == "projected_gradient":
+        return replace(settings, projected_gradient=replace(hull, own_code=False))
+    if mode == "library":
+        return replace(settings, active_shape=replace(active, own_code=False))
+    if mode == "active" and settings.shape == "lsq":
+        combined = replace(active, one_hot=False)
         return replace(settings, active_shape=combined, rounds=max(2, settings.rounds))
     return settings
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from crisp_ros.correction.corrector_settings import CORRECTORS
 from crisp_ros.correction.covariance import CovarianceSettings
-from crisp_ros.correction.library_tests import LibraryTestSettings
-from crisp_ros.correction.symmetry_search import SymmetrySearchSettings
-from crisp_ros.correction.visibility import VisibilitySettings
 from crisp_ros.network.checkpoint import load_model
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.parameters.parameter_values import find_device
 from crisp_ros.pipeline import Estimator, EstimatorSettings
-from crisp_ros.pipeline.observed_hull import ObservedHullSettings
+from crisp_ros.pipeline.paper_settings import beyond_paper, with_corrector
 from crisp_ros.share import BUNDLED_MODELS, DEFAULT_CHECKPOINT, share_directory
 
 
@@ -50,27 +46,25 @@ def estimator_settings(
         settings: to start from; None for the defaults.
         with_covariance: whether covariances are needed.
     """
-    # What "auto" has become stays from frame to frame.
-    settings = settings or EstimatorSettings(precision=parameters.precision)
-    certificate = replace(
-        settings.certificate,
-        quantile=parameters.certificate_quantile,
-        threshold_m=parameters.certificate_threshold,
-    )
-    visibility = settings.visibility or VisibilitySettings()
-    known_shapes = settings.known_shapes or LibraryTestSettings()
-    hull = settings.observed_hull or ObservedHullSettings()
-    symmetry_search = settings.symmetry_search or SymmetrySearchSettings()
-    return replace(
+    # What "auto" has become stays from frame to frame; another corrector may have left parts out.
+    settings = beyond_paper(settings or EstimatorSettings(precision=parameters.precision))
+    left_out = {
+        "symmetry_search": parameters.correct_turns,
+        "visibility": parameters.certificate_visibility,
+        "known_shapes": parameters.certificate_known_shapes,
+        "observed_hull": parameters.observed_hulls,
+    }
+    settings = replace(
         settings,
-        corrector=CORRECTORS[parameters.corrector],
         shape_mode=parameters.shape_mode,
-        symmetry_search=symmetry_search if parameters.correct_turns else None,
         observation=replace(settings.observation, max_objects=parameters.max_objects),
-        certificate=certificate,
-        visibility=visibility if parameters.certificate_visibility else None,
-        known_shapes=known_shapes if parameters.certificate_known_shapes else None,
-        observed_hull=hull if parameters.observed_hulls else None,
+        certificate=replace(
+            settings.certificate,
+            quantile=parameters.certificate_quantile,
+            threshold_m=parameters.certificate_threshold,
+        ),
         covariance=(settings.covariance or CovarianceSettings()) if with_covariance else None,
         shape_tables=parameters.shape_tables,
+        **{name: None for name, is_on in left_out.items() if not is_on},
     )
+    return with_corrector(settings, parameters.corrector)

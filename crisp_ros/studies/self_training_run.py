@@ -50,6 +50,7 @@ from crisp_ros.network.precision import Precision
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import ObservationSettings
 from crisp_ros.pipeline import Estimator, EstimatorSettings, model_version
+from crisp_ros.pipeline.paper_settings import shape_mode_of_test_objects, with_corrector
 from crisp_ros.progress import progress
 from crisp_ros.studies.resumable_parts import fingerprint
 from crisp_ros.studies.study_error import StudyError
@@ -247,12 +248,13 @@ class SelfTrainingOptions:
             settings = EstimatorSettings(observation=ObservationSettings(seed=self.seed))
         else:
             settings = RECIPES[self.recipe].estimator_settings(self.seed)
-        return replace(
-            settings,
-            corrector=CORRECTORS[self.corrector],
-            shape_mode=self.shape_mode,
-            precision=self.precision,
-        )
+        mode = self.shape_mode
+        if self.recipe == "spe3r":
+            mode = shape_mode_of_test_objects(self.corrector, mode)
+        settings = replace(settings, shape_mode=mode, precision=self.precision)
+        if self.recipe == NODE:
+            return with_corrector(settings, self.corrector)
+        return replace(settings, corrector=CORRECTORS[self.corrector])
 
 
 @dataclass(frozen=True)

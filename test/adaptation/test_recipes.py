@@ -24,6 +24,7 @@ def test_pseudo_labels_need_the_papers_certificate_alone(name):
     assert settings.visibility is None and settings.known_shapes is None
     assert settings.orientation is None and settings.symmetry_search is None
     assert settings.empty_space is None and settings.named_shapes is None
+    assert settings.masks is None
     assert settings.observation.seed == 7
     assert settings.certificate.minimum_coverage == 0
     # SPE3R's satellites are metres away.

@@ -1,13 +1,13 @@
 """Choice of the source of a shape: what competes, and the settings of each mode."""
 
 import numpy as np
-import pytest
 import torch
 from analytic_scene import CAMERA, rendered
 from scipy.spatial.transform import Rotation
 
 from crisp_ros.correction import active_shape, shape_choice
-from crisp_ros.correction.corrector import Correction, CorrectorSettings
+from crisp_ros.correction.corrector import Correction
+from crisp_ros.correction.corrector_settings import CORRECTORS, CorrectorSettings
 from crisp_ros.correction.correspondences import Correspondences, Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.shape_choice import (
@@ -48,10 +48,21 @@ def test_modes_change_the_shape_solver_only() -> None:
     assert not active.returns_library_shapes
 
 
-@pytest.mark.parametrize("mode", ["active", "auto", "library"])
-def test_a_shape_solver_of_its_own_is_kept(mode) -> None:
-    descent = CorrectorSettings(shape="projected_gradient")
-    assert with_shape_mode(descent, mode) == descent
+def test_modes_of_algorithm_1_leave_the_networks_shape_in_or_out() -> None:
+    descent = CORRECTORS["alg1"]
+    assert with_shape_mode(descent, "active") == with_shape_mode(descent, "auto") == descent
+    library = with_shape_mode(descent, "library")
+    assert descent.projected_gradient.own_code and not library.projected_gradient.own_code
+    assert library.shape == "projected_gradient"
+
+
+def test_modes_of_algorithm_2_choose_one_shape_or_combine_them() -> None:
+    """One of the library on YCBV, the simplex elsewhere."""
+    given = CORRECTORS["alg2"]
+    assert with_shape_mode(given, "auto") == given
+    active, library = (with_shape_mode(given, mode).active_shape for mode in ("active", "library"))
+    assert not active.one_hot and active.own_code
+    assert library.one_hot and not library.own_code
 
 
 def seen_at(known, name: str, shape: str) -> tuple[Hypotheses, Images, Correction]:

@@ -73,4 +73,3 @@ def test_multithreaded_alone_changes_nothing() -> None:
     own(2)
     with multithreaded():
         assert torch.get_num_threads() == 2
-

@@ -17,6 +17,7 @@ from crisp_ros.node.estimator_factory import (
     make_estimator,
 )
 from crisp_ros.node.parameters.node_parameters import Parameters
+from crisp_ros.pipeline.paper_settings import as_in_paper
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,19 @@ def test_a_measured_precision_stays_from_frame_to_frame() -> None:
 @pytest.mark.parametrize("name", CORRECTORS)
 def test_the_corrector_has_the_settings_of_its_name(name: str) -> None:
     assert estimator_settings(Parameters(corrector=name)).corrector == CORRECTORS[name]
+
+
+@pytest.mark.parametrize("name", ["none", "alg1", "alg2"])
+def test_the_papers_correctors_run_alone_and_leave_no_trace(name: str) -> None:
+    """The parameter may change while the node runs."""
+    node = estimator_settings(Parameters())
+    paper = estimator_settings(Parameters(corrector=name), node)
+    assert paper == as_in_paper(paper) != node
+    assert estimator_settings(Parameters(), paper) == node
+    parameters = Parameters(correct_turns=False, observed_hulls=False)
+    changed = estimator_settings(parameters, paper)
+    assert changed.symmetry_search is None and changed.observed_hull is None
+    assert changed.visibility == node.visibility
 
 
 def test_the_household_model_takes_its_prior_and_remembers() -> None:

@@ -151,7 +151,9 @@ class Parameters:
         "second_order",
         "Corrector of pose and shape. second_order: Levenberg-Marquardt. alg1, alg2: Algorithms 1 "
         "and 2 of the paper, to compare with; they take about a second of a core for each object. "
-        "none: the network's answer as it is.",
+        "none: the network's answer as it is. With alg1, alg2 and none all that the paper does not "
+        "have is off, whatever other parameters say: refined masks, near-symmetries, prints, and "
+        "all conditions of the certificate but certificate_quantile and certificate_threshold.",
         problem=one_of(*CORRECTORS),
     )
     correct_turns: bool = parameter(

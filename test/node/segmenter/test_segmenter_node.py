@@ -147,7 +147,7 @@ def test_the_parameter_file_is_current_and_read_by_the_node() -> None:
             other.destroy_node()
 
 
-def test_messages_that_waited_when_a_subscription_ended_are_dropped() -> None:
+def test_late_messages_of_an_ended_subscription_are_dropped() -> None:
     """An executor may call back once more, with a message or an event that it had taken."""
     scene, delivered = box_scene(BOXES), []
     with isolated_node() as node:
