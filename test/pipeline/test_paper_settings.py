@@ -54,7 +54,7 @@ def test_the_nodes_corrector_changes_nothing() -> None:
     assert beyond_paper(as_in_paper(settings)) == settings
 
 
-def test_algorithm_2_combines_shapes_for_objects_outside_the_library() -> None:
+def test_algorithm_2_combines_shapes_outside_the_library() -> None:
     assert shape_mode_of_test_objects("alg2", "auto") == "active"
     assert shape_mode_of_test_objects("alg2", "library") == "library"
     assert shape_mode_of_test_objects("alg1", "auto") == "auto"
