@@ -47,6 +47,8 @@ class PriorShapeSettings:
             larger by this share at most.
         spread_limit_m: a shape is not determined where such a rival's surface is farther away in
             the mean, metres.
+        surface_limit_m: a shape is certified only if it has a surface so near to nearly all depth
+            points, metres; more than the points' own distances, as points on it are sampled.
         compared_points: around the object, on which the finalists' surfaces are compared.
     """
 
@@ -60,8 +62,9 @@ class PriorShapeSettings:
     solver: ShapePoseLmSettings = field(default_factory=ShapePoseLmSettings)
     empty_space: EmptySpaceSettings = field(default_factory=EmptySpaceSettings)
     below_m: tuple[float, ...] = (0.006, 0.025)
-    rival_margin: float = 0.25
+    rival_margin: float = 0.5
     spread_limit_m: float = 0.008
+    surface_limit_m: float = 0.02
     compared_points: int = 2048
 
 

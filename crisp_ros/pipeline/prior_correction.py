@@ -26,6 +26,7 @@ from crisp_ros.correction.shape_mixture import ShapeMixture
 from crisp_ros.correction.shape_source import ShapeSource
 from crisp_ros.correction.surface import SurfacePoints, surface_points
 from crisp_ros.correction.visibility import Images
+from crisp_ros.geometry.chamfer import nearest_distances
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.shape_prior import ShapePrior
 
@@ -33,6 +34,8 @@ from .prior_memory import PriorMemory
 from .support_planes import support_planes
 
 _KEPT = 64  # shapes whose box and surface are kept
+_COMPARED = 256  # depth points whose nearest surface is looked for
+_MOST_POINTS = 0.95  # share of them that need one
 
 T = TypeVar("T")
 
@@ -59,8 +62,9 @@ class PriorShapes:
 
     Attributes:
         memory: of these objects.
-        determined: the condition that no other solution explains an object nearly as well with
-            another surface, of the objects of the last `correct`; None before it.
+        conditions: of a certificate, of the objects of the last `correct`: that no other solution
+            explains an object nearly as well with another surface, and that there is a surface
+            where its points are. Empty before it.
     """
 
     def __init__(self, field: ShapeField, prior: ShapePrior) -> None:
@@ -74,7 +78,7 @@ class PriorShapes:
         self._shapes = PriorField(field.decoder, prior)
         self._mixture = ShapeMixture.of_prior(prior)
         self.memory = PriorMemory()
-        self.determined: Condition | None = None
+        self.conditions: tuple[Condition, ...] = ()
         self._kept_boxes: _LatestValues[Shapes] = _LatestValues(_KEPT)
         self._kept_surfaces: _LatestValues[SurfacePoints] = _LatestValues(_KEPT)
 
@@ -100,15 +104,17 @@ class PriorShapes:
         fit = self._fit(
             correspondences, objects.to(points.device), images, settings, T_fixed_camera
         )
-        limit = settings.spread_limit_m
-        self.determined = condition(
-            "determined", ~(fit.spread_m > limit), fit.spread_m, _reason_of_rival
-        )
         pnc = torch.where(valid[..., None], transform(fit.T_object_camera, points), 0.0)
         shapes = self._with_boxes(self._prior.code(fit.latents), ObjectPoints.of(pnc, valid))
         scale = torch.full_like(fit.objective, settings.solver.robust_scale_m)
         objective = surface_objective(self._field.sdf(pnc, shapes), valid, scale)
         sources = torch.full_like(fit.iterations, int(ShapeSource.PRIOR))
+        away = _distance_of_surface(pnc, valid, self.surfaces(shapes))
+        limit, farthest = settings.spread_limit_m, settings.surface_limit_m
+        self.conditions = (
+            condition("determined", ~(fit.spread_m > limit), fit.spread_m, _reason_of_rival),
+            condition("surface", ~(away > farthest), away, _reason_of_no_surface),
+        )
         return Correction(fit.T_object_camera, shapes, pnc, objective, fit.iterations, sources)
 
     def surfaces(self, shapes: Shapes) -> SurfacePoints:
@@ -165,6 +171,21 @@ class PriorShapes:
 
 def _reason_of_rival(spread_m: float) -> str:
     return f"another shape, {1e3 * spread_m:.0f} mm away, explains the depth nearly as well"
+
+
+def _reason_of_no_surface(away_m: float) -> str:
+    return f"the shape has no surface within {1e3 * away_m:.0f} mm of some depth points"
+
+
+def _distance_of_surface(points: Tensor, valid: Tensor, surfaces: SurfacePoints) -> Tensor:
+    """Quantile (B,) of the distances from points on objects to points on their surfaces, metres.
+
+    A signed distance that is small everywhere need not have a surface: thin parts may vanish.
+    """
+    few = ObjectPoints.of(points, valid).subsample(_COMPARED)
+    nearest = nearest_distances(few.points, surfaces.points, surfaces.valid)
+    nearest = torch.where(few.valid, nearest, torch.nan)
+    return nearest.nanquantile(_MOST_POINTS, dim=1).nan_to_num(torch.inf)
 
 
 def _keys(codes: Tensor) -> list[bytes]:

@@ -206,7 +206,7 @@ class Solver:
             orientations, placed = self._poses.resolve_orientations(scene, placed)
         with clock.stage("certificate"):
             hypotheses = placed.hypotheses(scene.observations.labels)
-            more = (self.prior_shapes.determined,) if self.takes_prior else ()
+            more = self.prior_shapes.conditions if self.takes_prior else ()
             verification = self._verifier(scene).verify(
                 hypotheses, scene.images, None, scene.surfaces, more
             )

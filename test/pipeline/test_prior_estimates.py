@@ -63,13 +63,22 @@ def test_a_model_without_a_prior_says_so(model: Model) -> None:
         Estimator(without, EstimatorSettings(shape_mode="prior"))
 
 
-def test_a_shape_with_a_rival_is_not_certified(model: Model, known: Known) -> None:
-    """The condition of the prior decides: with no limit on rivals the same frame has another."""
+@pytest.mark.parametrize(
+    "setting, reason",
+    [
+        ("spread_limit_m", "explains the depth nearly as well"),
+        ("surface_limit_m", "the shape has no surface within"),
+    ],
+)
+def test_rivals_and_missing_surfaces_withhold_the_certificate(
+    model: Model, known: Known, setting: str, reason: str
+) -> None:
+    """The condition of the prior decides: without its limit the same frame has another reason."""
     frame, _ = _frame(known, known.library.names[0])
     found = []
     for limit in (-1.0, 1.0):
-        prior = dataclasses.replace(PriorShapeSettings(), spread_limit_m=limit)
+        prior = dataclasses.replace(PriorShapeSettings(spread_limit_m=1.0), **{setting: limit})
         (one,) = Estimator(model, EstimatorSettings(prior_shapes=prior)).estimate(frame).objects
         found.append(one)
-    assert not found[0].certified and "explains the depth nearly as well" in found[0].reason
-    assert "explains the depth nearly as well" not in found[1].reason
+    assert not found[0].certified and reason in found[0].reason
+    assert reason not in found[1].reason
