@@ -1,8 +1,8 @@
 """Colours of library shapes, compared with the image: which of several poses does the print fit?
 
 Depth alone cannot tell a can from the same can rotated about its axis. The colours of the surface
-can, if they are compared in a measure that exposure, white balance and blur hardly change, and that
-ignores what is the same at all poses, such as a bright lid.
+can, if they are compared in a measure that exposure, white balance, shading and blur hardly change,
+and that a pose which is a few pixels off does not spoil.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from torch import Tensor
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.visibility import Images
+from crisp_ros.geometry.device_constants import constant
 from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.library import SurfaceColors
 from crisp_ros.network.maps import crop_grid, read_maps
 
-_POINTS = 2048  # of a shape that are looked at in the image
+_POINTS = 1024  # of a shape that are looked at in the image
 _VOXELS = 48  # a side of the grid of colours
 _NEIGHBOURS = 4  # coloured points whose mean a voxel has
 _ROOM = 0.06  # around the shape's box, as a share of its diagonal
@@ -29,7 +30,11 @@ _NEWTON_STEPS = 2
 _FACING = 0.25  # cosine between normal and viewing direction from which on a point is seen well
 _HIDDEN_M = 0.015  # a point so much farther than the measured depth is hidden
 _LEAST_POINTS = 3  # with fewer nothing agrees
-_LEAST_COMMON = 1e-6  # a mean print with a smaller sum of squares is plain
+_SHIFTS_PX = (-2.0, -1.0, 0.0, 1.0, 2.0)  # of the print in the crop, in each direction
+_NEAR_SHARE = 0.38  # of the spread of all visible points that the surroundings of one have
+_EVEN_SHARE = 0.3  # of the mean contrast that is added to that of a point's surroundings
+_LEAST_VARIANCE = 1e-6  # of colours that are not plain
+_LEAST_EVENED = 1e-2  # product of two evened colours, root mean square, that are not plain
 _CHROMA_WEIGHT = 2.0  # of differences of colour against differences of brightness
 
 
@@ -39,8 +44,8 @@ class PrintedSurface(NamedTuple):
     Attributes:
         points: (N, 3) on the shape, object frame, metres.
         normals: (N, 3) outward.
-        volume: (1, 3, D, D, D) colours around the surface, in the channels of `opponent_channels`;
-            the last dimension is x.
+        volume: (D, D, D, 3) colours around the surface, in the channels of `opponent_channels`;
+            the dimensions are z, y and x.
         lower: (3,) corner of the volume, object frame, metres.
         upper: (3,) opposite corner.
     """
@@ -52,28 +57,27 @@ class PrintedSurface(NamedTuple):
     upper: Tensor
 
     def colors_at(self, points: Tensor) -> Tensor:
-        """Colours (..., 3) of the print at points (..., 3) near the surface, interpolated."""
-        unit = 2 * (points - self.lower) / (self.upper - self.lower) - 1
-        found = torch.nn.functional.grid_sample(
-            self.volume, unit.reshape(1, 1, 1, -1, 3), padding_mode="border", align_corners=True
-        )
-        return found.view(3, -1).T.view(points.shape)
+        """Colours (..., 3) of the print at points (..., 3) near the surface, of nearest voxels."""
+        side = len(self.volume)
+        unit = (points - self.lower) / (self.upper - self.lower)
+        cell = ((side - 1) * unit).nan_to_num().round().clamp(0, side - 1).long()
+        x, y, z = cell.unbind(-1)
+        rows = (side * z + y) * side + x
+        return self.volume.view(-1, 3).index_select(0, rows.flatten()).view(points.shape)
 
 
 class PrintAgreement(NamedTuple):
     """Agreement of the image with the print at M poses.
 
     Attributes:
-        correlation: (M,) of what sets the poses apart, -1 to 1: print and image over the visible
-            points and all channels, without the part that is the same at all poses. Zero where
-            nothing is left of one of them.
-        overall: (M,) the same correlation with the part that is the same at all poses left in.
+        correlation: (M,) of print and image over the visible points and all channels, -1 to 1, each
+            without the mean of its surroundings and divided by their contrast, at the best shift
+            of the print in the image. Zero where one of them is plain.
         visible: () number of points that are seen.
-        contrast: (M,) root mean square of that part of the print.
+        contrast: (M,) root mean square of what sets the print apart from the mean of the poses.
     """
 
     correlation: Tensor
-    overall: Tensor
     visible: Tensor
     contrast: Tensor
 
@@ -81,7 +85,6 @@ class PrintAgreement(NamedTuple):
         """The agreement at these poses and at others of the same comparison."""
         return PrintAgreement(
             torch.cat((self.correlation, other.correlation)),
-            torch.cat((self.overall, other.overall)),
             self.visible,
             torch.cat((self.contrast, other.contrast)),
         )
@@ -136,7 +139,7 @@ def printed_surface(field: ShapeField, shape: Shapes, colors: SurfaceColors) -> 
     _, nearest = tree.query(voxels.cpu().numpy(), k=count, workers=workers)
     nearest = torch.from_numpy(nearest).to(x.device).view(len(voxels), -1)
     painted = opponent_channels(colors.rgb.to(x) / 255.0)[nearest].mean(1)
-    volume = painted.T.reshape(1, 3, _VOXELS, _VOXELS, _VOXELS).contiguous()
+    volume = painted.view(_VOXELS, _VOXELS, _VOXELS, 3)
     return PrintedSurface(x, normals, volume, lower, upper)
 
 
@@ -144,8 +147,9 @@ class PrintComparison:
     """Compares the print of an object with the image at a pose and at motions of it.
 
     The motions map the shape onto itself: at all of them the same pixels show the object, only the
-    print under them changes. Of image and print the part that is explained by the mean print of
-    the motions is removed, so that what is the same at all of them does not count.
+    print under them changes. Colours are compared with those around them, as shading and
+    reflections change slowly over a surface, and at several shifts in the image, as fine print is
+    narrower than the error of a pose.
     """
 
     def __init__(
@@ -168,7 +172,7 @@ class PrintComparison:
             motions: (M, 4, 4) of the object frame, the identity included.
             view: the object's crop.
             images: that the object was seen in.
-            possible: (M,) bool, the motions whose prints have a common part; None for all.
+            possible: (M,) bool, the motions whose mean print the contrast refers to; None for all.
         """
         self._surface = surface
         T = invert(T_object_camera)
@@ -184,29 +188,36 @@ class PrintComparison:
         self._seen = seen[:, None]
         self._visible = seen.sum()
         self._share = self._seen / self._visible.clamp_min(1)
-        grid = crop_grid(pixels[None], view.box[None])
+        pixel = view.box[2:] / view.crop.shape[-1]  # of the crop, in those of the image
+        self._weights = self._surroundings(pixels / pixel)
+        shifts = constant(_SHIFTS_PX, pixels)
+        shifts = torch.cartesian_prod(shifts, shifts) * pixel
+        grid = crop_grid((pixels + shifts[:, None]).view(1, -1, 2), view.box[None])
         image = opponent_channels(read_maps(view.crop[None], grid)[0])
+        self._image = self._evened(image.view(len(shifts), -1, 3))
         self._prints_of_motions = prints = self._prints(motions)
         if possible is None:
             self._mean = prints.mean(0)
         else:
             self._mean = (prints * (possible / possible.sum())[:, None, None]).sum(0)
-        self._common = self._centred(self._mean)
-        self._image = self._without_common(image)
-        self._centred_image = self._centred(image)
 
     def agreement(self, motions: Tensor | None = None) -> PrintAgreement:
         """The agreement at motions (M, 4, 4); None for those that are compared."""
         prints = self._prints_of_motions if motions is None else self._prints(motions)
-        overall = _correlation(self._centred(prints), self._centred_image)
-        distinct = self._without_common(prints - self._mean)
+        distinct = self._centred(prints - self._mean)
         contrast = (distinct.square().sum((1, 2)) / self._visible.clamp_min(1)).sqrt()
-        correlation = _correlation(distinct, self._image)
+        correlation = self._correlations(self._evened(prints)).amax(-1)
         enough = self._visible >= _LEAST_POINTS
-        correlation, overall, contrast = (
-            torch.where(enough, part, 0.0) for part in (correlation, overall, contrast)
-        )
-        return PrintAgreement(correlation, overall, self._visible, contrast)
+        correlation, contrast = (torch.where(enough, x, 0.0) for x in (correlation, contrast))
+        return PrintAgreement(correlation, self._visible, contrast)
+
+    def _surroundings(self, pixels: Tensor) -> Tensor:
+        """Weights (N, N) of visible points in the surroundings of each, from pixels (N, 2)."""
+        pixels = self._centred(pixels)
+        spread = (self._share * pixels.square()).sum(0).amax().sqrt().clamp_min(1.0)
+        apart = torch.cdist(pixels, pixels) / (_NEAR_SHARE * spread)
+        weights = torch.exp(-0.5 * apart.square()) * self._seen[:, 0]
+        return weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
 
     def _prints(self, motions: Tensor) -> Tensor:
         """Return the colours of the print at the points' pixels (M, N, 3)."""
@@ -217,19 +228,25 @@ class PrintComparison:
         middle = (self._share * values).sum(-2, keepdim=True)
         return torch.where(self._seen, values - middle, 0.0)
 
-    def _without_common(self, values: Tensor) -> Tensor:
-        """Values (..., N, 3) without what a constant and the mean print explain of a channel."""
-        values = self._centred(values)
-        scale = self._common.square().sum(0).clamp_min(_LEAST_COMMON)
-        factor = (values * self._common).sum(-2, keepdim=True) / scale
-        return values - factor * self._common
+    def _evened(self, values: Tensor) -> Tensor:
+        """Values (M, N, 3) without the mean of their surroundings, divided by their contrast."""
+        distinct = values - self._around(values)
+        square = torch.where(self._seen, distinct, 0.0).square().sum(-1, keepdim=True)
+        mean = (self._share * square).sum(-2, keepdim=True)
+        variance = self._around(square) + _EVEN_SHARE * mean + _LEAST_VARIANCE
+        return self._centred(distinct * variance.rsqrt())
 
+    def _around(self, values: Tensor) -> Tensor:
+        """The means (M, N, C) of values (M, N, C) in the surroundings of each point."""
+        columns = values.transpose(0, 1).flatten(1)  # one product of matrices, not M narrow ones
+        return (self._weights @ columns).unflatten(1, (len(values), -1)).transpose(0, 1)
 
-def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Normalized correlations (M,) of values (M, N, C), already centred, with values (N, C)."""
-    scale = (a.square().sum((1, 2)) * b.square().sum()).sqrt()
-    product = (a * b).sum((1, 2))
-    return torch.where(scale > 1e-6, product / scale.clamp_min(1e-6), 0.0)
+    def _correlations(self, evened: Tensor) -> Tensor:
+        """Normalized correlations (M, S) of prints (M, N, 3) with the shifted images."""
+        a, b = evened.flatten(1), self._image.flatten(1)
+        scale = a.square().sum(-1)[:, None].sqrt() * b.square().sum(-1).sqrt()
+        least = _LEAST_EVENED * self._visible.clamp_min(1)  # of surfaces that are not plain
+        return torch.where(scale > least, a @ b.T / scale.clamp_min(1e-6), 0.0)
 
 
 def _project(x: Tensor, label: Tensor, images: Images) -> tuple[Tensor, Tensor]:

@@ -38,18 +38,19 @@ class OrientationSettings:
     Attributes:
         same_rad: rotations within this angle of one another are the same orientation, radians.
         margin: by how much the correlation of the best orientation must exceed that of every other.
+        likelier_margin: by how much it must exceed that of the network's orientation, to be taken
+            in its place without being sure.
         least_correlation: of the best orientation.
-        least_overall: correlation, with the part of the print that all orientations share.
         least_contrast: of what sets the orientations apart; a plain surface determines nothing.
         least_visible: points of the print that must be seen.
     """
 
     same_rad: float = radians(25.0)
-    margin: float = 0.12
-    least_correlation: float = 0.25
-    least_overall: float = 0.25
-    least_contrast: float = 0.08
-    least_visible: int = 80
+    margin: float = 0.06
+    likelier_margin: float = 0.02
+    least_correlation: float = 0.2
+    least_contrast: float = 0.12
+    least_visible: int = 40
 
 
 class Orientations(NamedTuple):
@@ -82,8 +83,8 @@ def resolve_orientations(
     """Choose among the orientations that depth cannot tell apart, by the print of the shapes.
 
     An orientation is clear where the print agrees with the image clearly better there than at all
-    others. Elsewhere it stays as the network has it, as with a plain object, unless the print
-    contradicts that: then the one that agrees best is taken.
+    others. Elsewhere it stays as the network has it, as with a plain object, unless another one
+    agrees better than that: then the one that agrees best is taken, without being sure.
 
     Args:
         library: the known shapes, with their colours.
@@ -99,20 +100,24 @@ def resolve_orientations(
     if indices is None:
         indices = hypotheses.shapes.index.tolist()
     identity = torch.eye(4, dtype=T.dtype, device=T.device)
-    found: list[_Comparison | str] = []
+    found: list[_Comparison | _Choice] = []
     causes = [""] * len(indices)
     for i, index in enumerate(indices):
         if index < 0:
-            found.append("the symmetries of a shape outside the library")
+            reason = "orientation not known: the symmetries of a shape outside the library"
+            found.append(_Choice(identity, False, identity[None][:0], 0.0, reason))
             continue
         motions, possible = rivals[i]
         if not has_fixed_shapes(T):
             kept = possible.nonzero().squeeze(-1)
             motions, possible = motions[kept], possible[kept]
         alike = Rivals(motions.to(T), possible)
+        if len(motions) == len(library.orientations(index).same) == 0:
+            found.append(_Choice(identity, False, identity[None][:0], torch.inf, ""))
+            continue
         causes[i] = "" if library.printed_surface(index) is not None else _NO_COLORS
         found.append(_compare(library, index, alike, T[i], views[i], images, settings))
-    choices = _choices(found, causes, identity)
+    choices = _choices(found, causes)
     margin = [choice.margin for choice in choices]
     held = [choice.reason == "" for choice in choices]
     clear = Condition(
@@ -160,26 +165,26 @@ class _Choice(NamedTuple):
 
 
 class _Comparison(NamedTuple):
-    """The comparison of one object's orientations on the device, each with a leading one.
+    """The comparison of one object's orientations on the device.
 
     Attributes:
-        motion: (1, 4, 4) to the orientation that is taken.
-        alternatives: (1, C, 4, 4) motions from there.
-        apart: (1, C) bool, those that look alike and are other orientations.
-        angles: (1, C) of them, radians.
-        verdict: (1, 3) whether the print decides, whether the motion is one, and the margin.
+        motion: (4, 4) to the orientation that is taken.
+        alternatives: (C, 4, 4) motions from there.
+        numbers: (3 + 2 C,) all that the host needs to know: whether the print decides, whether the
+            motion is one, the margin; which alternatives look alike and are other orientations;
+            and their angles, radians.
     """
 
     motion: Tensor
     alternatives: Tensor
-    apart: Tensor
-    angles: Tensor
-    verdict: Tensor
+    numbers: Tensor
 
-    @property
-    def numbers(self) -> Tensor:
-        """All that the host needs to know, (3 + 2 C,)."""
-        return torch.cat((self.verdict, self.apart.to(self.angles), self.angles), -1)[0]
+    @classmethod
+    def unpacked(cls, row: Tensor) -> _Comparison:
+        """A comparison from its row of `_as_row`."""
+        count = (len(row) - 19) // 18
+        motion, alternatives, numbers = row.split((16, 16 * count, 3 + 2 * count))
+        return cls(motion.view(4, 4), alternatives.view(count, 4, 4), numbers)
 
 
 def _compare(
@@ -194,8 +199,10 @@ def _compare(
     """The choice among the pose of an object and motions of it that look alike to depth."""
     # One object is a batch of one, so that its graph serves all objects of the same shape.
     constants = library, index, settings, images.camera
-    rows = rivals.motions, rivals.possible, T_object_camera, *view, images.depth, images.labels
-    return run_captured(_comparison, constants, *(part[None] for part in rows))
+    rows = rivals.motions, rivals.possible, T_object_camera, *view
+    shared = images.depth, images.labels
+    found = run_captured(_comparison, constants, *(part[None] for part in rows), shared=shared)
+    return _Comparison.unpacked(found[0][0])
 
 
 def _comparison(
@@ -203,9 +210,11 @@ def _comparison(
     index: int,
     settings: OrientationSettings,
     camera: Camera,
+    depth: Tensor,
+    labels: Tensor,
     *rows: Tensor,
-) -> _Comparison:
-    motions, possible, T_object_camera, crop, box, label, depth, labels = (part[0] for part in rows)
+) -> tuple[Tensor]:
+    motions, possible, T_object_camera, crop, box, label = (part[0] for part in rows)
     identity = torch.eye(4, dtype=motions.dtype, device=motions.device)
     orientations = library.orientations(index)
     exact, same = orientations.exact.to(motions), orientations.same.to(motions)
@@ -242,7 +251,7 @@ def _chosen(
     possible: Tensor,
     exact: Tensor,
     settings: OrientationSettings,
-) -> _Comparison:
+) -> tuple[Tensor]:
     """The orientation that the agreement of the print decides for."""
     correlation = agreement.correlation
     best = _best(correlation, possible)
@@ -254,13 +263,13 @@ def _chosen(
     margin = torch.where(alone, torch.inf, margin)
     readable = (
         (highest >= settings.least_correlation)
-        & (agreement.overall.index_select(0, best) >= settings.least_overall)
         & (agreement.contrast.index_select(0, best) >= settings.least_contrast)
         & (agreement.visible >= settings.least_visible)
     )
     decided = alone | (readable & (margin >= settings.margin))
     possible = possible & ~(readable & (correlation < highest - settings.margin))
-    moved = decided | ~possible[:1]  # where the print contradicts the network
+    likelier = readable & (correlation[:1] < highest - settings.likelier_margin)
+    moved = decided | likelier
     moved = moved & (best > 0) & ~alone
     motion = torch.where(moved[:, None], motion, candidates[0])
     apart = possible & ~decided & (_angles(candidates, motion, exact) > settings.same_rad)
@@ -269,11 +278,13 @@ def _chosen(
     return _as_row(motion, candidates @ invert(motion), apart, verdict)
 
 
-def _as_row(motion: Tensor, alternatives: Tensor, apart: Tensor, verdict: Tensor) -> _Comparison:
+def _as_row(motion: Tensor, alternatives: Tensor, apart: Tensor, verdict: Tensor) -> tuple[Tensor]:
+    """All of a comparison in one row (1, 19 + 18 C), as each result of a graph costs a copy."""
     identity = torch.eye(3, dtype=motion.dtype, device=motion.device)
     rotations = alternatives[:, :3, :3]
     angles = roma.rotmat_geodesic_distance(rotations, identity.expand_as(rotations))
-    return _Comparison(*(part[None] for part in (motion, alternatives, apart, angles, verdict)))
+    parts = motion.flatten(), alternatives.flatten(), verdict, apart.to(angles), angles
+    return (torch.cat(parts)[None],)
 
 
 def _best(correlation: Tensor, possible: Tensor) -> Tensor:
@@ -281,26 +292,22 @@ def _best(correlation: Tensor, possible: Tensor) -> Tensor:
     return correlation.masked_fill(~possible, -2.0).argmax()[None]
 
 
-def _choices(
-    found: Sequence[_Comparison | str], causes: Sequence[str], identity: Tensor
-) -> list[_Choice]:
+def _choices(found: Sequence[_Comparison | _Choice], causes: Sequence[str]) -> list[_Choice]:
     """The choices with the reasons why they are not clear, after one transfer for all objects."""
-    compared = [part for part in found if not isinstance(part, str)]
+    compared = [part for part in found if isinstance(part, _Comparison)]
     numbers = iter(())
     if compared:
-        sizes = [3 + 2 * part.angles.shape[1] for part in compared]
+        sizes = [len(part.numbers) for part in compared]
         numbers = iter(torch.cat([part.numbers for part in compared]).cpu().split(sizes))
     return [
-        _Choice(identity, False, identity[None][:0], 0.0, f"orientation not known: {part}")
-        if isinstance(part, str)
-        else _choice(part, next(numbers).numpy(), cause)
+        _choice(part, next(numbers).numpy(), cause) if isinstance(part, _Comparison) else part
         for part, cause in zip(found, causes, strict=True)
     ]
 
 
 def _choice(found: _Comparison, numbers: NDArray[np.floating], cause: str) -> _Choice:
     (decided, moved, margin), (apart, angles) = numbers[:3], numbers[3:].reshape(2, -1)
-    motion, alternatives = found.motion[0], found.alternatives[0]
+    motion, alternatives = found.motion, found.alternatives
     rows = np.flatnonzero(apart)
     if decided:
         return _Choice(motion, bool(moved), alternatives[:0], float(margin), "")

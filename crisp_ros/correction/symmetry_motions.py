@@ -21,7 +21,8 @@ from crisp_ros.correction.correspondences import Correspondences, Shapes
 from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.residuals import ANY_FALL, geman_mcclure
 from crisp_ros.correction.shape_field import ShapeField
-from crisp_ros.geometry.se3 import rotation_about, transform
+from crisp_ros.geometry.cuda_graphs import run_captured
+from crisp_ros.geometry.se3 import invert, rotation_about, transform
 from crisp_ros.geometry.symmetry import rotational_symmetries
 
 _TRIED_RAD = tuple(map(math.radians, (60.0, 90.0, 120.0, 180.0)))
@@ -86,29 +87,65 @@ class OrientationMotions(NamedTuple):
         exact: (E, 4, 4) that leave the print in place, too.
         same: (S, 4, 4) that leave the shape in place.
         fine: (F, 4, 4) between the samples of a continuous symmetry; none without one.
+        axis: (3,) direction of the axis of a continuous symmetry; zero without one.
+        centre: (3,) a point on the axis.
     """
 
     exact: Tensor
     same: Tensor
     fine: Tensor
+    axis: Tensor
+    centre: Tensor
 
 
 def orientation_motions(motions: SymmetryMotions) -> OrientationMotions:
     """The motions among which the print of a shape decides, of all its symmetries."""
     same = motions.of_kind(SymmetryKind.SAME_SHAPE)
     exact = motions.of_kind(SymmetryKind.EXACT)
+    nowhere = same.new_zeros(3)
     if len(same) == 0:
-        return OrientationMotions(exact, same, same)
+        return OrientationMotions(exact, same, same, nowhere, nowhere)
     rotvec = roma.rotmat_to_rotvec(same[:, :3, :3])
     angle = rotvec.norm(dim=-1)
     smallest = int(angle.argmin())
     if float(angle[smallest]) > _CONTINUOUS_RAD:
-        return OrientationMotions(exact, same, same[:0])
+        return OrientationMotions(exact, same, same[:0], nowhere, nowhere)
     axis = rotvec[smallest] / angle[smallest]
     rotation, shift = same[smallest, :3, :3], same[smallest, :3, 3]
     centre = torch.linalg.pinv(torch.eye(3).to(same) - rotation, rtol=1e-3) @ shift
     rotation = roma.rotvec_to_rotmat(torch.tensor(_FINE_RAD).to(same)[:, None] * axis)
-    return OrientationMotions(exact, same, rotation_about(rotation, centre))
+    return OrientationMotions(exact, same, rotation_about(rotation, centre), axis, centre)
+
+
+def without_twist(
+    T_object_camera: Tensor, T_before: Tensor, orientations: Sequence[OrientationMotions]
+) -> Tensor:
+    """Poses without their rotation about the axis of a continuous symmetry since earlier poses.
+
+    Depth does not determine that rotation, but the decoded surface is not quite round: a pose that
+    is fitted to depth rotates a thin shape to where its bumps fit the noise.
+
+    Args:
+        T_object_camera: (B, 4, 4) the poses.
+        T_before: (B, 4, 4) the earlier poses.
+        orientations: B of their shapes.
+    """
+    axis, centre = (
+        torch.stack([getattr(part, name) for part in orientations]).to(T_before)
+        for name in ("axis", "centre")
+    )
+    return run_captured(_without_twist, (), T_object_camera, T_before, axis, centre)[0]
+
+
+def _without_twist(T: Tensor, T_before: Tensor, axis: Tensor, centre: Tensor) -> tuple[Tensor]:
+    rotation = (T @ invert(T_before))[:, :3, :3]
+    # Vector and real part of the quaternion, both times four times the real part.
+    skew = rotation - rotation.transpose(-1, -2)
+    vector = torch.stack((skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]), dim=-1)
+    real = 1 + rotation.diagonal(dim1=-2, dim2=-1).sum(-1)
+    twist = 2 * torch.atan2((vector * axis).sum(-1), real)
+    back = rotation_about(roma.rotvec_to_rotmat(-twist[:, None] * axis), centre)
+    return (back @ T,)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import ANY_FALL
 from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.symmetry_motions import without_twist
 from crisp_ros.correction.symmetry_search import (
     Rivals,
     resolve_near_symmetries,
@@ -122,14 +123,12 @@ class PoseResolver:
         motions = found.motions[rows]
         some = placed.correspondences.rows(rows)
         some = some._replace(pnc=transform(motions, some.pnc))
-        step = refine_pose(
-            self.library_field,
-            some,
-            placed.correction.shapes.rows(rows),
-            motions @ placed.correction.T_object_camera[rows],
-            _AFTER_ROTATION,
-        )
-        moved = MovedObjects(rows, motions, step.T_object_camera, step.objective)
+        start = motions @ placed.correction.T_object_camera[rows]
+        shapes = placed.correction.shapes.rows(rows)
+        step = refine_pose(self.library_field, some, shapes, start, _AFTER_ROTATION)
+        symmetries = [self.library.orientations(known.index[i]) for i in found.moved]
+        T_object_camera = without_twist(step.T_object_camera, start, symmetries)
+        moved = MovedObjects(rows, motions, T_object_camera, step.objective)
         return found, moved.apply(placed)
 
     def _rivals(self, scene: Scene, hypotheses: Hypotheses) -> list[Rivals]:

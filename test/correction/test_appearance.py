@@ -24,9 +24,9 @@ def agreement(view, images, surface=PRINT, T=T_TRUE):
 def test_the_true_pose_agrees_best() -> None:
     view, images = photograph(CAN, T_TRUE, sectors)
     found = agreement(view, images)
-    assert found.correlation[0] > 0.9 and found.overall[0] > 0.9
+    assert found.correlation[0] > 0.9
     assert found.correlation.argmax() == 0
-    assert found.correlation[12] < 0.0
+    assert found.correlation[0] - found.correlation[12] > 0.7
 
 
 @pytest.mark.parametrize("gain, offset", [(0.3, 0.0), (0.6, 0.3), (1.0, -0.05)])
@@ -35,7 +35,6 @@ def test_exposure_changes_nothing(gain: float, offset: float) -> None:
     other = agreement(view._replace(crop=gain * view.crop + offset), images)
     expected = agreement(view, images)
     torch.testing.assert_close(other.correlation, expected.correlation, atol=1e-4, rtol=0)
-    torch.testing.assert_close(other.overall, expected.overall, atol=1e-4, rtol=0)
 
 
 def test_white_balance_and_blur_change_little() -> None:
@@ -44,6 +43,24 @@ def test_white_balance_and_blur_change_little() -> None:
     blurred = torch.nn.functional.avg_pool2d(tinted[None], 5, 1, 2)[0]
     found = agreement(view._replace(crop=blurred), images).correlation
     assert found.argmax() == 0 and found[0] > 0.75
+
+
+def test_shading_changes_little() -> None:
+    """Light that falls off to a fifth across the object, and a bright reflection along it."""
+    view, images = photograph(CAN, T_TRUE, sectors)
+    side = view.crop.shape[-1]
+    across = torch.linspace(1.0, 0.2, side)
+    reflected = 0.5 * torch.exp(-((torch.arange(side) - 0.6 * side) / (0.05 * side)).square())
+    found = agreement(view._replace(crop=across * view.crop + reflected), images).correlation
+    assert found.argmax() == 0 and found[0] > 0.6
+
+
+def test_shifts_of_two_pixels_change_little() -> None:
+    view, images = photograph(CAN, T_TRUE, sectors)
+    shifted = torch.roll(view.crop, (2, -2), (1, 2))
+    found = agreement(view._replace(crop=shifted), images).correlation
+    expected = agreement(view, images).correlation
+    assert found.argmax() == 0 and abs(found[0] - expected[0]) < 0.03
 
 
 def test_hidden_points_do_not_take_part() -> None:

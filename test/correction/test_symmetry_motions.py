@@ -10,8 +10,11 @@ from scipy.spatial.transform import Rotation
 from crisp_ros.correction.symmetry_motions import (
     SymmetryKind,
     SymmetryMotions,
+    orientation_motions,
     symmetry_motions,
+    without_twist,
 )
+from crisp_ros.geometry.se3 import from_rotation_translation, rotation_about
 
 MUG = mug(0.04, 0.045, 0.008, 0.03)
 HALF_TURNS = ((1.0, -1.0, -1.0), (-1.0, 1.0, -1.0), (-1.0, -1.0, 1.0))
@@ -80,6 +83,26 @@ def test_rotations_of_the_surface_ignore_the_print() -> None:
         assert (halves[:, :3, :3] - wanted).abs().amax((1, 2)).min() < 0.05
     mirrored = motions(bracket(0.12, 0.09, 0.05, 0.02)).of_kind(SymmetryKind.SAME_SHAPE)
     assert len(mirrored) == 0
+
+
+def test_rotations_about_a_free_axis_are_taken_back() -> None:
+    """The tilt and the shift of a can stay, its rotation about the axis does not."""
+    can, brick = (
+        orientation_motions(motions(shape))
+        for shape in (cylinder(0.04, 0.05), box((0.04, 0.025, 0.055)))
+    )
+    before = from_rotation_translation(
+        torch.from_numpy(Rotation.from_euler("zyx", [40.0, 100.0, 20.0], degrees=True).as_matrix()),
+        torch.tensor([0.02, -0.1, 0.6], dtype=torch.float64),
+    ).float()
+    tilt = torch.from_numpy(Rotation.from_euler("y", 4.0, degrees=True).as_matrix()).float()
+    tilted = from_rotation_translation(tilt, torch.tensor([0.001, 0.002, -0.003])) @ before
+    for degrees in (-150.0, -20.0, 35.0, 170.0):
+        twist = Rotation.from_euler("z", degrees, degrees=True).as_matrix()
+        twisted = rotation_about(torch.from_numpy(twist).float(), torch.zeros(3)) @ tilted
+        found = without_twist(twisted[None].repeat(2, 1, 1), before.expand(2, 4, 4), [can, brick])
+        torch.testing.assert_close(found[0], tilted, atol=2e-3, rtol=0)
+        torch.testing.assert_close(found[1], twisted, atol=1e-6, rtol=0)
 
 
 def test_kinds_are_ordered_and_the_identity_comes_first() -> None:
