@@ -2,7 +2,8 @@
 
 A search takes a second of a core. An object that was found before keeps its shape, and only its
 pose is refined; a view from a new direction refines pose and shape on all views together; and an
-object without a certificate is searched again once its views have doubled.
+object without a certificate is searched again once its views have doubled, and in a view with at
+least as many points after two frames, four more, eight more and so on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from crisp_ros.correction.prior_shape import (
 from crisp_ros.correction.shape_mixture import ShapeMixture
 from crisp_ros.correction.shape_pose_lm import ShapePoseLmSettings, refine_shape_and_pose
 from crisp_ros.geometry.se3 import invert, transform
+
+_FIRST_WAIT = 2  # frames from the first search of an object without a certificate to the next
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,9 @@ class _Remembered:
         certified: its shape had a certificate.
         spread: see `PriorFit.spread_m`, of the last search.
         last_frame: number of the frame that showed it last.
+        points: number of depth points in the last search of a single view.
+        wait: frames from the last such search to the next.
+        next_search: number of the frame from which on it is searched again without a certificate.
     """
 
     T_object_fixed: Tensor
@@ -90,6 +96,9 @@ class _Remembered:
     certified: bool = False
     spread: Tensor | float = 0.0
     last_frame: int = 0
+    points: int = 0
+    wait: int = _FIRST_WAIT
+    next_search: int = 0
 
 
 class PriorMemory:
@@ -136,6 +145,8 @@ class PriorMemory:
             known = self._find(seen, T)
             if known is None:
                 fit, known = self._new(shapes, mixture, seen, T, settings)
+            elif self._is_due(known, seen):
+                fit, known = self._replaced(known, self._new(shapes, mixture, seen, T, settings))
             else:
                 fit = self._again(shapes, mixture, known, seen, T, settings)
             known.last_frame = self._frame
@@ -175,7 +186,24 @@ class PriorMemory:
         )
         if bool(observation.seen.valid.any()):
             known.views.append(self._view(observation, fit.T_object_camera))
+            known.points = int(observation.seen.valid.sum())
+            known.next_search = self._frame + known.wait
             self._objects.append(known)
+        return fit, known
+
+    def _is_due(self, known: _Remembered, observation: PriorObservation) -> bool:
+        """Whether a known object is searched again, from this view alone."""
+        enough = int(observation.seen.valid.sum()) >= max(known.points, 1)
+        return not known.certified and self._frame >= known.next_search and enough
+
+    def _replaced(
+        self, old: _Remembered, found: tuple[PriorFit, _Remembered]
+    ) -> tuple[PriorFit, _Remembered]:
+        """What was found in place of an object that is known by another shape."""
+        fit, known = found
+        self._objects = [o for o in self._objects if o is not old]
+        known.wait = 2 * old.wait
+        known.next_search = self._frame + known.wait
         return fit, known
 
     def _again(
@@ -223,6 +251,7 @@ class PriorMemory:
         if not known.certified and len(known.views) >= 2 * known.searched_views:
             self.searches += 1
             known.searched_views = len(known.views)
+            known.next_search = self._frame + known.wait
             T_camera_object = invert(fit.T_object_camera)
             placed = PriorObservation(
                 *(_moved(part, T_camera_object) for part in pooled[:2]), observation.support

@@ -137,7 +137,10 @@ class ShapeManager:
         kept = []
         for i in self._with_other_shape(detections):
             track, own, _ = detections[i]
-            if not track.shape_certified and (own.certified or own.score > track.shape_score):
+            # The estimator itself keeps a prior's shapes, and may have changed their frame.
+            of_prior = own.shape_source == "prior"
+            better = own.certified or own.score > track.shape_score
+            if of_prior or (not track.shape_certified and better):
                 track.restart_shape(own)
             else:
                 kept.append(i)

@@ -104,3 +104,23 @@ def test_without_a_certificate_twice_the_views_are_searched() -> None:
     assert memory.searches == 2
     fitted(memory, observation(yaw=0.6), around(0.0))  # no new direction
     assert memory.searches == 2
+
+
+def test_uncertified_objects_are_searched_again_ever_more_seldom() -> None:
+    memory, seen = PriorMemory(), observation()
+    counts = []
+    for _ in range(8):
+        fitted(memory, seen)
+        memory.record([False])
+        counts.append(memory.searches)
+    assert counts == [1, 1, 2, 2, 2, 2, 3, 3] and len(memory) == 1
+
+
+def test_views_with_fewer_points_are_not_searched() -> None:
+    memory, seen = PriorMemory(), observation()
+    third = torch.arange(len(seen.seen.points)) % 3 == 0
+    few = seen.seen._replace(weights=seen.seen.weights * third)
+    for _ in range(4):
+        fitted(memory, seen if memory.searches == 0 else seen._replace(seen=few))
+        memory.record([False])
+    assert memory.searches == 1

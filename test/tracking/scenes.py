@@ -54,6 +54,7 @@ def estimate(
     shapes: Sequence[AnalyticShape] = SHAPES,
     certified: bool = True,
     score: float | None = None,
+    shape_source: str = "library",
 ) -> ObjectEstimate:
     """An estimate of the `shape`-th of some shapes."""
     return ObjectEstimate(
@@ -71,6 +72,7 @@ def estimate(
         lower=np.array(shapes[shape].lower),
         upper=np.array(shapes[shape].upper),
         shape_index=shape,
+        shape_source=shape_source,
     )
 
 

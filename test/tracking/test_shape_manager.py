@@ -191,3 +191,11 @@ def test_a_track_is_degenerate_until_its_views_determine_it():
     for i in range(3):
         found = shown(blind, i / 10, HANDLE_HIDDEN[0], CUP_ID)
     assert not found.degenerate and np.isnan(found.smallest_eigenvalue)
+
+
+def test_shapes_of_a_prior_are_those_of_the_frame():
+    """The estimator keeps these shapes itself, and their frames change with them."""
+    tracked = tracker()
+    shown(tracked, 0.0, [1, 1, 0.5], CUP_ID, CUP, shape_source="prior")
+    found = shown(tracked, 0.1, [1, 1, 0.5], CAN_ID, CUP, shape_source="prior")
+    assert found.estimate.code.argmax() == CAN_ID and found.mesh_version == 2
