@@ -8,9 +8,16 @@ from pathlib import Path
 
 import torch
 
+from crisp_ros.adaptation.buffer import (
+    SampleFileError,
+    read_samples,
+    samples_path,
+    save_samples,
+)
 from crisp_ros.adaptation.guard import LIMITS
 from crisp_ros.adaptation.head_versions import Version, VersionHistory
 from crisp_ros.adaptation.learner import Learner, LearnerSettings, Weights
+from crisp_ros.adaptation.reference_set import original_of
 from crisp_ros.adaptation.samples import FeatureCache, Sample
 from crisp_ros.adaptation.trained_model import trained_model
 from crisp_ros.network.checkpoint import Model, save_model
@@ -88,14 +95,19 @@ class BatchTrainer:
         )
 
     def save(self, path: Path) -> str:
-        """Write a model file with the heads in use; return the version.
+        """Write a model file with the heads in use and the waiting samples; return the version.
 
         Raises:
-            OSError: the file cannot be written.
+            OSError: a file cannot be written.
         """
         save_model(path, self.model(), torch.float32)
+        save_samples(samples_path(path), self._waiting, original_of(self._model))
         return self._history.current.name
 
     def restore_samples(self, path: Path) -> str:
-        """Return why no samples are restored: those of an incomplete batch are not kept."""
-        return "samples of an incomplete batch are not kept"
+        """Queue the samples of an incomplete batch; return the error, "" on success."""
+        try:
+            self._waiting.extend(read_samples(path, original_of(self._model)))
+        except SampleFileError as error:
+            return str(error)
+        return ""

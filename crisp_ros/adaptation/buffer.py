@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -85,12 +85,12 @@ class SampleBuffer:
         return rows[older]
 
 
-def save_samples(path: Path | str, samples: SampleBuffer, model: str) -> None:
-    """Write a buffer atomically.
+def save_samples(path: Path | str, samples: Iterable[Sample], model: str) -> None:
+    """Write samples atomically.
 
     Args:
         path: of the file.
-        samples: the buffer.
+        samples: of a buffer, or waiting for a training step.
         model: checksum of the model that self-training started from.
 
     Raises:
@@ -106,7 +106,19 @@ def save_samples(path: Path | str, samples: SampleBuffer, model: str) -> None:
 
 
 def load_samples(path: Path | str, model: str, capacity: int = 50) -> SampleBuffer:
-    """Read a buffer written by `save_samples`.
+    """Read samples written by `save_samples` into a buffer.
+
+    Raises:
+        SampleFileError: the file is missing, damaged, of another format or of another model.
+    """
+    buffer = SampleBuffer(capacity)
+    for sample in read_samples(path, model):
+        buffer.add(sample)
+    return buffer
+
+
+def read_samples(path: Path | str, model: str) -> list[Sample]:
+    """Read samples written by `save_samples`, in their order.
 
     Raises:
         SampleFileError: the file is missing, damaged, of another format or of another model.
@@ -118,7 +130,14 @@ def load_samples(path: Path | str, model: str, capacity: int = 50) -> SampleBuff
         raise SampleFileError(f"sample file {path}: {error}") from error
     if header["model"] != model:
         raise SampleFileError(f"sample file {path}: of model {header['model']}, not of {model}")
-    buffer = SampleBuffer(capacity)
-    for i, (key, certified) in enumerate(zip(header["keys"], header["certified"], strict=True)):
-        buffer.add(Sample(key, certified, *(tensors[name][i].clone() for name in _TENSORS)))
-    return buffer
+    return [
+        Sample(key, certified, *(tensors[name][i].clone() for name in _TENSORS))
+        for i, (key, certified) in enumerate(zip(header["keys"], header["certified"], strict=True))
+    ]
+
+
+def samples_path(checkpoint: Path) -> Path:
+    """Return the path of the samples of a self-trained model: next to its file."""
+    return checkpoint.with_name(
+        checkpoint.name.removesuffix(".safetensors") + ".samples.safetensors"
+    )

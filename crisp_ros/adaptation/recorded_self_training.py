@@ -10,15 +10,16 @@ from typing import NamedTuple
 import torch
 
 from crisp_ros.adaptation.batch_trainer import BatchTrainer
+from crisp_ros.adaptation.buffer import samples_path
 from crisp_ros.adaptation.learner import LearnerSettings
-from crisp_ros.adaptation.reference_set import ReferenceSet
+from crisp_ros.adaptation.reference_set import ReferenceSet, original_of
 from crisp_ros.adaptation.samples import samples_of
 from crisp_ros.adaptation.self_trainer import (
     SelfTrainer,
     SelfTrainingSettings,
     Status,
-    samples_path,
 )
+from crisp_ros.adaptation.tensor_file import TensorFileError
 from crisp_ros.adaptation.view_pool import ViewPool
 from crisp_ros.correction.shape_choice import with_shape_mode
 from crisp_ros.data.atomic_file import write_atomically
@@ -28,6 +29,7 @@ from crisp_ros.pipeline import Estimator, EstimatorSettings, Trace
 
 STATE_NAME = "state.safetensors"
 _PROGRESS_NAME = "progress.json"
+_POOL_NAME = "views.safetensors"
 _SAVE_EVERY = 40  # frames
 
 
@@ -93,7 +95,8 @@ class RecordedSelfTraining:
             device: on which everything runs.
 
         Raises:
-            ProgressError: the state in the folder cannot be read.
+            ProgressError: the state in the folder cannot be read, or lacks samples or views
+                without which the run would differ from an uninterrupted one.
             crisp_ros.network.checkpoint.CheckpointError: the model file cannot be read.
         """
         self._folder, self._device = folder, device
@@ -115,8 +118,10 @@ class RecordedSelfTraining:
                 self._pool = ViewPool(self.estimator.field, library, corrector)
         else:
             self._trainer = SelfTrainer(model, reference, settings, device, publish)
+        self._original = original_of(model)
+        self._is_learning = False
         if self.frames_done > 0:
-            self._trainer.restore_samples(samples_path(folder / STATE_NAME))
+            self._restore_samples()
 
     @property
     def status(self) -> Status:
@@ -142,7 +147,8 @@ class RecordedSelfTraining:
             while self.frames_done < passes * count:
                 self._one_pass(frames, count, passes * count, on_frame)
         except KeyboardInterrupt:
-            if self.frames_done > 0:
+            # Part of a frame's steps would be taken again: the last state is kept.
+            if self.frames_done > 0 and not (self._is_learning and self._repeats_exactly):
                 self.save()
             raise
 
@@ -157,8 +163,11 @@ class RecordedSelfTraining:
         for index, (frame, sequence) in enumerate(frames()):
             if index < skipped:
                 continue
-            self._learn_from(self.estimator.trace(frame), sequence)
+            trace = self.estimator.trace(frame)
+            self._is_learning = True
+            self._learn_from(trace, sequence)
             self.frames_done += 1
+            self._is_learning = False
             if self.frames_done % count == 0:
                 self._trainer.finish()
                 save_model(self._after(self.frames_done // count), self.model(), torch.float32)
@@ -170,8 +179,28 @@ class RecordedSelfTraining:
     def save(self) -> None:
         """Write the state; after an interruption at any time it can be resumed."""
         self._trainer.save(self._folder / STATE_NAME)
+        if self._pool is not None:
+            self._pool.save(self._folder / _POOL_NAME, self._original)
         progress = json.dumps({"frames_done": self.frames_done})
         write_atomically(self._folder / _PROGRESS_NAME, progress)
+
+    def _restore_samples(self) -> None:
+        error = self._trainer.restore_samples(samples_path(self._folder / STATE_NAME))
+        if error:
+            raise ProgressError(f"{error}: this run cannot be continued; name a new folder")
+        if self._pool is not None:
+            path = self._folder / _POOL_NAME
+            try:
+                self._pool.restore(path, self._original)
+            except TensorFileError as failed:
+                raise ProgressError(
+                    f"{path}: {failed}: this run cannot be continued; name a new folder"
+                ) from failed
+
+    @property
+    def _repeats_exactly(self) -> bool:
+        """Whether a continued run equals an uninterrupted one: not with the guard's draws."""
+        return isinstance(self._trainer, BatchTrainer)
 
     def model(self) -> Model:
         """The resulting model."""

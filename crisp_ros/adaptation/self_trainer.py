@@ -12,7 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from crisp_ros.adaptation.buffer import SampleBuffer, SampleFileError, load_samples, save_samples
+from crisp_ros.adaptation.buffer import (
+    SampleBuffer,
+    SampleFileError,
+    load_samples,
+    samples_path,
+    save_samples,
+)
 from crisp_ros.adaptation.guard import LIMITS, Guard, Verdict
 from crisp_ros.adaptation.head_versions import ShareWatch, Version, VersionHistory, WatchSettings
 from crisp_ros.adaptation.learner import (
@@ -336,10 +342,3 @@ class SelfTrainer:
         for sample in kept:
             self._buffer.add(sample)
         return ""
-
-
-def samples_path(checkpoint: Path) -> Path:
-    """Return the path of the samples of a self-trained model: next to its file."""
-    return checkpoint.with_name(
-        checkpoint.name.removesuffix(".safetensors") + ".samples.safetensors"
-    )

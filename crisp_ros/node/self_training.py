@@ -9,8 +9,9 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticStatus
 from diagnostic_updater import DiagnosticStatusWrapper
 
+from crisp_ros.adaptation.buffer import samples_path
 from crisp_ros.adaptation.reference_set import load_reference, reference_path
-from crisp_ros.adaptation.self_trainer import SelfTrainingSettings, Status, samples_path
+from crisp_ros.adaptation.self_trainer import SelfTrainingSettings, Status
 from crisp_ros.adaptation.self_training_worker import SelfTrainingWorker, WorkerSettings
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.pipeline import Estimator, Trace

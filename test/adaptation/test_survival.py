@@ -14,10 +14,10 @@ import pytest
 import torch
 from adaptation_samples import CPU, samples, shipped_model, small_reference
 
-from crisp_ros.adaptation.buffer import load_samples
+from crisp_ros.adaptation.buffer import load_samples, samples_path
 from crisp_ros.adaptation.learner import LearnerSettings
 from crisp_ros.adaptation.reference_set import load_reference, original_of, save_reference
-from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings, samples_path
+from crisp_ros.adaptation.self_trainer import SelfTrainer, SelfTrainingSettings
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.network.checkpoint import load_model
