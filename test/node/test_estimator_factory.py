@@ -64,6 +64,11 @@ def test_the_papers_correctors_run_alone_and_leave_no_trace(name: str) -> None:
     assert changed.visibility == node.visibility
 
 
+@pytest.mark.parametrize("tables", [True, False])
+def test_shape_tables_are_a_setting_of_the_estimator(tables: bool) -> None:
+    assert estimator_settings(Parameters(shape_tables=tables)).shape_tables is tables
+
+
 def test_the_household_model_takes_its_prior_and_remembers() -> None:
     """`model:=household` needs no shape_mode: the node's default leads to the prior."""
     estimator = make_estimator(Parameters(model="household", device="cpu"))

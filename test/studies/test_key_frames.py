@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from adaptation_samples import shipped_model
+from known import load_known
 
 from crisp_ros.correction.certificate import CertificateSettings
+from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.studies.degeneracy_study import MUG
-from crisp_ros.studies.key_frames import MugViews, key_frames
+from crisp_ros.studies.key_frames import MugViews, _Evidence, key_frames
 from crisp_ros.studies.study_error import StudyError
 
 RESULT = Path(__file__).parents[2] / "docs" / "results" / "degeneracy.json"
@@ -41,6 +44,36 @@ def test_certified_frames_are_pooled():
     strict = CertificateSettings(threshold_m=1e-6)
     (nothing,) = key_frames(model, views._replace(angles=(1.5,)), *pair_and_all(model), strict)
     assert not nothing.certified and np.isnan(nothing.tangent) and not nothing.degenerate
+
+
+class Looks:
+    """The only part of an estimator that the evidence asks for."""
+
+    def __init__(self, field):
+        self.field = field
+
+
+def evidence_of(known, *directions):
+    """Evidence of key frames of a mug, each seen from one side and at its true pose."""
+    (mug,) = known.named("mug")
+    found = _Evidence(known.prepared, known.prepared, 0, CertificateSettings(threshold_m=0.008))
+    for direction in directions:
+        points = mug.surface(400, torch.Generator().manual_seed(0), direction).float()[None]
+        valid = torch.ones(points.shape[:2], dtype=torch.bool)
+        hypotheses = Hypotheses.of_points(points, valid, known.prepared.shapes(torch.tensor([0])))
+        found.add(Looks(known.field), hypotheses)
+    return found
+
+
+HIDDEN, SHOWN = (-1.0, 0.0, 0.1), (0.0, 1.0, 0.2)  # the handle is at +x
+
+
+def test_a_hidden_handle_raises_the_flag_until_it_is_seen():
+    known = load_known().only("mug", "cylinder")
+    hidden, both = evidence_of(known, HIDDEN), evidence_of(known, HIDDEN, SHOWN)
+    assert hidden.explaining == ("mug", "cylinder") and hidden.degenerate
+    assert both.explaining == ("mug",) and not both.degenerate
+    assert not evidence_of(known, SHOWN).degenerate and not evidence_of(known).degenerate
 
 
 def test_a_library_without_colours_is_refused():
