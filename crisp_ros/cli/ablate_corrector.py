@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--views", type=count, default=2, help="views per object in the trials (default: 2)"
     )
     parser.add_argument(
+        "--trials",
+        action="store_true",
+        help="measure the solvers alone on single objects, without scenes and images",
+    )
+    parser.add_argument(
         "--work",
         type=Path,
         default=Path("out/ablate_corrector"),
@@ -71,6 +76,7 @@ def run(args: argparse.Namespace) -> None:
         args.work,
         args.seed,
         args.device,
+        args.trials,
     ).run(model)
     console = Console()
     for table in error_tables(parts):

@@ -46,7 +46,7 @@ def draw_convergence(study: ConvergenceStudy, path: Path) -> None:
         axes.set(xlabel="iterations", xlim=(0, None), ylim=(0, None))
         panel_label(axes, letter)
     a.legend(loc="upper right")
-    c.legend(loc="center right")
+    d.legend(loc="upper right")
     figure.supxlabel(
         f"{len(study.true_distance_m)} half-visible, noisy views of library shapes. "
         "Line: median; band: quartiles; dashed: mean.",

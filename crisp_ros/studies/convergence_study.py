@@ -7,7 +7,7 @@ its result is measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -21,10 +21,7 @@ from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import surface_objective
 from crisp_ros.correction.shape_field import DecoderField
-from crisp_ros.correction.shape_projected_gradient import (
-    ProjectedGradientSettings,
-    projected_gradient,
-)
+from crisp_ros.correction.shape_projected_gradient import projected_gradient
 from crisp_ros.correction.steps import PoseStep, ShapeStep
 from crisp_ros.correction.surface import SurfacePoints, surface_points
 from crisp_ros.geometry.chamfer import nearest_distances
@@ -32,6 +29,7 @@ from crisp_ros.geometry.registration import Registration, register
 from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.network.library import ShapeLibrary
+from crisp_ros.studies.corrector_trials import ALGORITHM_1_STEP
 
 _SCALE_M = 0.01  # of the robust objective, the same for all solvers
 _OTHER_EVALUATIONS = 4  # of the second-order solver, in addition to its iterations
@@ -49,7 +47,6 @@ class ConvergenceStudySettings:
         pose_iterations: budgets of the gradient descent on Z.
         newton_iterations: budgets of the second-order pose solver.
         shape_iterations: budgets of the projected gradient on the coefficients.
-        interior_share: how far inside the simplex it starts; see `ProjectedGradientSettings`.
         seed: of the views.
     """
 
@@ -60,7 +57,6 @@ class ConvergenceStudySettings:
     pose_iterations: tuple[int, ...] = (0, 1, 2, 3, 5, 8, 12, 18, 25, 35, 50)
     newton_iterations: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 8)
     shape_iterations: tuple[int, ...] = (0, 1, 2, 3, 5, 8, 12, 18, 25)
-    interior_share: float = ProjectedGradientSettings().interior_share
     seed: int = 0
 
 
@@ -148,7 +144,7 @@ def convergence_study(
         ViewError: the decoder does not show a shape that the library names.
     """
     settings = settings or ConvergenceStudySettings()
-    budgets = settings.pose_iterations + settings.newton_iterations + settings.shape_iterations
+    budgets = settings.pose_iterations + settings.newton_iterations + 2 * settings.shape_iterations
     total, done = len(budgets) + 2, 0
 
     def solved() -> None:
@@ -168,20 +164,23 @@ def convergence_study(
         surface_points(field, prepared.all_shapes, settings.surface_points),
         transform(views.T_object_camera, views.points),
         Shapes.of_codes(library.codes[(views.shapes + max(1, len(library) // 3)) % len(library)]),
-        settings.interior_share,
     )
     pose = (
         problem.pose_curve("gradient", settings.pose_iterations, problem.gradient, solved),
         problem.pose_curve("second order", settings.newton_iterations, problem.newton, solved),
     )
-    projected = problem.shape_curve(
-        "projected gradient", settings.shape_iterations, problem.projected, solved
-    )
+    projected = [
+        problem.shape_curve(name, settings.shape_iterations, problem.projected(share), solved)
+        for name, share in (
+            ("projected gradient", ALGORITHM_1_STEP.interior_share),
+            ("projected gradient, from a vertex", 0.0),
+        )
+    ]
     squares = [
         problem.shape_curve(name, (1,), lambda _, one_hot=one_hot: problem.squares(one_hot), solved)
         for name, one_hot in (("LSQ, one-hot", True), ("LSQ, combination", False))
     ]
-    made = [projected, *squares]
+    made = [*projected, *squares]
     return ConvergenceStudy(
         pose,
         tuple(curve for curve, _ in made),
@@ -202,7 +201,6 @@ class _Problem:
     surfaces: SurfacePoints
     z: Tensor
     wrong: Shapes
-    interior_share: float
 
     def gradient(self, iterations: int) -> PoseStep:
         settings = GradientSettings(iterations=iterations)
@@ -213,11 +211,16 @@ class _Problem:
         T = self.start.T_object_camera
         return refine_pose(self.field, self._seen(), self._true_shapes(), T, settings)
 
-    def projected(self, iterations: int) -> ShapeStep:
-        settings = ProjectedGradientSettings(
-            iterations=iterations, interior_share=self.interior_share
-        )
-        return projected_gradient(self.field, self._z(), self.wrong, self.library, settings)
+    def projected(self, interior_share: float) -> Callable[[int], ShapeStep]:
+        """The h step of Algorithm 1 by its iterations; 0 starts at a vertex, as in the paper."""
+
+        def step(iterations: int) -> ShapeStep:
+            settings = replace(
+                ALGORITHM_1_STEP, iterations=iterations, interior_share=interior_share
+            )
+            return projected_gradient(self.field, self._z(), self.wrong, self.library, settings)
+
+        return step
 
     def squares(self, one_hot: bool) -> ShapeStep:
         settings = ActiveShapeSettings(one_hot=one_hot)

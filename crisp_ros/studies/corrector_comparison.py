@@ -37,7 +37,7 @@ class CorrectorParts(NamedTuple):
     """The measurements of the study.
 
     Attributes:
-        instances: of the rendered scenes.
+        instances: of the rendered scenes; none with `trials_only`.
         real: of the real images.
         shapes: of `shape_trial`, as JSON values.
         z_steps: of `z_trials`, as JSON values.
@@ -75,6 +75,7 @@ class CorrectorComparison:
         work: folder in which scenes and parts of the result are kept.
         seed: of the scenes.
         device: of the estimator.
+        trials_only: measure the solvers alone, without scenes and images.
     """
 
     models: Path
@@ -86,6 +87,7 @@ class CorrectorComparison:
     work: Path
     seed: int
     device: torch.device | str = "cpu"
+    trials_only: bool = False
 
     def run(self, model: Model) -> CorrectorParts:
         """Measure all parts; an interrupted run is continued.
@@ -122,13 +124,17 @@ class CorrectorComparison:
                 trials = z_trials(decoder, library, views(), shapes, on_trial=on_trial)
             return [trial._asdict() for trial in trials]
 
-        instances = self._rendered(study, kept, list(by_name), meshes)
-        real = [] if dataset is None else _real(study, kept, dataset)
+        instances, real = [], []
+        if not self.trials_only:
+            instances = self._rendered(study, kept, list(by_name), meshes)
+            real = [] if dataset is None else _real(study, kept, dataset)
         key = f"{self.views}_{self.seed}"
         return CorrectorParts(
             instances,
             real,
-            kept.part(f"shapes_{key}", lambda: shape_trial(decoder, library, views())._asdict()),
+            kept.part(
+                f"shape_steps_{key}", lambda: shape_trial(decoder, library, views())._asdict()
+            ),
             kept.part(f"z_{key}", pose_trials),
             kept.part(f"solvers_{key}", lambda: solver_trial(decoder, library, views())._asdict()),
             program_trial(),

@@ -14,13 +14,17 @@ from torch import Tensor
 
 from crisp_ros.correction.active_shape import least_squares
 from crisp_ros.correction.corrector import correct
+from crisp_ros.correction.corrector_settings import CORRECTORS
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
 from crisp_ros.correction.pose_gradient import GradientSettings, descend_pose
 from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import ANY_FALL
 from crisp_ros.correction.shape_field import DecoderField
-from crisp_ros.correction.shape_projected_gradient import projected_gradient
+from crisp_ros.correction.shape_projected_gradient import (
+    ProjectedGradientSettings,
+    projected_gradient,
+)
 from crisp_ros.evaluation.metrics import add_s
 from crisp_ros.evaluation.true_shapes import TrueShape
 from crisp_ros.geometry.registration import register
@@ -34,6 +38,7 @@ PNC_NOISE_M = (0.0, 0.002, 0.01)
 PNC_OUTLIERS = (0.0, 0.2, 0.4)
 SAME_OBJECTIVE_M = 1e-4
 FAINT_PRIOR = 1e-3  # only determines the directions that the signed distances leave free
+ALGORITHM_1_STEP = CORRECTORS["alg1"].projected_gradient
 _ADD_S_POINTS = 1500
 
 
@@ -43,8 +48,12 @@ class ShapeTrial(NamedTuple):
     Attributes:
         count: number of views.
         lsq: Algorithm 2, one-hot, at the true pose.
-        projected_gradient: the h step of Algorithm 1 at the true pose; the library code nearest to
-            its mixture counts.
+        projected_gradient: the h step of Algorithm 1 at the true pose, with the settings of the
+            corrector `alg1`; the library code nearest to its mixture counts.
+        projected_gradient_largest: the same; the library shape with the largest coefficient counts.
+        from_code: `projected_gradient` from the network's code, a vertex of the simplex, as the
+            paper has it.
+        from_code_largest: `projected_gradient_largest` from there.
         corrector: pose and shape with the node's settings, from true coordinates of noisy points.
         lsq_confused: pairs (true, found) of lsq.
     """
@@ -52,6 +61,9 @@ class ShapeTrial(NamedTuple):
     count: int
     lsq: float
     projected_gradient: float
+    projected_gradient_largest: float
+    from_code: float
+    from_code_largest: float
     corrector: float
     lsq_confused: tuple[tuple[str, str], ...]
 
@@ -69,14 +81,21 @@ def shape_trial(decoder: ShapeDecoder, library: ShapeLibrary, views: ObjectViews
     )
     prepared = PreparedLibrary(field, library)
     found = least_squares(field, points, own, prepared).coefficients.argmax(-1)
-    mixed = projected_gradient(field, points, own, prepared)
+
+    def shares_of_step(settings: ProjectedGradientSettings) -> tuple[float, float]:
+        step = projected_gradient(field, points, own, prepared, settings)
+        nearest = prepared.distances(step.shapes.codes).argmin(-1)
+        largest = step.coefficients.argmax(-1)
+        return _share(nearest == views.objects), _share(largest == views.objects)
+
     seen, start = _registered(views, views.z)
     both = correct(field, seen, own, start, prepared)
     missed = (found != views.objects).nonzero().squeeze(-1).tolist()
     return ShapeTrial(
         count,
         _share(found == views.objects),
-        _share(prepared.distances(mixed.shapes.codes).argmin(-1) == views.objects),
+        *shares_of_step(ALGORITHM_1_STEP),
+        *shares_of_step(replace(ALGORITHM_1_STEP, interior_share=0.0)),
         _share(both.shapes.index == views.objects),
         tuple((library.names[views.objects[i]], library.names[found[i]]) for i in missed),
     )

@@ -66,6 +66,9 @@ def test_a_study_is_made_reported_and_resumed(
     for changing in ("program_trial", "machine"):
         first.pop(changing), second.pop(changing)
     assert first == second
+    assert main([*words, "--trials"]) == 0
+    alone = json.loads((tmp_path / "report.json").read_text())
+    assert "table" not in alone and alone["shape_trial"] == first["shape_trial"]
 
 
 def test_models_that_are_missing_are_named(

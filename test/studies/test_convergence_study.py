@@ -44,8 +44,10 @@ def test_solvers_come_down_and_second_order_comes_lowest(study: ConvergenceStudy
         assert distance[-1] < 0.7 * distance[0] and error[-1] < error[0]
     assert newton.distance_m[-1].median() <= gradient.distance_m[-1].median()
     assert newton.distance_m[-1].median() < 1.2 * study.true_distance_m.median()
-    projected, one_hot, mixed = study.shape
-    assert projected.distance_m[-1].median() < projected.distance_m[0].median()
+    projected, from_vertex, one_hot, mixed = study.shape
+    for curve in (projected, from_vertex):
+        assert curve.distance_m[-1].median() < curve.distance_m[0].median()
+    assert projected.error_m[-1].median() < from_vertex.error_m[-1].median()
     assert one_hot.iterations == mixed.iterations == (1,)
     assert one_hot.error_m.median() < 1e-4 < projected.error_m[-1].median()
     assert study.right_shape["LSQ, one-hot"] >= 0.75
@@ -67,15 +69,13 @@ def test_errors_are_those_computed_apart(known, study: ConvergenceStudy) -> None
         assert study.pose[0].error_m[0, i] == pytest.approx(way, abs=0.004)
     # From the wrong code itself, another shape: their surfaces' distance by closed form.
     none = dict.fromkeys(("pose_iterations", "newton_iterations", "shape_iterations"), (0,))
-    start = convergence_study(
-        known.decoder, known.library, replace(SETTINGS, interior_share=0.0, **none)
-    )
+    start = convergence_study(known.decoder, known.library, replace(SETTINGS, **none))
     wrong = (torch.arange(8) + 2) % 8
     for i in range(8):
         a, b = (surfaces.points[k][surfaces.valid[k]].double() for k in (i, wrong[i]))
         ways = known.shapes[wrong[i]].sdf(a).abs().mean(), known.shapes[i].sdf(b).abs().mean()
         expected = 0.5 * float(ways[0] + ways[1])
-        assert start.shape[0].error_m[0, i] == pytest.approx(expected, rel=0.3, abs=0.002)
+        assert start.shape[1].error_m[0, i] == pytest.approx(expected, rel=0.3, abs=0.002)
 
 
 def test_json_holds_the_curves(study: ConvergenceStudy) -> None:
