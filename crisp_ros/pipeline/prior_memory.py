@@ -199,7 +199,7 @@ class PriorMemory:
     def _replaced(
         self, old: _Remembered, found: tuple[PriorFit, _Remembered]
     ) -> tuple[PriorFit, _Remembered]:
-        """What was found in place of an object that is known by another shape."""
+        """Forget an object for the one that a new search found in its place."""
         fit, known = found
         self._objects = [o for o in self._objects if o is not old]
         known.wait = 2 * old.wait
