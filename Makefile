@@ -44,7 +44,7 @@ INSTALLED := $(VENV)/.installed-$(call hash,$(BUILD_FILES) $(PACKAGE_FILES))
 .PHONY: help demo test test-slow soak venv
 
 help:
-	@echo "make demo       play a recording through the node; report in out/demo"
+	@echo "make demo       play two recordings through the node; reports in out/demo and out/demo/unseen"
 	@echo "make test       lint and run the tests, in minutes"
 	@echo "make test-slow  run the slow tests"
 	@echo "make soak       run the soak tests: many minutes"
@@ -52,6 +52,10 @@ help:
 
 demo: venv
 	$(VENV)/bin/crisp demo $(if $(BAG),--bag '$(BAG)') $(DEMO_ARGS)
+ifeq ($(BAG)$(DEMO_ARGS),)
+	$(VENV)/bin/crisp demo --bag recordings/unseen --checkpoint models/crisp_household_prior.safetensors \
+	  --output out/demo/unseen
+endif
 
 test: venv
 	$(VENV)/bin/ruff check .
