@@ -48,6 +48,7 @@ class CountingField:
 
 _WAITING = (
     "aten::_local_scalar_dense",
+    "aten::equal",
     "aten::nonzero",
     "aten::unique",
     "aten::masked_select",
@@ -76,6 +77,7 @@ class CountedOperations(TorchDispatchMode):
         captured: number of further ones within captured functions, which a CUDA graph repeats.
         waits: names of those for whose result the host would wait.
         stage: that what follows is counted for, as well.
+        on_host: whether what follows computes with what was copied to the host; it is not counted.
         operations_of: number of operations by stage.
         waits_of: number of waits by stage.
     """
@@ -86,6 +88,7 @@ class CountedOperations(TorchDispatchMode):
         self.captured = 0
         self.waits: list[str] = []
         self.stage = ""
+        self.on_host = False
         self.operations_of: Counter[str] = Counter()
         self.waits_of: Counter[str] = Counter()
         self._transfers = _Transfers(self)
@@ -111,6 +114,8 @@ class CountedOperations(TorchDispatchMode):
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         """Count an operation and do it."""
+        if self.on_host:
+            return function(*args, **(kwargs or {}))
         name = function.name()
         masks = name.startswith("aten::index") and any(
             isinstance(index, Tensor) and index.dtype == torch.bool

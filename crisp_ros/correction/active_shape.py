@@ -18,7 +18,7 @@ from crisp_ros.correction.residuals import (
     geman_mcclure,
     surface_objective,
 )
-from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.shape_field import ShapeField, captured_sdf
 from crisp_ros.correction.steps import ShapeStep
 from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.geometry.se3 import transform
@@ -87,7 +87,7 @@ def distance_matrix(field: ShapeField, points: Tensor, shapes: Shapes) -> Tensor
         shapes: (K,), or (B, K) where every object has its own.
     """
     shapes = shapes if shapes.codes.ndim == 3 else shapes.unsqueeze(0)
-    return field.sdf(points[:, None], shapes).transpose(-1, -2)
+    return captured_sdf(field, points[:, None], shapes).transpose(-1, -2)
 
 
 @torch.no_grad()
@@ -123,7 +123,8 @@ def least_squares(
     else:
         F = distance_matrix(field, few.points, columns)
         best = surface_objective(F.transpose(-1, -2), few.valid[:, None], scale).argmin(-1)
-    w = torch.nn.functional.one_hot(best, columns.codes.shape[1]).to(scale.dtype)
+    number = torch.arange(columns.codes.shape[1], device=best.device)
+    w = (best[:, None] == number).to(scale.dtype)
     found = library.mixture(w, columns, shapes)
 
     compared = [shapes, found]
@@ -132,7 +133,7 @@ def least_squares(
         mixed_w = _combination(F, few.valid, scale, D)
         mixed = library.mixture(mixed_w, columns, shapes)
         compared.append(mixed)
-    sdf = field.sdf(points.points[:, None], stack(compared))
+    sdf = captured_sdf(field, points.points[:, None], stack(compared))
     objectives = surface_objective(sdf, points.valid[:, None], scale)
     objective = objectives[:, 1]
     if F is not None:
@@ -162,7 +163,8 @@ def _combination(F: Tensor, valid: Tensor, scale: Tensor, D: Tensor) -> Tensor:
     counted = geman_mcclure(least.square(), scale).weight * valid
     columns = (F * D[:, None] * counted.sqrt()[..., None]).double()
     gram = columns.transpose(-1, -2) @ columns / F.shape[1]
-    weighted = D * minimise(gram).coefficients.to(F.dtype)
+    # A program of a few unknowns: the host solves it sooner than a GPU makes one iteration.
+    weighted = D * minimise(gram.cpu()).coefficients.to(F)
     return weighted / weighted.sum(-1, keepdim=True)
 
 

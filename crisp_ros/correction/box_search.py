@@ -10,6 +10,8 @@ from torch import Tensor
 from crisp_ros.correction.correspondences import ObjectPoints, Shapes
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints, surface_points
+from crisp_ros.geometry.cuda_graphs import run_captured
+from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
 
 _SAMPLES = 16  # a side of the grid that is searched for the body
 _REACH = 1.5  # half the side of the first grid, in farthest coordinates of the seen points
@@ -52,6 +54,10 @@ def decoded_bodies(field: ShapeField, shapes: Shapes, seen: ObjectPoints) -> Bod
         shapes: (B,).
         seen: points on them, in their own frames, metres.
     """
+    return run_captured(_decoded_bodies, (field,), shapes, seen)
+
+
+def _decoded_bodies(field: ShapeField, shapes: Shapes, seen: ObjectPoints) -> Bodies:
     seen = seen.sanitized()
     reach = _REACH * seen.points.abs().amax((1, 2)).clamp_min(_LEAST_REACH_M)
     low = high = None
@@ -61,7 +67,7 @@ def decoded_bodies(field: ShapeField, shapes: Shapes, seen: ObjectPoints) -> Bod
         low = (first - 1) * cell[:, None] - reach[:, None]
         high = (last + 1) * cell[:, None] - reach[:, None]
         cut = (last >= first).all(-1) & ((first <= 0) | (last >= _SAMPLES - 1)).any(-1)
-        if not cut.any():
+        if not has_fixed_shapes(reach) and not cut.any():
             break
         reach = torch.where(cut, _GROWTH * reach, reach)
     lost = (last < first).any(-1, keepdim=True)
@@ -90,14 +96,14 @@ def _body_extent(
     cell = 2 * reach / (_SAMPLES - 1)
     sdf = field.sdf(unit * reach[:, None, None], shapes)
     # Half a cell around the surface counts, so that thin walls between samples stay connected.
-    solid = (sdf < 0.5 * cell[:, None]).view(batch, 1, _SAMPLES, _SAMPLES, _SAMPLES)
-    body = _near_points(seen, reach) & solid
+    solid = (sdf < 0.5 * cell[:, None]).view(batch, 1, _SAMPLES, _SAMPLES, _SAMPLES).float()
+    body = _near_points(seen, reach) * solid
     for _ in range(3 * _SAMPLES):
-        grown = torch.nn.functional.max_pool3d(body.float(), 3, 1, 1).bool() & solid
-        if torch.equal(grown, body):
+        grown = torch.nn.functional.max_pool3d(body, 3, 1, 1) * solid
+        if not has_fixed_shapes(body) and torch.equal(grown, body):
             break
         body = grown
-    body = body[:, 0]
+    body = body[:, 0].bool()
     first, last = [], []
     index = torch.arange(_SAMPLES, device=reach.device)
     for axis in range(3):
@@ -109,7 +115,7 @@ def _body_extent(
 
 
 def _near_points(seen: ObjectPoints, reach: Tensor) -> Tensor:
-    """The grid's samples (B, 1, S, S, S) around the seen points, bool."""
+    """Ones at the grid's samples (B, 1, S, S, S) around the seen points, zeros elsewhere."""
     batch = len(reach)
     at = (seen.points / reach[:, None, None] + 1) * 0.5 * (_SAMPLES - 1)
     at = at.round().long().clamp(0, _SAMPLES - 1)
@@ -117,4 +123,4 @@ def _near_points(seen: ObjectPoints, reach: Tensor) -> Tensor:
     hit = torch.zeros(batch, _SAMPLES**3, device=reach.device)
     hit.scatter_reduce_(1, flat, seen.valid.to(hit.dtype), "amax")
     hit = hit.view(batch, 1, _SAMPLES, _SAMPLES, _SAMPLES)
-    return torch.nn.functional.max_pool3d(hit, 3, 1, 1).bool()
+    return torch.nn.functional.max_pool3d(hit, 3, 1, 1)

@@ -125,9 +125,8 @@ def refine_against_empty_space(
     """
     settings = settings or EmptySpaceRefinementSettings()
     constants = settings, images.camera, field
-    few = surfaces.subsample(settings.points)
-    rows = hypotheses._replace(correspondences=hypotheses.correspondences.sanitized()), few
-    return run_captured(_refined, constants, *rows, shared=(images.depth, images.labels))
+    shared = images.depth, images.labels
+    return run_captured(_refined, constants, hypotheses, surfaces, shared=shared)
 
 
 def _refined(
@@ -140,6 +139,8 @@ def _refined(
     surfaces: SurfacePoints,
 ) -> RefinedPoses:
     images, start = Images(depth, labels, camera), hypotheses.T_object_camera
+    surfaces = surfaces.subsample(settings.points)
+    hypotheses = hypotheses._replace(correspondences=hypotheses.correspondences.sanitized())
     share = _exposed_share(hypotheses, surfaces, images, settings)
     nothing = torch.zeros_like(share)
     kept = RefinedPoses(start, torch.zeros_like(share, dtype=torch.bool), nothing)

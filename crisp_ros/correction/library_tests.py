@@ -17,13 +17,14 @@ from crisp_ros.correction.certificate import (
     condition,
     quantile_residual,
 )
-from crisp_ros.correction.correspondences import ObjectPoints
+from crisp_ros.correction.correspondences import Correspondences, ObjectPoints
 from crisp_ros.correction.degeneracy import degeneracy, explanations
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.pose_lm import PoseLmSettings
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.reasons import Reasons
 from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.geometry.se3 import transform
 
 
@@ -216,5 +217,9 @@ def _fit_library(
 
 
 def _subsample(hypotheses: Hypotheses, count: int) -> Hypotheses:
-    few = hypotheses.correspondences.sanitized().subsample(count)
+    (few,) = run_captured(_few, (count,), hypotheses.correspondences)
     return hypotheses._replace(correspondences=few)
+
+
+def _few(count: int, correspondences: Correspondences) -> tuple[Correspondences]:
+    return (correspondences.sanitized().subsample(count),)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import degrees, radians
 from typing import NamedTuple
 
@@ -141,17 +142,35 @@ def add_ambiguity(
         T_object_camera: (B, 4, 4) the poses.
         alternatives: B of (A, 4, 4) motions to orientations that look alike.
     """
-    result = covariance.clone()
-    for i, motions in enumerate(alternatives):
-        if len(motions) == 0:
-            continue
-        pose = invert(T_object_camera[i].double())
-        other = pose @ invert(motions.double())
-        shift = other[:, :3, 3] - pose[:3, 3]
-        rotation = roma.rotmat_to_rotvec(other[:, :3, :3] @ pose[:3, :3].T)
-        apart = torch.cat((shift, rotation), dim=-1).to(covariance)
-        result[i] = result[i] + apart.T @ apart / (len(motions) + 1)
-    return result
+    counts = [len(motions) for motions in alternatives]
+    most = max(counts, default=0)
+    if most == 0:
+        return covariance.clone()
+    # Padded with the identity to one of a few sizes, each with a CUDA graph of its own.
+    most = 1 << (most - 1).bit_length()
+    stay = torch.eye(4, dtype=T_object_camera.dtype, device=T_object_camera.device)
+    every = torch.cat((stay[None], *(motions.to(stay) for motions in alternatives)))
+    starts = accumulate(counts, initial=1)
+    places = [
+        [start + k if k < count else 0 for k in range(most)]
+        for start, count in zip(starts, counts, strict=False)
+    ]
+    place = torch.tensor(places, device=every.device)
+    return run_captured(_with_spread, (), covariance, T_object_camera, every[place], place > 0)[0]
+
+
+def _with_spread(
+    covariance: Tensor, T_object_camera: Tensor, motions: Tensor, counted: Tensor
+) -> tuple[Tensor]:
+    """Covariances with the spread of poses moved by motions (B, A, 4, 4) that count, (B, A)."""
+    pose = invert(T_object_camera.double())[:, None]
+    other = pose @ invert(motions.double())
+    shift = other[..., :3, 3] - pose[..., :3, 3]
+    rotation = roma.rotmat_to_rotvec(other[..., :3, :3] @ pose[..., :3, :3].transpose(-1, -2))
+    apart = torch.cat((shift, rotation), dim=-1).to(covariance)
+    apart = torch.where(counted[..., None], apart, 0.0)
+    spread = apart.transpose(-1, -2) @ apart
+    return (covariance + spread / (1 + counted.sum(-1))[:, None, None],)
 
 
 class _Choice(NamedTuple):

@@ -21,6 +21,7 @@ from crisp_ros.correction.symmetry_motions import (
     symmetry_motions,
 )
 from crisp_ros.geometry.chamfer import pairwise_distances
+from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.geometry.symmetry_group import SymmetryGroup, symmetry_group
 from crisp_ros.network.library import ShapeLibrary
 
@@ -218,4 +219,5 @@ class PreparedLibrary:
             rows = torch.tensor(outside, dtype=torch.long, device=shapes.index.device)
         if len(rows) == 0:
             return found
-        return replace_rows(found, rows, surface_points(self._field, shapes.rows(rows)))
+        new = run_captured(surface_points, (self._field,), shapes.rows(rows))
+        return replace_rows(found, rows, new)

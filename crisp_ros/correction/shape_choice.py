@@ -25,7 +25,7 @@ from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.pose_lm import refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import ANY_FALL, clearly_better, surface_objective
-from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.shape_field import ShapeField, captured_sdf
 from crisp_ros.correction.shape_source import ShapeSource
 from crisp_ros.correction.surface import SurfacePoints
 from crisp_ros.correction.surface_evidence import EvidenceSettings, surface_evidence
@@ -168,7 +168,7 @@ class ShapeChooser:
         if len(rows) == 0:
             return correction
         some, kept = hypotheses.rows(rows), take_rows(correction, rows)
-        surfaces = self.library.surfaces_of(kept.shapes)
+        surfaces = self.library.surfaces_of(kept.shapes, outside=())
         library = self._fit(some, images, kept, surfaces, is_library=True)
         doubted = (library.cost > self.settings.doubted_above_m**2).nonzero().squeeze(-1)
         if len(doubted) == 0:
@@ -266,7 +266,8 @@ class ShapeChooser:
         """
         settings, T = self.settings, correction.T_object_camera
         observed = hypotheses.correspondences.sanitized()
-        sdf = self._field.sdf(transform(T, observed.points), correction.shapes)
+        field = self._field.for_library() if is_library else self._field
+        sdf = captured_sdf(field, transform(T, observed.points), correction.shapes)
         scale = torch.full_like(correction.objective, settings.robust_scale_m)
         cost = surface_objective(sdf, observed.valid, scale)
         seen = exposed(surfaces, T, hypotheses.labels, images, settings.visibility)

@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from crisp_ros.correction.correspondences import Shapes
+from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.network.decoder import ShapeDecoder, SignedDistance
 
 
@@ -39,6 +40,21 @@ class ShapeField(Protocol):
 
         On a GPU it does not wait to see which shapes they are.
         """
+
+
+def captured_sdf(field: ShapeField, points: Tensor, shapes: Shapes) -> Tensor:
+    """Signed distances as those of `ShapeField.sdf`, by a CUDA graph where that is possible.
+
+    Args:
+        field: f_d.
+        points: (B, ..., N, 3) object frame, metres.
+        shapes: of the points; (B, ...) or (1, ...).
+    """
+    return run_captured(_sdf, (field,), points, shapes)[0]
+
+
+def _sdf(field: ShapeField, points: Tensor, shapes: Shapes) -> tuple[Tensor]:
+    return (field.sdf(points, shapes),)
 
 
 class DecoderField:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -63,8 +64,17 @@ def surface_points(field: ShapeField, shapes: Shapes, count: int = 512) -> Surfa
 
 
 def fill_unit_cube(count: int, like: Tensor) -> Tensor:
-    """The first points (count, 3) of an additive recurrence that fills the unit cube evenly."""
+    """The first points (count, 3) of an additive recurrence that fills the unit cube evenly.
+
+    They are kept, and not to be changed.
+    """
+    return _unit_cube_points(count, like.dtype, like.device)
+
+
+@cache
+def _unit_cube_points(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     root = 1.2207440846057596  # of x^4 = x + 1, the golden ratio's cousin in three dimensions
-    steps = torch.tensor([root**-1, root**-2, root**-3], dtype=torch.float64)
-    index = torch.arange(1, count + 1, dtype=torch.float64)[:, None]
-    return ((index * steps) % 1.0).to(like)
+    with torch.inference_mode(False):  # see `constant`
+        steps = torch.tensor([root**-1, root**-2, root**-3], dtype=torch.float64)
+        index = torch.arange(1, count + 1, dtype=torch.float64)[:, None]
+        return ((index * steps) % 1.0).to(device, dtype)

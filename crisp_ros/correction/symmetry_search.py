@@ -120,11 +120,17 @@ class _Candidates(NamedTuple):
     @classmethod
     def of(cls, hypotheses: Hypotheses, surfaces: SurfacePoints, count: int) -> _Candidates:
         """Hypotheses with at most `count` depth points and surface points each."""
-        observed = hypotheses.correspondences.sanitized().subsample(count)
-        return cls(hypotheses._replace(correspondences=observed), surfaces.subsample(count))
+        observed, surfaces = run_captured(_few, (count,), hypotheses.correspondences, surfaces)
+        return cls(hypotheses._replace(correspondences=observed), surfaces)
 
     def with_poses(self, T_object_camera: Tensor) -> _Candidates:
         return self._replace(hypotheses=self.hypotheses._replace(T_object_camera=T_object_camera))
+
+
+def _few(
+    count: int, correspondences: Correspondences, surfaces: SurfacePoints
+) -> tuple[Correspondences, SurfacePoints]:
+    return correspondences.sanitized().subsample(count), surfaces.subsample(count)
 
 
 @torch.no_grad()
@@ -153,7 +159,6 @@ def resolve_near_symmetries(
     """
     settings = settings or SymmetrySearchSettings()
     scene = _Scene(field, images, settings)
-    observed = hypotheses.correspondences.sanitized()
     few = _Candidates.of(hypotheses, surfaces, settings.points)
     before = _cost(scene, few)
     doubted = _rows_where(before > settings.doubted_above_m**2)
@@ -169,7 +174,7 @@ def resolve_near_symmetries(
         if len(rows) == 0:
             return ResolvedSymmetries(rows, motion, motion, before[rows])
     motion, _ = _least_cost(scene, some, list(_around(motion)))
-    whole = observed.rows(rows)
+    whole = hypotheses.correspondences.rows(rows)
     depth_only = Correspondences.of_points(whole.points, whole.valid)
     shapes, T = some.hypotheses.shapes, some.hypotheses.T_object_camera
     step = refine_pose(field, depth_only, shapes, motion @ T, settings.pose)

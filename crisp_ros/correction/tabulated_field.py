@@ -17,6 +17,7 @@ from crisp_ros.correction.packed_tables import PackedTables, packed_bytes, table
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.shape_table import ACCURACY_M, ShapeTable, tabulate
 from crisp_ros.correction.table_cache import TableCache, decoder_checksum, table_key
+from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.network.decoder import ShapeDecoder, SignedDistance
 from crisp_ros.network.library import ShapeLibrary
@@ -50,7 +51,9 @@ class TabulatedField:
 
     Tables are within 0.2 mm of the decoder wherever a point is within 2 cm of the surface. The
     decoder answers for codes that are not the library's, for shapes whose tables would not be that
-    accurate, and for those that do not fit into the memory allowed. May be used by several threads.
+    accurate, and for those that do not fit into the memory allowed. On a GPU, once every library
+    shape has a table, both answer for all points, so that the host need not wait to see which
+    shapes they are of. May be used by several threads.
 
     Attributes:
         decoder: f_d.
@@ -98,8 +101,9 @@ class TabulatedField:
                     self._keep(range(len(self._library)), on_shape)
 
     @property
-    def capture_key(self) -> None:
-        """See `ShapeField`: which shapes have a table is looked up at every evaluation."""
+    def capture_key(self) -> TabulatedField | None:
+        """See `ShapeField`: while tables are made, every evaluation looks which shapes have one."""
+        return self if self._tables_in_use().slots is None else None
 
     def for_library(self) -> ShapeField:
         """A field for library shapes alone, which never waits for a GPU.
@@ -120,22 +124,47 @@ class TabulatedField:
         Returns:
             (..., N) metres, negative inside.
         """
-        tables = self._tables_of(points, shapes)
-        if tables is not None:
-            return tables.packed.sdf(points, tables.of(shapes.index))
 
         def decoded(points: Tensor, codes: Tensor) -> tuple[Tensor]:
             return (self.decoder.sdf(points, codes),)
 
+        if self._never_waits(points):
+            return self._selected(points, shapes, decoded)[0]
+        tables = self._tables_of(points, shapes)
+        if tables is not None:
+            return tables.packed.sdf(points, tables.of(shapes.index))
         return self._with_decoder(points, shapes, decoded)[0]
 
     @torch.no_grad()
     def sdf_and_gradient(self, points: Tensor, shapes: Shapes) -> SignedDistance:
         """Signed distances and their spatial gradients; see `sdf`."""
+        if self._never_waits(points):
+            return SignedDistance(*self._selected(points, shapes, self.decoder.sdf_and_gradient))
         tables = self._tables_of(points, shapes)
         if tables is not None:
             return tables.packed.sdf_and_gradient(points, tables.of(shapes.index))
         return SignedDistance(*self._with_decoder(points, shapes, self.decoder.sdf_and_gradient))
+
+    def _never_waits(self, points: Tensor) -> bool:
+        """Whether batches on the points' device keep their shapes, and all tables are made."""
+        return has_fixed_shapes(points) and self._tables_in_use().slots is None
+
+    def _selected(
+        self,
+        points: Tensor,
+        shapes: Shapes,
+        decoded: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+    ) -> tuple[Tensor, ...]:
+        """Distances, and gradients, of all rows from the tables and from the decoder, then chosen.
+
+        A GPU decodes the rows of library shapes sooner than the host has their number.
+        """
+        found = self._tables.packed.sdf_and_gradient(points, shapes.index.clamp_min(0))
+        tabulated = shapes.index >= 0
+        return tuple(
+            torch.where(tabulated.view(*tabulated.shape, *[1] * dims), table, part)
+            for dims, table, part in zip((1, 2), found, decoded(points, shapes.codes), strict=False)
+        )
 
     def _tables_in_use(self) -> _Tables:
         if not self._prepared:

@@ -6,12 +6,14 @@ import pytest
 import torch
 from analytic import AnalyticShape, box, sphere
 from analytic_scene import analytic_field
+from counting import CountedOperations
 from known import Known
 from observed import Noise, observe
 from torch import Tensor
 
 from crisp_ros.correction.box_search import with_boxes
 from crisp_ros.correction.correspondences import ObjectPoints, Shapes
+from crisp_ros.geometry.fixed_shapes import force_fixed_shapes
 from crisp_ros.geometry.isosurface import IsosurfaceSettings, extract_meshes
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.pipeline import decoded_shapes
@@ -108,6 +110,17 @@ def test_a_second_body_does_not_enlarge_the_box(way) -> None:
         points = body.surface(300, g, visible_from=(0.5, 0.3, 1.0))
         found = found_for(union(body, other), points)
         assert_box(found, torch.tensor([body.lower]), torch.tensor([body.upper]))
+
+
+def test_boxes_with_fixed_shapes_are_the_same(known) -> None:
+    """As on a GPU, where the host does not look whether a body reaches the border of its grid."""
+    shapes = Shapes.of_codes(known.library.codes)
+    seen = observe(known.shapes, Noise(), seed=1).object_points()
+    expected = with_boxes(known.field, shapes, seen)
+    with force_fixed_shapes(), CountedOperations() as counted:
+        found = with_boxes(known.field, shapes, seen)
+    assert not counted.waits
+    torch.testing.assert_close(found, expected, equal_nan=True)
 
 
 def test_a_batch_equals_its_members(known) -> None:

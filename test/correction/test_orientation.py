@@ -9,6 +9,7 @@ from analytic import box, cylinder, mug
 from correction.painting import halves, painted_library, photograph, plain, sectors
 from correction.rendering import LABEL
 from correction.test_symmetry_search import about_axis, error_deg, looked_at
+from scipy.spatial.transform import Rotation
 
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
@@ -19,6 +20,8 @@ from crisp_ros.correction.orientation import (
     resolve_orientations,
 )
 from crisp_ros.correction.symmetry_search import Rivals
+from crisp_ros.geometry import se3
+from crisp_ros.geometry.fixed_shapes import force_fixed_shapes
 from crisp_ros.geometry.se3 import invert
 
 CAN, BOX, MUG = cylinder(0.04, 0.05), box((0.04, 0.025, 0.055)), mug(0.04, 0.045, 0.008, 0.03)
@@ -124,6 +127,26 @@ def test_no_objects_are_survived() -> None:
     )
     found = resolve_orientations(library, nobody, [], images, [])
     assert found.motions.shape == (0, 4, 4) and found.clear.reasons == ()
+
+
+def test_ambiguity_of_several_objects_is_that_of_each() -> None:
+    """Whatever the numbers of alternatives, with shapes of batches fixed or not."""
+    g = torch.Generator().manual_seed(0)
+    counts = (3, 0, 1, 5)
+    T = se3.exp(torch.randn(4, 6, generator=g))
+    alternatives = [se3.exp(torch.randn(count, 6, generator=g)) for count in counts]
+    covariance = torch.eye(6).double().expand(4, 6, 6)
+    expected = covariance.clone()
+    for i, motions in enumerate(alternatives):
+        for motion in motions:
+            pose, other = invert(T[i]), invert(motion @ T[i])
+            rotation = Rotation.from_matrix(other[:3, :3] @ pose[:3, :3].T).as_rotvec()
+            apart = torch.cat((other[:3, 3] - pose[:3, 3], torch.as_tensor(rotation)))
+            expected[i] += torch.outer(apart, apart) / (1 + len(motions))
+    found = add_ambiguity(covariance, T, alternatives)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    with force_fixed_shapes():
+        assert torch.equal(add_ambiguity(covariance, T, alternatives), found)
 
 
 def test_ambiguity_makes_the_free_rotation_uncertain() -> None:

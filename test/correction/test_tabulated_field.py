@@ -17,9 +17,11 @@ from crisp_ros.correction import shape_table, tabulated_field
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.packed_tables import packed_bytes
 from crisp_ros.correction.pose_lm import refine_pose
+from crisp_ros.correction.shape_field import captured_sdf
 from crisp_ros.correction.shape_table import tabulate
 from crisp_ros.correction.table_cache import TableCache
 from crisp_ros.correction.tabulated_field import TabulatedField
+from crisp_ros.geometry.fixed_shapes import force_fixed_shapes
 from crisp_ros.geometry.se3 import invert
 
 ACCURATE = {"rtol": 0.0, "atol": 2e-4}
@@ -119,6 +121,19 @@ def test_a_single_shape_without_leading_dimensions(known: Known, field) -> None:
         shape = Shapes(*(part[0] for part in shapes))
         exact = known.decoder.sdf(points, shape.codes)
         torch.testing.assert_close(field.sdf(points, shape), exact, **ACCURATE)
+
+
+def test_no_waiting_for_a_gpu_with_any_shapes(known: Known, field) -> None:
+    """With library shapes and others in one batch, whose number the host does not know."""
+    mixed = Shapes(*map(torch.cat, zip(known.shapes_of("mug", "box"), blends(known), strict=True)))
+    points = near(known, ("mug",)).expand(len(mixed.index), -1, -1)
+    expected = field.sdf_and_gradient(points, mixed)
+    with force_fixed_shapes(), CountedOperations() as counted:
+        found = field.sdf_and_gradient(points, mixed)
+        sdf = captured_sdf(field, points, mixed)
+    assert not counted.waits and counted.captured > 0
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    assert torch.equal(sdf, found.sdf)
 
 
 def test_no_waiting_for_a_gpu_with_library_shapes(known: Known, field) -> None:
