@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 
@@ -43,6 +44,7 @@ class Truthful:
                     orientation_certified=True,
                     orientation_reason="",
                     shape_source="library",
+                    depth_scale=math.nan,
                 )
             )
             for label, (T, mesh) in objects.items()

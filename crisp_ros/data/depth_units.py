@@ -68,6 +68,14 @@ def scale_by_widths(depth_scales: Sequence[Sequence[float]]) -> float | None:
     return round(float(scale), 2)
 
 
+def explain_scale(scale: float) -> str:
+    """What a factor of `scale_by_widths` means, and what to do about it."""
+    return (
+        f"depth appears scaled by {scale:.2f}: check depth unit / calibration; objects of known "
+        "size are wider in the image by this factor than their depth explains"
+    )
+
+
 def unit_by_distance(unit_m: float, median_m: float) -> float | None:
     """The only known unit with which a scene is at a usual distance; None where several would do.
 

@@ -12,6 +12,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from crisp_ros.data.bop import BopDataset, BopFrame, BopImage, BopInstance, DatasetError
+from crisp_ros.data.depth_units import scale_by_widths
 from crisp_ros.data.meshes import surface_samples
 from crisp_ros.evaluation.bop_csv import BopResult
 from crisp_ros.evaluation.bop_metrics import (
@@ -97,6 +98,7 @@ class InstanceErrors:
         orientation_certified: the certificate covers the orientation too.
         orientation_reason: why it does not.
         shape_source: see `ObjectEstimate`; "" where it was missed.
+        depth_scale: see `ObjectEstimate`; NaN where it was missed.
     """
 
     scene: int
@@ -116,6 +118,7 @@ class InstanceErrors:
     orientation_certified: bool = False
     orientation_reason: str = ""
     shape_source: str = ""
+    depth_scale: float = math.nan
 
     def to_json(self) -> dict[str, Any]:
         """JSON fields; a missed instance has null errors."""
@@ -181,6 +184,14 @@ class BopEvaluation:
         return share([i.certified for i in self.instances])
 
     @property
+    def depth_scale(self) -> float | None:
+        """Factor by which depth is too large, see `scale_by_widths`; None without a clear case."""
+        by_image: dict[tuple[int, int], list[float]] = {}
+        for i in self.instances:
+            by_image.setdefault((i.scene, i.image), []).append(i.depth_scale)
+        return scale_by_widths(list(by_image.values()))
+
+    @property
     def results(self) -> list[BopResult]:
         """The estimates that were found."""
         return [i.result for i in self.instances if i.result is not None]
@@ -209,6 +220,7 @@ class BopEvaluation:
             "certified_share": self.certified_share,
             "poses": self.poses.to_json(),
             "poses_by_object": {str(k): p.to_json() for k, p in self.poses_by_object.items()},
+            **({"depth_scale": self.depth_scale} if self.depth_scale else {}),
             **({"segmentation": self.segmentation._asdict()} if self.segmentation else {}),
             "config": dict(self.config),
         }
@@ -345,6 +357,7 @@ def _errors(
         orientation_certified=estimated.orientation_certified,
         orientation_reason=estimated.orientation_reason,
         shape_source=estimated.shape_source,
+        depth_scale=estimated.depth_scale,
         bop=PoseError(
             mssd(corners, T_estimate, T_truth, truth.symmetries),
             mspd(truth.mesh.vertices, T_estimate, T_truth, truth.symmetries, frame.intrinsics),

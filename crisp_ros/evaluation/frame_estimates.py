@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -41,6 +42,7 @@ class Estimated(NamedTuple):
         orientation_certified: the certificate covers the orientation too.
         orientation_reason: why it does not.
         shape_source: see `ObjectEstimate`.
+        depth_scale: see `ObjectEstimate`.
     """
 
     rgb: NDArray[np.uint8]
@@ -54,6 +56,7 @@ class Estimated(NamedTuple):
     orientation_certified: bool = False
     orientation_reason: str = ""
     shape_source: str = ""
+    depth_scale: float = math.nan
 
 
 class FrameEstimates(NamedTuple):
@@ -93,6 +96,7 @@ def estimate_frame(estimator: FrameEstimator, images: RecordedImages) -> FrameEs
             bool(e.orientation_certified),
             e.orientation_reason,
             e.shape_source,
+            e.depth_scale,
         )
         for e, mesh in zip(estimate.objects, estimator.meshes(estimate.objects), strict=True)
     }

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from crisp_ros.data.depth_units import explain_scale
 from crisp_ros.evaluation.bop_csv import median_image_time_s, median_score
 from crisp_ros.evaluation.bop_evaluation import BopEvaluation, InstanceErrors
 from crisp_ros.evaluation.mask_overlap import OverlapSummary
@@ -34,6 +35,7 @@ def summary_table(evaluation: BopEvaluation) -> Table:
     table = Table(
         title=f"{len(evaluation.instances)} instances,"
         f" {100 * evaluation.certified_share:.0f} % certified",
+        caption=evaluation.depth_scale and explain_scale(evaluation.depth_scale),
         box=SIMPLE_HEAD,
     )
     table.add_column("measure")

@@ -45,6 +45,7 @@ class Oracle:
                     orientation_certified=True,
                     orientation_reason="",
                     shape_source="library",
+                    depth_scale=math.nan,
                     score=0.9,
                     mesh=self.true_meshes[instance.obj_id],
                 )
@@ -191,6 +192,22 @@ def test_the_report_has_the_fixed_names(tiny: BopDataset) -> None:
     assert set(report["auc_e_shape"]) == {"3cm", "5cm", "10cm"}
     first = report["instances"][0]
     assert (first["scene"], first["image"], first["obj_id"]) == (1, 3, 1)
+
+
+def test_a_wrong_scale_of_depth_is_reported(tiny: BopDataset) -> None:
+    """One tenth too far, by the widths of the objects; true depth is not mentioned."""
+
+    def scaled(factor: float) -> Callable:
+        def change(estimate: SimpleNamespace) -> SimpleNamespace:
+            estimate.depth_scale = factor + 0.01 * (estimate.label % 2)
+            return estimate
+
+        return change
+
+    far = evaluate_bop(Oracle(tiny, scaled(1.1)), tiny, FEW_SAMPLES)
+    assert far.depth_scale == pytest.approx(1.1, abs=0.02) == far.to_json()["depth_scale"]
+    true = evaluate_bop(Oracle(tiny, scaled(1.0)), tiny, FEW_SAMPLES)
+    assert true.depth_scale is None and "depth_scale" not in true.to_json()
 
 
 def test_the_same_seed_gives_the_same_report(tiny: BopDataset) -> None:

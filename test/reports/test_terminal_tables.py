@@ -10,6 +10,19 @@ from crisp_ros.evaluation.bop_evaluation import BopEvaluation, InstanceErrors
 from crisp_ros.reports.terminal_tables import instance_table, pose_table, summary_table
 
 
+def test_a_wrong_scale_of_depth_is_named() -> None:
+    instances = tuple(
+        InstanceErrors(48, image, obj_id, 0.02, depth_scale=1.08)
+        for image in (1, 2)
+        for obj_id in (3, 4, 5)
+    )
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(summary_table(BopEvaluation(instances)))
+    assert "scaled by 1.08" in " ".join(console.export_text().split())
+    console.print(summary_table(BopEvaluation(instances[:3])))
+    assert "scaled" not in console.export_text()
+
+
 def test_tables_show_figures_and_misses() -> None:
     found = InstanceErrors(48, 1, 3, 0.02, 0.0051, 0.0062, math.radians(7.3), 0.0084, 0.0095, True)
     sure = replace(found, obj_id=5, orientation_certified=True)

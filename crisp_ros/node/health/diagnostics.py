@@ -15,7 +15,7 @@ from diagnostic_updater import DiagnosticStatusWrapper, Updater
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from crisp_ros.data.depth_units import scale_by_widths, unit_by_sizes, unit_in_use
+from crisp_ros.data.depth_units import explain_scale, scale_by_widths, unit_by_sizes, unit_in_use
 from crisp_ros.node.health.input_diagnosis import (
     Summary,
     clock_summary,
@@ -345,12 +345,7 @@ def agreement(
         )
     scale = scale_by_widths([[fit.depth_scale for fit in frame] for frame in fits])
     if scale is not None:
-        return (
-            WARN,
-            f"depth appears scaled by {scale:.2f}: check depth unit / calibration; objects of "
-            "known size are wider in the image by this factor than their depth explains",
-            {"depth scale": f"{scale:.2f}"},
-        )
+        return WARN, explain_scale(scale), {"depth scale": f"{scale:.2f}"}
     if len(frames) < _FRAMES:
         return OK, "too few frames with several objects to judge", {}
     failing = float(np.mean([fit.fails for fit in objects]))
