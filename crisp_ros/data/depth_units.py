@@ -69,7 +69,7 @@ def scale_by_widths(depth_scales: Sequence[Sequence[float]]) -> float | None:
 
 
 def explain_scale(scale: float) -> str:
-    """What a factor of `scale_by_widths` means, and what to do about it."""
+    """The text that names a factor of `scale_by_widths` and its remedy."""
     return (
         f"depth appears scaled by {scale:.2f}: check depth unit / calibration; objects of known "
         "size are wider in the image by this factor than their depth explains"
