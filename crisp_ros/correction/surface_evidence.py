@@ -222,7 +222,7 @@ def _reason(held: float, few: float, inside: float, seen: float, buried: float) 
     if held:
         return ""
     if few:
-        return f"{100 * seen:.0f} % of the facing surface was seen, and the coordinates disagree"
+        return f"{100 * seen:.0f} % of the facing surface was seen, and no coordinates confirm it"
     if inside:
         return f"{100 * buried:.0f} % of the shape is inside of the background"
-    return "the fit is poor for a thin or new shape, and the coordinates disagree"
+    return "the fit is poor for a thin or new shape, and no coordinates confirm it"
