@@ -35,12 +35,16 @@ def write_checkpoint(path: Path, known: Known, name: str, scene: Rendered, size_
     weights = smooth_weights(modulated=True)
     _set_decoder(weights, known.decoder, size_m)
     weights["recons_backbone_adaptor.net.9.weight"] *= 0.0
-    code = _code(known.codes(name)[0], known.decoder, size_m)
-    weights["recons_backbone_adaptor.net.9.bias"] = code
+    weights["recons_backbone_adaptor.net.9.bias"] = unit_code(known, name, size_m)
     torch.save({"model": weights}, path)
     network = import_official(path, options=OfficialOptions("normalised", CROP)).network
     _set_last_layers(weights, *_fitted(network, scene, size_m))
     torch.save({"model": weights}, path)
+
+
+def unit_code(known: Known, name: str, size_m: float) -> Tensor:
+    """Return the code of a shape in the checkpoint that `write_checkpoint` writes."""
+    return _code(known.codes(name)[0], known.decoder, size_m)
 
 
 def smooth_weights(modulated: bool = False) -> dict[str, Tensor]:
