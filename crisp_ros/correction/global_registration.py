@@ -185,7 +185,8 @@ def _starts(
     settings: GlobalRegistrationSettings,
 ) -> _Starts:
     """Every rotation of every shape (M,), at the translation where the points fit best."""
-    shapes, surfaces = library.shapes(index), library.surfaces.rows(index)
+    shapes = library.shapes(index)
+    surfaces = library.surfaces_of(shapes, outside=())
     step = torch.linspace(0, len(points) - 1, settings.points).round().long()
     few = points[step.to(points.device)]
     rays = torch.nn.functional.normalize(few, dim=-1)
@@ -245,7 +246,7 @@ def _exposed_cost(
     settings: GlobalRegistrationSettings,
 ) -> Tensor:
     """Cost (P,) of the space seen to be empty that poses fill, square metres."""
-    surfaces = library.surfaces.rows(starts.index)
+    surfaces = library.surfaces_of(library.shapes(starts.index), outside=())
     labels = label.expand(len(starts.index))
     seen = exposed(surfaces, starts.T_object_camera, labels, images, settings.visibility)
     wrong = (seen.before | seen.outside).sum(-1) / seen.known.sum(-1).clamp_min(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from crisp_ros.correction.appearance import PrintedSurface, printed_surface
 from crisp_ros.correction.batch import replace_rows, select_rows, take_rows
 from crisp_ros.correction.correspondences import Shapes
-from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.shape_field import PREPARED_SHAPES, ShapeField
 from crisp_ros.correction.surface import SurfacePoints, surface_points
 from crisp_ros.correction.symmetry_motions import (
     OrientationMotions,
@@ -31,7 +31,8 @@ _VERTEX = 1.0 - 1e-6  # coefficient from which on a combination is one shape alo
 class PreparedLibrary:
     """K known shapes, ready for solvers, verification and tracking.
 
-    Surfaces and symmetries are found when they are first asked for, or all at once by `prepare`.
+    Surfaces and symmetries are found when they are first asked for, or all at once by `prepare`; of
+    a library of more than 64 shapes, those of one shape at a time.
 
     Attributes:
         library: the shapes as the model file has them.
@@ -54,6 +55,7 @@ class PreparedLibrary:
         self.all_shapes = Shapes(library.codes, library.lower, library.upper, index)
         self.diameters = library.diameters
         self._surfaces: SurfacePoints | None = None
+        self._with_surface: set[int] = set()
         self._motions: dict[int, SymmetryMotions] = {}
         self._near: dict[int, Tensor] = {}
         self._orientations: dict[int, OrientationMotions] = {}
@@ -82,12 +84,15 @@ class PreparedLibrary:
     ) -> None:
         """Find surfaces and symmetries of all shapes, about 0.1 s a shape, and their prints.
 
-        The print of a shape without symmetries is not needed: it has one orientation alone.
+        Nothing is found for a library of more than 64 shapes, of which a scene shows a few. The
+        print of a shape without symmetries is not needed: it has one orientation alone.
 
         Args:
             on_shape: called after every shape with the number done and K.
             printed: whether the prints are wanted.
         """
+        if self._is_large:
+            return
         for index in range(len(self)):
             unclear = self.motions(index).kinds > SymmetryKind.EXACT
             if printed and bool(unclear.any()):
@@ -101,14 +106,33 @@ class PreparedLibrary:
     @property
     def surfaces(self) -> SurfacePoints:
         """Points on all shapes, (K, M, 3)."""
-        if self._surfaces is None:
-            self._surfaces = surface_points(self._field, self.all_shapes)
+        return self._surfaces_with(range(len(self)))
+
+    @property
+    def _is_large(self) -> bool:
+        return len(self) > PREPARED_SHAPES
+
+    def _surfaces_with(self, indices: Iterable[int]) -> SurfacePoints:
+        """Points (K, M, 3) on some shapes at least; without valid points on those not yet found."""
+        missing = sorted(set(indices) - self._with_surface)
+        if missing:
+            which = torch.tensor(missing, device=self.codes.device)
+            found = surface_points(self._field, take_rows(self.all_shapes, which))
+            if len(missing) < len(self):
+                before = self._surfaces
+                if before is None:
+                    parts = (part.new_zeros(len(self), *part.shape[1:]) for part in found)
+                    before = SurfacePoints(*parts)
+                found = replace_rows(before, which, found)
+            self._surfaces = found
+            self._with_surface.update(missing)
         return self._surfaces
 
     def motions(self, index: int) -> SymmetryMotions:
         """The symmetries of a library shape, of every kind."""
         if index not in self._motions:
-            points, valid = self.surfaces
+            asked = (index,) if self._is_large else range(len(self))
+            points, valid = self._surfaces_with(asked)
             self._motions[index] = symmetry_motions(
                 self._field,
                 take_rows(self.all_shapes, torch.tensor(index)),
@@ -212,7 +236,9 @@ class PreparedLibrary:
             shapes: B of them.
             outside: those that are not of the library, if they are at hand on the host.
         """
-        found = self.surfaces.rows(shapes.index.clamp_min(0))
+        index = shapes.index.clamp_min(0)
+        asked = index.flatten().tolist() if self._is_large else range(len(self))
+        found = self._surfaces_with(asked).rows(index)
         if outside is None:
             rows = (shapes.index < 0).nonzero().squeeze(-1)
         else:

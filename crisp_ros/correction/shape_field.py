@@ -10,6 +10,9 @@ from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.geometry.cuda_graphs import run_captured
 from crisp_ros.network.decoder import ShapeDecoder, SignedDistance
 
+PREPARED_SHAPES = 64
+"""At most, of a library whose shapes are all prepared at configuration, not at their first use."""
+
 
 class ShapeField(Protocol):
     """Signed distances f_d(x | h) of shapes.

@@ -168,9 +168,11 @@ def resolve_near_symmetries(
         return ResolvedSymmetries(rows, nothing, nothing, before[:0])
     some = take_rows(few, rows)
     motion, least = _least_cost(scene, some, [motions[i] for i in doubted])
+    promising = least < before[rows]
     if not has_fixed_shapes(before):  # a GPU refines all of them sooner than the host has looked
-        promising = _as_index(_rows_where(least < before[rows]), before)
-        rows, some, motion = rows[promising], take_rows(some, promising), motion[promising]
+        kept = _as_index(_rows_where(promising), before)
+        rows, some, motion = rows[kept], take_rows(some, kept), motion[kept]
+        promising = promising[kept]
         if len(rows) == 0:
             return ResolvedSymmetries(rows, motion, motion, before[rows])
     motion, _ = _least_cost(scene, some, list(_around(motion)))
@@ -180,7 +182,7 @@ def resolve_near_symmetries(
     step = refine_pose(field, depth_only, shapes, motion @ T, settings.pose)
     after = _cost(scene, some.with_poses(step.T_object_camera))
     better = clearly_better(before[rows], after, settings.significance, settings.surface_error_m)
-    better = _as_index(_rows_where(better), before)
+    better = _as_index(_rows_where(better & promising), before)
     motion = step.T_object_camera @ invert(T)
     return ResolvedSymmetries(
         rows[better], motion[better], step.T_object_camera[better], step.objective[better]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.packed_tables import PackedTables, packed_bytes, table_error
-from crisp_ros.correction.shape_field import ShapeField
+from crisp_ros.correction.shape_field import PREPARED_SHAPES, ShapeField
 from crisp_ros.correction.shape_table import ACCURACY_M, ShapeTable, tabulate
 from crisp_ros.correction.table_cache import TableCache, decoder_checksum, table_key
 from crisp_ros.geometry.fixed_shapes import has_fixed_shapes
@@ -25,7 +25,6 @@ from crisp_ros.network.library import ShapeLibrary
 _log = logging.getLogger(__name__)
 
 _LARGEST_BYTES = 160 * 2**20  # of packed tables; the YCB-Video shapes take 82 MB
-_PREPARED_SHAPES = 64  # at most, of a library that is tabulated as a whole
 _WORTH_POINTS = 80_000  # evaluations by the decoder that take as long as making a table
 
 
@@ -97,7 +96,7 @@ class TabulatedField:
         with self._lock:
             if not self._prepared:
                 self._prepared = True
-                if len(self._library) <= _PREPARED_SHAPES:
+                if len(self._library) <= PREPARED_SHAPES:
                     self._keep(range(len(self._library)), on_shape)
 
     @property

@@ -9,12 +9,17 @@ from analytic_scene import analytic_field, analytic_library
 from counting import CountingField
 from torch import Tensor
 
+from crisp_ros.correction import prepared_library
 from crisp_ros.correction.corrector import Correction, CorrectorSettings, correct
 from crisp_ros.correction.correspondences import Correspondences, Shapes
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.correction.surface import surface_points
-from crisp_ros.correction.symmetry_motions import SymmetryKind
+from crisp_ros.correction.symmetry_motions import (
+    SymmetryKind,
+    SymmetryMotions,
+    symmetry_motions,
+)
 from crisp_ros.network.decoder import SignedDistance
 from crisp_ros.network.library import ShapeLibrary
 
@@ -223,6 +228,38 @@ def test_prepared_libraries_evaluate_the_field_no_more(household) -> None:
     library.surfaces_of(library.all_shapes)
     library.prepare()
     assert field.calls == calls > 0
+
+
+def test_a_large_library_prepares_a_shape_at_its_first_use(monkeypatch) -> None:
+    """Not at configuration: a scene shows a few of a thousand shapes."""
+    monkeypatch.setattr(prepared_library, "PREPARED_SHAPES", 2)
+    shapes = mug(0.04, 0.045, 0.008, 0.03), cylinder(0.033, 0.05), box((0.04, 0.025, 0.055))
+    field = CountingField(analytic_field(*shapes))
+    library = PreparedLibrary(field, analytic_library(shapes))
+    found = []
+
+    def counted_search(field, shape: Shapes, *given: Tensor) -> SymmetryMotions:
+        found.append(int(shape.index))
+        return symmetry_motions(field, shape, *given)
+
+    monkeypatch.setattr(prepared_library, "symmetry_motions", counted_search)
+    library.prepare()
+    assert field.calls == 0 and found == []
+    motions = library.motions(1)
+    assert found == [1]
+    expected = PreparedLibrary(analytic_field(*shapes), analytic_library(shapes))
+    assert torch.equal(motions.kinds, expected.motions(1).kinds)
+    # The surface of the shape is there as well, that of another one is found alone.
+    calls, points = field.calls, len(field.distances)
+    seen = library.surfaces_of(library.shapes(torch.tensor([1])))
+    assert field.calls == calls
+    both = library.surfaces_of(library.shapes(torch.tensor([2, 1])))
+    assert set(field.distances[points:]) == {16 * 512, 512}
+    for row, index in enumerate((2, 1)):
+        torch.testing.assert_close(both.points[row], expected.surfaces.points[index])
+        assert torch.equal(both.valid[row], expected.surfaces.valid[index])
+    assert torch.equal(seen.points[0], both.points[1])
+    torch.testing.assert_close(library.surfaces.points, expected.surfaces.points)
 
 
 def test_motions_are_marked_by_what_they_leave(household) -> None:

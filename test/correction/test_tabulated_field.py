@@ -185,7 +185,7 @@ def test_processes_that_start_at_once(known: Known, tmp_path: Path) -> None:
 
 def test_a_large_library_is_tabulated_as_it_is_used(known, cache, monkeypatch) -> None:
     """A shape at a time, when its points have cost as much as a table."""
-    monkeypatch.setattr(tabulated_field, "_PREPARED_SHAPES", 4)
+    monkeypatch.setattr(tabulated_field, "PREPARED_SHAPES", 4)
     monkeypatch.setattr(tabulated_field, "_WORTH_POINTS", 100)
     field = counting(known, cache)
     field.prepare()
@@ -213,7 +213,7 @@ def test_a_large_library_is_tabulated_as_it_is_used(known, cache, monkeypatch) -
 
 def test_memory_is_bounded(known: Known, cache, monkeypatch) -> None:
     """The least recently used tables are dropped, and loaded again when they are needed."""
-    monkeypatch.setattr(tabulated_field, "_PREPARED_SHAPES", 0)
+    monkeypatch.setattr(tabulated_field, "PREPARED_SHAPES", 0)
     monkeypatch.setattr(tabulated_field, "_WORTH_POINTS", 1)
     library = known.library
     names = ("box", "sphere", "capsule")
@@ -233,7 +233,7 @@ def test_memory_is_bounded(known: Known, cache, monkeypatch) -> None:
     assert field._tables.packed.rows.nbytes + field._tables.packed.leaves.nbytes <= limit
     assert is_tabulated("sphere")
     whole = counting(known, cache)
-    monkeypatch.setattr(tabulated_field, "_PREPARED_SHAPES", 64)
+    monkeypatch.setattr(tabulated_field, "PREPARED_SHAPES", 64)
     whole.prepare()
     assert not whole._kept  # nothing is kept twice
     tiny = counting(known, cache, largest_bytes=1000)

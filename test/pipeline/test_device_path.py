@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
 from counting import CountedOperations
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from crisp_ros.correction import active_shape
@@ -47,8 +47,8 @@ def estimator(model: Model) -> Estimator:
 @pytest.fixture(scope="module")
 def frames() -> dict[int, Frame]:
     """Some of the bundled recording, by their numbers."""
-    recorded = enumerate(islice(Recording(bundled_recording()).frames(), FRAMES[-1] + 1))
-    found = {k: Frame.from_recorded(frame) for k, frame in recorded if k in FRAMES}
+    recorded = enumerate(Recording(bundled_recording()).frames())
+    found = {k: Frame.from_recorded(frame) for k, frame in recorded if k in (*FRAMES, 39)}
     assert all(len(np.unique(frame.labels)) - 1 == 8 for frame in found.values())
     return found
 
@@ -93,6 +93,26 @@ def test_waits_and_launches_of_a_frame_are_limited(
     waits, operations = count_frame(estimator, frames[number], counted)
     assert waits <= MOST_WAITS, dict(counted.waits_of)
     assert operations <= MOST_OPERATIONS, dict(counted.operations_of)
+
+
+@pytest.mark.parametrize("number", [15, 39])
+def test_estimates_are_those_of_a_cpu(
+    estimator: Estimator,
+    frames: dict[int, Frame],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    """With the same crops, which the two resample with another rounding."""
+    monkeypatch.setattr(Estimator, "_makes_crops", False)
+    expected = estimator.estimate(frames[number]).objects
+    with force_fixed_shapes():
+        found = estimator.estimate(frames[number]).objects
+    assert len(expected) == 8
+    for one, other in zip(expected, found, strict=True):
+        assert (one.label, one.certified) == (other.label, other.certified)
+        moved = np.linalg.inv(one.T_camera_object) @ other.T_camera_object
+        assert np.linalg.norm(moved[:3, 3]) < 1e-4
+        assert Rotation.from_matrix(moved[:3, :3]).magnitude() < np.radians(0.1)
 
 
 def test_unknown_objects_cost_a_few_waits_more(
