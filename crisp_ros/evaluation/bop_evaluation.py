@@ -5,24 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import trimesh
-from numpy.typing import NDArray
 
 from crisp_ros.data.bop import BopDataset, BopFrame, BopImage, BopInstance, DatasetError
 from crisp_ros.data.depth_units import scale_by_widths
 from crisp_ros.data.meshes import surface_samples
 from crisp_ros.evaluation.bop_csv import BopResult
 from crisp_ros.evaluation.bop_metrics import (
-    SYMMETRY_STEPS,
     PoseError,
     average_recall,
     mspd,
     mssd,
 )
 from crisp_ros.evaluation.bop_results import BopResults
+from crisp_ros.evaluation.bop_true_model import TrueModel
 from crisp_ros.evaluation.cad_registration import CadRegistration
 from crisp_ros.evaluation.dataset_loop import DatasetLoop, MeasuredImage
 from crisp_ros.evaluation.frame_estimates import (
@@ -259,24 +258,6 @@ def evaluate_bop(
     )
 
 
-class _TrueModel(NamedTuple):
-    """Ground-truth model of an object.
-
-    Attributes:
-        mesh: metres.
-        points: (N, 3) samples of the mesh, metres.
-        rotations: (S, 3, 3) of its symmetries, in steps of one degree.
-        symmetries: (S, 4, 4), in the steps of the BOP benchmark.
-        diameter_m: of the model.
-    """
-
-    mesh: trimesh.Trimesh
-    points: NDArray[np.float64]
-    rotations: NDArray[np.float64]
-    symmetries: NDArray[np.float64]
-    diameter_m: float
-
-
 class _Measure:
     """Estimates an image and measures its instances."""
 
@@ -287,7 +268,7 @@ class _Measure:
         settings: BopEvaluationSettings,
     ) -> None:
         self._estimator, self._dataset, self._settings = estimator, dataset, settings
-        self._models: dict[int, _TrueModel] = {}
+        self._models: dict[int, TrueModel] = {}
         self._surfaces = VisibleSurfaces()
 
     def __call__(self, image: BopImage) -> MeasuredImage[InstanceErrors]:
@@ -314,7 +295,8 @@ class _Measure:
         self, frame: BopFrame, instance: BopInstance, estimates: FrameEstimates
     ) -> InstanceErrors:
         if instance.obj_id not in self._models:
-            model = _true_model(self._dataset, instance.obj_id, self._settings)
+            points, seed = self._settings.model_points, self._settings.seed
+            model = TrueModel.of(self._dataset, instance.obj_id, points, seed)
             self._models[instance.obj_id] = model
         truth = self._models[instance.obj_id]
         errors = _errors(frame, instance, truth, estimates, self._settings)
@@ -329,7 +311,7 @@ class _Measure:
 def _errors(
     frame: BopFrame,
     instance: BopInstance,
-    truth: _TrueModel,
+    truth: TrueModel,
     estimates: FrameEstimates,
     settings: BopEvaluationSettings,
 ) -> InstanceErrors:
@@ -391,21 +373,7 @@ def _shape_errors(
     }
 
 
-def _true_model(dataset: BopDataset, obj_id: int, settings: BopEvaluationSettings) -> _TrueModel:
-    if obj_id not in dataset.models:
-        raise DatasetError(
-            f"{dataset.folder / 'models' / 'models_info.json'}: no model {obj_id},"
-            " but an image shows it"
-        )
-    model = dataset.models[obj_id]
-    rng = np.random.default_rng(settings.seed)
-    points = surface_samples(model.mesh, settings.model_points, rng).points
-    rotations = model.symmetries()[:, :3, :3]
-    symmetries = model.symmetries(SYMMETRY_STEPS)
-    return _TrueModel(model.mesh, points, rotations, symmetries, model.diameter_m)
-
-
-def _baseline_add_s(frame: BopFrame, instance: BopInstance, truth: _TrueModel) -> float:
+def _baseline_add_s(frame: BopFrame, instance: BopInstance, truth: TrueModel) -> float:
     mask = (frame.labels == instance.label) & (frame.depth > 0.0)
     if not mask.any():
         return math.inf

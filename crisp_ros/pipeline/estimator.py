@@ -219,13 +219,12 @@ class Estimator:
             if stopped():
                 break
             self._solve(part, context, solutions, rejected)
-        quantile = self.settings.certificate.quantile
         with clock.stage("answer"):
+            quantile = self.settings.certificate.quantile
             objects = [e for s in solutions for e in object_estimates(s, quantile)]
             if self._depth_scales is not None:
                 objects = self._depth_scales.added_to(objects, frame.with_labels(refined))
-            if self.settings.observed_hull is not None:
-                hull = self.settings.observed_hull
+            if (hull := self.settings.observed_hull) is not None:
                 objects = with_observed_hulls(objects, solutions, images, hull, expected)
         estimate = FrameEstimate(
             objects=tuple(sorted(objects, key=lambda e: e.label)),

@@ -32,6 +32,10 @@ from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.studies.corrector_trials import ALGORITHM_1_STEP
 
 _SCALE_M = 0.01  # of the robust objective, the same for all solvers
+_STARTS = {  # interior share of the start of the projected gradient
+    "projected gradient": ALGORITHM_1_STEP.interior_share,
+    "projected gradient, from a vertex": 0.0,
+}
 _OTHER_EVALUATIONS = 4  # of the second-order solver, in addition to its iterations
 
 
@@ -171,10 +175,7 @@ def convergence_study(
     )
     projected = [
         problem.shape_curve(name, settings.shape_iterations, problem.projected(share), solved)
-        for name, share in (
-            ("projected gradient", ALGORITHM_1_STEP.interior_share),
-            ("projected gradient, from a vertex", 0.0),
-        )
+        for name, share in _STARTS.items()
     ]
     squares = [
         problem.shape_curve(name, (1,), lambda _, one_hot=one_hot: problem.squares(one_hot), solved)

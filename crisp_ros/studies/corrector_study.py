@@ -33,6 +33,7 @@ from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.library import ShapeLibrary
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator, EstimatorSettings, ObjectEstimate, Solution
+from crisp_ros.pipeline.paper_settings import as_in_paper
 from crisp_ros.studies.corrector_instances import (
     METHODS,
     MISSED,
@@ -156,10 +157,15 @@ class CorrectorStudy:
         )
 
     def _single_view(self, frame: Frame) -> dict[str, _ByLabel]:
-        """The estimates of each single-view method without the search over near-symmetries."""
+        """The estimates of each single-view method, from the network's answer as it is.
+
+        Whatever moves an object afterwards would change its coordinates and registration, from
+        which all methods begin. The masks are those of the node.
+        """
         settings = self._estimator.settings
         estimates: dict[str, _ByLabel] = {}
-        self._estimator.settings = dataclasses.replace(settings, symmetry_search=None)
+        plain = dataclasses.replace(as_in_paper(settings), masks=settings.masks)
+        self._estimator.settings = plain
         try:
             for solution in self._estimator.trace(frame).solutions:
                 for method, by_label in self._corrected(solution):
