@@ -8,6 +8,7 @@ from crisp_ros.correction.corrector_settings import CORRECTORS, NODE_CORRECTOR
 from crisp_ros.correction.shape_choice import ShapeMode
 from crisp_ros.pipeline.settings import EstimatorSettings
 
+_DEFAULTS = EstimatorSettings()
 _BEYOND_PAPER = (
     "masks",
     "symmetry_search",
@@ -43,9 +44,8 @@ def as_in_paper(settings: EstimatorSettings) -> EstimatorSettings:
 
 def beyond_paper(settings: EstimatorSettings) -> EstimatorSettings:
     """Settings with all parts that `as_in_paper` leaves out, by default where there is none."""
-    defaults = EstimatorSettings()
-    parts = {name: getattr(settings, name) or getattr(defaults, name) for name in _BEYOND_PAPER}
-    coverage = defaults.certificate.minimum_coverage
+    parts = {name: getattr(settings, name) or getattr(_DEFAULTS, name) for name in _BEYOND_PAPER}
+    coverage = _DEFAULTS.certificate.minimum_coverage
     certificate = replace(settings.certificate, minimum_coverage=coverage)
     return replace(settings, certificate=certificate, **parts)
 

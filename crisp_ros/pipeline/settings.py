@@ -41,8 +41,8 @@ class EstimatorSettings:
             them; "network", the network's own code; "prior", fitted to what was seen under the
             model's prior over shapes, a second of a core for each object; "auto", the library, and
             where the network does not name one of its shapes, the first three compete; with a model
-            that has a prior and no library, the prior. Without effect on a corrector that has a
-            shape solver of its own, except for "network" and "prior".
+            that has a prior and no library, the prior. Algorithms 1 and 2 have the library's shapes
+            and the network's own in "auto"; see `with_shape_mode` for the others.
         shape_choice: of "auto".
         added_shapes: of the search, in "library" and "auto", for shapes that were added to the
             library after the training.

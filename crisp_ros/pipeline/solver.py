@@ -14,9 +14,7 @@ from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.length_scale import length_scale, with_scaled_lengths
 from crisp_ros.correction.library_tests import Ambiguity, ambiguity_of_certified
 from crisp_ros.correction.orientation import Orientations, add_ambiguity
-from crisp_ros.correction.pose_lm import PoseLmSettings
 from crisp_ros.correction.prepared_library import PreparedLibrary
-from crisp_ros.correction.residuals import ANY_FALL
 from crisp_ros.correction.shape_choice import ShapeChooser, with_shape_mode
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface import SurfacePoints
@@ -38,8 +36,6 @@ from crisp_ros.pipeline.prior_correction import PriorShapes
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.solution import KnownShapes, PlacedObjects, Scene, Solution
 from crisp_ros.pipeline.stage_clock import StageClock
-
-_AFTER_ROTATION = PoseLmSettings(ray_offsets_m=(), move=ANY_FALL)
 
 
 class _Verdict(NamedTuple):

@@ -18,7 +18,6 @@ from crisp_ros.adaptation.recorded_self_training import (
 )
 from crisp_ros.adaptation.reference_set import load_reference, reference_path
 from crisp_ros.adaptation.self_trainer import SelfTrainingSettings
-from crisp_ros.correction.corrector_settings import CORRECTORS
 from crisp_ros.correction.shape_choice import ShapeMode
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.data.bop import BopDataset
@@ -252,9 +251,7 @@ class SelfTrainingOptions:
         if self.recipe == "spe3r":
             mode = shape_mode_of_test_objects(self.corrector, mode)
         settings = replace(settings, shape_mode=mode, precision=self.precision)
-        if self.recipe == NODE:
-            return with_corrector(settings, self.corrector)
-        return replace(settings, corrector=CORRECTORS[self.corrector])
+        return with_corrector(settings, self.corrector)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from crisp_ros.share import bundled_recording, checkpoint_path
 
 FRAMES = (0, 15, 30)
 MOST_WAITS = 12
-MOST_OPERATIONS = 1400
+MOST_OPERATIONS = 1300
 """Of a frame, after the observation, which is the host's, and outside of captured functions."""
 
 NOT_KNOWN = ("003_cracker_box", "004_sugar_box", "006_mustard_bottle", "010_potted_meat_can")
