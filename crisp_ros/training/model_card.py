@@ -9,9 +9,12 @@ import yaml
 
 from .time_left import duration
 
-_LIMITS = (
-    "Only the objects listed above; anything else is taken for the one that looks most like it.",
-    "Each object needs a mask of its own; how good the masks are bounds how good the poses are.",
+_KNOWN_ALONE = (
+    "Only the objects listed above; anything else is taken for the one that looks most like it."
+)
+_LIKE_THESE = "Objects like those listed above; it recognises none of them."
+_MASKS = (
+    "Each object needs a mask of its own; how good the masks are bounds how good the poses are."
 )
 _RENDERED = (
     "Trained on renders alone: gloss, glass, bright metal and lighting beyond the renderer's are"
@@ -104,7 +107,7 @@ def _training(header: Mapping[str, Any]) -> str:
 
 def _limits(header: Mapping[str, Any]) -> list[str]:
     recipe, data = header["recipe"], header["data"]
-    limits = list(_LIMITS)
+    limits = [_KNOWN_ALONE if recipe["keep_library"] else _LIKE_THESE, _MASKS]
     if recipe["shards"]:
         if not recipe["photographs"]:
             limits.append(_RENDERED)

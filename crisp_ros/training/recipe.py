@@ -41,6 +41,8 @@ class Recipe:
         first_layer_gain: raises the decoder's first layer; narrow decoders learn detail sooner.
         shape_latents: fit the codes as a linear function of a few numbers, in batches of shapes,
             in place of `shape_codes`: for hundreds of shapes, with a prior in the model file.
+        keep_library: the model file has the shapes as a library; false for `shape_latents` that are
+            to stand for all others of their kinds, and not to be recognised.
         decoder_refinement: a second fit of the decoder alone, at fixed codes; None leaves it out.
         shape_head_steps: last, the shape head alone is trained for so many steps.
         symmetric: names of objects whose look is symmetric, for the symmetry-aware PNC loss; "auto"
@@ -69,6 +71,7 @@ class Recipe:
     scatter: ScatterSettings = field(default_factory=ScatterSettings)
     shape_codes: ShapeCodeSettings = field(default_factory=ShapeCodeSettings)
     shape_latents: ShapeLatentSettings | None = None
+    keep_library: bool = True
     decoder_refinement: ShapeCodeSettings | None = None
     training: TrainingSettings = field(default_factory=lambda: TrainingSettings(steps=10_000))
 
@@ -87,6 +90,8 @@ class Recipe:
             raise ValueError(f"renderer {self.renderer!r}: expected one of {RENDERERS}")
         if self.layout not in ("bop", "spe3r", "nocs"):
             raise ValueError(f"layout {self.layout!r}: expected bop, spe3r or nocs")
+        if not self.keep_library and self.shape_latents is None:
+            raise ValueError("keep_library is false: without shape_latents no shape would be left")
         at_least(self, 0, "shards", "seed", "shape_head_steps")
         at_least(self, 1, "shard_crops", "stored_px")
         if self.shards + len(self.photographs) < 1:

@@ -51,6 +51,7 @@ _LATENT_STEP_S = 0.0035  # the same, of batches of shapes
 _STEP_CROP_S = 0.016
 _HEAD_CROP_S = 0.005  # features of all crops come before the first step
 _HEAD_STEP_S = 0.01
+_BOX_S = 1.0
 
 Report = Callable[[str, dict[str, float]], None]
 OnProgress = Callable[[str, int, int], None]
@@ -125,6 +126,7 @@ class TrainingRun:
         expected = {
             "crops": _SHARD_CROP_S * crops,
             "network": _STEP_CROP_S * recipe.training.batch * steps,
+            "boxes": _BOX_S * count,
         }
         if self._fits_codes():
             refinement, latents = recipe.decoder_refinement, recipe.shape_latents
@@ -236,19 +238,16 @@ class TrainingRun:
         figures = {**trainer.evaluate(), "held_out_pnc_mm_of": trainer.errors(self.names)}
         network = trainer.network.cpu().eval()
         rows = torch.stack(list(codes.values())).cpu()
-        boxes = shape_boxes(network.decoder, rows)
-        library = ShapeLibrary(
-            tuple(self.names[k] for k in codes),
-            rows,
-            boxes.lower,
-            boxes.upper,
-            tuple(groups[k] for k in codes),
-            tuple(mesh_surface_colors(self.objects[k].look, self.recipe.seed) for k in codes),
-        )
+        self.on_progress("boxes", 0, len(rows))
+        with self._timed("boxes"):
+            boxes = shape_boxes(
+                network.decoder, rows, lambda done, total: self.on_progress("boxes", done, total)
+            )
+        names = tuple(self.names[k] for k in codes)
         header = {
             "recipe": dataclasses.asdict(self.recipe),
             "data": {
-                "objects": list(library.names),
+                "objects": list(names),
                 "crops": len(trainer.crops),
                 "meshes": [
                     {
@@ -269,11 +268,21 @@ class TrainingRun:
             if source is not None:
                 before = ("version", "sha256", "recipe", "data")
                 header[name] = {key: source.header.get(key) for key in before}
-        latents, prior = self.recipe.shape_latents, None
+        latents, prior, library = self.recipe.shape_latents, None, None
         if latents is not None and self._fits_codes():
-            kinds = [name.rstrip("0123456789").rstrip("_") for name in library.names]
+            kinds = [name.rstrip("0123456789").rstrip("_") for name in names]
             prior = ShapePrior.of_codes(rows, latents.dimensions)
             prior = prior.with_examples(rows, kinds, boxes.lower.cpu(), boxes.upper.cpu())
+        if self.recipe.keep_library:
+            looks = (self.objects[k].look for k in codes)
+            library = ShapeLibrary(
+                names,
+                rows,
+                boxes.lower,
+                boxes.upper,
+                tuple(groups[k] for k in codes),
+                tuple(mesh_surface_colors(look, self.recipe.seed) for look in looks),
+            )
         return Model(network, library, json.loads(json.dumps(header)), prior)
 
     def _known(self) -> ShapeLibrary | None:

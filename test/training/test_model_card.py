@@ -8,6 +8,7 @@ HEADER = {
         "network": "compact",
         "shards": 2,
         "photographs": (),
+        "keep_library": True,
         "scatter": {"distance_m": (0.5, 1.0)},
     },
     "data": {
@@ -54,6 +55,14 @@ def test_a_card_has_data_recipe_time_machine_figures_and_limits():
         "`crisp train --models parts`",
     ):
         assert entry in card, entry
+
+
+def test_a_card_says_whether_the_model_recognises_its_objects():
+    card = model_card(HEADER, "parts.safetensors")
+    assert "Only the objects listed above" in card
+    header = {**HEADER, "recipe": {**HEADER["recipe"], "keep_library": False}}
+    card = model_card(header, "kinds.safetensors")
+    assert "it recognises none of them" in card and "Only the objects" not in card
 
 
 def test_a_card_of_photographs_does_not_warn_of_renders():

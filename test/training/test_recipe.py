@@ -192,7 +192,9 @@ def test_every_recipe_trains_a_few_steps(
         objects = data_objects(recipe.layout, data, recipe.photographs)
     else:
         objects = training_objects(bop / "models")
-    recipe = tiny(recipe, tuple(o.name for o in objects))
+    recipe = dataclasses.replace(
+        tiny(recipe, tuple(o.name for o in objects)), keep_library=True
+    )
     run = TrainingRun(
         recipe, objects, tmp_path / "run", TrainingSources(data if recipe.photographs else None)
     )
@@ -211,6 +213,8 @@ def test_the_household_model_has_a_prior_and_listed_symmetries(
     monkeypatch.setattr("crisp_ros.training.run._SAMPLES_PER_SHAPE", 300)
     objects = training_objects(bop / "models")
     recipe = tiny(load_recipe(FOLDER / "household.yaml"), tuple(o.name for o in objects))
+    assert not recipe.keep_library
+    recipe = dataclasses.replace(recipe, keep_library=True)
     TrainingRun(recipe, objects, tmp_path / "run").save(tmp_path / "model.safetensors", "0.1.0")
     read = load_model(tmp_path / "model.safetensors")
     assert read.prior.dimensions == 1
@@ -219,3 +223,25 @@ def test_the_household_model_has_a_prior_and_listed_symmetries(
     for known, group in zip(objects, read.library.symmetries, strict=True):
         assert len(group) == len(known.listed_symmetries)
     assert max(len(group) for group in read.library.symmetries) > 1
+
+
+def test_shapes_that_stand_for_others_are_no_library(
+    bop: Path, tmp_path: Path, egl: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crisp_ros.training.run._SAMPLES_PER_SHAPE", 300)
+    objects = training_objects(bop / "models")
+    recipe = tiny(load_recipe(FOLDER / "household.yaml"), tuple(o.name for o in objects))
+    run = TrainingRun(recipe, objects, tmp_path / "run")
+    stages = []
+    run.on_progress = lambda stage, done, total: stages.append((stage, done, total))
+    run.save(tmp_path / "model.safetensors", "0.1.0")
+    read = load_model(tmp_path / "model.safetensors")
+    assert read.library is None
+    assert len(read.prior.examples.latents) == len(objects)
+    assert read.header["data"]["objects"] == [o.name for o in objects]
+    assert stages[-1] == ("boxes", len(objects), len(objects))
+
+
+def test_a_run_that_keeps_no_shapes_is_refused():
+    with pytest.raises(ValueError, match="keep_library"):
+        Recipe(keep_library=False)
