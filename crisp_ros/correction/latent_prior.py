@@ -41,3 +41,8 @@ class LatentPrior(NamedTuple):
     def deviations(self, latents: Tensor) -> Tensor:
         """The u (B, D) of z (B, D)."""
         return (self.inverse @ (latents - self.mean)[..., None]).squeeze(-1)
+
+    def log_density(self, latents: Tensor) -> Tensor:
+        """Logarithms (B,) of the densities at latents (B, D), up to a constant of D."""
+        heights = self.inverse.diagonal(dim1=1, dim2=2).log().sum(1)
+        return heights - 0.5 * self.deviations(latents).square().sum(1)

@@ -8,6 +8,7 @@ keeps the unseen part in bounds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +19,11 @@ from crisp_ros.correction.correspondences import Correspondences, ObjectPoints
 from crisp_ros.correction.empty_space import EmptySpaceSettings, empty_points
 from crisp_ros.correction.latent_field import LatentField
 from crisp_ros.correction.latent_prior import LatentPrior
+from crisp_ros.correction.network_starts import (
+    NetworkGuess,
+    NetworkStartSettings,
+    network_starts,
+)
 from crisp_ros.correction.shape_mixture import ShapeMixture
 from crisp_ros.correction.shape_pose_lm import (
     ShapePoseLmSettings,
@@ -38,6 +44,7 @@ class PriorShapeSettings:
 
     Attributes:
         starts: of the shapes in place that the search begins with.
+        network_starts: of those that a network adds, where there is one.
         ranking: of the solver that ranks the starts.
         finalists: starts that are solved to the end.
         solver: of the solver for these.
@@ -53,6 +60,7 @@ class PriorShapeSettings:
     """
 
     starts: StartSettings = field(default_factory=StartSettings)
+    network_starts: NetworkStartSettings = field(default_factory=NetworkStartSettings)
     ranking: ShapePoseLmSettings = field(
         default_factory=lambda: ShapePoseLmSettings(
             iterations=6, surface_points=96, empty_points=96
@@ -96,11 +104,13 @@ class PriorObservation(NamedTuple):
         seen: depth points (N, 3).
         empty: points (M, 3) where the camera saw that nothing is.
         support: of the object, without a batch dimension.
+        guess: the network's; None where it has none.
     """
 
     seen: ObjectPoints
     empty: ObjectPoints
     support: Support
+    guess: NetworkGuess | None = None
 
 
 @torch.no_grad()
@@ -112,6 +122,7 @@ def fit_prior_shapes(
     images: Images,
     support: Support,
     settings: PriorShapeSettings | None = None,
+    guesses: Sequence[NetworkGuess | None] | None = None,
 ) -> PriorFit:
     """Fit pose and latent of each object to its depth points and to what the camera saw empty.
 
@@ -125,9 +136,10 @@ def fit_prior_shapes(
         images: that they were seen in.
         support: of the objects.
         settings: see `PriorShapeSettings`.
+        guesses: the network's, of B objects; None without a network.
     """
     settings = settings or PriorShapeSettings()
-    seen = observe_for_prior(observed, objects, images, support, settings)
+    seen = observe_for_prior(observed, objects, images, support, settings, guesses)
     fits = [search_prior_shape(shapes, mixture, one, settings) for one in seen]
     return PriorFit(*(torch.stack(parts) for parts in zip(*fits, strict=True)))
 
@@ -139,6 +151,7 @@ def observe_for_prior(
     images: Images,
     support: Support,
     settings: PriorShapeSettings,
+    guesses: Sequence[NetworkGuess | None] | None = None,
 ) -> list[PriorObservation]:
     """Collect what was seen of objects and around them; arguments as of `fit_prior_shapes`."""
     observed = observed.sanitized()
@@ -152,6 +165,7 @@ def observe_for_prior(
             ObjectPoints.of(observed.points[k], observed.valid[k]),
             ObjectPoints(empty.points[k], empty.weights[k]),
             Support(*(part[k] for part in support)),
+            None if guesses is None else guesses[k],
         )
         for k in range(len(objects))
     ]
@@ -172,13 +186,16 @@ def search_prior_shape(
         observation: of the object.
         settings: see `PriorShapeSettings`.
     """
-    seen, empty, support = observation
+    seen, empty, support, guess = observation
     if not bool(seen.valid.any()):
         return _no_fit(seen.points, mixture.latents[0])
     starts = starts_of(shapes, seen, empty, support, mixture, settings.starts)
     kinds = mixture.kinds[starts.examples]
     what, poses = (seen, empty), starts.T_object_camera
     latents = mixture.latents[starts.examples]
+    if guess is not None:
+        more = network_starts(guess, mixture, settings.network_starts)
+        poses, latents, kinds = map(torch.cat, zip((poses, latents, kinds), more, strict=True))
     ranked = _refined(shapes, what, poses, latents, mixture.prior(kinds), settings.ranking)
     best = ranked.objective.argsort()[: settings.finalists]
     poses, kinds = ranked.motion[best] @ poses[best], kinds[best]

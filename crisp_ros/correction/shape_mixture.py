@@ -62,6 +62,10 @@ class ShapeMixture(NamedTuple):
         """The priors of objects of kinds (B,)."""
         return take_rows(self.priors, kinds)
 
+    def log_density(self, latent: Tensor) -> Tensor:
+        """Logarithms (G,) of the kinds' densities at a latent (D,), up to a constant."""
+        return self.priors.log_density(latent.expand(len(self.priors.mean), -1))
+
 
 def _priors(latents: Tensor, kinds: Tensor) -> LatentPrior:
     """The priors of all kinds of examples with latents (K, D)."""

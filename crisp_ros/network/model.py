@@ -257,6 +257,11 @@ class CrispNetwork(nn.Module):
         return _design(self.config.design).input_channels
 
     @property
+    def predicts_coordinates(self) -> bool:
+        """Whether there is a PNC head; false for a model of a decoder and a prior alone."""
+        return not isinstance(self.pnc_head, NoCoordinates)
+
+    @property
     def sees_geometry(self) -> bool:
         """Whether the crops have mask and geometry after colour."""
         return self.input_channels > COLOUR_CHANNELS

@@ -90,6 +90,12 @@ class ShapePrior:
         """Codes (..., C) of latents (..., D)."""
         return self.mean + latents @ self.basis
 
+    def latents(self, codes: Tensor) -> Tensor:
+        """Latents (..., D) whose codes are nearest to codes (..., C)."""
+        basis = self.basis.double()
+        offsets = (codes - self.mean).double() @ basis.T
+        return (offsets / basis.square().sum(1)).to(self.basis)
+
     def to(self, device: torch.device | str) -> ShapePrior:
         """The same on another device."""
         moved = self.examples and ShapeExamples(*(part.to(device) for part in self.examples))
@@ -106,9 +112,7 @@ class ShapePrior:
             lower: (K, 3) lowest corners of their boxes, metres.
             upper: (K, 3) highest corners.
         """
-        basis = self.basis.double()
-        offsets = (codes - self.mean).double() @ basis.T
-        latents = (offsets / basis.square().sum(1)).to(self.basis)
+        latents = self.latents(codes)
         names = sorted(set(kinds))
         numbers = torch.tensor([names.index(kind) for kind in kinds])
         examples = ShapeExamples(latents, numbers, lower.to(latents), upper.to(latents))

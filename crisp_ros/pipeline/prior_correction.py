@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -14,6 +14,7 @@ from crisp_ros.correction.certificate import Condition, condition
 from crisp_ros.correction.corrector import Correction
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
 from crisp_ros.correction.latent_field import PriorField
+from crisp_ros.correction.network_starts import NetworkGuess
 from crisp_ros.correction.prior_shape import (
     PriorFit,
     PriorShapeSettings,
@@ -27,6 +28,7 @@ from crisp_ros.correction.shape_source import ShapeSource
 from crisp_ros.correction.surface import SurfacePoints, surface_points
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.chamfer import nearest_distances
+from crisp_ros.geometry.registration import Registration
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.shape_prior import ShapePrior
 
@@ -89,6 +91,7 @@ class PriorShapes:
         images: Images,
         settings: PriorShapeSettings,
         T_fixed_camera: Tensor | None,
+        guesses: Sequence[NetworkGuess | None] | None = None,
     ) -> Correction:
         """Fit poses and shapes of objects to their depth points; the shapes have boxes.
 
@@ -99,11 +102,11 @@ class PriorShapes:
             settings: see `PriorShapeSettings`.
             T_fixed_camera: (4, 4) of the camera in the frame in which objects rest; None searches
                 each object, and remembers none.
+            guesses: see `guesses`; None without a network.
         """
         points, _, _, valid = correspondences
-        fit = self._fit(
-            correspondences, objects.to(points.device), images, settings, T_fixed_camera
-        )
+        objects = objects.to(points.device)
+        fit = self._fit(correspondences, objects, images, settings, T_fixed_camera, guesses)
         pnc = torch.where(valid[..., None], transform(fit.T_object_camera, points), 0.0)
         shapes = self._with_boxes(self._prior.code(fit.latents), ObjectPoints.of(pnc, valid))
         scale = torch.full_like(fit.objective, settings.solver.robust_scale_m)
@@ -116,6 +119,19 @@ class PriorShapes:
             condition("surface", ~(away > farthest), away, _reason_of_no_surface),
         )
         return Correction(fit.T_object_camera, shapes, pnc, objective, fit.iterations, sources)
+
+    def guesses(self, codes: Tensor, registration: Registration) -> list[NetworkGuess | None]:
+        """A network's answers for B objects, None for those that have no pose from it.
+
+        Args:
+            codes: (B, C).
+            registration: of its coordinates.
+        """
+        latents = self._prior.latents(codes)
+        return [
+            NetworkGuess(registration.T_object_camera[k], latents[k]) if found else None
+            for k, found in enumerate(registration.converged.tolist())
+        ]
 
     def surfaces(self, shapes: Shapes) -> SurfacePoints:
         """Points on shapes (B,) with boxes; those of shapes of the last frames are kept."""
@@ -154,6 +170,7 @@ class PriorShapes:
         images: Images,
         settings: PriorShapeSettings,
         T_fixed_camera: Tensor | None,
+        guesses: Sequence[NetworkGuess | None] | None,
     ) -> PriorFit:
         support = support_planes(correspondences, images)
         if len(objects) == 0:
@@ -164,8 +181,8 @@ class PriorShapes:
             )
         what = correspondences, objects, images, support, settings
         if T_fixed_camera is None:
-            return fit_prior_shapes(self._shapes, self._mixture, *what)
-        seen = observe_for_prior(*what)
+            return fit_prior_shapes(self._shapes, self._mixture, *what, guesses)
+        seen = observe_for_prior(*what, guesses)
         return self.memory.fit(self._shapes, self._mixture, seen, T_fixed_camera, settings)
 
 

@@ -228,7 +228,10 @@ class Solver:
         correspondences, registration, _ = found
         if self.takes_prior:
             what = correspondences, observations.labels, images, self.settings.prior_shapes
-            correction = self.prior_shapes.correct(*what, T_fixed_camera)
+            guesses = None
+            if self._network.predicts_coordinates:
+                guesses = self.prior_shapes.guesses(codes, registration)
+            correction = self.prior_shapes.correct(*what, T_fixed_camera, guesses)
             return found._replace(correction=correction)
         shapes, settings = Shapes.of_codes(codes), self._corrector
         correction = correct_objects(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from prior_latents import latents_of
 
 from crisp_ros.correction.shape_mixture import ShapeMixture
 from crisp_ros.network.shape_prior import ShapePrior
@@ -27,6 +28,23 @@ def test_examples_keep_their_codes() -> None:
     prior = ShapePrior.of_codes(codes, 4).with_examples(codes, ["a", "b"] * 10, -half, half)
     assert torch.allclose(prior.code(prior.examples.latents), codes, atol=1e-4)
     assert prior.examples.kinds.tolist() == [0, 1] * 10
+
+
+def test_a_code_off_the_basis_has_the_nearest_latent() -> None:
+    prior = ShapePrior.of_codes(torch.randn((20, _LENGTH), generator=_STREAM), 4)
+    codes = torch.randn((5, _LENGTH), generator=_STREAM)
+    assert torch.allclose(prior.latents(codes), latents_of(prior, codes), atol=1e-4)
+
+
+def test_the_density_of_a_kind_is_that_of_a_normal_distribution() -> None:
+    latents = torch.randn((30, 3), generator=_STREAM) * torch.tensor([1.0, 0.3, 2.0])
+    mixture = ShapeMixture.of_prior(_prior(latents, ["box", "mug", "mug"] * 10))
+    covariance = mixture.priors.factor @ mixture.priors.factor.transpose(1, 2)
+    oracle = torch.distributions.MultivariateNormal(mixture.priors.mean, covariance)
+    at = torch.tensor([[0.5, -1.0, 0.2], [0.0, 0.0, 3.0]])
+    ours = torch.stack([mixture.log_density(one) for one in at])
+    difference = ours - torch.stack([oracle.log_prob(one) for one in at])
+    assert torch.allclose(difference, difference[0, 0].expand(2, 2), atol=1e-3)
 
 
 def test_a_kind_expects_shapes_like_its_examples() -> None:
