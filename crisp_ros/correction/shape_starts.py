@@ -191,7 +191,7 @@ def _view_axes(points: Tensor, up: Tensor) -> Tensor:
     view = torch.nn.functional.normalize(points.mean(0), dim=0)
     across = torch.linalg.cross(view, up)
     if across.norm() < 1e-3:  # seen from above
-        across = torch.linalg.cross(torch.roll(up, 1), up)
+        across = torch.linalg.cross(torch.eye(3).to(up)[up.abs().argmin()], up)
     across = torch.nn.functional.normalize(across, dim=0)
     return torch.stack([across, torch.linalg.cross(up, across), up])
 

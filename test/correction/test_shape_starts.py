@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from latent_boxes import MEAN, SPREAD, RoundedBoxes
 from table_depth import table_plane
@@ -10,7 +11,13 @@ from unknown_box import Scene
 from crisp_ros.correction.correspondences import ObjectPoints
 from crisp_ros.correction.latent_prior import LatentPrior
 from crisp_ros.correction.shape_mixture import ShapeMixture
-from crisp_ros.correction.shape_starts import StartSettings, Support, boxed_starts, starts_of
+from crisp_ros.correction.shape_starts import (
+    StartSettings,
+    Support,
+    boxed_starts,
+    starting_poses,
+    starts_of,
+)
 from crisp_ros.geometry.se3 import transform
 
 _SETTINGS = StartSettings(kept=6, kept_of_kind=2)
@@ -55,6 +62,19 @@ def test_examples_stand_on_the_support() -> None:
     placed = transform(torch.linalg.inv(starts.T_object_camera), boxes)
     heights = placed @ normal + offset
     assert heights.amin(1).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("up", [(0.0, 0.0, -1.0), (1.0, 1.0, 1.0), (-1.0, 1.0, 0.0)])
+def test_starts_are_poses_when_the_camera_looks_down(up: tuple[float, float, float]) -> None:
+    """The view is along the support's normal, and gives no direction across."""
+    normal = torch.nn.functional.normalize(torch.tensor(up).double(), dim=0)
+    spread = torch.randn((50, 3), generator=torch.Generator().manual_seed(1)).double()
+    points = 0.02 * (spread - spread.mean(0)) - 0.5 * normal
+    support = Support(normal, torch.tensor(0.55).double(), torch.tensor(True))
+    poses = starting_poses(ObjectPoints(points, torch.ones(50).double()), support, 4)
+    rotation = poses[:, :3, :3]
+    unit = torch.eye(3).double().expand_as(rotation)
+    assert torch.allclose(rotation @ rotation.transpose(1, 2), unit, atol=1e-6)
 
 
 def test_empty_space_decides_between_examples() -> None:
