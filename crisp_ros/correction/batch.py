@@ -28,6 +28,11 @@ def take_rows(batch: Batch, which: Tensor | slice) -> Batch:
     )
 
 
+def batch_of(one: Batch) -> Batch:
+    """Tensors (...) of one object as a batch (1, ...) of it."""
+    return type(one)(*(part[None] for part in one))
+
+
 def concatenate(batches: Sequence[Batch]) -> Batch:
     """Join batches of the same kind along the first dimension."""
     if len(batches) == 1:

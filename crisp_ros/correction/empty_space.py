@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crisp_ros.correction.batch import evenly_spaced
+from crisp_ros.correction.batch import evenly_spaced, subsample
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.se3 import transform
@@ -35,6 +36,49 @@ class EmptySpaceSettings:
     reach: float = 2.0
     tolerance_m: float = 0.01
     border_px: int = 3
+
+
+class EmptyPoints(NamedTuple):
+    """Points where nothing of B objects is, in their own frames.
+
+    Attributes:
+        points: (B, M, 3) object frame, metres.
+        weights: (B, M) not negative; zero for points that do not count.
+        clearance: (B, M) how far away the surface is at least, metres.
+    """
+
+    points: Tensor
+    weights: Tensor
+    clearance: Tensor
+
+    @classmethod
+    def of(cls, empty: ObjectPoints, clearance: Tensor | None = None) -> EmptyPoints:
+        """Points with a clearance (B, M); without one the surface may be where they are."""
+        return cls(*empty, torch.zeros_like(empty.weights) if clearance is None else clearance)
+
+    @property
+    def valid(self) -> Tensor:
+        """Mask of the points with positive weight, (B, M) bool."""
+        return self.weights > 0
+
+    def subsample(self, count: int) -> EmptyPoints:
+        """At most `count` points of each object, evenly spaced among its valid ones."""
+        return subsample(self, self.valid, count)
+
+    def sanitized(self) -> EmptyPoints:
+        """The same with zeros for points that are not finite or have no weight."""
+        return EmptyPoints(*ObjectPoints(*self[:2]).sanitized(), self.clearance)
+
+    def depth_inside(self, sdf: Tensor) -> Tensor:
+        """By how much points are inside the surface or nearer than their clearance, metres.
+
+        Args:
+            sdf: (B, M) signed distances of the points.
+
+        Returns:
+            (B, M), zero or negative.
+        """
+        return (sdf - self.clearance).clamp_max(0.0)
 
 
 @torch.no_grad()

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crisp_ros.correction.batch import batch_of, take_rows
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints
-from crisp_ros.correction.empty_space import EmptySpaceSettings, empty_points
+from crisp_ros.correction.empty_space import EmptyPoints, EmptySpaceSettings, empty_points
 from crisp_ros.correction.latent_field import LatentField
 from crisp_ros.correction.latent_prior import LatentPrior
 from crisp_ros.correction.network_starts import (
@@ -33,6 +34,7 @@ from crisp_ros.correction.shape_pose_lm import (
 from crisp_ros.correction.shape_starts import StartSettings, Support, starts_of
 from crisp_ros.correction.surface import fill_unit_cube
 from crisp_ros.correction.visibility import Images
+from crisp_ros.geometry.chamfer import nearest_distances
 from crisp_ros.geometry.se3 import transform
 
 _NEAR_POINTS = 128  # nearest to a surface, where it is compared with another
@@ -49,6 +51,9 @@ class PriorShapeSettings:
         finalists: starts that are solved to the end.
         solver: of the solver for these.
         empty_space: of the points in empty space.
+        clearance_share: the surface is at least so far from a point in empty space, as a share of
+            the distance of the nearest depth point or of the support.
+        clearance_m: more than that is asked for at no point, metres.
         below_m: depths under the support where nothing of an object is, metres.
         rival_margin: another finalist explains an object nearly as well where its objective is
             larger by this share at most.
@@ -69,6 +74,8 @@ class PriorShapeSettings:
     finalists: int = 4
     solver: ShapePoseLmSettings = field(default_factory=ShapePoseLmSettings)
     empty_space: EmptySpaceSettings = field(default_factory=EmptySpaceSettings)
+    clearance_share: float = 1.0
+    clearance_m: float = 0.008
     below_m: tuple[float, ...] = (0.006, 0.025)
     rival_margin: float = 0.5
     spread_limit_m: float = 0.008
@@ -108,7 +115,7 @@ class PriorObservation(NamedTuple):
     """
 
     seen: ObjectPoints
-    empty: ObjectPoints
+    empty: EmptyPoints
     support: Support
     guess: NetworkGuess | None = None
 
@@ -159,12 +166,15 @@ def observe_for_prior(
     empty = empty_points(
         observed, still.expand(len(objects), 4, 4), objects, images, settings.empty_space
     )
-    empty = _with_support(empty, observed, support, settings.below_m)
+    away = nearest_distances(empty.points, observed.points, observed.valid)
+    empty = _with_support(EmptyPoints.of(empty, away), observed, support, settings.below_m)
+    clearance = (settings.clearance_share * empty.clearance).clamp_max(settings.clearance_m)
+    empty = empty._replace(clearance=clearance)
     return [
         PriorObservation(
             ObjectPoints.of(observed.points[k], observed.valid[k]),
-            ObjectPoints(empty.points[k], empty.weights[k]),
-            Support(*(part[k] for part in support)),
+            take_rows(empty, k),
+            take_rows(support, k),
             None if guesses is None else guesses[k],
         )
         for k in range(len(objects))
@@ -254,23 +264,20 @@ def rival_spread(
 
 def _refined(
     shapes: LatentField,
-    what: tuple[ObjectPoints, ObjectPoints],
+    what: tuple[ObjectPoints, EmptyPoints],
     poses: Tensor,
     latents: Tensor,
     prior: LatentPrior,
     settings: ShapePoseLmSettings,
 ) -> ShapePoseStep:
-    def moved(points: ObjectPoints) -> ObjectPoints:
-        weights = points.weights.expand(len(poses), -1)
-        return ObjectPoints(transform(poses, points.points[None]), weights)
-
-    seen, empty = (moved(part) for part in what)
+    seen, empty = (take_rows(batch_of(part), [0] * len(poses)) for part in what)
+    seen, empty = (part._replace(points=transform(poses, part.points)) for part in (seen, empty))
     return refine_shape_and_pose(shapes, seen, empty, latents, settings, prior)
 
 
 def _with_support(
-    empty: ObjectPoints, observed: Correspondences, support: Support, depths: tuple[float, ...]
-) -> ObjectPoints:
+    empty: EmptyPoints, observed: Correspondences, support: Support, depths: tuple[float, ...]
+) -> EmptyPoints:
     """The points in empty space with a grid of points under the support of each object."""
     normal = support.normal
     away = torch.eye(3).to(normal)[normal.abs().argmin(-1)]
@@ -288,6 +295,8 @@ def _with_support(
     across = reach[:, None, None] * (grid[:, :1] * first[:, None] + grid[:, 1:2] * second[:, None])
     below = foot[:, None] + across - grid[:, 2:] * normal[:, None]
     weights = support.known[:, None].expand(-1, len(grid)).to(empty.weights.dtype)
-    return ObjectPoints(
-        torch.cat([empty.points, below], dim=1), torch.cat([empty.weights, weights], dim=1)
+    return EmptyPoints(
+        torch.cat([empty.points, below], dim=1),
+        torch.cat([empty.weights, weights], dim=1),
+        torch.cat([empty.clearance, grid[:, 2].expand_as(weights)], dim=1),
     )

@@ -2,13 +2,15 @@
 
 Minimizes over a rigid motion G of the object frame and the latent z of the shape
 
-    mean_i rho(f(G x_i | z)) / s^2  +  kappa mean_j min(f(G e_j | z), 0)^2 / s^2  +  |u|^2 / n
+    mean_i rho(f(G x_i | z)) / s^2  +  kappa mean_j min(f(G e_j | z) - c_j, 0)^2 / s^2  +  |u|^2 / n
 
 where x_i are points that were seen on the surface, e_j points where the camera saw that nothing is
-(free space and silhouette in one), s is the error of a point, n the number of points that count
-as independent, and z = mean + factor u under the Gaussian prior of the object. All are in the
-object frame of the start, so that they may come from any number of views; for one view
-G T_object_camera is the corrected pose. What was not seen is what the prior expects.
+(free space and silhouette in one), c_j how far the surface is away from them at least, s the error
+of a point, n the number of points that count as independent, and z = mean + factor u under the
+Gaussian prior of the object. All are in the object frame of the start, so that they may come from
+any number of views; for one view G T_object_camera is the corrected pose. What was not seen is what
+the prior expects. Without the c_j, a decoder puts thin sheets in empty space, where its signed
+distance is hardly negative.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from crisp_ros.correction.batch import evenly_spaced, replace_rows, select_rows, take_rows
 from crisp_ros.correction.correspondences import ObjectPoints
+from crisp_ros.correction.empty_space import EmptyPoints
 from crisp_ros.correction.latent_field import LatentField
 from crisp_ros.correction.latent_prior import LatentPrior
 from crisp_ros.correction.residuals import geman_mcclure, masked_median, weighted_mean
@@ -77,7 +80,7 @@ class _Data(NamedTuple):
     """Constant data of A objects."""
 
     surface: ObjectPoints
-    empty: ObjectPoints
+    empty: EmptyPoints
     prior: LatentPrior
 
 
@@ -99,7 +102,7 @@ class _State(NamedTuple):
 def refine_shape_and_pose(
     field: LatentField,
     surface: ObjectPoints,
-    empty: ObjectPoints,
+    empty: EmptyPoints,
     latents: Tensor,
     settings: ShapePoseLmSettings | None = None,
     prior: LatentPrior | None = None,
@@ -134,15 +137,16 @@ def refine_shape_and_pose(
     )
 
 
-def _chosen(field: LatentField, empty: ObjectPoints, latents: Tensor, count: int) -> ObjectPoints:
+def _chosen(field: LatentField, empty: EmptyPoints, latents: Tensor, count: int) -> EmptyPoints:
     """The points in empty space that count; see `ShapePoseLmSettings`."""
     if empty.points.shape[1] <= count:
         return empty
-    sdf = torch.where(empty.valid, field.sdf(empty.points, latents), torch.inf)
-    nearest = sdf.topk(count // 2, dim=1, largest=False).indices
+    apart = field.sdf(empty.points, latents) - empty.clearance
+    apart = torch.where(empty.valid, apart, torch.inf)
+    nearest = apart.topk(count // 2, dim=1, largest=False).indices
     spread = evenly_spaced(empty.valid, count - count // 2)
     rows = torch.arange(len(latents), device=latents.device)[:, None]
-    return ObjectPoints(*(part[rows, torch.cat([nearest, spread], dim=1)] for part in empty))
+    return EmptyPoints(*(part[rows, torch.cat([nearest, spread], dim=1)] for part in empty))
 
 
 def _iterate(
@@ -198,7 +202,7 @@ def _linearize(
     reach = (share * arm[:, :split].square().sum(-1)).sum(1).sqrt().clamp_min(1e-3)
 
     robust = geman_mcclure(on_surface.square(), scale[:, None])
-    blocked = found.sdf[:, split:].clamp_max(0.0)
+    blocked = empty.depth_inside(found.sdf[:, split:])
     emptiness = empty.weights / empty.weights.sum(1, keepdim=True).clamp_min(1e-12)
     weights = torch.cat(
         [share * robust.weight, settings.empty_weight * emptiness * (blocked < 0)], dim=1
@@ -256,6 +260,6 @@ def _cost(
     on_surface, in_empty = sdf.split([part.points.shape[1] for part in data[:2]], dim=1)
     robust = geman_mcclure(on_surface.square(), scale[:, None]).cost
     seen = weighted_mean(robust, data.surface.weights)
-    blocked = weighted_mean(in_empty.clamp_max(0.0).square(), data.empty.weights)
+    blocked = weighted_mean(data.empty.depth_inside(in_empty).square(), data.empty.weights)
     explained = (seen + settings.empty_weight * blocked) / settings.error_m**2
     return explained + deviations.square().sum(1) / settings.independent_points

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.batch import take_rows
+from crisp_ros.correction.batch import batch_of, take_rows
 from crisp_ros.correction.correspondences import ObjectPoints
+from crisp_ros.correction.empty_space import EmptyPoints
 from crisp_ros.correction.latent_field import LatentField
 from crisp_ros.correction.residuals import geman_mcclure, weighted_mean
 from crisp_ros.correction.shape_mixture import ShapeMixture
@@ -84,7 +85,7 @@ class Starts(NamedTuple):
 def starts_of(
     field: LatentField,
     seen: ObjectPoints,
-    empty: ObjectPoints,
+    empty: EmptyPoints,
     support: Support,
     mixture: ShapeMixture,
     settings: StartSettings,
@@ -105,7 +106,7 @@ def starts_of(
         poses = starting_poses(seen, support, settings.rotations // 2)
         return Starts(poses, torch.zeros(len(poses), dtype=torch.long, device=poses.device))
     starts = boxed_starts(seen, support, mixture, settings)
-    few = [_batched(part).subsample(settings.points) for part in (seen, empty)]
+    few = [batch_of(part).subsample(settings.points) for part in (seen, empty)]
     points = torch.cat([part.points for part in few], dim=1)
     placed = transform(starts.T_object_camera, points)
     sdf = field.sdf(placed, mixture.latents[starts.examples])
@@ -113,7 +114,7 @@ def starts_of(
     seen_weights, empty_weights = (part.weights.expand(len(sdf), -1) for part in few)
     scale = torch.full_like(sdf[:, :1], settings.robust_scale_m)
     cost = weighted_mean(geman_mcclure(on_surface.square(), scale).cost, seen_weights)
-    blocked = weighted_mean(in_empty.clamp_max(0.0).square(), empty_weights)
+    blocked = weighted_mean(few[1].depth_inside(in_empty).square(), empty_weights)
     cost = cost + settings.empty_weight * blocked
     kinds = mixture.kinds[starts.examples]
     return take_rows(starts, _best_of_kinds(cost, kinds, settings.kept, settings.kept_of_kind))
@@ -210,8 +211,3 @@ def _best_of_kinds(cost: Tensor, kinds: Tensor, count: int, of_kind: int) -> Ten
     ordered = kinds[order]
     places = torch.nn.functional.one_hot(ordered).cumsum(0).gather(1, ordered[:, None])
     return order[places.squeeze(1) <= of_kind][:count]
-
-
-def _batched(part: ObjectPoints) -> ObjectPoints:
-    """The points of one object as those of a batch of one."""
-    return ObjectPoints(*(values[None] for values in part))

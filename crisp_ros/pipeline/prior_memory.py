@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from crisp_ros.correction.batch import batch_of, concatenate, take_rows
 from crisp_ros.correction.correspondences import ObjectPoints
+from crisp_ros.correction.empty_space import EmptyPoints
 from crisp_ros.correction.latent_field import LatentField
 from crisp_ros.correction.latent_prior import LatentPrior
 from crisp_ros.correction.prior_shape import (
@@ -27,6 +29,8 @@ from crisp_ros.correction.prior_shape import (
 from crisp_ros.correction.shape_mixture import ShapeMixture
 from crisp_ros.correction.shape_pose_lm import ShapePoseLmSettings, refine_shape_and_pose
 from crisp_ros.geometry.se3 import invert, transform
+
+Points = TypeVar("Points", ObjectPoints, EmptyPoints)
 
 _FIRST_WAIT = 2  # frames from the first search of an object without a certificate to the next
 
@@ -64,7 +68,7 @@ class _View(NamedTuple):
     """
 
     seen: ObjectPoints
-    empty: ObjectPoints
+    empty: EmptyPoints
     direction: Tensor
 
 
@@ -266,12 +270,12 @@ class PriorMemory:
 
     def _view(self, observation: PriorObservation, T_object_camera: Tensor) -> _View:
         count = self._settings.view_points
-        seen, empty = (_batched(part).subsample(count) for part in observation[:2])
+        seen, empty = (batch_of(part).subsample(count) for part in observation[:2])
         middle = _middle(observation, T_object_camera)
         direction = T_object_camera[:3, 3] - middle
         return _View(
-            _moved(ObjectPoints(*(x[0] for x in seen)), T_object_camera),
-            _moved(ObjectPoints(*(x[0] for x in empty)), T_object_camera),
+            _moved(take_rows(seen, 0), T_object_camera),
+            _moved(take_rows(empty, 0), T_object_camera),
             torch.nn.functional.normalize(direction, dim=0),
         )
 
@@ -291,7 +295,7 @@ def _refined(
     shape: tuple[Tensor, LatentPrior] | None = None,
 ) -> PriorFit:
     """The fit from a start, of kind 0; without latent and prior that of a field of one shape."""
-    seen, empty = (_batched(_moved(part, T_object_camera)) for part in observation[:2])
+    seen, empty = (batch_of(_moved(part, T_object_camera)) for part in observation[:2])
     latent, prior = (seen.points.new_zeros(0), None) if shape is None else shape
     step = refine_shape_and_pose(shapes, seen, empty, latent[None], settings, prior)
     pose = step.motion[0] @ T_object_camera
@@ -305,17 +309,12 @@ def _pooled(views: list[_View]) -> PriorObservation:
     parts = []
     for name in ("seen", "empty"):
         points = [getattr(view, name) for view in views]
-        parts.append(ObjectPoints(*(torch.cat(part) for part in zip(*points, strict=True))))
+        parts.append(concatenate(points))
     return PriorObservation(*parts, None)
 
 
-def _batched(part: ObjectPoints) -> ObjectPoints:
-    """The points of one object as those of a batch of one."""
-    return ObjectPoints(*(values[None] for values in part))
-
-
-def _moved(part: ObjectPoints, motion: Tensor) -> ObjectPoints:
-    return ObjectPoints(transform(motion, part.points), part.weights)
+def _moved(part: Points, motion: Tensor) -> Points:
+    return part._replace(points=transform(motion, part.points))
 
 
 def _moved_view(view: _View, motion: Tensor) -> _View:

@@ -15,6 +15,7 @@ from crisp_ros.correction.empty_space import EmptySpaceSettings, empty_points
 from crisp_ros.correction.prior_shape import (
     PriorShapeSettings,
     fit_prior_shapes,
+    observe_for_prior,
     rival_spread,
 )
 from crisp_ros.correction.shape_pose_lm import ShapePoseStep
@@ -37,6 +38,19 @@ def test_empty_points_are_outside_the_object(scene: Scene) -> None:
     assert not (inside & empty.valid).any()
     near = RoundedBoxes().sdf(empty.points, scene.latents) < 0.06
     assert (near & empty.valid).any()
+
+
+def test_the_surface_is_not_nearer_than_what_was_seen(scene: Scene) -> None:
+    """Of points under the support and of those in front of it, by distances of all pairs."""
+    settings, seen = PriorShapeSettings(), scene.observed()
+    what = seen, torch.tensor([LABEL]), scene.images, scene.support, settings
+    empty = observe_for_prior(*what)[0].empty
+    points = empty.points[empty.valid]
+    nearest = torch.linalg.norm(points[:, None] - seen.points[0][None], dim=-1).amin(1)
+    height = points @ scene.support.normal[0] + scene.support.offset[0]
+    expected = torch.where(height < -1e-6, -height, nearest).clamp_max(settings.clearance_m)
+    assert torch.allclose(empty.clearance[empty.valid], expected)
+    assert (expected < settings.clearance_m).any() and (height < -1e-6).any()
 
 
 def test_nothing_is_known_to_be_empty_without_depth(scene: Scene) -> None:

@@ -13,6 +13,7 @@ from latent_boxes import MEAN, SPREAD, RoundedBoxes
 from torch import Tensor
 
 from crisp_ros.correction.correspondences import ObjectPoints
+from crisp_ros.correction.empty_space import EmptyPoints
 from crisp_ros.correction.shape_pose_lm import (
     ShapePoseLmSettings,
     ShapePoseStep,
@@ -34,6 +35,12 @@ def _surface(latents: Tensor, count: int, sides: str, seed: int) -> Tensor:
     return points
 
 
+def _empty(points: Tensor, clearance: float = 0.0) -> EmptyPoints:
+    """Points (B, M, 3) where nothing is, all with one clearance."""
+    weights = torch.ones_like(points[..., 0])
+    return EmptyPoints(points, weights, torch.full_like(weights, clearance))
+
+
 def _refined(
     points: Tensor,
     empty: Tensor | None = None,
@@ -44,7 +51,7 @@ def _refined(
     return refine_shape_and_pose(
         RoundedBoxes(),
         ObjectPoints.of(points[None], torch.ones(1, len(points), dtype=torch.bool)),
-        ObjectPoints.of(empty[None], torch.ones(1, len(empty), dtype=torch.bool)),
+        _empty(empty[None]),
         torch.zeros(1, 3).double() if start is None else start,
         settings,
     )
@@ -88,6 +95,23 @@ def test_empty_space_shrinks_what_only_the_prior_had_filled() -> None:
     assert RoundedBoxes().sdf(empty[None], step.latents).min() > -0.003
 
 
+@pytest.mark.parametrize("clearance", [0.0, 0.008])
+def test_the_surface_keeps_clear_of_empty_points(clearance: float) -> None:
+    """Points 3 mm outside the prior's width shrink it only if it has to stay farther away."""
+    points = _surface(_SHAPE, 400, "+z -z +x -x", 1)
+    grid = 2 * torch.rand((400, 3), generator=torch.Generator().manual_seed(2)).double() - 1
+    near = grid * (MEAN + _SHAPE * SPREAD)
+    near[:, 1] = torch.where(grid[:, 1] > 0, 1.0, -1.0) * (MEAN[1] + 0.002 + 0.003)
+    step = refine_shape_and_pose(
+        RoundedBoxes(),
+        ObjectPoints.of(points[None], torch.ones(1, len(points), dtype=torch.bool)),
+        _empty(near[None], clearance),
+        torch.zeros(1, 3).double(),
+    )
+    away = RoundedBoxes().sdf(near[None], step.latents).median()
+    assert away == pytest.approx(clearance or 0.003, abs=0.001)
+
+
 def test_a_weaker_prior_lets_the_data_decide_more() -> None:
     points = _surface(3 * _SHAPE.abs(), 300, _ALL, 3)
     sizes = [
@@ -107,7 +131,7 @@ def test_points_far_off_do_not_pull() -> None:
 
 def test_objects_of_a_batch_do_not_influence_one_another() -> None:
     points = torch.stack([_surface(s * _SHAPE, 200, _ALL, 5) for s in (1.0, -0.5)])
-    none = ObjectPoints.of(points[:, :0], torch.ones(2, 0, dtype=torch.bool))
+    none = _empty(points[:, :0])
     surface = ObjectPoints.of(points, torch.ones(2, 200, dtype=torch.bool))
     both = refine_shape_and_pose(RoundedBoxes(), surface, none, torch.zeros(2, 3).double())
     for row in range(2):
@@ -120,7 +144,7 @@ def test_an_object_without_points_keeps_pose_and_shape() -> None:
     start = torch.tensor([[0.5, 0.1, -0.2]]).double()
     points = torch.full((1, 30, 3), torch.nan).double()
     surface = ObjectPoints.of(points, torch.ones(1, 30, dtype=torch.bool))
-    none = ObjectPoints.of(points[:, :0], torch.ones(1, 0, dtype=torch.bool))
+    none = _empty(points[:, :0])
     step = refine_shape_and_pose(RoundedBoxes(), surface, none, start)
     assert torch.isfinite(step.latents).all() and torch.isfinite(step.motion).all()
     assert step.latents.norm() <= start.norm()
@@ -151,7 +175,7 @@ def test_the_number_of_evaluations_is_bounded() -> None:
     field = RoundedBoxes()
     points = _surface(_SHAPE, 200, _ALL, 6)[None]
     surface = ObjectPoints.of(points, torch.ones(1, 200, dtype=torch.bool))
-    none = ObjectPoints.of(points[:, :0], torch.ones(1, 0, dtype=torch.bool))
+    none = _empty(points[:, :0])
     settings_ = ShapePoseLmSettings(iterations=5)
     step = refine_shape_and_pose(field, surface, none, torch.zeros(1, 3).double(), settings_)
     assert step.iterations.item() <= 5

@@ -9,6 +9,7 @@ from table_depth import table_plane
 from unknown_box import Scene
 
 from crisp_ros.correction.correspondences import ObjectPoints
+from crisp_ros.correction.empty_space import EmptyPoints
 from crisp_ros.correction.latent_prior import LatentPrior
 from crisp_ros.correction.shape_mixture import ShapeMixture
 from crisp_ros.correction.shape_starts import (
@@ -44,7 +45,7 @@ def _support(scene: Scene) -> Support:
 def test_the_right_example_is_found_in_place() -> None:
     scene = Scene()
     seen, mixture = _seen(scene), _mixture(scene)
-    none = ObjectPoints(seen.points[:1], torch.zeros_like(seen.weights[:1]))
+    none = EmptyPoints.of(ObjectPoints(seen.points[:1], torch.zeros_like(seen.weights[:1])))
     starts = starts_of(RoundedBoxes(), seen, none, _support(scene), mixture, _SETTINGS)
     assert int(starts.examples[0]) == 0
     sdf = RoundedBoxes().sdf(transform(starts.T_object_camera[0], seen.points)[None], scene.latents)
@@ -85,6 +86,24 @@ def test_empty_space_decides_between_examples() -> None:
         lower=torch.full_like(mixture.lower, -0.07), upper=torch.full_like(mixture.upper, 0.07)
     )
     around = seen.points + 0.03 * torch.nn.functional.normalize(-seen.points, dim=1)
-    empty = ObjectPoints(around, torch.ones_like(seen.weights))
+    empty = EmptyPoints.of(ObjectPoints(around, torch.ones_like(seen.weights)))
     starts = starts_of(RoundedBoxes(), seen, empty, _support(scene), alike, _SETTINGS)
     assert int(starts.examples[0]) == 0
+
+
+def test_examples_too_near_to_empty_space_come_last() -> None:
+    """No point is in the box that was seen, but some are nearer to it than it may be."""
+    scene = Scene(yaw=0.0)
+    seen = _seen(scene)
+    latents = scene.latents.repeat(2, 1)
+    latents[1, 2] -= 0.6  # 12 mm lower
+    half = (MEAN + scene.latents * SPREAD + 0.002).repeat(2, 1)
+    two = ShapeMixture(latents, torch.arange(2), -half, half, LatentPrior.standard(latents))
+    placed = transform(scene.T_object_camera, seen.points)
+    above = placed[placed[:, 2] > half[0, 2] - 1e-3] + placed.new_tensor([0.0, 0.0, 0.005])
+    above = transform(torch.linalg.inv(scene.T_object_camera), above)
+    weights = torch.ones_like(above[:, 0])
+    for clearance, best in ((0.0, 0), (0.015, 1)):
+        empty = EmptyPoints(above, weights, torch.full_like(weights, clearance))
+        starts = starts_of(RoundedBoxes(), seen, empty, _support(scene), two, _SETTINGS)
+        assert int(starts.examples[0]) == best
