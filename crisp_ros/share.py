@@ -11,6 +11,7 @@ BUNDLED_MODELS = {
     "household": Path("models") / "crisp_household_prior.safetensors",
 }
 """Model files of the package by name, in the share directory."""
+BUNDLED_PRIOR = "household"  # of these, the one with a prior over shapes
 _RECORDING = Path("recordings") / "table"
 
 
@@ -25,6 +26,21 @@ def checkpoint_path(given: Path | None = None) -> Path:
         NotInstalledError: none is given, and the package has none.
     """
     return given or installed(DEFAULT_CHECKPOINT, "name a model file by --checkpoint")
+
+
+def prior_path(given: str) -> Path | None:
+    """Return the file of a prior over shapes.
+
+    Args:
+        given: a path, the name of a model of the package, or "none" or nothing for no prior.
+
+    Raises:
+        FileNotFoundError: the package was copied without its models.
+    """
+    if given in ("", "none"):
+        return None
+    bundled = BUNDLED_MODELS.get(given)
+    return Path(given) if bundled is None else share_directory() / bundled
 
 
 def bundled_recording(given: Path | None = None) -> Path:

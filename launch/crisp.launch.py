@@ -35,6 +35,7 @@ TOPICS = {
 OVERRIDES = (
     "checkpoint",
     "model",
+    "prior_checkpoint",
     "device",
     "segmentation_format",
     "image_transport",
@@ -55,6 +56,12 @@ ARGUMENTS = [
         "model",
         default_value="",
         description="Model of the package: ycbv or household; empty: as in params_file.",
+    ),
+    DeclareLaunchArgument(
+        "prior_checkpoint",
+        default_value="",
+        description="Model file with a prior over shapes, for unknown objects; household: that of "
+        "the package; none: no such file; empty: as in params_file.",
     ),
     DeclareLaunchArgument(
         "device",

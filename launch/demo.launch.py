@@ -18,7 +18,16 @@ from launch_ros.actions import Node
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 LAUNCH = Path(__file__).parent
-PASSED_ON = ("segmentation", "device", "checkpoint", "model", "rviz", "viewer", "rviz_frame")
+PASSED_ON = (
+    "segmentation",
+    "device",
+    "checkpoint",
+    "model",
+    "prior_checkpoint",
+    "rviz",
+    "viewer",
+    "rviz_frame",
+)
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -56,6 +65,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("viewer", default_value="false", description="See crisp.launch.py."),
     DeclareLaunchArgument("checkpoint", default_value="", description="See crisp.launch.py."),
     DeclareLaunchArgument("model", default_value="", description="See crisp.launch.py."),
+    DeclareLaunchArgument("prior_checkpoint", default_value="", description="See crisp.launch.py."),
     DeclareLaunchArgument("device", default_value="", description="See crisp.launch.py."),
 ]
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -16,8 +17,10 @@ from crisp_ros.cli.options import (
     add_checkpoint_option,
     add_frame_set_options,
     add_json_option,
+    add_prior_checkpoint_option,
     add_shape_option,
     count,
+    prior_model,
 )
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance
@@ -55,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_shape_option(parser)
     add_checkpoint_option(parser)
+    add_prior_checkpoint_option(parser)
     add_json_option(parser)
 
 
@@ -62,7 +66,11 @@ def run(args: argparse.Namespace) -> None:
     frames = bop_frame_set(args.bop, args.split) if args.bop else bag_frame_set(args.bag)
     model = load_model(checkpoint_path(args.checkpoint))
     settings = EstimatorSettings(shape_mode=args.shape)
+    prior = prior_model(args.prior_checkpoint)
     made_from = (frames.place, model_version(model), args.shape, args.every, settings)
+    if prior is not None:
+        made_from += (model_version(prior),)
+    make_estimator = partial(Estimator, settings=settings, prior_model=prior)
     kept = KeptParts(args.run, made_from)
     if args.leave_out:
         from crisp_ros.studies.leave_one_out import leave_one_out
@@ -70,9 +78,9 @@ def run(args: argparse.Namespace) -> None:
         if model.library is None:
             raise OptionError("--leave-out needs a model with a library")
         with progress("shapes") as on_shape:
-            found = leave_one_out(model, frames, settings, kept, args.every, on_shape)
+            found = leave_one_out(model, frames, make_estimator, kept, args.every, on_shape)
     else:
-        found = _all_instances(Estimator(model, settings), frames, kept, args)
+        found = _all_instances(make_estimator(model), frames, kept, args)
     if not found:
         raise OptionError(f"{frames.name}: no object with a true shape in its frames")
     _print(found)

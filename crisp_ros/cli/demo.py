@@ -19,7 +19,7 @@ from crisp_ros.cli.options import LEFT_OUT, OptionError
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.provenance import provenance
 from crisp_ros.reports.demo_report import DemoAnswers, demo_page, write_overlays
-from crisp_ros.share import checkpoint_path
+from crisp_ros.share import checkpoint_path, prior_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for the report (default: out/demo)",
     )
     options.add_checkpoint_option(parser)
+    options.add_prior_checkpoint_option(parser)
     options.add_corrector_option(parser)
     options.add_shape_option(parser)
     options.add_precision_option(parser, "auto")
@@ -91,6 +92,16 @@ def run(args: argparse.Namespace) -> int | None:
     return None
 
 
+def _absolute(prior_checkpoint: str) -> str:
+    """The prior for the node, which runs in another folder."""
+    path = prior_path(prior_checkpoint)
+    if path is None:
+        return "none"
+    if not path.is_file():
+        raise OptionError(f"{path}: there is no such file")
+    return str(path.resolve())
+
+
 def _new_results(output: Path) -> Path:
     """Create an empty folder in `output`, instead of the one of an earlier run."""
     results = output / "results"
@@ -113,6 +124,7 @@ def _parameters(
         **segmenter,
         "crisp": {
             "checkpoint": str(checkpoint.resolve()),
+            "prior_checkpoint": _absolute(args.prior_checkpoint),
             "device": args.device,
             "fixed_frame": source.fixed_frame,
             "pose_smoothing": args.smoothing,

@@ -20,9 +20,11 @@ from crisp_ros.cli.options import (
     add_json_option,
     add_model_options,
     add_precision_option,
+    add_prior_checkpoint_option,
     add_shape_option,
     count,
     output_file,
+    prior_model,
 )
 from crisp_ros.cluster import mapping
 from crisp_ros.correction.certificate import CertificateSettings
@@ -125,6 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_shape_option(kind)
         add_cluster_option(kind)
         add_model_options(kind)
+        add_prior_checkpoint_option(kind)
         add_precision_option(kind, "float32")
         add_json_option(kind)
 
@@ -315,11 +318,13 @@ def _estimator(
         registration=replace(settings.registration, seed=args.seed),
         precision=args.precision,
     )
-    estimator = Estimator(load_model(path, args.device), settings, args.device)
+    model, prior = load_model(path, args.device), prior_model(args.prior_checkpoint, args.device)
+    estimator = Estimator(model, settings, args.device, prior)
     if args.precision == "auto":
         estimator.warm_up()
     return estimator, {
         "checkpoint": str(path),
+        "prior_checkpoint": args.prior_checkpoint,
         "device": args.device,
         "model_version": estimator.model_version,
         "estimator": asdict(estimator.settings),

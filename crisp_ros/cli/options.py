@@ -12,9 +12,9 @@ import torch
 
 from crisp_ros.correction.corrector_settings import CORRECTORS, NODE_CORRECTOR
 from crisp_ros.correction.shape_choice import ShapeMode
-from crisp_ros.network.checkpoint import Model, load_model
+from crisp_ros.network.checkpoint import Model, load_model, load_prior_model
 from crisp_ros.network.precision import PRECISIONS, Precision
-from crisp_ros.share import DEFAULT_CHECKPOINT, checkpoint_path
+from crisp_ros.share import BUNDLED_PRIOR, DEFAULT_CHECKPOINT, checkpoint_path, prior_path
 
 LEFT_OUT = 3  # exit status of a command that made its result without a part of its input
 
@@ -31,6 +31,27 @@ def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"model file (default: {DEFAULT_CHECKPOINT} of the package)",
     )
+
+
+def add_prior_checkpoint_option(parser: argparse.ArgumentParser) -> None:
+    """Add --prior-checkpoint; resolve it by `crisp_ros.share.prior_path`."""
+    parser.add_argument(
+        "--prior-checkpoint",
+        default="none",
+        metavar="FILE",
+        help="model file with a prior over shapes, for objects that the library does not explain;"
+        f" {BUNDLED_PRIOR}: that of the package (default: none)",
+    )
+
+
+def prior_model(given: str, device: str = "cpu") -> Model | None:
+    """Load the model that --prior-checkpoint names; None for none.
+
+    Raises:
+        crisp_ros.network.checkpoint.CheckpointError: it is unusable, or has no prior.
+    """
+    path = prior_path(given)
+    return None if path is None else load_prior_model(path, device)
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:

@@ -10,17 +10,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from crisp_ros.cli.options import OptionError, add_json_option, device
+from crisp_ros.cli.options import OptionError, add_json_option, device, prior_model
 from crisp_ros.cli.view import add_png_option, view
 from crisp_ros.data.atomic_file import write_json
 from crisp_ros.evaluation.estimate_difference import EstimateDifference, estimate_differences
 from crisp_ros.evaluation.provenance import provenance
-from crisp_ros.network.checkpoint import load_model
+from crisp_ros.network.checkpoint import Model, load_model
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
-from crisp_ros.pipeline import Estimator, FrameEstimate
+from crisp_ros.pipeline import Estimator, FrameEstimate, model_version
 from crisp_ros.pipeline.frame_dump import FrameDump, FrameDumpError, read_frame_dump
 from crisp_ros.reports.scene_view import ViewedFrame
-from crisp_ros.share import checkpoint_path
+from crisp_ros.share import BUNDLED_PRIOR, checkpoint_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="MODEL",
         help="model file (default: that of the node)",
+    )
+    parser.add_argument(
+        "--prior-checkpoint",
+        metavar="MODEL",
+        help="model file with the prior for unknown objects, or none (default: that of the node)",
     )
     parser.add_argument(
         "--device", type=device, help="cpu, cuda or cuda:N (default: that of the node)"
@@ -44,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     dump = read_frame_dump(args.file)
     where = args.device or _device(dump)
-    estimator = _estimator(dump, args.checkpoint, where)
+    prior = _prior_model(dump, args.prior_checkpoint, where)
+    estimator = _estimator(dump, args.checkpoint, prior, where)
     set_own_cpu_threads(dump.threads)
     repeated = estimator.estimate(dump.frame)
     differences = estimate_differences(dump.estimate, repeated)
@@ -88,10 +94,27 @@ def _device(dump: FrameDump) -> str:
         ) from error
 
 
-def _estimator(dump: FrameDump, checkpoint: Path | None, where: str) -> Estimator:
+def _prior_model(dump: FrameDump, given: str | None, where: str) -> Model | None:
+    """The model with the prior for unknown objects."""
+    recorded = dump.prior_checkpoint
+    if recorded and not Path(recorded).is_file():  # of another machine
+        recorded = BUNDLED_PRIOR
+    model = prior_model(recorded if given is None else given, where)
+    version = "" if model is None else model_version(model)
+    if version != dump.prior_version:
+        raise OptionError(
+            f"the prior for unknown objects is {version or 'none'}, that of the frame was "
+            f"{dump.prior_version or 'none'}: name that file by --prior-checkpoint"
+        )
+    return model
+
+
+def _estimator(
+    dump: FrameDump, checkpoint: Path | None, prior: Model | None, where: str
+) -> Estimator:
     recorded = Path(dump.checkpoint) if dump.checkpoint else None
     path = checkpoint_path(checkpoint or (recorded if recorded and recorded.is_file() else None))
-    estimator = Estimator(load_model(path, where), dump.settings, where)
+    estimator = Estimator(load_model(path, where), dump.settings, where, prior)
     if estimator.model_version != dump.estimate.model_version:
         raise OptionError(
             f"{path} is model {estimator.model_version}, the frame was estimated by "

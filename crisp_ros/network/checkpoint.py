@@ -132,6 +132,20 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
     return Model(network, library, header, prior.to(device) if prior else None)
 
 
+def load_prior_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
+    """Read a model file for its prior over shapes; arguments and errors as of `load_model`.
+
+    Raises:
+        CheckpointError: the file is unusable, or has no prior over shapes in metres.
+    """
+    model = load_model(path, device)
+    if model.prior is None:
+        raise CheckpointError(Path(path), "incompatible", "it has no prior over shapes")
+    if model.network.has_normalised_shapes:
+        raise CheckpointError(Path(path), "incompatible", "its shapes have no size in metres")
+    return model
+
+
 def _stored(name: str, tensor: Tensor, storage: torch.dtype) -> Tensor:
     """A tensor as it goes into the file: on the CPU, with memory of its own."""
     tensor = tensor.detach()

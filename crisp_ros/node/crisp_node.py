@@ -148,6 +148,7 @@ class CrispNode(ManagedNode):
             {
                 "version": estimator.model_version,
                 "file": parameters.checkpoint or "the package's own",
+                "prior for unknown objects": estimator.prior_version or "none",
                 "device": parameters.device,
                 "precision": estimator.settings.precision,
                 "loaded and warm in (s)": f"{duration_s:.1f}",

@@ -31,6 +31,8 @@ class EstimatedFrame(NamedTuple):
         settings: of the estimator.
         device: of the estimator.
         checkpoint: file of the model.
+        prior_checkpoint: file of the prior for unknown objects; "" for none.
+        prior_version: of that model; "" for none.
         objects: as they are tracked.
         stage_ms: durations by stage, milliseconds.
         parameters: of the node.
@@ -43,6 +45,8 @@ class EstimatedFrame(NamedTuple):
     settings: EstimatorSettings
     device: str
     checkpoint: str
+    prior_checkpoint: str
+    prior_version: str
     objects: list[PublishedObject]
     stage_ms: Mapping[str, float]
     parameters: Parameters
@@ -75,6 +79,8 @@ class EstimatedFrame(NamedTuple):
             self.device,
             torch.get_num_threads(),
             context,
+            self.prior_checkpoint,
+            self.prior_version,
         )
 
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from crisp_ros.correction.covariance import CovarianceSettings
-from crisp_ros.network.checkpoint import load_model
+from crisp_ros.network.checkpoint import load_model, load_prior_model
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.node.parameters.parameter_values import find_device
 from crisp_ros.pipeline import Estimator, EstimatorSettings
 from crisp_ros.pipeline.paper_settings import beyond_paper, with_corrector
-from crisp_ros.share import BUNDLED_MODELS, DEFAULT_CHECKPOINT, share_directory
+from crisp_ros.share import BUNDLED_MODELS, DEFAULT_CHECKPOINT, prior_path, share_directory
 
 
 def make_estimator(parameters: Parameters) -> Estimator:
@@ -25,13 +25,22 @@ def make_estimator(parameters: Parameters) -> Estimator:
     set_own_cpu_threads(parameters.threads)
     device = find_device(parameters.device)
     model = load_model(checkpoint_file(parameters), device)
-    return Estimator(model, estimator_settings(parameters), device)
+    prior = prior_file(parameters)
+    prior_model = None
+    if prior is not None and model.library is not None:  # without one, nothing is unknown
+        prior_model = load_prior_model(prior, device)
+    return Estimator(model, estimator_settings(parameters), device, prior_model)
 
 
 def checkpoint_file(parameters: Parameters) -> Path:
     """Get the path of the model file."""
     bundled = BUNDLED_MODELS.get(parameters.model, DEFAULT_CHECKPOINT)
     return Path(parameters.checkpoint or share_directory() / bundled)
+
+
+def prior_file(parameters: Parameters) -> Path | None:
+    """Get the path of the file with the prior for unknown objects; None for none."""
+    return prior_path(parameters.prior_checkpoint)
 
 
 def estimator_settings(

@@ -76,7 +76,10 @@ class FixedFrameTracker:
         """Create the tracker; it lives until `release` and never reuses an id."""
         self._estimator = estimator
         self._tracker = Tracker(
-            estimator.field, estimator.prepared_library, device=estimator.device
+            estimator.field,
+            estimator.prepared_library,
+            device=estimator.device,
+            prior_field=estimator.prior_field,
         )
 
     def release(self) -> None:

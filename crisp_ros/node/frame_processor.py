@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 
 from crisp_ros.geometry.isosurface import TriangleMesh
 from crisp_ros.node.estimated_frame import EstimatedFrame
-from crisp_ros.node.estimator_factory import checkpoint_file, estimator_settings
+from crisp_ros.node.estimator_factory import checkpoint_file, estimator_settings, prior_file
 from crisp_ros.node.fixed_frame_tracker import FixedFrameTracker
 from crisp_ros.node.inputs.fixed_frame import FixedFrameError
 from crisp_ros.node.inputs.frame_conversion import ConvertedFrame, InputError, convert_frame
@@ -127,7 +127,7 @@ class FrameProcessor:
         self._objects = PublishedObjects()
         self._estimator: Estimator | None = None
         self._publishers: Publishers | None = None
-        self._checkpoint = ""
+        self._checkpoint = self._prior_checkpoint = ""
         self._number = 0  # of the current frame
 
     # Lifecycle, in the executor's thread while the worker is stopped
@@ -136,6 +136,8 @@ class FrameProcessor:
         """Take a model and publishers into use."""
         self._estimator, self._publishers = estimator, publishers
         self._checkpoint = str(checkpoint_file(self._parameters()))
+        has_prior = estimator.prior_model is not None
+        self._prior_checkpoint = str(prior_file(self._parameters())) if has_prior else ""
         self.tracker.configure(estimator)
 
     def start(self) -> None:
@@ -338,6 +340,8 @@ class FrameProcessor:
             settings=self._estimator.settings,
             device=str(self._estimator.device),
             checkpoint=self._checkpoint,
+            prior_checkpoint=self._prior_checkpoint,
+            prior_version=self._estimator.prior_version,
             objects=objects,
             stage_ms=job.stage_ms,
             parameters=job.parameters,

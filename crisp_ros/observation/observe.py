@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -113,6 +114,11 @@ class Observations(NamedTuple):
     def rows(self, which: Tensor | slice) -> Observations:
         """Select some of the objects; `rejected` is empty."""
         return Observations(*(part[which] for part in self[:-1]), rejected=())
+
+    def parts(self, size: int) -> Iterator[Observations]:
+        """Split them into parts of `size` objects at most, in their order."""
+        for start in range(0, len(self.labels), size):
+            yield self.rows(slice(start, start + size))
 
     def to(self, device: torch.device) -> Observations:
         """Move the tensors to a device."""

@@ -52,6 +52,7 @@ class ExpectedObject(NamedTuple):
         shape_index: in the library; -1 where not one of the library.
         detections: frames in which it was seen.
         shape_certified: a frame before certified its shape.
+        of_prior_model: the shape is one of the estimator's second model.
     """
 
     T_camera_object: NDArray[np.float64]
@@ -60,6 +61,11 @@ class ExpectedObject(NamedTuple):
     shape_index: int
     detections: int
     shape_certified: bool = False
+    of_prior_model: bool = False
+
+    def of_library(self) -> ExpectedObject:
+        """The same without a certificate that the library has not given."""
+        return self._replace(shape_certified=False) if self.of_prior_model else self
 
 
 @dataclass(frozen=True)

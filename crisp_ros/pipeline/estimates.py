@@ -59,6 +59,8 @@ class ObjectEstimate:
             the median; far from 1 for all objects, the unit of depth is wrong. NaN if
             unknown.
         shape_index: row of the shape in the library; -1 where it is not one of the library.
+        of_prior_model: the code is one of the decoder of the estimator's second model, that with
+            the prior.
         shape_source: where the shape comes from: "library", "active", "network" or "prior", see
             `ShapeSource`; "observed" of what `observed` returns.
         orientation_certified: the estimate is certified, and no other orientation that the library
@@ -87,6 +89,7 @@ class ObjectEstimate:
     degenerate: bool = False
     smallest_eigenvalue: float = math.nan
     shape_index: int = -1
+    of_prior_model: bool = False
     shape_source: str = ShapeSource.LIBRARY.text
     orientation_certified: bool = False
     orientation_reason: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -13,9 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crisp_ros.correction.batch import concatenate
-from crisp_ros.correction.certificate import Condition
-from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.shape_field import DecoderField, ShapeField
 from crisp_ros.correction.table_cache import TableCache, user_cache_folder
@@ -38,11 +35,13 @@ from crisp_ros.pipeline.depth_scales import DepthScales
 from crisp_ros.pipeline.estimates import FrameEstimate, ObjectEstimate
 from crisp_ros.pipeline.object_estimates import object_estimates
 from crisp_ros.pipeline.observed_hull import with_observed_hulls
+from crisp_ros.pipeline.prior_fallback import PriorFallback, SolvedFrame
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.shape_meshes import ShapeMeshes
 from crisp_ros.pipeline.solution import Solution
 from crisp_ros.pipeline.solver import Solver
 from crisp_ros.pipeline.stage_clock import StageClock
+from crisp_ros.pipeline.trace import Trace
 from crisp_ros.pipeline.versions import model_version
 
 Progress = Callable[[str, int, int], None]
@@ -50,33 +49,6 @@ Progress = Callable[[str, int, int], None]
 _MEASURED_CROPS = 4  # in the measurement of precisions
 
 _log = logging.getLogger(__name__)
-
-
-class Trace(NamedTuple):
-    """An estimate together with what led to it.
-
-    Attributes:
-        estimate: of the frame.
-        solutions: of batches of objects; their rows together are those of `estimate.objects`.
-        images: of the frame, on the estimator's device; None where that is not known.
-    """
-
-    estimate: FrameEstimate
-    solutions: tuple[Solution, ...]
-    images: Images | None = None
-
-    @property
-    def hypotheses(self) -> Hypotheses:
-        """Pose and shape of all objects, with the measurements; there must be a solution."""
-        return concatenate([solution.hypotheses for solution in self.solutions])
-
-    @property
-    def known(self) -> Condition | None:
-        """The condition that a library shape explains each object; None where not tested."""
-        parts = [solution.verification.known for solution in self.solutions]
-        if not parts or any(part is None for part in parts):
-            return None
-        return Condition.concatenate(parts)
 
 
 class _Adopted(NamedTuple):
@@ -99,6 +71,7 @@ class Estimator:
     Attributes:
         model: that was taken into use.
         model_version: of the weights in use, which `adopt` changes.
+        prior_model: for what the model's library does not explain; None for none.
         device: where everything but the observation runs.
     """
 
@@ -107,6 +80,7 @@ class Estimator:
         model: Model,
         settings: EstimatorSettings | None = None,
         device: torch.device | str = "cpu",
+        prior_model: Model | None = None,
     ) -> None:
         """Create an estimator with a model.
 
@@ -115,28 +89,37 @@ class Estimator:
                 are stored as convolutions are fast, which changes results by rounding errors.
             settings: see `EstimatorSettings`.
             device: where everything but the observation runs.
+            prior_model: with a prior over shapes, for what the model's library does not explain;
+                not used where it has none.
+
+        Raises:
+            ValueError: the device has no such precision, or a prior is missing.
         """
         self.device = torch.device(device)
+        self.prior_model = prior_model if model.library is not None else None
         self._network = in_fast_layout(model.network.to(self.device).eval())
         self._library = model.library.to(self.device) if model.library is not None else None
         self._prior = model.prior.to(self.device) if model.prior is not None else None
         settings = self._possible(settings or EstimatorSettings())
-        library = self._library
-        self.field = _shape_field(self._network.decoder, library, settings.shape_tables)
+        decoder, library = self._network.decoder, self._library
+        self.field = _shape_field(decoder, library, settings.shape_tables)
         self.prepared_library = None if library is None else PreparedLibrary(self.field, library)
         self._depth_scales = (
             None if self.prepared_library is None else DepthScales(self.prepared_library)
         )
+        library = self.prepared_library
         self._solver = Solver(
-            self._network,
-            self.field,
-            self.prepared_library,
-            settings,
-            self.device,
-            self._prior,
+            self._network, self.field, library, settings, self.device, self._prior
         )
+        self._fallback = None
+        if self.prior_model is not None:
+            self._fallback = PriorFallback(self.prior_model, settings, self.device)
         self._meshes = ShapeMeshes(
-            self._network.decoder, settings.isosurface, settings.cached_meshes, self.device
+            decoder,
+            settings.isosurface,
+            settings.cached_meshes,
+            self.device,
+            self._fallback and self._fallback.decoder,
         )
         self.model = model
         self.model_version = model_version(model)
@@ -144,7 +127,7 @@ class Estimator:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as what it was made of, for another process to estimate with."""
-        return type(self), (self.model, self.settings, self.device)
+        return type(self), (self.model, self.settings, self.device, self.prior_model)
 
     @property
     def settings(self) -> EstimatorSettings:
@@ -154,6 +137,8 @@ class Estimator:
     @settings.setter
     def settings(self, settings: EstimatorSettings) -> None:
         self._solver.settings = self._possible(settings)
+        if self._fallback is not None:
+            self._fallback.settings = settings
 
     @property
     def decoder(self) -> ShapeDecoder:
@@ -164,6 +149,16 @@ class Estimator:
     def library(self) -> ShapeLibrary | None:
         """The model's known shapes, on the estimator's device; None where it has none."""
         return self._library
+
+    @property
+    def prior_version(self) -> str:
+        """The version of the second model; "" without one."""
+        return "" if self.prior_model is None else model_version(self.prior_model)
+
+    @property
+    def prior_field(self) -> ShapeField | None:
+        """f_d of the estimates with `of_prior_model`; None without a second model."""
+        return self._fallback and self._fallback.field
 
     def estimate(self, frame: Frame) -> FrameEstimate:
         """Pose and shape of every labelled object.
@@ -214,8 +209,10 @@ class Estimator:
                 observations = self._with_crops(frame, observations, images)
         rejected = list(observations.rejected)
         solutions: list[Solution] = []
-        context = images, clock, self._on_device(T_fixed_camera), expected
-        for part in _parts(observations, self.settings.network_batch):
+        T = self._on_device(T_fixed_camera)
+        # The library is tried again on what had no certificate from it.
+        context = images, clock, T, [e.of_library() for e in expected]
+        for part in observations.parts(self.settings.network_batch):
             if stopped():
                 break
             self._solve(part, context, solutions, rejected)
@@ -224,6 +221,11 @@ class Estimator:
             objects = [e for s in solutions for e in object_estimates(s, quantile)]
             if self._depth_scales is not None:
                 objects = self._depth_scales.added_to(objects, frame.with_labels(refined))
+        if self._fallback is not None:
+            shown = frame.with_labels(refined)
+            solved = SolvedFrame(shown, solutions, images, T, expected)
+            objects = self._fallback.applied_to(objects, solved, clock)
+        with clock.stage("answer"):
             if (hull := self.settings.observed_hull) is not None:
                 objects = with_observed_hulls(objects, solutions, images, hull, expected)
         estimate = FrameEstimate(
@@ -237,12 +239,14 @@ class Estimator:
     @property
     def remembers(self) -> bool:
         """Whether `trace` remembers objects from frame to frame where it knows the camera."""
-        return self._solver.takes_prior
+        return self._solver.takes_prior or bool(self._fallback and self._fallback.is_used)
 
     def forget(self) -> None:
         """Forget the objects of earlier frames."""
         if self._solver.prior_shapes is not None:
             self._solver.prior_shapes.memory.clear()
+        if self._fallback is not None:
+            self._fallback.forget()
 
     def _on_device(self, T_fixed_camera: NDArray[np.float64] | None) -> Tensor | None:
         if T_fixed_camera is None:
@@ -380,7 +384,7 @@ class Estimator:
                 reason = f"solver failed: {type(error).__name__}: {error}"
                 rejected.append(Rejected(labels[0], reason))
                 return
-            for part in _parts(observations, 1):
+            for part in observations.parts(1):
                 self._solve(part, context, solutions, rejected)
             return
         rejected.extend(refused)
@@ -393,8 +397,3 @@ def _shape_field(decoder: ShapeDecoder, library: ShapeLibrary | None, tables: bo
         return DecoderField(decoder)
     folder = user_cache_folder()
     return TabulatedField(decoder, library, None if folder is None else TableCache(folder))
-
-
-def _parts(observations: Observations, size: int) -> Iterator[Observations]:
-    for start in range(0, len(observations.labels), size):
-        yield observations.rows(slice(start, start + size))

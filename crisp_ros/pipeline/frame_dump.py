@@ -49,6 +49,8 @@ class FrameDump:
         device: of the estimator, such as "cpu".
         threads: of PyTorch; with another number the last bits may differ.
         context: further JSON values to be read by people: messages, parameters, versions.
+        prior_checkpoint: file of the prior for unknown objects, as far as known; "" for none.
+        prior_version: of that model; "" for none.
     """
 
     frame: Frame
@@ -58,6 +60,8 @@ class FrameDump:
     device: str
     threads: int
     context: Mapping[str, Any]
+    prior_checkpoint: str = ""
+    prior_version: str = ""
 
     def write(self, path: Path) -> None:
         """Write the file; a reader never sees half of it.
@@ -86,6 +90,8 @@ class FrameDump:
             "device": self.device,
             "threads": self.threads,
             "context": dict(self.context),
+            "prior_checkpoint": self.prior_checkpoint,
+            "prior_version": self.prior_version,
         }
         metadata = {"format": _FORMAT, "content": json.dumps(content)}
         write_atomically(path, save(tensors, metadata))
@@ -124,6 +130,8 @@ def read_frame_dump(path: Path) -> FrameDump:
             content["device"],
             content["threads"],
             content["context"],
+            content.get("prior_checkpoint", ""),  # older files have none
+            content.get("prior_version", ""),
         )
     except (SafetensorError, FrameError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, FrameDumpError):

@@ -25,11 +25,12 @@ from crisp_ros.correction.residuals import surface_objective
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.shape_mixture import ShapeMixture
 from crisp_ros.correction.shape_source import ShapeSource
+from crisp_ros.correction.shape_starts import Support
 from crisp_ros.correction.surface import SurfacePoints, surface_points
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.chamfer import nearest_distances
 from crisp_ros.geometry.registration import Registration
-from crisp_ros.geometry.se3 import transform
+from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.shape_prior import ShapePrior
 
 from .prior_memory import PriorMemory
@@ -38,6 +39,8 @@ from .support_planes import support_planes
 _KEPT = 64  # shapes whose box and surface are kept
 _COMPARED = 256  # depth points whose nearest surface is looked for
 _MOST_POINTS = 0.95  # share of them that need one
+_MOST_BELOW = 0.5  # share of a shape's height under its support
+_LOWEST, _HIGHEST = 0.02, 0.98  # quantiles of the heights of its surface
 
 T = TypeVar("T")
 
@@ -65,8 +68,8 @@ class PriorShapes:
     Attributes:
         memory: of these objects.
         conditions: of a certificate, of the objects of the last `correct`: that no other solution
-            explains an object nearly as well with another surface, and that there is a surface
-            where its points are. Empty before it.
+            explains an object nearly as well with another surface, that there is a surface where
+            its points are, and that most of its height is above its support. Empty before it.
     """
 
     def __init__(self, field: ShapeField, prior: ShapePrior) -> None:
@@ -105,18 +108,22 @@ class PriorShapes:
             guesses: see `guesses`; None without a network.
         """
         points, _, _, valid = correspondences
-        objects = objects.to(points.device)
-        fit = self._fit(correspondences, objects, images, settings, T_fixed_camera, guesses)
+        support = support_planes(correspondences, images)
+        what = correspondences, objects.to(points.device), images, support, settings
+        fit = self._fit(what, T_fixed_camera, guesses)
         pnc = torch.where(valid[..., None], transform(fit.T_object_camera, points), 0.0)
         shapes = self._with_boxes(self._prior.code(fit.latents), ObjectPoints.of(pnc, valid))
         scale = torch.full_like(fit.objective, settings.solver.robust_scale_m)
         objective = surface_objective(self._field.sdf(pnc, shapes), valid, scale)
         sources = torch.full_like(fit.iterations, int(ShapeSource.PRIOR))
-        away = _distance_of_surface(pnc, valid, self.surfaces(shapes))
+        surfaces = self.surfaces(shapes)
+        away = _distance_of_surface(pnc, valid, surfaces)
+        below = _share_below(surfaces, fit.T_object_camera, support)
         limit, farthest = settings.spread_limit_m, settings.surface_limit_m
         self.conditions = (
             condition("determined", ~(fit.spread_m > limit), fit.spread_m, _reason_of_rival),
             condition("surface", ~(away > farthest), away, _reason_of_no_surface),
+            condition("support", ~(below > _MOST_BELOW), below, _reason_of_support),
         )
         return Correction(fit.T_object_camera, shapes, pnc, objective, fit.iterations, sources)
 
@@ -165,21 +172,18 @@ class PriorShapes:
 
     def _fit(
         self,
-        correspondences: Correspondences,
-        objects: Tensor,
-        images: Images,
-        settings: PriorShapeSettings,
+        what: tuple[Correspondences, Tensor, Images, Support, PriorShapeSettings],
         T_fixed_camera: Tensor | None,
         guesses: Sequence[NetworkGuess | None] | None,
     ) -> PriorFit:
-        support = support_planes(correspondences, images)
+        """The fits of objects, see `fit_prior_shapes`; those remembered are not searched."""
+        correspondences, objects, *_, settings = what
         if len(objects) == 0:
             none = correspondences.points.new_zeros((0, self._prior.dimensions))
             empty = none.sum(1)
             return PriorFit(
                 none.new_zeros((0, 4, 4)), none, empty.long(), empty, empty.long(), empty
             )
-        what = correspondences, objects, images, support, settings
         if T_fixed_camera is None:
             return fit_prior_shapes(self._shapes, self._mixture, *what, guesses)
         seen = observe_for_prior(*what, guesses)
@@ -192,6 +196,23 @@ def _reason_of_rival(spread_m: float) -> str:
 
 def _reason_of_no_surface(away_m: float) -> str:
     return f"the shape has no surface within {1e3 * away_m:.0f} mm of some depth points"
+
+
+def _reason_of_support(below: float) -> str:
+    return f"{100 * below:.0f} % of the shape's height is under the plane that it stands on"
+
+
+def _share_below(surfaces: SurfacePoints, T_object_camera: Tensor, support: Support) -> Tensor:
+    """Share (B,) of the shapes' heights under the planes that they stand on; 0 where none is known.
+
+    A patch of a table or a wall, labelled as an object, is explained by a thick plate inside it.
+    """
+    points = transform(invert(T_object_camera), surfaces.points)
+    heights = (points * support.normal[:, None]).sum(-1) + support.offset[:, None]
+    heights = torch.where(surfaces.valid, heights, torch.nan)
+    low, high = (heights.nanquantile(q, dim=1) for q in (_LOWEST, _HIGHEST))
+    share = (-low).clamp_min(0.0) / (high - low).clamp_min(1e-6)
+    return torch.where(support.known, share.nan_to_num(0.0), 0.0)
 
 
 def _distance_of_surface(points: Tensor, valid: Tensor, surfaces: SurfacePoints) -> Tensor:

@@ -9,15 +9,14 @@ least as many points after two frames, four more, eight more and so on.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from enum import Enum, auto
 
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.batch import batch_of, concatenate, take_rows
-from crisp_ros.correction.correspondences import ObjectPoints
-from crisp_ros.correction.empty_space import EmptyPoints
+from crisp_ros.correction.batch import batch_of
 from crisp_ros.correction.latent_field import LatentField
 from crisp_ros.correction.latent_prior import LatentPrior
 from crisp_ros.correction.prior_shape import (
@@ -29,8 +28,14 @@ from crisp_ros.correction.prior_shape import (
 from crisp_ros.correction.shape_mixture import ShapeMixture
 from crisp_ros.correction.shape_pose_lm import ShapePoseLmSettings, refine_shape_and_pose
 from crisp_ros.geometry.se3 import invert, transform
-
-Points = TypeVar("Points", ObjectPoints, EmptyPoints)
+from crisp_ros.pipeline.prior_views import (
+    PriorView,
+    depth_points,
+    middle_of,
+    moved_points,
+    pooled_views,
+    view_direction,
+)
 
 _FIRST_WAIT = 2  # frames from the first search of an object without a certificate to the next
 
@@ -58,18 +63,17 @@ class PriorMemorySettings:
     most_objects: int = 100
 
 
-class _View(NamedTuple):
-    """A view of an object, in the object's frame.
+class Plan(Enum):
+    """Treatment of an object in a frame.
 
-    Attributes:
-        seen: depth points (N, 3).
-        empty: points (M, 3) where the camera saw that nothing is.
-        direction: (3,) unit, to the camera.
+    NONE: nothing.
+    FOLLOW: its shape, which was certified, is kept, and its pose refined.
+    SEARCH: pose and shape are searched, or refined on the views from all directions.
     """
 
-    seen: ObjectPoints
-    empty: EmptyPoints
-    direction: Tensor
+    NONE = auto()
+    FOLLOW = auto()
+    SEARCH = auto()
 
 
 @dataclass(eq=False)
@@ -95,7 +99,7 @@ class _Remembered:
     latent: Tensor
     kind: Tensor
     middle: Tensor
-    views: list[_View] = field(default_factory=list)
+    views: list[PriorView] = field(default_factory=list)
     searched_views: int = 1
     certified: bool = False
     spread: Tensor | float = 0.0
@@ -113,6 +117,7 @@ class PriorMemory:
         self._settings = settings or PriorMemorySettings()
         self._objects: list[_Remembered] = []
         self._last: list[_Remembered] = []
+        self._excluded: list[_Remembered] | None = None  # from the next fit, by its plan
         self._frame = 0
         self.searches = 0
 
@@ -123,6 +128,57 @@ class PriorMemory:
         """Forget all objects."""
         self._objects.clear()
         self._last.clear()
+
+    @property
+    def certified(self) -> list[bool]:
+        """Whether the shapes of the objects of the last `fit` had a certificate, then or before."""
+        return [known.certified for known in self._last]
+
+    def plan(
+        self,
+        points: Sequence[Tensor],
+        unknown: Sequence[bool],
+        T_fixed_camera: Tensor,
+        searches: int,
+    ) -> list[Plan]:
+        """Choose the objects of a frame that `fit` is given next, in the same order.
+
+        Args:
+            points: (N, 3) depth points of each object, camera frame, metres.
+            unknown: whether nothing else explains it; others are followed at most.
+            T_fixed_camera: (4, 4).
+            searches: at most; objects beyond wait for a later frame.
+        """
+        self._frame += 1
+        self._last, self._excluded, plans = [], None, []
+        excluded: list[_Remembered] = []
+        for own, is_unknown in zip(points, unknown, strict=True):
+            plan, known = Plan.NONE, None
+            if len(own) > 0:
+                T = T_fixed_camera.to(own)
+                known = self._find(middle_of(own, T))
+                plan = self._plan(known, own, T, is_unknown)
+            if plan is Plan.SEARCH and searches == 0:
+                plan = Plan.FOLLOW if known is not None and known.certified else Plan.NONE
+            searches -= plan is Plan.SEARCH
+            plans.append(plan)
+            if known is not None:
+                self._last.append(known)
+                if plan is Plan.NONE:
+                    excluded.append(known)
+        self._last, self._excluded = [], excluded
+        return plans
+
+    def _plan(self, known: _Remembered | None, points: Tensor, T: Tensor, is_unknown: bool) -> Plan:
+        """Plan for an object with depth points (N, 3), camera frame."""
+        if known is None:
+            return Plan.SEARCH if is_unknown else Plan.NONE
+        if known.certified:
+            return Plan.FOLLOW
+        T_object_camera = known.T_object_fixed @ T
+        direction = view_direction(points, T_object_camera)
+        wanted = self._is_due(known, len(points)) or self._is_new(known, direction)
+        return Plan.SEARCH if wanted and is_unknown else Plan.NONE
 
     def fit(
         self,
@@ -141,21 +197,23 @@ class PriorMemory:
             T_fixed_camera: (4, 4).
             settings: of the search.
         """
-        self._frame += 1
+        if self._excluded is None:  # not planned
+            self._frame += 1
         self._last = []
         fits = []
         for seen in observations:
             T = T_fixed_camera.to(seen.seen.points)
-            known = self._find(seen, T)
+            known = self._find(middle_of(depth_points(seen), T))
             if known is None:
                 fit, known = self._new(shapes, mixture, seen, T, settings)
-            elif self._is_due(known, seen):
+            elif self._is_due(known, int(seen.seen.valid.sum())):
                 fit, known = self._replaced(known, self._new(shapes, mixture, seen, T, settings))
             else:
                 fit = self._again(shapes, mixture, known, seen, T, settings)
             known.last_frame = self._frame
             self._last.append(known)
             fits.append(fit)
+        self._excluded = None
         self._objects.sort(key=lambda o: -o.last_frame)
         del self._objects[self._settings.most_objects :]
         return PriorFit(*(torch.stack(parts) for parts in zip(*fits, strict=True)))
@@ -165,10 +223,10 @@ class PriorMemory:
         for known, flag in zip(self._last, certified, strict=True):
             known.certified |= flag
 
-    def _find(self, observation: PriorObservation, T: Tensor) -> _Remembered | None:
-        """The object that is seen, if it is known."""
-        middle = _middle(observation, T)
-        free = [o for o in self._objects if not any(o is taken for taken in self._last)]
+    def _find(self, middle: Tensor) -> _Remembered | None:
+        """The object that is seen with its middle (3,) there, if it is known."""
+        others = *self._last, *(self._excluded or ())
+        free = [o for o in self._objects if not any(o is taken for taken in others)]
         distances = [float((o.middle - middle).norm()) for o in free]
         if not distances or not min(distances) <= self._settings.match_m:
             return None
@@ -186,18 +244,23 @@ class PriorMemory:
         fit = search_prior_shape(shapes, mixture, observation, settings)
         pose = fit.T_object_camera @ invert(T)
         known = _Remembered(
-            pose, fit.latents, fit.kinds, _middle(observation, T), spread=fit.spread_m
+            pose,
+            fit.latents,
+            fit.kinds,
+            middle_of(depth_points(observation), T),
+            spread=fit.spread_m,
         )
         if bool(observation.seen.valid.any()):
-            known.views.append(self._view(observation, fit.T_object_camera))
+            count = self._settings.view_points
+            known.views.append(PriorView.of(observation, fit.T_object_camera, count))
             known.points = int(observation.seen.valid.sum())
             known.next_search = self._frame + known.wait
             self._objects.append(known)
         return fit, known
 
-    def _is_due(self, known: _Remembered, observation: PriorObservation) -> bool:
-        """Whether a known object is searched again, from this view alone."""
-        enough = int(observation.seen.valid.sum()) >= max(known.points, 1)
+    def _is_due(self, known: _Remembered, count: int) -> bool:
+        """Whether a known object is searched again, from a view with so many points alone."""
+        enough = count >= max(known.points, 1)
         return not known.certified and self._frame >= known.next_search and enough
 
     def _replaced(
@@ -220,7 +283,7 @@ class PriorMemory:
         settings: PriorShapeSettings,
     ) -> PriorFit:
         """The fit of a known object."""
-        known.middle = _middle(observation, T)
+        known.middle = middle_of(depth_points(observation), T)
         start = known.T_object_fixed @ T
         fit = _refined(shapes.of_shape(known.latent), observation, start, settings.solver)
         fit = fit._replace(latents=known.latent, kinds=known.kind)
@@ -228,8 +291,8 @@ class PriorMemory:
         moved = _distance(observation, start, fit.T_object_camera)
         rests = moved <= self._settings.rest_m
         placed = fit._replace(T_object_camera=start) if rests else fit
-        view = self._view(observation, placed.T_object_camera)
-        if self._is_new(known, view):
+        view = PriorView.of(observation, placed.T_object_camera, self._settings.view_points)
+        if self._is_new(known, view.direction):
             known.views.append(view)
             fit = self._joint(shapes, mixture, known, placed, observation, settings)
             rests, known.latent, known.kind = False, fit.latents, fit.kinds
@@ -247,7 +310,7 @@ class PriorMemory:
         settings: PriorShapeSettings,
     ) -> PriorFit:
         """The fit to all views together; a search where they doubled without a certificate."""
-        pooled = _pooled(known.views)
+        pooled = pooled_views(known.views)
         here = torch.eye(4).to(fit.T_object_camera)
         prior = mixture.prior(fit.kinds[None])
         best = _refined(shapes, pooled, here, settings.solver, (fit.latents, prior))
@@ -258,33 +321,22 @@ class PriorMemory:
             known.next_search = self._frame + known.wait
             T_camera_object = invert(fit.T_object_camera)
             placed = PriorObservation(
-                *(_moved(part, T_camera_object) for part in pooled[:2]), observation.support
+                *(moved_points(part, T_camera_object) for part in pooled[:2]), observation.support
             )
             found = search_prior_shape(shapes, mixture, placed, settings)
             found = found._replace(T_object_camera=found.T_object_camera @ T_camera_object)
             known.spread = found.spread_m
             best = found if bool(found.objective < best.objective) else best
         motion = best.T_object_camera
-        known.views = [_moved_view(view, motion) for view in known.views]
+        known.views = [view.moved(motion) for view in known.views]
         return best._replace(T_object_camera=motion @ fit.T_object_camera)
 
-    def _view(self, observation: PriorObservation, T_object_camera: Tensor) -> _View:
-        count = self._settings.view_points
-        seen, empty = (batch_of(part).subsample(count) for part in observation[:2])
-        middle = _middle(observation, T_object_camera)
-        direction = T_object_camera[:3, 3] - middle
-        return _View(
-            _moved(take_rows(seen, 0), T_object_camera),
-            _moved(take_rows(empty, 0), T_object_camera),
-            torch.nn.functional.normalize(direction, dim=0),
-        )
-
-    def _is_new(self, known: _Remembered, view: _View) -> bool:
-        """Whether a view is from another direction than all others, and there is room for it."""
+    def _is_new(self, known: _Remembered, direction: Tensor) -> bool:
+        """Whether a direction (3,) differs from those of all views, and there is room for one."""
         if len(known.views) >= self._settings.most_views:
             return False
         limit = math.cos(self._settings.separation_rad)
-        return all(float(v.direction @ view.direction) < limit for v in known.views)
+        return all(float(v.direction @ direction) < limit for v in known.views)
 
 
 def _refined(
@@ -295,7 +347,7 @@ def _refined(
     shape: tuple[Tensor, LatentPrior] | None = None,
 ) -> PriorFit:
     """The fit from a start, of kind 0; without latent and prior that of a field of one shape."""
-    seen, empty = (batch_of(_moved(part, T_object_camera)) for part in observation[:2])
+    seen, empty = (batch_of(moved_points(part, T_object_camera)) for part in observation[:2])
     latent, prior = (seen.points.new_zeros(0), None) if shape is None else shape
     step = refine_shape_and_pose(shapes, seen, empty, latent[None], settings, prior)
     pose = step.motion[0] @ T_object_camera
@@ -304,31 +356,7 @@ def _refined(
     return PriorFit(pose, step.latents[0], kind, step.objective[0], step.iterations[0], spread)
 
 
-def _pooled(views: list[_View]) -> PriorObservation:
-    """All views of an object in its frame; the support is known in each view by its points."""
-    parts = []
-    for name in ("seen", "empty"):
-        points = [getattr(view, name) for view in views]
-        parts.append(concatenate(points))
-    return PriorObservation(*parts, None)
-
-
-def _moved(part: Points, motion: Tensor) -> Points:
-    return part._replace(points=transform(motion, part.points))
-
-
-def _moved_view(view: _View, motion: Tensor) -> _View:
-    direction = motion[:3, :3] @ view.direction
-    return _View(_moved(view.seen, motion), _moved(view.empty, motion), direction)
-
-
 def _distance(observation: PriorObservation, one: Tensor, other: Tensor) -> float:
     """Largest distance of a depth point at two poses, metres."""
-    points = observation.seen.points[observation.seen.valid]
+    points = depth_points(observation)
     return float((transform(one, points) - transform(other, points)).norm(dim=-1).max())
-
-
-def _middle(observation: PriorObservation, motion: Tensor) -> Tensor:
-    """The mean of the depth points after a motion."""
-    points = observation.seen.points[observation.seen.valid]
-    return transform(motion, points.mean(0)[None])[0]

@@ -48,7 +48,10 @@ class EstimatorSettings:
             library after the training.
         named_shapes: of the search for the shapes that the network names, where nothing is
             certified; None leaves that out, as the paper does.
-        prior_shapes: of "prior".
+        prior_shapes: of "prior", and of a second model's prior.
+        prior_searches: in "auto", unknown objects that are searched in a frame under the prior of a
+            second model, if the estimator has one, a second of a core each; more wait for a later
+            frame, and those of a lone image are all searched. 0: none.
         symmetry_search: corrected poses are compared with their near symmetries; None leaves that
             out, as the paper does.
         empty_space: poses with a part of the shape where the camera has seen that nothing is are
@@ -86,6 +89,7 @@ class EstimatorSettings:
     added_shapes: AddedShapeSettings = field(default_factory=AddedShapeSettings)
     named_shapes: NamedShapeSettings | None = field(default_factory=NamedShapeSettings)
     prior_shapes: PriorShapeSettings = field(default_factory=PriorShapeSettings)
+    prior_searches: int = 1
     symmetry_search: SymmetrySearchSettings | None = field(default_factory=SymmetrySearchSettings)
     empty_space: EmptySpaceRefinementSettings | None = field(
         default_factory=EmptySpaceRefinementSettings
@@ -115,6 +119,8 @@ class EstimatorSettings:
                 f"network_batch {self.network_batch}, cached_meshes {self.cached_meshes}: "
                 "expected at least 1"
             )
+        if self.prior_searches < 0:
+            raise ValueError(f"prior_searches is {self.prior_searches}: expected at least 0")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision is {self.precision!r}: expected one of {PRECISIONS}")
 

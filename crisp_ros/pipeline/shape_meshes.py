@@ -20,6 +20,8 @@ from crisp_ros.network.decoder import ShapeDecoder
 from crisp_ros.pipeline.estimates import ObjectEstimate
 from crisp_ros.pipeline.observed_hull import grown_hull
 
+_Key = tuple[bytes, bool, float]
+
 
 class ShapeMeshes:
     """The latest meshes by shape code; for several threads at once."""
@@ -30,6 +32,7 @@ class ShapeMeshes:
         settings: IsosurfaceSettings,
         capacity: int,
         device: torch.device,
+        prior_decoder: ShapeDecoder | None = None,
     ) -> None:
         """Start empty.
 
@@ -38,24 +41,28 @@ class ShapeMeshes:
             settings: of the meshing.
             capacity: most meshes that are kept.
             device: where to mesh.
+            prior_decoder: f_d of the second model, see `ObjectEstimate.of_prior_model`.
         """
-        self._decoder, self._settings = decoder, settings
+        self._decoders = {False: decoder, True: prior_decoder}
+        self._settings = settings
         self._capacity, self._device = capacity, device
-        self._kept: OrderedDict[tuple[bytes, float], TriangleMesh] = OrderedDict()
+        self._kept: OrderedDict[_Key, TriangleMesh] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, estimates: Sequence[ObjectEstimate], grown_m: float) -> list[TriangleMesh]:
         """The surfaces of estimates; see `Estimator.meshes`."""
 
-        def key(estimate: ObjectEstimate) -> tuple[bytes, float]:
-            return estimate.code.tobytes(), grown_m
+        def key(estimate: ObjectEstimate) -> _Key:
+            return estimate.code.tobytes(), estimate.of_prior_model, grown_m
 
         coded = [e for e in estimates if not e.is_observed]
         with self._lock:
             new = {key(e): e for e in coded if key(e) not in self._kept}
-            if new:
-                made = self._extracted(list(new.values()), grown_m)
-                self._kept.update(zip(new, made, strict=True))
+            for of_prior_model in self._decoders:
+                part = {k: e for k, e in new.items() if e.of_prior_model == of_prior_model}
+                if part:
+                    made = self._extracted(list(part.values()), of_prior_model, grown_m)
+                    self._kept.update(zip(part, made, strict=True))
             found = []
             for estimate in estimates:
                 if estimate.is_observed:
@@ -67,12 +74,14 @@ class ShapeMeshes:
                 self._kept.popitem(last=False)
             return found
 
-    def _extracted(self, estimates: Sequence[ObjectEstimate], grown_m: float) -> list[TriangleMesh]:
+    def _extracted(
+        self, estimates: Sequence[ObjectEstimate], of_prior_model: bool, grown_m: float
+    ) -> list[TriangleMesh]:
         codes, lower, upper = (
             torch.from_numpy(np.stack([getattr(e, name) for e in estimates])).float()
             for name in ("code", "lower", "upper")
         )
-        sdf = decoded_shapes(self._decoder, codes.to(self._device))
+        sdf = decoded_shapes(self._decoders[of_prior_model], codes.to(self._device))
 
         def grown(points: Tensor, shape_index: Tensor) -> Tensor:
             return sdf(points, shape_index) - grown_m

@@ -12,7 +12,6 @@ from crisp_ros.data.recorded_frame import RecordedFrame, TrueObject
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator
-from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.studies.posed_surfaces import PosedSurface, measured_instance
 from crisp_ros.studies.resumable_parts import KeptParts
 from crisp_ros.studies.self_training_run import FrameSet
@@ -21,7 +20,7 @@ from crisp_ros.studies.self_training_run import FrameSet
 def leave_one_out(
     model: Model,
     frame_set: FrameSet,
-    settings: EstimatorSettings,
+    make_estimator: Callable[[Model], Estimator],
     kept: KeptParts,
     every: int = 1,
     on_shape: Callable[[int, int], None] = lambda done, total: None,
@@ -31,7 +30,7 @@ def leave_one_out(
     Args:
         model: whose library knows the objects by their names, with or without a number in front.
         frame_set: with true poses and shapes.
-        settings: of the estimator.
+        make_estimator: returns an estimator with a model.
         kept: results of earlier runs, one part a shape.
         every: only every N-th frame.
         on_shape: called after each shape with the number done and that of all.
@@ -40,7 +39,7 @@ def leave_one_out(
     for done, name in enumerate(names, start=1):
         rows = kept.part(
             f"without_{name}",
-            lambda: [asdict(i) for i in _without(model, frame_set, settings, name, every)],  # noqa: B023
+            lambda: [asdict(i) for i in _without(model, frame_set, make_estimator, name, every)],  # noqa: B023
         )
         found += [PosedSurface(**row) for row in rows]
         on_shape(done, len(names))
@@ -48,14 +47,18 @@ def leave_one_out(
 
 
 def _without(
-    model: Model, frame_set: FrameSet, settings: EstimatorSettings, name: str, every: int
+    model: Model,
+    frame_set: FrameSet,
+    make_estimator: Callable[[Model], Estimator],
+    name: str,
+    every: int,
 ) -> Iterator[PosedSurface]:
     """The instances of one shape, estimated without it."""
     shown = list(_frames_with(frame_set, name, every))
     if not shown:
         return
     library = model.library.subset([other for other in model.library.names if other != name])
-    estimator = Estimator(replace(model, library=library), settings)
+    estimator = make_estimator(replace(model, library=library))
     for number, frame, true in shown:
         labels = np.where(frame.labels == true.label, frame.labels, 0)
         alone = Frame.from_recorded(frame).with_labels(labels.astype(np.int32))

@@ -37,6 +37,10 @@ class PoseFilter:
 
     def __init__(self, settings: PoseFilterSettings) -> None:
         self._settings = settings
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the measurements so far."""
         self._T: NDArray[np.float64] | None = None
         self._stamp_s = 0.0
         self._refused = 0

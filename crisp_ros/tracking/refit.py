@@ -56,7 +56,8 @@ def refit_to_track_shape(
 ) -> list[ObjectEstimate | None]:
     """Fit each detection to its track's shape, and verify the result.
 
-    The fit starts at the estimate's own pose, which is also its prior.
+    The fit starts at the estimate's own pose, which is also its prior; where its shape is one of
+    the estimator's second model, whose frames are others, at the pose that the library gave it.
 
     Args:
         field: f_d.
@@ -78,8 +79,13 @@ def refit_to_track_shape(
     rows = torch.tensor(rows, device=device)
     known = None if measurements.known is None else measurements.known.rows(rows)
     shapes = stack_shapes([track.shape for track in tracks], device)
+    hypotheses = hypotheses.rows(rows)
     start = torch.from_numpy(np.stack([invert(e.T_camera_object) for e in estimates]))
-    hypotheses = _with_pose(hypotheses.rows(rows), start, shapes)
+    elsewhere = torch.tensor([e.of_prior_model for e in estimates], device=device)
+    start = torch.where(
+        elsewhere[:, None, None], hypotheses.T_object_camera, start.to(hypotheses.T_object_camera)
+    )
+    hypotheses = _with_pose(hypotheses, start, shapes)
     if pose is not None:
         start = hypotheses.T_object_camera
         observed = hypotheses.correspondences.aligned_to(start)

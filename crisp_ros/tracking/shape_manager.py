@@ -80,6 +80,7 @@ class ShapeManager:
         verifier: Verifier,
         settings: ShapeManagerSettings,
         device: torch.device,
+        prior_field: ShapeField | None = None,
     ) -> None:
         """Take field and library into use.
 
@@ -89,7 +90,9 @@ class ShapeManager:
             verifier: of refitted estimates.
             settings: see `ShapeManagerSettings`.
             device: of field and library.
+            prior_field: of the shapes of the estimator's second model.
         """
+        self._prior_field = prior_field
         self._field = field
         self._library = library
         self._verifier = verifier
@@ -137,14 +140,22 @@ class ShapeManager:
         kept = []
         for i in self._with_other_shape(detections):
             track, own, _ = detections[i]
-            # The estimator itself keeps a prior's shapes, and may have changed their frame.
-            of_prior = own.shape_source == "prior"
-            better = own.certified or own.score > track.shape_score
-            if of_prior or (not track.shape_certified and better):
+            if self._takes(track, own):
                 track.restart_shape(own)
             else:
                 kept.append(i)
         return kept
+
+    @staticmethod
+    def _takes(track: Track, own: ObjectEstimate) -> bool:
+        """Whether a track takes the other shape that a frame shows."""
+        if own.of_prior_model != track.shape.of_prior_model:
+            # What the library has certified needs no prior. Otherwise the frame decides: a prior's
+            # shape is not fitted again here.
+            return track.shape.of_prior_model or not track.shape_certified
+        # The estimator itself keeps a prior's shapes, and may have changed their frame.
+        better = own.certified or own.score > track.shape_score
+        return own.shape_source == "prior" or (not track.shape_certified and better)
 
     @staticmethod
     def _with_certified(
@@ -187,7 +198,8 @@ class ShapeManager:
         for (track, own, row), fitted in zip(detections, final, strict=True):
             estimate = fitted if fitted.certified else own
             wanted = estimate.certified or not self._settings.views.certified_only
-            if row is None or not wanted:
+            # Views are of the library's shapes: those of a second model are not solved for.
+            if row is None or not wanted or estimate.of_prior_model:
                 continue
             if track.views is None:
                 centre = box_centre(track.shape)
@@ -262,22 +274,28 @@ class ShapeManager:
 
         Two library shapes are compared by index; others by their signed distances.
         """
-        other, unsure = [], []
+        other: list[int] = []
+        unsure: dict[bool, list[int]] = {False: [], True: []}
         for i, (track, estimate, _) in enumerate(detections):
             own, kept = estimate.shape_index, track.shape.shape_index
             if own >= 0 and kept >= 0:
                 if own != kept:
                     other.append(i)
+            elif estimate.of_prior_model != track.shape.of_prior_model:
+                other.append(i)
             elif not np.array_equal(estimate.code, track.shape.code):
-                unsure.append(i)
-        if unsure:
-            pairs = [(detections[i].estimate, detections[i].track.shape) for i in unsure]
+                unsure[estimate.of_prior_model].append(i)
+        fields = {False: self._field, True: self._prior_field}
+        for of_prior_model, rows in unsure.items():
+            if not rows:
+                continue
+            pairs = [(detections[i].estimate, detections[i].track.shape) for i in rows]
             apart = shape_distances(
-                self._field,
+                fields[of_prior_model],
                 *(stack_shapes(part, self._device) for part in zip(*pairs, strict=True)),
             ).tolist()
             limit = self._settings.multi_view.change_m
-            other += [i for i, d in zip(unsure, apart, strict=True) if d > limit]
+            other += [i for i, d in zip(rows, apart, strict=True) if d > limit]
         return sorted(other)
 
 

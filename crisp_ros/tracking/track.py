@@ -175,6 +175,8 @@ class Track:
 
     def restart_shape(self, own: ObjectEstimate) -> None:
         """Take the shape of a single view, and drop the views, which showed another one."""
+        if self.pose_filter is not None and own.of_prior_model != self.shape.of_prior_model:
+            self.pose_filter.reset()  # the object frame is another one
         self.replace_shape(own)
         self.shape_certified, self.shape_score = own.certified, own.score
         self.views_used, self.smallest_eigenvalue = 1, math.nan
@@ -184,7 +186,7 @@ class Track:
 
     def shape_fields(self) -> dict[str, Any]:
         """The fields of an `ObjectEstimate` that describe the track's shape."""
-        names = ("code", "lower", "upper", "shape_index", "shape_source")
+        names = ("code", "lower", "upper", "shape_index", "shape_source", "of_prior_model")
         return {name: getattr(self.shape, name) for name in names}
 
     def update_hull(

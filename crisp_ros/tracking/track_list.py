@@ -109,11 +109,7 @@ class TrackList:
             np.array([e.label for e in estimates]),
             tuple(names.get(e.label, "") for e in estimates),
         )
-        shapes = code_differences(
-            np.stack([t.estimate.code for t in self._tracks]),
-            np.stack([e.code for e in estimates]),
-            self._code_unit,
-        )
+        shapes = _shape_differences([t.estimate for t in self._tracks], estimates, self._code_unit)
         unseen_s = np.array([stamp_s - t.last_seen_s for t in self._tracks])
         matrix = costs(tracks, unseen_s, candidates, shapes, self.settings.association)
         return {column: self._tracks[row] for row, column in assign(matrix)}
@@ -138,6 +134,31 @@ class TrackList:
         )
         self._tracks.append(track)
         return track
+
+
+def _shape_differences(
+    before: Sequence[ObjectEstimate], now: Sequence[ObjectEstimate], unit: float | None
+) -> NDArray[np.float64]:
+    """Differences of shapes (A, B) in [0, 1]; shapes of two decoders differ entirely.
+
+    Args:
+        before: A estimates.
+        now: B estimates.
+        unit: of the codes of the library's decoder, see `code_differences`.
+    """
+    differences = np.ones((len(before), len(now)))
+    for of_prior_model in (False, True):
+        rows, columns = (
+            [i for i, e in enumerate(part) if e.of_prior_model is of_prior_model]
+            for part in (before, now)
+        )
+        if rows and columns:
+            differences[np.ix_(rows, columns)] = code_differences(
+                np.stack([before[i].code for i in rows]),
+                np.stack([now[i].code for i in columns]),
+                None if of_prior_model else unit,
+            )
+    return differences
 
 
 def _median_distance(library: PreparedLibrary) -> float:

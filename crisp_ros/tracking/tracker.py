@@ -111,6 +111,7 @@ class Tracker:
         settings: TrackerSettings | None = None,
         verification: VerificationSettings | None = None,
         device: torch.device | str = "cpu",
+        prior_field: ShapeField | None = None,
     ) -> None:
         """Start without tracks.
 
@@ -121,8 +122,10 @@ class Tracker:
             settings: see `TrackerSettings`.
             verification: of the estimator, for poses that are fitted here; see `verification`.
             device: of the estimator.
+            prior_field: of the estimator, for shapes of its second model.
         """
         self._field, self._library, self._device = field, library, torch.device(device)
+        self._prior_field = prior_field
         self._verifier = Verifier(field, library, verification or VerificationSettings())
         settings = settings or TrackerSettings()
         self._tracks = TrackList(library, settings)
@@ -161,6 +164,7 @@ class Tracker:
                 track.estimate.shape_index,
                 track.detections,
                 track.shape_certified,
+                track.estimate.of_prior_model,
             )
             for track in self._tracks
             if track.last_seen_s == self._stamp_s
@@ -170,7 +174,12 @@ class Tracker:
         """End all tracks as `reset` does, and continue with other settings."""
         self._tracks.settings = settings
         self._shapes = ShapeManager(
-            self._field, self._library, self._verifier, settings.shapes, self._device
+            self._field,
+            self._library,
+            self._verifier,
+            settings.shapes,
+            self._device,
+            self._prior_field,
         )
         self._voting = None
         if self._library is not None:

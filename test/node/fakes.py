@@ -102,6 +102,8 @@ class FakeEstimator:
 
     model_version = "fake-1"
     remembers = False
+    prior_model = prior_field = None
+    prior_version = ""
     device = torch.device("cpu")
     decoder = FakeDecoder()
     field = DecoderField(decoder)

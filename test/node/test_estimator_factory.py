@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from crisp_ros.correction.corrector_settings import CORRECTORS
+from crisp_ros.network.checkpoint import CheckpointError
 from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.node.estimator_factory import (
     checkpoint_file,
@@ -18,6 +19,7 @@ from crisp_ros.node.estimator_factory import (
 )
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.pipeline.paper_settings import as_in_paper
+from crisp_ros.share import prior_path
 
 
 @pytest.fixture(autouse=True)
@@ -79,4 +81,30 @@ def test_the_household_model_takes_its_prior_and_remembers() -> None:
 def test_a_model_file_precedes_the_name_of_a_model() -> None:
     assert checkpoint_file(Parameters(checkpoint="/a/b", model="household")) == Path("/a/b")
     assert checkpoint_file(Parameters()).name == "crisp_ycbv_compact.safetensors"
-    assert not make_estimator(Parameters(device="cpu")).remembers
+
+
+@pytest.mark.parametrize("prior, version", [("household", "0.3.0"), ("none", ""), ("", "")])
+def test_a_prior_is_next_to_the_library(prior: str, version: str) -> None:
+    estimator = make_estimator(Parameters(prior_checkpoint=prior, device="cpu"))
+    assert estimator.remembers == bool(version)
+    assert estimator.prior_version.partition("-")[0] == version
+
+
+def test_a_model_without_a_library_reads_no_prior() -> None:
+    parameters = Parameters(model="household", prior_checkpoint="/not/there", device="cpu")
+    assert make_estimator(parameters).prior_model is None
+
+
+def test_a_prior_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    """Missing, damaged, and a model file without a prior: the error names file and cause."""
+    damaged = bytearray(prior_path("household").read_bytes())
+    damaged[-1000] ^= 0xFF
+    (tmp_path / "damaged.safetensors").write_bytes(damaged)
+    for path, words in (
+        (tmp_path / "missing.safetensors", "no such file"),
+        (tmp_path / "damaged.safetensors", "checksum does not match"),
+        (checkpoint_file(Parameters()), "it has no prior over shapes"),
+    ):
+        with pytest.raises(CheckpointError, match=words) as error:
+            make_estimator(Parameters(prior_checkpoint=str(path), device="cpu"))
+        assert path.name in str(error.value)

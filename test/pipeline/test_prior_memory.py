@@ -16,7 +16,7 @@ from crisp_ros.correction.prior_shape import (
 )
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.se3 import invert
-from crisp_ros.pipeline.prior_memory import PriorMemory
+from crisp_ros.pipeline.prior_memory import Plan, PriorMemory
 
 _LATENTS = torch.tensor([[0.8, -0.6, 0.9]]).double()
 _HALF = MEAN + _LATENTS[0] * SPREAD + 0.002
@@ -124,3 +124,61 @@ def test_views_with_fewer_points_are_not_searched() -> None:
         fitted(memory, seen if memory.searches == 0 else seen._replace(seen=few))
         memory.record([False])
     assert memory.searches == 1
+
+
+def planned(memory: PriorMemory, seen: PriorObservation, T=T_TABLE_CAMERA, unknown=True) -> Plan:
+    (plan,) = memory.plan([seen.seen.points[seen.seen.valid]], [unknown], T, 1)
+    return plan
+
+
+def test_a_new_object_is_planned_only_where_it_is_unknown() -> None:
+    memory, seen = PriorMemory(), observation()
+    assert planned(memory, seen, unknown=False) is Plan.NONE
+    assert planned(memory, seen) is Plan.SEARCH
+
+
+def test_a_certified_object_is_followed_in_any_case() -> None:
+    memory, seen = PriorMemory(), observation()
+    fitted(memory, seen)
+    memory.record([True])
+    assert memory.certified == [True]
+    assert [planned(memory, seen, unknown=u) for u in (True, False)] == [Plan.FOLLOW] * 2
+
+
+def test_a_search_in_vain_is_repeated_after_longer_waits() -> None:
+    memory, seen, frames = PriorMemory(), observation(), []
+    for frame in range(16):
+        plan = planned(memory, seen)
+        if plan is Plan.SEARCH:
+            frames.append(frame)
+            fitted(memory, seen)
+            memory.record([False])
+    assert frames == [0, 2, 6, 14] and memory.searches == 4
+
+
+def test_a_view_from_another_side_is_planned() -> None:
+    memory, seen = PriorMemory(), observation()
+    fitted(memory, seen)
+    memory.record([False])
+    assert planned(memory, seen) is Plan.NONE
+    assert planned(memory, observation(yaw=0.6 - 1.5), around(1.5)) is Plan.SEARCH
+
+
+def test_only_so_many_objects_are_searched_in_a_frame() -> None:
+    memory = PriorMemory()
+    seen = [observation(place) for place in ((0.0, 0.0), (0.15, 0.05))]
+    points = [one.seen.points[one.seen.valid] for one in seen]
+    for searches, expected in ((0, [Plan.NONE] * 2), (1, [Plan.SEARCH, Plan.NONE])):
+        assert memory.plan(points, [True, True], T_TABLE_CAMERA, searches) == expected
+
+
+def test_an_object_that_waits_lends_its_memory_to_no_other() -> None:
+    """Two objects nearer than the distance within which one is known again."""
+    memory = PriorMemory()
+    first, second = (observation(place) for place in ((0.0, 0.0), (0.04, 0.0)))
+    fitted(memory, first)
+    memory.record([False])
+    points = [one.seen.points[one.seen.valid] for one in (first, second)]
+    assert memory.plan(points, [True, True], T_TABLE_CAMERA, 1) == [Plan.NONE, Plan.SEARCH]
+    fitted(memory, second)
+    assert len(memory) == 2 and memory.searches == 2

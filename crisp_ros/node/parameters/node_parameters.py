@@ -22,7 +22,7 @@ from crisp_ros.node.parameters.parameter_values import (
     parse_label_names,
     tf_prefix_problem,
 )
-from crisp_ros.share import BUNDLED_MODELS
+from crisp_ros.share import BUNDLED_MODELS, BUNDLED_PRIOR
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,14 @@ class Parameters:
         "household: any household object, by depth and a prior over shapes; see docs/unseen.md.",
         Settable.UNCONFIGURED,
         problem=one_of(*BUNDLED_MODELS),
+    )
+    prior_checkpoint: str = parameter(
+        BUNDLED_PRIOR,
+        "Model file with a prior over shapes, for objects that no known shape explains in "
+        "shape_mode auto: pose and shape are searched once, a second of a core for each object, "
+        "and count with a certificate. household: that of the package; none: no such file. A model "
+        "without a library does not use it.",
+        Settable.UNCONFIGURED,
     )
     device: str = parameter(
         "auto",
