@@ -70,7 +70,7 @@ class EmptyPoints(NamedTuple):
         return EmptyPoints(*ObjectPoints(*self[:2]).sanitized(), self.clearance)
 
     def depth_inside(self, sdf: Tensor) -> Tensor:
-        """By how much points are inside the surface or nearer than their clearance, metres.
+        """Depth of points inside the surface, or inside its clearance, metres.
 
         Args:
             sdf: (B, M) signed distances of the points.

@@ -78,7 +78,7 @@ class PriorShapeSettings:
     clearance_m: float = 0.008
     below_m: tuple[float, ...] = (0.006, 0.025)
     rival_margin: float = 0.5
-    spread_limit_m: float = 0.008
+    spread_limit_m: float = 0.01
     surface_limit_m: float = 0.02
     compared_points: int = 2048
 
