@@ -2,8 +2,8 @@
 
 Shapes that the prior was trained with are put on the support where the points are (`starts_of`).
 A few steps of `refine_shape_and_pose`, each under the prior of its shape's kind, rank them, and the
-best are solved to the end. Space that the camera saw to be empty, and what is under the support,
-keeps the unseen part in bounds.
+best are solved to the end, and again under a wider prior where they explain little. Space that the
+camera saw to be empty, and what is under the support, keeps the unseen part in bounds.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.batch import batch_of, take_rows
+from crisp_ros.correction.batch import batch_of, concatenate, take_rows
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints
 from crisp_ros.correction.empty_space import EmptyPoints, EmptySpaceSettings, empty_points
 from crisp_ros.correction.latent_field import LatentField
-from crisp_ros.correction.latent_prior import LatentPrior
 from crisp_ros.correction.network_starts import (
     NetworkGuess,
     NetworkStartSettings,
@@ -28,7 +27,6 @@ from crisp_ros.correction.network_starts import (
 from crisp_ros.correction.shape_mixture import ShapeMixture
 from crisp_ros.correction.shape_pose_lm import (
     ShapePoseLmSettings,
-    ShapePoseStep,
     refine_shape_and_pose,
 )
 from crisp_ros.correction.shape_starts import StartSettings, Support, starts_of
@@ -50,6 +48,11 @@ class PriorShapeSettings:
         ranking: of the solver that ranks the starts.
         finalists: starts that are solved to the end.
         solver: of the solver for these.
+        poor_fit: where the best one's objective without the prior is higher, `widened` of them are
+            solved again under the wider prior of their kind.
+        widened: see `poor_fit`.
+        width_price: how much better these have to be, as a share of what the wider prior's volume
+            costs in the negative logarithm of the posterior.
         empty_space: of the points in empty space.
         clearance_share: the surface is at least so far from a point in empty space, as a share of
             the distance of the nearest depth point or of the support.
@@ -73,6 +76,9 @@ class PriorShapeSettings:
     )
     finalists: int = 4
     solver: ShapePoseLmSettings = field(default_factory=ShapePoseLmSettings)
+    poor_fit: float = 0.7
+    widened: int = 2
+    width_price: float = 0.5
     empty_space: EmptySpaceSettings = field(default_factory=EmptySpaceSettings)
     clearance_share: float = 1.0
     clearance_m: float = 0.008
@@ -89,7 +95,7 @@ class PriorFit(NamedTuple):
     Attributes:
         T_object_camera: (B, 4, 4).
         latents: (B, D).
-        kinds: (B,) numbers of the kinds whose priors the shapes are under.
+        kinds: (B,) numbers of the kinds, or wider kinds, whose priors the shapes are under.
         objective: (B,) of `refine_shape_and_pose`.
         iterations: (B,).
         spread_m: (B,) largest mean distance of the surface from that of another solution that
@@ -102,6 +108,34 @@ class PriorFit(NamedTuple):
     objective: Tensor
     iterations: Tensor
     spread_m: Tensor
+
+
+class Solutions(NamedTuple):
+    """Solutions for one object.
+
+    Attributes:
+        T_object_camera: (H, 4, 4).
+        latents: (H, D).
+        kinds: (H,) numbers of the kinds, or wider kinds, whose priors they are under.
+        objective: (H,) of `refine_shape_and_pose`.
+        iterations: (H,).
+    """
+
+    T_object_camera: Tensor
+    latents: Tensor
+    kinds: Tensor
+    objective: Tensor
+    iterations: Tensor
+
+    @classmethod
+    def starting(cls, T_object_camera: Tensor, latents: Tensor, kinds: Tensor) -> Solutions:
+        """Solutions to start from, with unknown objectives; arguments as the attributes."""
+        unknown = torch.full_like(latents[:, 0], torch.inf)
+        return cls(T_object_camera, latents, kinds, unknown, torch.zeros_like(kinds))
+
+    def best(self, count: int) -> Solutions:
+        """Solutions with the lowest objectives, the best first."""
+        return take_rows(self, self.objective.argsort()[:count])
 
 
 class PriorObservation(NamedTuple):
@@ -133,7 +167,7 @@ def fit_prior_shapes(
 ) -> PriorFit:
     """Fit pose and latent of each object to its depth points and to what the camera saw empty.
 
-    One object costs 24 short solutions and 4 whole ones: about a second of a core.
+    One object costs 24 short solutions and 4 to 6 whole ones: about a second of a core.
 
     Args:
         shapes: f.
@@ -201,27 +235,16 @@ def search_prior_shape(
         return _no_fit(seen.points, mixture.latents[0])
     starts = starts_of(shapes, seen, empty, support, mixture, settings.starts)
     kinds = mixture.kinds[starts.examples]
-    what, poses = (seen, empty), starts.T_object_camera
-    latents = mixture.latents[starts.examples]
+    poses, latents = starts.T_object_camera, mixture.latents[starts.examples]
     if guess is not None:
         more = network_starts(guess, mixture, settings.network_starts)
         poses, latents, kinds = map(torch.cat, zip((poses, latents, kinds), more, strict=True))
-    ranked = _refined(shapes, what, poses, latents, mixture.prior(kinds), settings.ranking)
-    best = ranked.objective.argsort()[: settings.finalists]
-    poses, kinds = ranked.motion[best] @ poses[best], kinds[best]
-    step = _refined(
-        shapes, what, poses, ranked.latents[best], mixture.prior(kinds), settings.solver
-    )
-    poses, first = step.motion @ poses, step.objective.argmin()
-    spread = rival_spread(shapes, seen, poses, step, settings)
-    return PriorFit(
-        poses[first],
-        step.latents[first],
-        kinds[first],
-        step.objective[first],
-        step.iterations[first],
-        spread,
-    )
+    what = shapes, (seen, empty), mixture
+    ranked = _solved(*what, Solutions.starting(poses, latents, kinds), settings.ranking)
+    found = _solved(*what, ranked.best(settings.finalists), settings.solver)
+    found = _with_wider_priors(*what, found, settings)
+    best = take_rows(found, found.objective.argmin())
+    return PriorFit(*best, rival_spread(shapes, seen, found, settings))
 
 
 def _no_fit(points: Tensor, latent: Tensor) -> PriorFit:
@@ -232,19 +255,14 @@ def _no_fit(points: Tensor, latent: Tensor) -> PriorFit:
 
 
 def rival_spread(
-    shapes: LatentField,
-    seen: ObjectPoints,
-    poses: Tensor,
-    step: ShapePoseStep,
-    settings: PriorShapeSettings,
+    shapes: LatentField, seen: ObjectPoints, solutions: Solutions, settings: PriorShapeSettings
 ) -> Tensor:
     """The largest distance of the best solution's surface from that of a rival.
 
     Args:
         shapes: f.
         seen: depth points of the object.
-        poses: (K, 4, 4) T_object_camera of the solutions.
-        step: their latents and objectives.
+        solutions: H of the object.
         settings: what counts as a rival.
 
     Returns:
@@ -253,26 +271,49 @@ def rival_spread(
     points = seen.points[seen.valid]
     middle, reach = points.mean(0), (points - points.mean(0)).norm(dim=-1).max()
     cube = fill_unit_cube(settings.compared_points, points) - 0.5
-    around = transform(poses, (middle + 4.0 * reach * cube)[None])
-    sdf = shapes.sdf(around, step.latents)
-    best = step.objective.argmin()
+    around = transform(solutions.T_object_camera, (middle + 4.0 * reach * cube)[None])
+    sdf = shapes.sdf(around, solutions.latents)
+    best = solutions.objective.argmin()
     near = sdf[best].abs().topk(_NEAR_POINTS, largest=False).indices
     apart = (sdf[:, near] - sdf[best, near]).abs().mean(1)
-    rival = step.objective <= (1.0 + settings.rival_margin) * step.objective[best]
+    rival = solutions.objective <= (1.0 + settings.rival_margin) * solutions.objective[best]
     return torch.where(rival, apart, 0.0).max()
 
 
-def _refined(
+def _solved(
     shapes: LatentField,
     what: tuple[ObjectPoints, EmptyPoints],
-    poses: Tensor,
-    latents: Tensor,
-    prior: LatentPrior,
+    mixture: ShapeMixture,
+    start: Solutions,
     settings: ShapePoseLmSettings,
-) -> ShapePoseStep:
+) -> Solutions:
+    """Solutions after more steps, each under the prior of its kind."""
+    poses, kinds = start.T_object_camera, start.kinds
     seen, empty = (take_rows(batch_of(part), [0] * len(poses)) for part in what)
     seen, empty = (part._replace(points=transform(poses, part.points)) for part in (seen, empty))
-    return refine_shape_and_pose(shapes, seen, empty, latents, settings, prior)
+    prior = mixture.prior(kinds)
+    step = refine_shape_and_pose(shapes, seen, empty, start.latents, settings, prior)
+    return Solutions(step.motion @ poses, step.latents, kinds, step.objective, step.iterations)
+
+
+def _with_wider_priors(
+    shapes: LatentField,
+    what: tuple[ObjectPoints, EmptyPoints],
+    mixture: ShapeMixture,
+    found: Solutions,
+    settings: PriorShapeSettings,
+) -> Solutions:
+    """Solutions and those under wider priors, where the best one explains little."""
+    best = found.best(settings.widened)
+    first, scale = take_rows(best, slice(1)), settings.solver.independent_points
+    deviations = mixture.prior(first.kinds).deviations(first.latents)
+    unexplained = first.objective - deviations.square().sum(1) / scale
+    if not bool(unexplained > settings.poor_fit):
+        return found
+    wider = best._replace(kinds=mixture.wider_kinds(best.kinds))
+    wider = _solved(shapes, what, mixture, wider, settings.solver)
+    price = settings.width_price * 2.0 * mixture.log_widening / scale
+    return concatenate([found, wider._replace(objective=wider.objective + price)])
 
 
 def _with_support(

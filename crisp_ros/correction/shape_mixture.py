@@ -2,11 +2,13 @@
 
 One Gaussian over the latents of boxes, bottles and mugs together expects shapes between them that
 no object has. So each kind has its own: the covariance of its examples, drawn towards the mean
-covariance of all kinds as if some examples more had been seen with that.
+covariance of all kinds as if some examples more had been seen with that. A wider prior about the
+same mean is for objects that are not quite of any kind.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -17,6 +19,7 @@ from crisp_ros.correction.latent_prior import LatentPrior
 from crisp_ros.network.shape_prior import ShapePrior
 
 _POOLED_EXAMPLES = 5.0  # as that many examples counts the mean covariance of all kinds
+_WIDENING = 3.0  # of the deviations that the wider prior of a kind allows
 _LEAST_DEVIATION = 0.02  # of a kind in any direction, standard deviations of all shapes
 
 
@@ -59,8 +62,20 @@ class ShapeMixture(NamedTuple):
         return not bool(self.lower.isnan().any())
 
     def prior(self, kinds: Tensor) -> LatentPrior:
-        """The priors of objects of kinds (B,)."""
-        return take_rows(self.priors, kinds)
+        """The priors of objects of kinds (B,), the wider ones for numbers of `wider_kinds`."""
+        count = len(self.priors.mean)
+        mean, factor, inverse = take_rows(self.priors, kinds % count)
+        width = torch.where(kinds < count, 1.0, _WIDENING).to(factor)[:, None, None]
+        return LatentPrior(mean, factor * width, inverse / width)
+
+    def wider_kinds(self, kinds: Tensor) -> Tensor:
+        """Numbers (B,) of the wider priors of kinds (B,), for objects that are unlike all kinds."""
+        return kinds % len(self.priors.mean) + len(self.priors.mean)
+
+    @property
+    def log_widening(self) -> float:
+        """The logarithm of the ratio of the wider prior's volume to that of the kind's."""
+        return self.latents.shape[1] * math.log(_WIDENING)
 
     def log_density(self, latent: Tensor) -> Tensor:
         """Logarithms (G,) of the kinds' densities at a latent (D,), up to a constant."""

@@ -12,13 +12,14 @@ from unknown_box import SHAPE, Scene
 
 from crisp_ros.correction.correspondences import ObjectPoints
 from crisp_ros.correction.empty_space import EmptySpaceSettings, empty_points
+from crisp_ros.correction.latent_prior import LatentPrior
 from crisp_ros.correction.prior_shape import (
     PriorShapeSettings,
+    Solutions,
     fit_prior_shapes,
     observe_for_prior,
     rival_spread,
 )
-from crisp_ros.correction.shape_pose_lm import ShapePoseStep
 from crisp_ros.correction.shape_starts import Support, starting_poses
 from crisp_ros.geometry.se3 import invert
 from crisp_ros.pipeline.support_planes import support_planes
@@ -97,6 +98,27 @@ def test_shape_and_place_of_an_unknown_box_are_found(scene: Scene) -> None:
     assert (middle - invert(scene.T_object_camera)[:3, 3]).norm() < 0.008
 
 
+@pytest.mark.parametrize("poor_fit", [0.05, math.inf])
+def test_an_object_unlike_its_kind_gets_a_wider_prior(scene: Scene, poor_fit: float) -> None:
+    """A kind whose boxes hardly vary: its prior holds a box of other sizes back."""
+    still = torch.zeros((1, 3)).double()
+    narrow = LatentPrior.of_covariances(still, 0.0004 * torch.eye(3)[None].double())
+    what = scene.observed(), torch.tensor([LABEL]), scene.images, scene.support
+    settings = PriorShapeSettings(poor_fit=poor_fit)
+    fit = fit_prior_shapes(RoundedBoxes(), BOXES._replace(priors=narrow), *what, settings)
+    half = MEAN + fit.latents[0] * SPREAD + 0.002
+    error = (half.sort().values - scene.half.sort().values).abs().amax()
+    assert (error < 0.012) == (poor_fit < 1.0)
+    assert int(fit.kinds) == (1 if poor_fit < 1.0 else 0)
+
+
+def test_what_its_kind_explains_gets_no_wider_prior(scene: Scene) -> None:
+    what = scene.observed(), torch.tensor([LABEL]), scene.images, scene.support
+    costly = PriorShapeSettings(poor_fit=0.0, width_price=100.0)
+    for settings in (PriorShapeSettings(), costly):
+        assert int(fit_prior_shapes(RoundedBoxes(), BOXES, *what, settings).kinds) == 0
+
+
 def test_an_object_without_points_has_an_infinite_objective(scene: Scene) -> None:
     nothing = scene.observed()
     nothing = nothing._replace(valid=torch.zeros_like(nothing.valid))
@@ -131,7 +153,8 @@ def test_a_rival_is_as_far_as_its_surface(scene: Scene, objective: float, apart:
     aside[0, 3] += 0.02
     poses = torch.stack([scene.T_object_camera, scene.T_object_camera, aside])
     latents, objectives = SHAPE.expand(3, 3), torch.tensor([1.0, 1.0, objective]).double()
-    step = ShapePoseStep(latents, poses, objectives, torch.ones(3))
-    spread = float(rival_spread(RoundedBoxes(), points, poses, step, PriorShapeSettings()))
+    none = torch.zeros(3, dtype=torch.long)
+    solutions = Solutions(poses, latents, none, objectives, none)
+    spread = float(rival_spread(RoundedBoxes(), points, solutions, PriorShapeSettings()))
     # The faces across the motion are 2 cm apart, those along it coincide.
     assert 0.004 < spread < 0.02 if apart else spread == 0.0

@@ -67,6 +67,22 @@ def test_a_kind_of_one_example_varies_as_the_others_do() -> None:
     assert torch.allclose(box, mug, rtol=0.2, atol=0.05)
 
 
+def test_a_wider_prior_allows_three_times_the_deviations() -> None:
+    mixture = ShapeMixture.of_prior(
+        _prior(torch.randn((30, 4), generator=_STREAM), ["mug", "box"] * 15)
+    )
+    kinds = torch.tensor([0, 1, 1])
+    wider = mixture.wider_kinds(kinds)
+    latents = mixture.latents[:3]
+    assert torch.equal(mixture.wider_kinds(wider), wider)
+    assert not set(wider.tolist()) & set(kinds.tolist())
+    own, wide = (mixture.prior(k).deviations(latents) for k in (kinds, wider))
+    assert torch.allclose(own, 3.0 * wide, atol=1e-5)
+    assert torch.allclose(mixture.prior(wider).latents(wide), latents, atol=1e-5)
+    volumes = [mixture.prior(k).factor.double().logdet() for k in (kinds, wider)]
+    assert mixture.log_widening == pytest.approx(float((volumes[1] - volumes[0])[0]), rel=1e-4)
+
+
 def test_without_examples_the_prior_is_standard() -> None:
     codes = torch.randn((20, _LENGTH), generator=_STREAM)
     mixture = ShapeMixture.of_prior(ShapePrior.of_codes(codes, 5))
