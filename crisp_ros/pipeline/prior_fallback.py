@@ -1,8 +1,8 @@
 """Fallback for objects that no library shape explains: pose and shape under a second model's prior.
 
 The library's shapes come first, and what they explain stays as it is. What is left is fitted to its
-depth points under the prior, as a model without a library fits all of its objects. The answer
-counts with a certificate, or where an earlier view of the object had one.
+depth points under the prior, as a model without a library fits all of its objects, if its outline
+is in view. The answer counts with a certificate, or where an earlier view of the object had one.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.precision import in_fast_layout
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import Observations, observe
+from crisp_ros.observation.outline import hidden_outline_share
 from crisp_ros.pipeline.added_shapes import ExpectedObject, expected_at
 from crisp_ros.pipeline.estimates import ObjectEstimate
 from crisp_ros.pipeline.object_estimates import object_estimates
@@ -30,6 +31,8 @@ from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.solution import Solution
 from crisp_ros.pipeline.solver import Solver
 from crisp_ros.pipeline.stage_clock import StageClock
+
+_MOST_HIDDEN = 0.05  # share of an outline; behind more of it, the size would be a guess
 
 _log = logging.getLogger(__name__)
 
@@ -141,7 +144,7 @@ class PriorFallback:
             searches: at most, where objects are remembered.
         """
         rows = {
-            row: left[label]
+            row: left[label] and hidden_outline_share(frame.frame, label) <= _MOST_HIDDEN
             for row, label in enumerate(solution.observations.labels.tolist())
             if label in left and not _has_library_shape(solution, row, frame.expected)
         }

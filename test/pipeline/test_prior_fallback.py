@@ -143,6 +143,21 @@ def _at_their_points(frame) -> list[np.ndarray]:
     return poses
 
 
+def test_an_object_that_is_partly_hidden_is_not_searched(prior, frame) -> None:
+    """A stripe across the carton's edge is nearer; an object found before is followed."""
+    hidden = dataclasses.replace(frame, depth=frame.depth.copy(), labels=frame.labels.copy())
+    v, u = np.nonzero(frame.labels == UNKNOWN + 1)
+    stripe = slice(v.min(), v.max()), slice(u.max() - 4, u.max() + 6)
+    hidden.depth[stripe], hidden.labels[stripe] = 0.45, 0
+    estimator = with_prior(prior)
+    assert not estimator.estimate(hidden).objects[3].of_prior_model
+    answers = [
+        estimator.trace(shown, T_fixed_camera=STILL).estimate.objects[3].of_prior_model
+        for shown in (frame, frame, hidden)
+    ]
+    assert answers == [False, True, True] and memory_of(estimator).searches == 2
+
+
 def test_an_error_of_the_prior_leaves_the_librarys_answers(
     prior, frame, alone, monkeypatch
 ) -> None:

@@ -192,9 +192,7 @@ def test_every_recipe_trains_a_few_steps(
         objects = data_objects(recipe.layout, data, recipe.photographs)
     else:
         objects = training_objects(bop / "models")
-    recipe = dataclasses.replace(
-        tiny(recipe, tuple(o.name for o in objects)), keep_library=True
-    )
+    recipe = dataclasses.replace(tiny(recipe, tuple(o.name for o in objects)), keep_library=True)
     run = TrainingRun(
         recipe, objects, tmp_path / "run", TrainingSources(data if recipe.photographs else None)
     )
