@@ -18,6 +18,7 @@ from torch import Tensor
 from crisp_ros.correction.batch import batch_of, concatenate, take_rows
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints
 from crisp_ros.correction.empty_space import EmptyPoints, EmptySpaceSettings, empty_points
+from crisp_ros.correction.hidden_outline import hidden_outline_shares
 from crisp_ros.correction.latent_field import LatentField
 from crisp_ros.correction.network_starts import (
     NetworkGuess,
@@ -62,6 +63,8 @@ class PriorShapeSettings:
             larger by this share at most.
         spread_limit_m: a shape is not determined where such a rival's surface is farther away in
             the mean, metres.
+        hidden_limit: a shape is not determined where a larger share of its object's outline is
+            hidden in all views: it may go on behind what is in front of it.
         surface_limit_m: a shape is certified only if it has a surface so near to nearly all depth
             points, metres; more than the points' own distances, as points on it are sampled.
         compared_points: around the object, on which the finalists' surfaces are compared.
@@ -85,6 +88,7 @@ class PriorShapeSettings:
     below_m: tuple[float, ...] = (0.006, 0.025)
     rival_margin: float = 0.5
     spread_limit_m: float = 0.01
+    hidden_limit: float = 0.2
     surface_limit_m: float = 0.02
     compared_points: int = 2048
 
@@ -100,6 +104,7 @@ class PriorFit(NamedTuple):
         iterations: (B,).
         spread_m: (B,) largest mean distance of the surface from that of another solution that
             explains the object nearly as well, metres; 0 where there is none.
+        hidden: (B,) see `PriorObservation`; of several views the lowest.
     """
 
     T_object_camera: Tensor
@@ -108,6 +113,7 @@ class PriorFit(NamedTuple):
     objective: Tensor
     iterations: Tensor
     spread_m: Tensor
+    hidden: Tensor
 
 
 class Solutions(NamedTuple):
@@ -146,12 +152,14 @@ class PriorObservation(NamedTuple):
         empty: points (M, 3) where the camera saw that nothing is.
         support: of the object, without a batch dimension.
         guess: the network's; None where it has none.
+        hidden: share of the object's outline along which something nearer is next to it.
     """
 
     seen: ObjectPoints
     empty: EmptyPoints
     support: Support
     guess: NetworkGuess | None = None
+    hidden: float = 0.0
 
 
 @torch.no_grad()
@@ -204,12 +212,14 @@ def observe_for_prior(
     empty = _with_support(EmptyPoints.of(empty, away), observed, support, settings.below_m)
     clearance = (settings.clearance_share * empty.clearance).clamp_max(settings.clearance_m)
     empty = empty._replace(clearance=clearance)
+    hidden = hidden_outline_shares(objects, images, support).tolist()
     return [
         PriorObservation(
             ObjectPoints.of(observed.points[k], observed.valid[k]),
             take_rows(empty, k),
             take_rows(support, k),
             None if guesses is None else guesses[k],
+            hidden[k],
         )
         for k in range(len(objects))
     ]
@@ -230,7 +240,7 @@ def search_prior_shape(
         observation: of the object.
         settings: see `PriorShapeSettings`.
     """
-    seen, empty, support, guess = observation
+    seen, empty, support, guess, hidden = observation
     if not bool(seen.valid.any()):
         return _no_fit(seen.points, mixture.latents[0])
     starts = starts_of(shapes, seen, empty, support, mixture, settings.starts)
@@ -244,14 +254,15 @@ def search_prior_shape(
     found = _solved(*what, ranked.best(settings.finalists), settings.solver)
     found = _with_wider_priors(*what, found, settings)
     best = take_rows(found, found.objective.argmin())
-    return PriorFit(*best, rival_spread(shapes, seen, found, settings))
+    spread = rival_spread(shapes, seen, found, settings)
+    return PriorFit(*best, spread, torch.full_like(spread, hidden))
 
 
 def _no_fit(points: Tensor, latent: Tensor) -> PriorFit:
     """The answer for an object without points."""
     infinite = torch.full_like(points[..., 0].sum(), torch.inf)
     none = torch.zeros_like(infinite, dtype=torch.long)
-    return PriorFit(torch.eye(4).to(points), latent, none, infinite, none, infinite)
+    return PriorFit(torch.eye(4).to(points), latent, none, infinite, none, infinite, infinite)
 
 
 def rival_spread(

@@ -68,8 +68,9 @@ class PriorShapes:
     Attributes:
         memory: of these objects.
         conditions: of a certificate, of the objects of the last `correct`: that no other solution
-            explains an object nearly as well with another surface, that there is a surface where
-            its points are, and that most of its height is above its support. Empty before it.
+            explains an object nearly as well with another surface, that little of its outline is
+            hidden, that there is a surface where its points are, and that most of its height is
+            above its support. Empty before it.
     """
 
     def __init__(self, field: ShapeField, prior: ShapePrior) -> None:
@@ -119,9 +120,14 @@ class PriorShapes:
         surfaces = self.surfaces(shapes)
         away = _distance_of_surface(pnc, valid, surfaces)
         below = _share_below(surfaces, fit.T_object_camera, support)
-        limit, farthest = settings.spread_limit_m, settings.surface_limit_m
+        limit, farthest, most = (
+            settings.spread_limit_m,
+            settings.surface_limit_m,
+            settings.hidden_limit,
+        )
         self.conditions = (
             condition("determined", ~(fit.spread_m > limit), fit.spread_m, _reason_of_rival),
+            condition("outline", ~(fit.hidden > most), fit.hidden, _reason_of_hidden),
             condition("surface", ~(away > farthest), away, _reason_of_no_surface),
             condition("support", ~(below > _MOST_BELOW), below, _reason_of_support),
         )
@@ -181,9 +187,8 @@ class PriorShapes:
         if len(objects) == 0:
             none = correspondences.points.new_zeros((0, self._prior.dimensions))
             empty = none.sum(1)
-            return PriorFit(
-                none.new_zeros((0, 4, 4)), none, empty.long(), empty, empty.long(), empty
-            )
+            poses, count = none.new_zeros((0, 4, 4)), empty.long()
+            return PriorFit(poses, none, count, empty, count, empty, empty)
         if T_fixed_camera is None:
             return fit_prior_shapes(self._shapes, self._mixture, *what, guesses)
         seen = observe_for_prior(*what, guesses)
@@ -192,6 +197,10 @@ class PriorShapes:
 
 def _reason_of_rival(spread_m: float) -> str:
     return f"another shape, {1e3 * spread_m:.0f} mm away, explains the depth nearly as well"
+
+
+def _reason_of_hidden(share: float) -> str:
+    return f"{100 * share:.0f} % of the outline is hidden, and the object may go on there"
 
 
 def _reason_of_no_surface(away_m: float) -> str:

@@ -89,6 +89,7 @@ class _Remembered:
         searched_views: at the last search.
         certified: its shape had a certificate.
         spread: see `PriorFit.spread_m`, of the last search.
+        hidden: see `PriorFit.hidden`, of all frames that showed it.
         last_frame: number of the frame that showed it last.
         points: number of depth points in the last search of a single view.
         wait: frames from the last such search to the next.
@@ -103,6 +104,7 @@ class _Remembered:
     searched_views: int = 1
     certified: bool = False
     spread: Tensor | float = 0.0
+    hidden: float = 1.0
     last_frame: int = 0
     points: int = 0
     wait: int = _FIRST_WAIT
@@ -249,6 +251,7 @@ class PriorMemory:
             fit.kinds,
             middle_of(depth_points(observation), T),
             spread=fit.spread_m,
+            hidden=observation.hidden,
         )
         if bool(observation.seen.valid.any()):
             count = self._settings.view_points
@@ -298,7 +301,11 @@ class PriorMemory:
             rests, known.latent, known.kind = False, fit.latents, fit.kinds
         if not rests:
             known.T_object_fixed = fit.T_object_camera @ invert(T)
-        return fit._replace(spread_m=torch.as_tensor(known.spread).to(fit.objective))
+        known.hidden = min(known.hidden, observation.hidden)
+        spread, hidden = (
+            torch.as_tensor(value).to(fit.objective) for value in (known.spread, known.hidden)
+        )
+        return fit._replace(spread_m=spread, hidden=hidden)
 
     def _joint(
         self,
@@ -351,9 +358,8 @@ def _refined(
     latent, prior = (seen.points.new_zeros(0), None) if shape is None else shape
     step = refine_shape_and_pose(shapes, seen, empty, latent[None], settings, prior)
     pose = step.motion[0] @ T_object_camera
-    spread = torch.zeros_like(step.objective[0])
-    kind = torch.zeros_like(step.iterations[0])
-    return PriorFit(pose, step.latents[0], kind, step.objective[0], step.iterations[0], spread)
+    none, kind = torch.zeros_like(step.objective[0]), torch.zeros_like(step.iterations[0])
+    return PriorFit(pose, step.latents[0], kind, step.objective[0], step.iterations[0], none, none)
 
 
 def _distance(observation: PriorObservation, one: Tensor, other: Tensor) -> float:

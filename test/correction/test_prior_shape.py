@@ -54,6 +54,20 @@ def test_the_surface_is_not_nearer_than_what_was_seen(scene: Scene) -> None:
     assert (expected < settings.clearance_m).any() and (height < -1e-6).any()
 
 
+def test_what_stands_in_front_hides_the_outline(scene: Scene) -> None:
+    depth, own = scene.images.depth.clone(), scene.images.labels == LABEL
+    columns = own.any(0).nonzero().squeeze(1)
+    depth[:, int(columns.float().mean()) :] = 0.2
+    covered = scene.images._replace(depth=torch.where(own, scene.images.depth, depth))
+    shares = [
+        observe_for_prior(
+            scene.observed(), torch.tensor([LABEL]), images, scene.support, PriorShapeSettings()
+        )[0].hidden
+        for images in (scene.images, covered)
+    ]
+    assert shares[0] == 0.0 and 0.3 < shares[1] < 0.7
+
+
 def test_nothing_is_known_to_be_empty_without_depth(scene: Scene) -> None:
     dark = scene.images._replace(depth=torch.zeros_like(scene.images.depth))
     label = torch.tensor([LABEL])

@@ -68,9 +68,10 @@ def test_a_model_without_a_prior_says_so(model: Model) -> None:
     [
         ("spread_limit_m", "explains the depth nearly as well"),
         ("surface_limit_m", "the shape has no surface within"),
+        ("hidden_limit", "of the outline is hidden"),
     ],
 )
-def test_rivals_and_missing_surfaces_withhold_the_certificate(
+def test_what_is_not_determined_withholds_the_certificate(
     model: Model, known: Known, setting: str, reason: str
 ) -> None:
     """The condition of the prior decides: without its limit the same frame has another reason."""

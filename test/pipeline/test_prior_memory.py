@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from latent_boxes import BOXES, MEAN, SPREAD, RoundedBoxes
 from table_depth import CAMERA, LABEL, T_CAMERA_TABLE, rays, table_images, table_plane
@@ -72,6 +73,14 @@ def test_it_follows_a_motion_with_its_shape() -> None:
     assert memory.searches == 1 and torch.equal(first.latents, moved.latents)
     apart = T_TABLE_CAMERA @ (invert(moved.T_object_camera) - invert(first.T_object_camera))[0]
     assert torch.allclose(apart[:2, 3], torch.tensor([0.03, 0.02]).double(), atol=2e-3)
+
+
+def test_an_outline_once_seen_whole_counts_as_seen() -> None:
+    memory, shares = PriorMemory(), []
+    for hidden in (0.5, 0.1, 0.7):
+        shares.append(float(fitted(memory, observation()._replace(hidden=hidden)).hidden))
+        memory.record([True])
+    assert memory.searches == 1 and shares == pytest.approx([0.5, 0.1, 0.1])
 
 
 def test_another_place_is_another_object() -> None:
