@@ -30,7 +30,7 @@ from crisp_ros.correction.surface import SurfacePoints, surface_points
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.chamfer import nearest_distances
 from crisp_ros.geometry.registration import Registration
-from crisp_ros.geometry.se3 import invert, transform
+from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.shape_prior import ShapePrior
 
 from .prior_memory import PriorMemory
@@ -39,8 +39,8 @@ from .support_planes import support_planes
 _KEPT = 64  # shapes whose box and surface are kept
 _COMPARED = 256  # depth points whose nearest surface is looked for
 _MOST_POINTS = 0.95  # share of them that need one
-_MOST_BELOW = 0.5  # share of a shape's height under its support
-_LOWEST, _HIGHEST = 0.02, 0.98  # quantiles of the heights of its surface
+_HIGHEST = 0.95  # quantile of the heights of an object's points
+_LEAST_HEIGHT_M = 0.01  # of an object: the support itself explains less, as exactly as certified
 
 T = TypeVar("T")
 
@@ -69,8 +69,8 @@ class PriorShapes:
         memory: of these objects.
         conditions: of a certificate, of the objects of the last `correct`: that no other solution
             explains an object nearly as well with another surface, that little of its outline is
-            hidden, that there is a surface where its points are, and that most of its height is
-            above its support. Empty before it.
+            hidden, that there is a surface where its points are, and that these rise above its
+            support. Empty before it.
     """
 
     def __init__(self, field: ShapeField, prior: ShapePrior) -> None:
@@ -117,9 +117,8 @@ class PriorShapes:
         scale = torch.full_like(fit.objective, settings.solver.robust_scale_m)
         objective = surface_objective(self._field.sdf(pnc, shapes), valid, scale)
         sources = torch.full_like(fit.iterations, int(ShapeSource.PRIOR))
-        surfaces = self.surfaces(shapes)
-        away = _distance_of_surface(pnc, valid, surfaces)
-        below = _share_below(surfaces, fit.T_object_camera, support)
+        away = _distance_of_surface(pnc, valid, self.surfaces(shapes))
+        heights = _heights(correspondences, support)
         limit, farthest, most = (
             settings.spread_limit_m,
             settings.surface_limit_m,
@@ -129,7 +128,7 @@ class PriorShapes:
             condition("determined", ~(fit.spread_m > limit), fit.spread_m, _reason_of_rival),
             condition("outline", ~(fit.hidden > most), fit.hidden, _reason_of_hidden),
             condition("surface", ~(away > farthest), away, _reason_of_no_surface),
-            condition("support", ~(below > _MOST_BELOW), below, _reason_of_support),
+            condition("height", ~(heights < _LEAST_HEIGHT_M), heights, _reason_of_height),
         )
         return Correction(fit.T_object_camera, shapes, pnc, objective, fit.iterations, sources)
 
@@ -207,21 +206,19 @@ def _reason_of_no_surface(away_m: float) -> str:
     return f"the shape has no surface within {1e3 * away_m:.0f} mm of some depth points"
 
 
-def _reason_of_support(below: float) -> str:
-    return f"{100 * below:.0f} % of the shape's height is under the plane that it stands on"
+def _reason_of_height(height_m: float) -> str:
+    return f"the points rise {1e3 * height_m:.0f} mm above their support, and may be a part of it"
 
 
-def _share_below(surfaces: SurfacePoints, T_object_camera: Tensor, support: Support) -> Tensor:
-    """Share (B,) of the shapes' heights under the planes that they stand on; 0 where none is known.
+def _heights(observed: Correspondences, support: Support) -> Tensor:
+    """Heights (B,) of objects above the planes that they stand on, infinite where none is known.
 
-    A patch of a table or a wall, labelled as an object, is explained by a thick plate inside it.
+    A patch of a table or a wall, labelled as an object, is explained by a plate on it or inside it.
     """
-    points = transform(invert(T_object_camera), surfaces.points)
+    points, _, _, valid = observed.sanitized()
     heights = (points * support.normal[:, None]).sum(-1) + support.offset[:, None]
-    heights = torch.where(surfaces.valid, heights, torch.nan)
-    low, high = (heights.nanquantile(q, dim=1) for q in (_LOWEST, _HIGHEST))
-    share = (-low).clamp_min(0.0) / (high - low).clamp_min(1e-6)
-    return torch.where(support.known, share.nan_to_num(0.0), 0.0)
+    heights = torch.where(valid, heights, torch.nan).nanquantile(_HIGHEST, dim=1)
+    return torch.where(support.known, heights, torch.inf)
 
 
 def _distance_of_surface(points: Tensor, valid: Tensor, surfaces: SurfacePoints) -> Tensor:

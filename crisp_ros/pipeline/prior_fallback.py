@@ -22,7 +22,6 @@ from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.precision import in_fast_layout
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import Observations, observe
-from crisp_ros.observation.outline import hidden_outline_share
 from crisp_ros.pipeline.added_shapes import ExpectedObject, expected_at
 from crisp_ros.pipeline.estimates import ObjectEstimate
 from crisp_ros.pipeline.object_estimates import object_estimates
@@ -144,7 +143,7 @@ class PriorFallback:
             searches: at most, where objects are remembered.
         """
         rows = {
-            row: left[label] and hidden_outline_share(frame.frame, label) <= _MOST_HIDDEN
+            row: left[label]
             for row, label in enumerate(solution.observations.labels.tolist())
             if label in left and not _has_library_shape(solution, row, frame.expected)
         }

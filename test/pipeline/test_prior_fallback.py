@@ -158,6 +158,18 @@ def test_an_object_that_is_partly_hidden_is_not_searched(prior, frame) -> None:
     assert answers == [False, True, True] and memory_of(estimator).searches == 2
 
 
+def test_a_patch_of_the_table_gets_no_certificate(prior) -> None:
+    """Its points rise no more above the table than the table itself explains; the tin's do."""
+    seen = table_frame((TIN, TIN_PLACE))
+    seen.labels[180:220, 200:260] = np.where(seen.labels[180:220, 200:260] == 0, UNKNOWN + 1, 0)
+    estimator = with_prior(prior)
+    tin, patch = estimator.estimate(seen).objects[2:]
+    (height,) = (c for c in estimator._fallback._solver.prior_shapes.conditions
+                 if c.name == "height")  # fmt: skip
+    assert height.held.tolist() == [True, False] and float(height.value[1]) < 0.002
+    assert tin.of_prior_model and patch.unknown
+
+
 def test_an_error_of_the_prior_leaves_the_librarys_answers(
     prior, frame, alone, monkeypatch
 ) -> None:
