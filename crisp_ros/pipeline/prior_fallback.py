@@ -1,8 +1,8 @@
 """Fallback for objects that no library shape explains: pose and shape under a second model's prior.
 
 The library's shapes come first, and what they explain stays as it is. What is left is fitted to its
-depth points under the prior, as a model without a library fits all of its objects, if its outline
-is in view. The answer counts with a certificate, or where an earlier view of the object had one.
+depth points under the prior, as a model without a library fits all of its objects. The answer
+counts with a certificate, or where an earlier view of the object had one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from crisp_ros.pipeline.solution import Solution
 from crisp_ros.pipeline.solver import Solver
 from crisp_ros.pipeline.stage_clock import StageClock
 
-_MOST_HIDDEN = 0.05  # share of an outline; behind more of it, the size would be a guess
+# Share of an outline. What a library calls unknown is often a known object that is partly hidden.
+_MOST_HIDDEN = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -208,5 +209,8 @@ def _has_library_shape(solution: Solution, row: int, expected: Sequence[Expected
 
 
 def _without_library(settings: EstimatorSettings) -> EstimatorSettings:
+    """The settings for a model without a library, whose objects are next to those of one."""
     corrector = settings.corrector and dataclasses.replace(settings.corrector, shape="none")
-    return dataclasses.replace(settings, corrector=corrector)
+    hidden = min(settings.prior_shapes.hidden_limit, _MOST_HIDDEN)
+    prior_shapes = dataclasses.replace(settings.prior_shapes, hidden_limit=hidden)
+    return dataclasses.replace(settings, corrector=corrector, prior_shapes=prior_shapes)

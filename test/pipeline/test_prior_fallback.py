@@ -143,7 +143,7 @@ def _at_their_points(frame) -> list[np.ndarray]:
     return poses
 
 
-def test_an_object_that_is_partly_hidden_is_not_searched(prior, frame) -> None:
+def test_a_partly_hidden_object_is_not_certified(prior, frame) -> None:
     """A stripe across the carton's edge is nearer; an object found before is followed."""
     hidden = dataclasses.replace(frame, depth=frame.depth.copy(), labels=frame.labels.copy())
     v, u = np.nonzero(frame.labels == UNKNOWN + 1)
