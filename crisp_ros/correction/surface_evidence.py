@@ -32,8 +32,10 @@ class EvidenceSettings:
     """Settings of `evidence_condition`.
 
     Attributes:
-        inlier_share: an object of whose points this share agrees with the coordinates needs no
-            further evidence, where the coordinates agree on its size too.
+        inlier_share: an object of whose points this share agrees with the coordinates needs less
+            evidence, where the coordinates agree on its size too: no more than the next.
+        agreed_seen_share: as `seen_share`, for these. Coordinates of a small part agree with one
+            another also where all of them are wrong.
         size_ratio: least and greatest ratio of size by depth over size by the coordinates that
             counts as agreement.
         seen_share: least share of the surface that faces the camera on which depth was measured.
@@ -49,6 +51,7 @@ class EvidenceSettings:
     """
 
     inlier_share: float = 0.5
+    agreed_seen_share: float = 0.15
     size_ratio: tuple[float, float] = (0.7, 1.5)
     seen_share: float = 0.3
     buried_share: float = 0.1
@@ -185,9 +188,9 @@ def evidence_condition(
 ) -> Condition:
     """The condition that shapes are known by more than an accidental fit.
 
-    It holds where the coordinates agree with depth on pose and size. Elsewhere enough of the
-    surface has to be seen, little of it may be inside of the background, and the fit has to be good
-    for the thickness of the shape.
+    Where the coordinates agree with depth on pose and size, some of the surface has to be seen.
+    Elsewhere more of it has to be, little of it may be inside of the background, and the fit has to
+    be good for the thickness of the shape.
 
     Args:
         field: f_d.
@@ -199,17 +202,21 @@ def evidence_condition(
     """
     settings = settings or EvidenceSettings()
     found = surface_evidence(field, hypotheses, surfaces, images, settings)
-    agreed = fit.sizes_agree
-    least_seen = torch.where(agreed, settings.seen_share, settings.other_size_seen_share)
-    most_buried = torch.where(agreed, settings.buried_share, settings.other_size_buried_share)
+    sized = fit.sizes_agree
+    agreed = sized & (hypotheses.inlier_share >= settings.inlier_share)
+    least_seen = torch.where(sized, settings.seen_share, settings.other_size_seen_share)
+    least_seen = least_seen.masked_fill(agreed, settings.agreed_seen_share)
+    most_buried = torch.where(sized, settings.buried_share, settings.other_size_buried_share)
+    most_buried = most_buried.masked_fill(agreed, torch.inf)
     shapes = hypotheses.shapes
     thickness = (shapes.upper - shapes.lower).amin(-1)
     limit = (settings.thickness_share * thickness).clamp_min(settings.least_threshold_m)
     new_limit = settings.new_shape_share * fit.threshold
     limit = torch.where(shapes.index < 0, torch.minimum(limit, new_limit), limit)
-    fits = ~(fit.residual > limit)
+    fits = agreed | ~(fit.residual > limit)
     held = (found.seen >= least_seen) & (found.buried <= most_buried) & fits
-    values = held, found.seen < least_seen, found.buried > most_buried, found.seen, found.buried
+    few, inside = found.seen < least_seen, found.buried > most_buried
+    values = held, agreed, few, inside, found.seen, found.buried
     reasons = Reasons(
         values,
         lambda columns: [_reason(*row) for row in zip(*columns, strict=True)],
@@ -218,9 +225,13 @@ def evidence_condition(
     return Condition("evidence", held, found.seen, reasons)
 
 
-def _reason(held: float, few: float, inside: float, seen: float, buried: float) -> str:
+def _reason(
+    held: float, agreed: float, few: float, inside: float, seen: float, buried: float
+) -> str:
     if held:
         return ""
+    if agreed:
+        return f"{100 * seen:.0f} % of the facing surface was seen"
     if few:
         return f"{100 * seen:.0f} % of the facing surface was seen, and no coordinates confirm it"
     if inside:

@@ -47,8 +47,8 @@ class VerificationSettings:
     Attributes:
         certificate: eq. (12) and the coverage.
         visibility: free space and silhouette; None leaves them out, as the paper does.
-        evidence: what else a shape needs where the coordinates do not agree with it; tested along
-            with the visibility.
+        evidence: what else a shape needs, above all where the coordinates do not agree with it;
+            tested along with the visibility.
         known_shapes: an object that nothing explains is unknown; None leaves that out.
         covariance: of the poses; None leaves them unknown.
     """
@@ -182,18 +182,16 @@ class Verifier:
         images: Images,
     ) -> Certificate:
         """The certificate, without those that accidental fits would get."""
-        settings = self.settings.evidence
-        agreed = sized & (hypotheses.inlier_share >= settings.inlier_share)
         found = evidence_condition(
             self._field,
             hypotheses,
             surfaces,
             images,
             FitOfShapes(certificate.residual, certificate.threshold, sized),
-            settings,
+            self.settings.evidence,
         )
         # Reasons of the certificate come first.
-        found = found.unless(agreed | ~certificate.certified)
+        found = found.unless(~certificate.certified)
         return with_condition(certificate, found)
 
     def _test_known_shapes(

@@ -144,6 +144,20 @@ def test_other_sizes_need_more_of_the_surface(library, scale, held) -> None:
     assert sizes_agree(ratio, EvidenceSettings()).tolist() == [0.7 <= scale <= 1.5]
 
 
+@pytest.mark.parametrize(("left", "held"), [(0.5, True), (0.1, False)])
+def test_agreeing_coordinates_of_a_small_part_are_not_enough(library, left, held) -> None:
+    """All of them may be wrong in the same way."""
+    scene = rendered([BOX], [at(0.6)], [3])
+    labels = scene.frame.labels.copy()
+    columns = np.flatnonzero((labels == 3).any(0))
+    labels[:, columns[int(left * len(columns))] :] *= 4  # another object hides the rest
+    given = hypothesis(library, at(0.6), scene.frame.depth, labels, share=1.0)
+    condition = evidence_of(library, *given)
+    assert condition.held.tolist() == [held]
+    assert held or condition.reasons[0].endswith("of the facing surface was seen")
+    assert evidence_of(library, *given, agreed_seen_share=0.05).held.all()
+
+
 def test_thin_and_new_shapes_have_to_fit_better(library) -> None:
     scene = rendered([BOX], [at(0.6)], [3])
     seen, images = hypothesis(library, at(0.606), scene.frame.depth, scene.frame.labels)
