@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crisp_ros.correction.batch import take_rows
+from crisp_ros.correction.batch import replace_rows, take_rows
 from crisp_ros.correction.correspondences import Correspondences, Shapes
 from crisp_ros.correction.pose_lm import PoseLmSettings, refine_pose
 from crisp_ros.correction.prepared_library import PreparedLibrary
@@ -74,15 +74,17 @@ class GlobalRegistrationSettings:
 
 
 class GlobalFit(NamedTuple):
-    """The best shape and pose for one object, with leading dimension 1.
+    """Shapes for one object, each at its best pose, the best one first.
 
     Attributes:
-        T_object_camera: (1, 4, 4).
-        shapes: (1,).
+        T_object_camera: (M, 4, 4).
+        shapes: (M,) different ones.
+        cost: (M,) square metres, of the depth points and of the space seen to be empty.
     """
 
     T_object_camera: Tensor
     shapes: Shapes
+    cost: Tensor
 
 
 class _Starts(NamedTuple):
@@ -103,7 +105,7 @@ def register_globally(
     images: Images,
     settings: GlobalRegistrationSettings | None = None,
 ) -> GlobalFit | None:
-    """Find the library shape and the pose that explain an object's depth points best.
+    """Find the poses at which library shapes explain an object's depth points best.
 
     Args:
         field: f_d.
@@ -115,7 +117,8 @@ def register_globally(
         settings: see `GlobalRegistrationSettings`.
 
     Returns:
-        The best one; None where no shape has the size of the object.
+        The best pose of each shape that was tried in all rotations; None where no shape has the
+        size of the object.
     """
     settings = settings or GlobalRegistrationSettings()
     observed = observed.sanitized()
@@ -140,9 +143,12 @@ def register_globally(
 
     starts = refined(starts, settings.coarse)
     best = starts.cost.topk(min(settings.finalists, len(starts.cost)), largest=False).indices
-    starts = refined(take_rows(starts, best), PoseLmSettings(move=ANY_FALL))
-    first = starts.cost.argmin()[None]
-    return GlobalFit(starts.T_object_camera[first], library.shapes(starts.index[first]))
+    final = refined(take_rows(starts, best), PoseLmSettings(move=ANY_FALL))
+    starts = replace_rows(starts, best, final)
+    best = _best_of_each(starts.cost.view(len(near), -1), len(near))
+    starts = take_rows(starts, best)
+    starts = take_rows(starts, starts.cost.argsort())
+    return GlobalFit(starts.T_object_camera, library.shapes(starts.index), starts.cost)
 
 
 def seen_size(points: Tensor) -> Tensor:

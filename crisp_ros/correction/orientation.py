@@ -30,6 +30,7 @@ from crisp_ros.geometry.se3 import invert
 from crisp_ros.observation.frame import Camera
 
 _NO_COLORS = "its colours are not known"
+_NOT_CONFIRMED = "orientation not known: neither coordinates nor print confirm it"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,18 @@ class Orientations(NamedTuple):
     clear: Condition
     alternatives: tuple[Tensor, ...]
     moved: tuple[int, ...]
+
+    def with_print_needed(self, rows: Sequence[int]) -> Orientations:
+        """The same, but clear for some objects only where their print has decided.
+
+        Of an object that was found by depth alone, other poses than the motions of its shape may
+        look alike, too.
+        """
+        held, reasons = self.clear.held.clone(), list(self.clear.reasons)
+        for row in rows:
+            if bool(held[row] & self.clear.value[row].isinf()):
+                held[row], reasons[row] = False, _NOT_CONFIRMED
+        return self._replace(clear=self.clear._replace(held=held, reasons=tuple(reasons)))
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from crisp_ros.correction.appearance import PrintedSurface, printed_surface
 from crisp_ros.correction.batch import replace_rows, select_rows, take_rows
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.shape_field import PREPARED_SHAPES, ShapeField
+from crisp_ros.correction.similar_shapes import shapes_near_in_size, similar_shapes
 from crisp_ros.correction.surface import SurfacePoints, surface_points
 from crisp_ros.correction.symmetry_motions import (
     OrientationMotions,
@@ -58,6 +59,7 @@ class PreparedLibrary:
         self._with_surface: set[int] = set()
         self._motions: dict[int, SymmetryMotions] = {}
         self._near: dict[int, Tensor] = {}
+        self._similar: dict[int, tuple[int, ...]] = {}
         self._orientations: dict[int, OrientationMotions] = {}
         self._printed: dict[int, PrintedSurface | None] = {}
         self._groups: dict[tuple[int, SymmetryKind], SymmetryGroup] = {}
@@ -146,6 +148,15 @@ class PreparedLibrary:
         if index not in self._near:
             self._near[index] = self.motions(index).of_kind(SymmetryKind.NEAR)
         return self._near[index]
+
+    def similar(self, index: int) -> tuple[int, ...]:
+        """The library shapes that are easily taken for one of them, see `similar_shapes`."""
+        if index not in self._similar:
+            near = shapes_near_in_size(self.diameters / self.diameters[index], index)
+            asked = (index, *near) if self._is_large else range(len(self))
+            surfaces = self._surfaces_with(asked)
+            self._similar[index] = similar_shapes(self._field, self.all_shapes, surfaces, index)
+        return self._similar[index]
 
     def orientations(self, index: int) -> OrientationMotions:
         """The motions among which the print of a library shape decides."""

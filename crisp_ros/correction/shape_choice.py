@@ -199,16 +199,24 @@ class ShapeChooser:
         ]
         return self._best((library, *combined, network))
 
-    def cost(self, hypotheses: Hypotheses, images: Images, correction: Correction) -> Tensor:
+    def cost(
+        self,
+        hypotheses: Hypotheses,
+        images: Images,
+        correction: Correction,
+        within_mask: bool = True,
+    ) -> Tensor:
         """Cost (B,) of what depth and free space contradict of corrected objects, square metres.
 
         Args:
             hypotheses: B of them.
             images: that the objects were seen in.
             correction: of the same objects.
+            within_mask: what is off the mask with nothing in front of it counts as well; otherwise
+                only what is in space seen to be empty, as part of the mask may be missing.
         """
         surfaces = self.library.surfaces_of(correction.shapes)
-        return self._fit(hypotheses, images, correction, surfaces).cost
+        return self._fit(hypotheses, images, correction, surfaces, within_mask=within_mask).cost
 
     def _own_shape(self, hypotheses: Hypotheses, own: Shapes) -> Correction:
         """The network's shapes at their best poses."""
@@ -259,6 +267,7 @@ class ShapeChooser:
         correction: Correction,
         surfaces: SurfacePoints,
         is_library: bool = False,
+        within_mask: bool = True,
     ) -> _Fit:
         """The correction with its cost: what the depth and what the free space contradict.
 
@@ -271,7 +280,8 @@ class ShapeChooser:
         scale = torch.full_like(correction.objective, settings.robust_scale_m)
         cost = surface_objective(sdf, observed.valid, scale)
         seen = exposed(surfaces, T, hypotheses.labels, images, settings.visibility)
-        wrong = (seen.before | seen.outside).sum(-1) / seen.known.sum(-1).clamp_min(1)
+        contradicted = seen.before | seen.outside if within_mask else seen.before
+        wrong = contradicted.sum(-1) / seen.known.sum(-1).clamp_min(1)
         cost = cost + wrong * settings.exposed_m**2
         # The combination of an object may have been left out.
         refused = correction.objective.isinf()

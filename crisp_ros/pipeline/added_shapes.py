@@ -161,7 +161,7 @@ class AddedShapeSearch:
             return last_fit(last, self._library, observed)
         if last is not None and last.detections >= self._settings.searched_detections:
             return None
-        return register_globally(
+        found = register_globally(
             self._field,
             self._library,
             self._added,
@@ -170,6 +170,7 @@ class AddedShapeSearch:
             images,
             self._settings.registration,
         )
+        return found and take_rows(found, slice(0, 1))
 
     def _is_better(
         self,
@@ -199,7 +200,7 @@ def last_fit(
     """The library shape of an object of the frames before, at its last pose."""
     index = torch.tensor([last.shape_index], device=observed.points.device)
     start = torch.from_numpy(invert(last.T_camera_object)).to(observed.points)[None]
-    return GlobalFit(start, library.shapes(index))
+    return GlobalFit(start, library.shapes(index), torch.zeros_like(start[:, 0, 0]))
 
 
 def corrected_fits(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crisp_ros.correction.certificate import Condition, with_condition
 from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.correction.correspondences import Correspondences, Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
@@ -29,7 +30,7 @@ from crisp_ros.network.precision import in_precision
 from crisp_ros.network.shape_prior import ShapePrior
 from crisp_ros.observation.observe import Observations, Rejected
 from crisp_ros.pipeline.added_shapes import AddedShapeSearch, ExpectedObject
-from crisp_ros.pipeline.named_shapes import NamedShapeSearch
+from crisp_ros.pipeline.named_shapes import NamedShapes, NamedShapeSearch
 from crisp_ros.pipeline.object_correction import correct_objects
 from crisp_ros.pipeline.pose_resolution import PoseResolver
 from crisp_ros.pipeline.prior_correction import PriorShapes
@@ -49,6 +50,17 @@ class _Verdict(NamedTuple):
     def certified(self) -> Tensor:
         """Mask of the certified objects, (B,) bool."""
         return self.verification.certificate.certified
+
+    def with_found(self, rows: Sequence[int]) -> _Verdict:
+        """The verdict where some objects were found by depth alone."""
+        if self.orientations is None:
+            return self
+        return self._replace(orientations=self.orientations.with_print_needed(rows))
+
+    def under(self, condition: Condition) -> _Verdict:
+        """The verdict under one more condition of the certificate."""
+        certificate = with_condition(self.verification.certificate, condition)
+        return self._replace(verification=self.verification._replace(certificate=certificate))
 
 
 class Solver:
@@ -162,10 +174,10 @@ class Solver:
         with clock.stage("correction"):
             seen = observations.labels, output.code, images, verdict.certified, expected
             named = self._named_shapes and self._named_shapes.apply(verdict.placed, *seen)
-            if named:
-                scene = self._scene(observations, images, named)
+            if named and named.found:
+                scene = self._scene(observations, images, named.placed)
         if named:
-            verdict = self._verdict(scene, named, clock)
+            verdict = self._after_search(named, scene, verdict, clock)
         placed, orientations, verification = verdict
         hypotheses = placed.hypotheses(observations.labels)
         with clock.stage("certificate"):
@@ -207,6 +219,14 @@ class Solver:
                 hypotheses, scene.images, None, scene.surfaces, more
             )
         return _Verdict(placed, orientations, verification)
+
+    def _after_search(
+        self, named: NamedShapes, scene: Scene, verdict: _Verdict, clock: StageClock
+    ) -> _Verdict:
+        """The verdict with what the search for named shapes has changed."""
+        if named.found:
+            verdict = self._verdict(scene, named.placed, clock).with_found(named.found)
+        return verdict if named.decided is None else verdict.under(named.decided)
 
     def _covariance(
         self, scene: Scene, hypotheses: Hypotheses, orientations: Orientations | None
@@ -320,7 +340,8 @@ class Solver:
         verifier = Verifier(self._field, self._library, self.settings.verification)
         search = with_scaled_lengths(settings, self._lengths)
         empty_space = with_scaled_lengths(self.settings.empty_space, self._lengths)
-        return NamedShapeSearch(self._field, self._known, verifier, search, empty_space)
+        chooser = self._chooser(self._library)
+        return NamedShapeSearch(self._field, self._known, chooser, verifier, search, empty_space)
 
     @property
     def _poses(self) -> PoseResolver:

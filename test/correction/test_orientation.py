@@ -69,6 +69,17 @@ def test_plain_objects_are_ambiguous_and_stay() -> None:
     assert len(found.alternatives[0]) > 3
 
 
+def test_an_object_found_by_depth_alone_needs_its_print() -> None:
+    T_true = looked_at(20.0)
+    by_print = resolved(CAN, T_true, T_true, sectors, sectors).with_print_needed([0])
+    assert by_print.clear.held.all() and by_print.clear.reasons == ("",)
+    alone = resolved(MUG, T_true, T_true, sectors, sectors)
+    assert alone.clear.held.all() and alone.clear.value.isinf().all()
+    assert alone.with_print_needed([]).clear.held.all()
+    found = alone.with_print_needed([0])
+    assert not found.clear.held.any() and "confirm" in found.clear.reasons[0]
+
+
 def test_symmetric_prints_are_ambiguous() -> None:
     """Half a rotation leaves this print as it is, and the reason says so."""
     T_true = looked_at(20.0)

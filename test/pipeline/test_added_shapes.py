@@ -103,7 +103,7 @@ def test_a_fit_without_a_certificate_changes_nothing(image: Rendered, monkeypatc
 
     def misplaced(field, library, candidates, *rest) -> GlobalFit:
         seen.append(candidates.tolist())
-        return GlobalFit(T, library.shapes(candidates))
+        return GlobalFit(T, library.shapes(candidates), torch.zeros(len(T)))
 
     monkeypatch.setattr(added_shapes, "register_globally", misplaced)
     tried = estimates(image, added=1)[2]

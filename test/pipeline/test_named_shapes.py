@@ -67,16 +67,22 @@ def test_a_named_shape_is_found_without_coordinates(image: Rendered, mode: str) 
     assert not without.certified
 
 
-def test_only_the_shapes_with_the_nearest_codes_are_tried(image: Rendered, monkeypatch) -> None:
+def test_only_shapes_that_the_network_may_mean_are_tried(image: Rendered, monkeypatch) -> None:
     tried = []
 
     def recorded(field, library, candidates, *rest) -> None:
         tried.append(candidates.tolist())
 
     monkeypatch.setattr(named_shapes, "register_globally", recorded)
+    estimates(image)
     for most in (1, 2, 5):
-        estimates(image, named_shapes=NamedShapeSettings(most_shapes=most))
-    assert tried == [[BRACKET_INDEX], [BRACKET_INDEX, 0], [BRACKET_INDEX, 0, 1]]
+        wide = NamedShapeSettings(most_shapes=most, code_ratio=4.0)
+        estimates(image, named_shapes=wide)
+    estimates(image, named_shapes=NamedShapeSettings(code_ratio=3.0))
+    clear, (one, two, most), less_clear = tried[0], tried[1:4], tried[4]
+    assert clear == one == [BRACKET_INDEX]
+    assert two == [BRACKET_INDEX, 0] and most == [BRACKET_INDEX, 0, 1]
+    assert less_clear == [BRACKET_INDEX, 0]
 
 
 def test_certified_objects_stay_as_they_were(image: Rendered) -> None:
@@ -155,7 +161,7 @@ def test_a_fit_without_a_certificate_changes_nothing(image: Rendered, monkeypatc
     T[0, :3, 3] += 0.5
 
     def misplaced(field, library, candidates, *rest) -> GlobalFit:
-        return GlobalFit(T, library.shapes(candidates[:1]))
+        return GlobalFit(T, library.shapes(candidates[:1]), torch.zeros(1))
 
     monkeypatch.setattr(named_shapes, "register_globally", misplaced)
     tried, without = estimates(image)[2], estimates(image, named_shapes=None)[2]
