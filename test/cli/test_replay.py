@@ -115,7 +115,7 @@ def test_other_weights_than_those_that_estimated_are_refused(folder, tmp_path, c
     for model in (CHECKPOINT, folder / "third.safetensors", tmp_path / "other.safetensors"):
         status, _, err = replay(capsys, dump, "--checkpoint", model)
         assert status == 1 and err.count("\n") == 1
-        assert f"{model} is model 1.1.0-" in err and "the frame was estimated by 1.1.0-" in err
+        assert f"{model} is model 1.2.0-" in err and "the frame was estimated by 1.2.0-" in err
     status, _, err = replay(capsys, dump)
     assert status == 1 and "~/save_checkpoint" in err and "--checkpoint" in err
 
