@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     prior = _prior_model(dump, args.prior_checkpoint, where)
     estimator = _estimator(dump, args.checkpoint, prior, where)
     set_own_cpu_threads(dump.threads)
-    repeated = estimator.estimate(dump.frame)
+    repeated = estimator.trace(dump.frame, expected=dump.expected).estimate
     differences = estimate_differences(dump.estimate, repeated)
     console = Console()
     console.print(_table(dump, repeated, differences))

@@ -17,6 +17,7 @@ from crisp_ros.node.outputs.published_objects import PublishedObject
 from crisp_ros.node.parameters.node_parameters import Parameters
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import EstimatorSettings, FrameEstimate
+from crisp_ros.pipeline.added_shapes import ExpectedObject
 from crisp_ros.pipeline.frame_dump import FrameDump
 
 
@@ -28,6 +29,7 @@ class EstimatedFrame(NamedTuple):
         camera_info: the calibration message.
         frame: input of the estimator.
         estimate: output of the estimator, before tracking.
+        expected: objects that the estimator was given from the frame before.
         settings: of the estimator.
         device: of the estimator.
         checkpoint: file of the model.
@@ -42,6 +44,7 @@ class EstimatedFrame(NamedTuple):
     camera_info: CameraInfo
     frame: Frame
     estimate: FrameEstimate
+    expected: tuple[ExpectedObject, ...]
     settings: EstimatorSettings
     device: str
     checkpoint: str
@@ -81,6 +84,7 @@ class EstimatedFrame(NamedTuple):
             context,
             self.prior_checkpoint,
             self.prior_version,
+            self.expected,
         )
 
 

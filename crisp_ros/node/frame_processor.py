@@ -225,7 +225,7 @@ class FrameProcessor:
         self._hand_over_to_self_training(trace, tracked)
         self._update_shapes(job)
         self._publish_surfaces(job, converted.frame, objects)
-        self._answer_requests(job, converted.frame, trace.estimate, objects)
+        self._answer_requests(job, converted.frame, trace, objects)
         self.on_objects(objects)
         # Last, as a frame that fails before is recorded as dropped.
         ids = tuple(o.id for o in tracked.objects)
@@ -329,14 +329,15 @@ class FrameProcessor:
         self,
         job: _FrameJob,
         frame: Frame,
-        estimate: FrameEstimate,
+        trace: Trace,
         objects: list[PublishedObject],
     ) -> None:
         self.latest = latest = EstimatedFrame(
             header=job.header,
             camera_info=job.received.messages.camera_info,
             frame=frame,
-            estimate=estimate,
+            estimate=trace.estimate,
+            expected=trace.expected,
             settings=self._estimator.settings,
             device=str(self._estimator.device),
             checkpoint=self._checkpoint,

@@ -234,7 +234,7 @@ class Estimator:
             stage_ms=clock.milliseconds,
             model_version=self.model_version,
         )
-        return Trace(estimate, tuple(solutions), images)
+        return Trace(estimate, tuple(solutions), images, tuple(expected))
 
     @property
     def remembers(self) -> bool:

@@ -23,6 +23,7 @@ from crisp_ros.data.atomic_file import write_atomically
 from crisp_ros.observation.frame import Camera, Frame, FrameError
 from crisp_ros.observation.observe import Rejected
 from crisp_ros.pipeline import EstimatorSettings, FrameEstimate, ObjectEstimate
+from crisp_ros.pipeline.added_shapes import ExpectedObject
 
 SUFFIX = ".safetensors"
 _FORMAT = "crisp_ros frame 1"
@@ -51,6 +52,7 @@ class FrameDump:
         context: further JSON values to be read by people: messages, parameters, versions.
         prior_checkpoint: file of the prior for unknown objects, as far as known; "" for none.
         prior_version: of that model; "" for none.
+        expected: objects of the frame before, which the estimator did not search again.
     """
 
     frame: Frame
@@ -62,6 +64,7 @@ class FrameDump:
     context: Mapping[str, Any]
     prior_checkpoint: str = ""
     prior_version: str = ""
+    expected: tuple[ExpectedObject, ...] = ()
 
     def write(self, path: Path) -> None:
         """Write the file; a reader never sees half of it.
@@ -92,6 +95,7 @@ class FrameDump:
             "context": dict(self.context),
             "prior_checkpoint": self.prior_checkpoint,
             "prior_version": self.prior_version,
+            "expected": [_plain(known) for known in self.expected],
         }
         metadata = {"format": _FORMAT, "content": json.dumps(content)}
         write_atomically(path, save(tensors, metadata))
@@ -132,6 +136,7 @@ def read_frame_dump(path: Path) -> FrameDump:
             content["context"],
             content.get("prior_checkpoint", ""),  # older files have none
             content.get("prior_version", ""),
+            tuple(_expected(values) for values in content.get("expected", ())),
         )
     except (SafetensorError, FrameError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, FrameDumpError):
@@ -152,3 +157,16 @@ def _restored_value(hint: Any, value: Any) -> Any:
         kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         return _restored(next(k for k in kinds if dataclasses.is_dataclass(k)), value)
     return value
+
+
+def _plain(known: ExpectedObject) -> dict[str, Any]:
+    """An expected object as JSON values."""
+    values = known._asdict()
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+
+
+def _expected(values: Mapping[str, Any]) -> ExpectedObject:
+    """The object of `_plain`."""
+    return ExpectedObject(
+        **{k: np.array(v) if isinstance(v, list) else v for k, v in values.items()}
+    )

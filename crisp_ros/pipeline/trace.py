@@ -8,6 +8,7 @@ from crisp_ros.correction.batch import concatenate
 from crisp_ros.correction.certificate import Condition
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.visibility import Images
+from crisp_ros.pipeline.added_shapes import ExpectedObject
 from crisp_ros.pipeline.estimates import FrameEstimate
 from crisp_ros.pipeline.solution import Solution
 
@@ -19,11 +20,13 @@ class Trace(NamedTuple):
         estimate: of the frame.
         solutions: of batches of objects; their rows together are those of `estimate.objects`.
         images: of the frame, on the estimator's device; None where that is not known.
+        expected: objects of the frame before, as they were given.
     """
 
     estimate: FrameEstimate
     solutions: tuple[Solution, ...]
     images: Images | None = None
+    expected: tuple[ExpectedObject, ...] = ()
 
     @property
     def hypotheses(self) -> Hypotheses:

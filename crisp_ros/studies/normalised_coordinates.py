@@ -75,8 +75,9 @@ class NormalisedEstimator(Estimator):
         model: Model,
         settings: EstimatorSettings | None = None,
         device: torch.device | str = "cpu",
+        prior_model: Model | None = None,
     ) -> None:
-        super().__init__(model, settings, device)
+        super().__init__(model, settings, device, prior_model)
         self._solver = NormalisedSolver(
             self._network, self.field, self.prepared_library, self.settings, self.device
         )

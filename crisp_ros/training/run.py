@@ -51,7 +51,7 @@ _LATENT_STEP_S = 0.0035  # the same, of batches of shapes
 _STEP_CROP_S = 0.016
 _HEAD_CROP_S = 0.005  # features of all crops come before the first step
 _HEAD_STEP_S = 0.01
-_BOX_S = 1.0
+_BOX_S = 1.3
 
 Report = Callable[[str, dict[str, float]], None]
 OnProgress = Callable[[str, int, int], None]

@@ -16,6 +16,7 @@ from crisp_ros.correction.corrector import CorrectorSettings
 from crisp_ros.evaluation.estimate_difference import estimate_differences
 from crisp_ros.observation.observe import ObservationSettings, Rejected
 from crisp_ros.pipeline import Estimator, EstimatorSettings
+from crisp_ros.pipeline.added_shapes import ExpectedObject
 from crisp_ros.pipeline.frame_dump import FrameDump, read_frame_dump
 
 SHAPES = (box((0.04, 0.025, 0.055)), mug(0.04, 0.045, 0.008, 0.03))
@@ -38,7 +39,11 @@ def dump() -> FrameDump:
     frame = rendered(SHAPES, (at(-0.1, 0.7), at(0.1, 0.7)), (4, 7)).frame
     estimate = Estimator(truthful_model(SHAPES, (0, 1)), SETTINGS).estimate(frame)
     estimate = dataclasses.replace(estimate, rejected=(Rejected(9, "too few points"),))
-    return FrameDump(frame, estimate, SETTINGS, "model.safetensors", "cpu", 1, {"stamp": "1.5"})
+    known = ExpectedObject(at(0.1, 0.7), np.full(3, -0.05), np.full(3, 0.05), 1, 12, True)
+    context = {"stamp": "1.5"}
+    return FrameDump(
+        frame, estimate, SETTINGS, "model.safetensors", "cpu", 1, context, expected=(known,)
+    )
 
 
 def test_everything_comes_back_to_the_last_bit(dump: FrameDump, tmp_path: Path) -> None:
@@ -52,6 +57,8 @@ def test_everything_comes_back_to_the_last_bit(dump: FrameDump, tmp_path: Path) 
     assert read.estimate.rejected == dump.estimate.rejected
     assert read.estimate.stage_ms == dump.estimate.stage_ms
     assert (read.device, read.threads, read.context) == ("cpu", 1, {"stamp": "1.5"})
+    for before, after in zip(dump.expected[0], read.expected[0], strict=True):
+        assert type(before) is type(after) and np.array_equal(before, after)
     differences = estimate_differences(dump.estimate, read.estimate)
     assert [(d.label, d.metres, d.identical) for d in differences] == [(4, 0, True), (7, 0, True)]
     repeated = Estimator(truthful_model(SHAPES, (0, 1)), read.settings).estimate(read.frame)

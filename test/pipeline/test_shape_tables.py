@@ -27,8 +27,11 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def frames() -> list[Frame]:
-    """Two frames of the bundled recording, a second apart."""
-    recorded = islice(Recording(ROOT / "recordings" / "table").frames(), 0, None, 30)
+    """Two frames of the bundled recording.
+
+    In others a solver's branch may depend on the last digits: see docs/results/table_poses.json.
+    """
+    recorded = islice(Recording(ROOT / "recordings" / "table").frames(), 0, None, 10)
     return [Frame.from_recorded(frame) for frame in islice(recorded, 2)]
 
 

@@ -40,7 +40,8 @@ def test_certified_frames_are_pooled():
     first, second = key_frames(model, views, *pair_and_all(model), CertificateSettings())
     assert first.certified and first.rotation_error < np.deg2rad(5)
     assert 0 < first.tangent and not first.degenerate, "no other library shape looks like it"
-    assert second.tangent != first.tangent and first.coordinates_error_m < 0.03
+    assert second.tangent != first.tangent
+    assert second.coordinates_error_m < 0.03 and first.coordinates_error_m < 0.05
     strict = CertificateSettings(threshold_m=1e-6)
     (nothing,) = key_frames(model, views._replace(angles=(1.5,)), *pair_and_all(model), strict)
     assert not nothing.certified and np.isnan(nothing.tangent) and not nothing.degenerate
