@@ -11,7 +11,7 @@ from torch import Tensor
 
 from crisp_ros.correction.batch import evenly_spaced, subsample
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints
-from crisp_ros.correction.visibility import Images
+from crisp_ros.correction.visibility import Images, pixel_rays
 from crisp_ros.geometry.se3 import transform
 
 
@@ -116,10 +116,7 @@ def empty_points(
     kept = evenly_spaced(known, settings.kept)
     u, v, measured, known = (part.gather(1, kept) for part in (u, v, measured, known))
 
-    camera = images.camera
-    ray = torch.stack(
-        [(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, torch.ones_like(u)], dim=-1
-    )
+    ray = pixel_rays(u, v, images.camera)
     length = ray.norm(dim=-1)
     unit = ray / length[..., None]
     along = (unit * centre[:, None]).sum(-1)

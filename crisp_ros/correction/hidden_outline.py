@@ -8,7 +8,7 @@ from torch import Tensor
 
 from crisp_ros.correction.batch import take_rows
 from crisp_ros.correction.shape_starts import Support
-from crisp_ros.correction.visibility import Images
+from crisp_ros.correction.visibility import Images, pixel_rays
 
 _REACH_PX = 3  # pixels around an object that count as next to it
 _MIXED_PX = 1  # of these the nearest, whose depth may be a mixture
@@ -29,22 +29,14 @@ def hidden_outline_shares(objects: Tensor, images: Images, support: Support) -> 
     """
     edge = [_REACH_PX + 1] * 4
     depth = F.pad(images.depth, edge, value=_AT_LENS_M)
-    rays = F.pad(_rays(images), [0, 0, *edge])
+    v, u = (torch.arange(side).to(images.depth) for side in images.depth.shape)
+    v, u = torch.meshgrid(v, u, indexing="ij")
+    rays = F.pad(pixel_rays(u, v, images.camera), [0, 0, *edge])
     shares = []
     for row, label in enumerate(objects.tolist()):
         own = F.pad((images.labels == label).to(depth), edge)
         shares.append(_hidden_share(own, depth, rays, take_rows(support, row)))
     return torch.stack(shares) if shares else depth.new_zeros(0)
-
-
-def _rays(images: Images) -> Tensor:
-    """Points (H, W, 3) at depth 1 of the pixels, camera frame."""
-    height, width = images.depth.shape
-    camera = images.camera
-    v = (torch.arange(height).to(images.depth) - camera.cy) / camera.fy
-    u = (torch.arange(width).to(images.depth) - camera.cx) / camera.fx
-    v, u = torch.meshgrid(v, u, indexing="ij")
-    return torch.stack([u, v, torch.ones_like(u)], dim=-1)
 
 
 def _hidden_share(own: Tensor, depth: Tensor, rays: Tensor, support: Support) -> Tensor:

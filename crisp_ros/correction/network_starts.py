@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crisp_ros.correction.prior_solutions import Solutions
 from crisp_ros.correction.shape_mixture import ShapeMixture
 
 
@@ -38,23 +39,9 @@ class NetworkStartSettings:
     farthest: float = 2.0
 
 
-class NetworkStarts(NamedTuple):
-    """Shapes at the network's pose.
-
-    Attributes:
-        T_object_camera: (H, 4, 4).
-        latents: (H, D).
-        kinds: (H,) numbers of the kinds whose priors they are under.
-    """
-
-    T_object_camera: Tensor
-    latents: Tensor
-    kinds: Tensor
-
-
 def network_starts(
     guess: NetworkGuess, mixture: ShapeMixture, settings: NetworkStartSettings
-) -> NetworkStarts:
+) -> Solutions:
     """The network's own shape under its likely kinds, and the examples most like it.
 
     Args:
@@ -73,8 +60,5 @@ def network_starts(
     count = min(settings.examples, len(distance))
     nearest = distance.topk(count, largest=False).indices
     latents = torch.cat([own, mixture.latents[nearest]])
-    return NetworkStarts(
-        guess.T_object_camera.expand(len(latents), 4, 4),
-        latents,
-        torch.cat([kinds, mixture.kinds[nearest]]),
-    )
+    poses = guess.T_object_camera.expand(len(latents), 4, 4)
+    return Solutions.starting(poses, latents, torch.cat([kinds, mixture.kinds[nearest]]))

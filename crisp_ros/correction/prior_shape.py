@@ -25,12 +25,18 @@ from crisp_ros.correction.network_starts import (
     NetworkStartSettings,
     network_starts,
 )
+from crisp_ros.correction.prior_solutions import Solutions
 from crisp_ros.correction.shape_mixture import ShapeMixture
 from crisp_ros.correction.shape_pose_lm import (
     ShapePoseLmSettings,
     refine_shape_and_pose,
 )
-from crisp_ros.correction.shape_starts import StartSettings, Support, starts_of
+from crisp_ros.correction.shape_starts import (
+    StartSettings,
+    Support,
+    least_aligned_axis,
+    starts_of,
+)
 from crisp_ros.correction.surface import fill_unit_cube
 from crisp_ros.correction.visibility import Images
 from crisp_ros.geometry.chamfer import nearest_distances
@@ -114,34 +120,6 @@ class PriorFit(NamedTuple):
     iterations: Tensor
     spread_m: Tensor
     hidden: Tensor
-
-
-class Solutions(NamedTuple):
-    """Solutions for one object.
-
-    Attributes:
-        T_object_camera: (H, 4, 4).
-        latents: (H, D).
-        kinds: (H,) numbers of the kinds, or wider kinds, whose priors they are under.
-        objective: (H,) of `refine_shape_and_pose`.
-        iterations: (H,).
-    """
-
-    T_object_camera: Tensor
-    latents: Tensor
-    kinds: Tensor
-    objective: Tensor
-    iterations: Tensor
-
-    @classmethod
-    def starting(cls, T_object_camera: Tensor, latents: Tensor, kinds: Tensor) -> Solutions:
-        """Solutions to start from, with unknown objectives; arguments as the attributes."""
-        unknown = torch.full_like(latents[:, 0], torch.inf)
-        return cls(T_object_camera, latents, kinds, unknown, torch.zeros_like(kinds))
-
-    def best(self, count: int) -> Solutions:
-        """Solutions with the lowest objectives, the best first."""
-        return take_rows(self, self.objective.argsort()[:count])
 
 
 class PriorObservation(NamedTuple):
@@ -243,14 +221,12 @@ def search_prior_shape(
     seen, empty, support, guess, hidden = observation
     if not bool(seen.valid.any()):
         return _no_fit(seen.points, mixture.latents[0])
-    starts = starts_of(shapes, seen, empty, support, mixture, settings.starts)
-    kinds = mixture.kinds[starts.examples]
-    poses, latents = starts.T_object_camera, mixture.latents[starts.examples]
+    poses, examples = starts_of(shapes, seen, empty, support, mixture, settings.starts)
+    start = Solutions.starting(poses, mixture.latents[examples], mixture.kinds[examples])
     if guess is not None:
-        more = network_starts(guess, mixture, settings.network_starts)
-        poses, latents, kinds = map(torch.cat, zip((poses, latents, kinds), more, strict=True))
+        start = concatenate([start, network_starts(guess, mixture, settings.network_starts)])
     what = shapes, (seen, empty), mixture
-    ranked = _solved(*what, Solutions.starting(poses, latents, kinds), settings.ranking)
+    ranked = _solved(*what, start, settings.ranking)
     found = _solved(*what, ranked.best(settings.finalists), settings.solver)
     found = _with_wider_priors(*what, found, settings)
     best = take_rows(found, found.objective.argmin())
@@ -332,8 +308,8 @@ def _with_support(
 ) -> EmptyPoints:
     """The points in empty space with a grid of points under the support of each object."""
     normal = support.normal
-    away = torch.eye(3).to(normal)[normal.abs().argmin(-1)]
-    first = torch.nn.functional.normalize(torch.linalg.cross(normal, away), dim=-1)
+    first = torch.linalg.cross(normal, least_aligned_axis(normal))
+    first = torch.nn.functional.normalize(first, dim=-1)
     second = torch.linalg.cross(normal, first)
     counted = observed.valid.sum(1).clamp_min(1)[:, None]
     middle = torch.where(observed.valid[..., None], observed.points, 0.0).sum(1) / counted

@@ -192,9 +192,14 @@ def _view_axes(points: Tensor, up: Tensor) -> Tensor:
     view = torch.nn.functional.normalize(points.mean(0), dim=0)
     across = torch.linalg.cross(view, up)
     if across.norm() < 1e-3:  # seen from above
-        across = torch.linalg.cross(torch.eye(3).to(up)[up.abs().argmin()], up)
+        across = torch.linalg.cross(least_aligned_axis(up), up)
     across = torch.nn.functional.normalize(across, dim=0)
     return torch.stack([across, torch.linalg.cross(up, across), up])
+
+
+def least_aligned_axis(directions: Tensor) -> Tensor:
+    """The coordinate axes (..., 3) that are farthest from along directions (..., 3)."""
+    return torch.eye(3).to(directions)[directions.abs().argmin(-1)]
 
 
 def _rotations_about_up(count: int, like: Tensor) -> Tensor:

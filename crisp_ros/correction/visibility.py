@@ -100,6 +100,12 @@ def project_surfaces(
     return ProjectedPoints(x, front, u, v)
 
 
+def pixel_rays(u: Tensor, v: Tensor, camera: Camera) -> Tensor:
+    """Points (..., 3) at depth 1 of pixels with columns u (...) and rows v (...), camera frame."""
+    x, y = (u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy
+    return torch.stack([x, y, torch.ones_like(u)], dim=-1)
+
+
 @torch.no_grad()
 def visibility_conditions(
     surfaces: SurfacePoints,

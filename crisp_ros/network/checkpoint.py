@@ -139,11 +139,16 @@ def load_prior_model(path: Path | str, device: torch.device | str = "cpu") -> Mo
         CheckpointError: the file is unusable, or has no prior over shapes in metres.
     """
     model = load_model(path, device)
-    if model.prior is None:
-        raise CheckpointError(Path(path), "incompatible", "it has no prior over shapes")
-    if model.network.has_normalised_shapes:
-        raise CheckpointError(Path(path), "incompatible", "its shapes have no size in metres")
+    if fault := prior_fault(model):
+        raise CheckpointError(Path(path), "incompatible", fault)
     return model
+
+
+def prior_fault(model: Model) -> str:
+    """The reason why objects cannot be searched under a model's prior; "" where they can."""
+    if model.prior is None:
+        return "it has no prior over shapes"
+    return "its shapes have no size in metres" if model.network.has_normalised_shapes else ""
 
 
 def _stored(name: str, tensor: Tensor, storage: torch.dtype) -> Tensor:

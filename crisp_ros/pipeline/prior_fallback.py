@@ -18,7 +18,7 @@ from torch import Tensor
 
 from crisp_ros.correction.shape_field import DecoderField
 from crisp_ros.correction.visibility import Images
-from crisp_ros.network.checkpoint import Model
+from crisp_ros.network.checkpoint import Model, prior_fault
 from crisp_ros.network.precision import in_fast_layout
 from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.observe import Observations, observe
@@ -74,10 +74,8 @@ class PriorFallback:
         Raises:
             ValueError: the model has no prior, or its shapes have no size in metres.
         """
-        if model.prior is None:
-            raise ValueError("the second model has no prior over shapes: name one that has")
-        if model.network.has_normalised_shapes:
-            raise ValueError("the second model's shapes have no size in metres: name another one")
+        if fault := prior_fault(model):
+            raise ValueError(f"the second model cannot be used, as {fault}: name another one")
         self._network = in_fast_layout(model.network.to(device).eval())
         self.decoder = self._network.decoder
         self.field = DecoderField(self.decoder)

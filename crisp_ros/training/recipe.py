@@ -42,7 +42,8 @@ class Recipe:
         shape_latents: fit the codes as a linear function of a few numbers, in batches of shapes,
             in place of `shape_codes`: for hundreds of shapes, with a prior in the model file.
         keep_library: the model file has the shapes as a library; false for `shape_latents` that are
-            to stand for all others of their kinds, and not to be recognised.
+            to stand for all others of their kinds, and not to be recognised. Shapes that an initial
+            model knows are kept in any case, as they get no prior.
         decoder_refinement: a second fit of the decoder alone, at fixed codes; None leaves it out.
         shape_head_steps: last, the shape head alone is trained for so many steps.
         symmetric: names of objects whose look is symmetric, for the symmetry-aware PNC loss; "auto"

@@ -273,7 +273,7 @@ class TrainingRun:
             kinds = [name.rstrip("0123456789").rstrip("_") for name in names]
             prior = ShapePrior.of_codes(rows, latents.dimensions)
             prior = prior.with_examples(rows, kinds, boxes.lower.cpu(), boxes.upper.cpu())
-        if self.recipe.keep_library:
+        if self.recipe.keep_library or prior is None:
             looks = (self.objects[k].look for k in codes)
             library = ShapeLibrary(
                 names,

@@ -35,13 +35,12 @@ def pair_and_all(model):
 def test_certified_frames_are_pooled():
     model = shipped_model()
     views = MugViews(
-        model.library.names.index(MUG), (-0.01, 0.0), (1.5, 2.0), np.deg2rad(20), 0.6, 0.001, 0
+        model.library.names.index(MUG), (-0.01, 0.0), (2.0, 1.5), np.deg2rad(20), 0.6, 0.001, 0
     )
     first, second = key_frames(model, views, *pair_and_all(model), CertificateSettings())
     assert first.certified and first.rotation_error < np.deg2rad(5)
     assert 0 < first.tangent and not first.degenerate, "no other library shape looks like it"
-    assert second.tangent != first.tangent
-    assert second.coordinates_error_m < 0.03 and first.coordinates_error_m < 0.05
+    assert second.tangent != first.tangent and first.coordinates_error_m < 0.03
     strict = CertificateSettings(threshold_m=1e-6)
     (nothing,) = key_frames(model, views._replace(angles=(1.5,)), *pair_and_all(model), strict)
     assert not nothing.certified and np.isnan(nothing.tangent) and not nothing.degenerate

@@ -19,8 +19,9 @@ from crisp_ros.network.checkpoint import load_model
 from crisp_ros.share import share_directory
 from crisp_ros.synthesis.spe3r_maps import write_maps
 from crisp_ros.training import photographs
+from crisp_ros.training.initial_weights import WeightSource
 from crisp_ros.training.model_card import model_card
-from crisp_ros.training.objects import data_objects, training_objects
+from crisp_ros.training.objects import TrainingObject, data_objects, training_objects
 from crisp_ros.training.recipe import Recipe, RecipeError, load_recipe
 from crisp_ros.training.run import TrainingRun
 from crisp_ros.training.sources import TrainingSources
@@ -118,6 +119,9 @@ def test_a_recipe_that_is_not_text_is_named(tmp_path: Path) -> None:
         load_recipe(path)
 
 
+HouseholdRun = tuple[Recipe, list[TrainingObject]]
+
+
 def tiny(recipe: Recipe, names: tuple[str, ...]) -> Recipe:
     """The recipe with everything that takes time cut down; its road stays."""
     sdf = recipe.training.sdf
@@ -205,12 +209,18 @@ def test_every_recipe_trains_a_few_steps(
     assert f"network `{recipe.network}`" in model_card(read.header, "model.safetensors")
 
 
-def test_the_household_model_has_a_prior_and_listed_symmetries(
-    bop: Path, tmp_path: Path, egl: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def household(bop: Path, egl: None, monkeypatch: pytest.MonkeyPatch) -> HouseholdRun:
+    """The recipe of the household model, cut down, and objects for it."""
     monkeypatch.setattr("crisp_ros.training.run._SAMPLES_PER_SHAPE", 300)
     objects = training_objects(bop / "models")
-    recipe = tiny(load_recipe(FOLDER / "household.yaml"), tuple(o.name for o in objects))
+    return tiny(load_recipe(FOLDER / "household.yaml"), tuple(o.name for o in objects)), objects
+
+
+def test_the_household_model_has_a_prior_and_listed_symmetries(
+    household: HouseholdRun, tmp_path: Path
+) -> None:
+    recipe, objects = household
     assert not recipe.keep_library
     recipe = dataclasses.replace(recipe, keep_library=True)
     TrainingRun(recipe, objects, tmp_path / "run").save(tmp_path / "model.safetensors", "0.1.0")
@@ -224,11 +234,9 @@ def test_the_household_model_has_a_prior_and_listed_symmetries(
 
 
 def test_shapes_that_stand_for_others_are_no_library(
-    bop: Path, tmp_path: Path, egl: None, monkeypatch: pytest.MonkeyPatch
+    household: HouseholdRun, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("crisp_ros.training.run._SAMPLES_PER_SHAPE", 300)
-    objects = training_objects(bop / "models")
-    recipe = tiny(load_recipe(FOLDER / "household.yaml"), tuple(o.name for o in objects))
+    recipe, objects = household
     run = TrainingRun(recipe, objects, tmp_path / "run")
     stages = []
     run.on_progress = lambda stage, done, total: stages.append((stage, done, total))
@@ -238,6 +246,20 @@ def test_shapes_that_stand_for_others_are_no_library(
     assert len(read.prior.examples.latents) == len(objects)
     assert read.header["data"]["objects"] == [o.name for o in objects]
     assert stages[-1] == ("boxes", len(objects), len(objects))
+
+
+def test_shapes_that_a_model_knew_stay_in_its_library(
+    household: HouseholdRun, tmp_path: Path
+) -> None:
+    """Their codes are not fitted again, so that they get no prior, and would be lost."""
+    recipe, objects = household
+    first = dataclasses.replace(recipe, keep_library=True)
+    TrainingRun(first, objects, tmp_path / "first").save(tmp_path / "first.safetensors", "0.1.0")
+    known = WeightSource(initial=tmp_path / "first.safetensors")
+    again = TrainingRun(recipe, objects, tmp_path / "again", TrainingSources(weights=known))
+    model = again.save(tmp_path / "again.safetensors", "0.2.0")
+    assert model.prior is None
+    assert model.library.names == tuple(o.name for o in objects)
 
 
 def test_a_run_that_keeps_no_shapes_is_refused():
