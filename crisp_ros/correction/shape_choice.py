@@ -124,6 +124,27 @@ def is_named(library: PreparedLibrary, codes: Tensor, shapes: Shapes, share: flo
     return (shapes.index >= 0) & (own <= share * others)
 
 
+@torch.no_grad()
+def name_doubts(library: PreparedLibrary, codes: Tensor) -> Tensor:
+    """How doubtful the names are that the network's codes (B, C) give, (B,): zero for a clear one.
+
+    The distance of a code from that of the nearest shape, or from the line between this and that of
+    a shape similar to it, divided by the distance from the nearest code of all other shapes.
+    Zero in a library of one shape and such that are similar to it.
+    """
+    distances = library.distances(codes)
+    doubts = []
+    for code, row, first in zip(codes, distances, distances.argmin(-1).tolist(), strict=True):
+        similar = list(library.similar(first))
+        start, along = library.codes[first], library.codes[similar] - library.codes[first]
+        share = (along @ (code - start)) / along.square().sum(-1)
+        off = (code - start - share.clamp(0, 1)[:, None] * along).norm(dim=-1)
+        others = row.clone()
+        others[[first, *similar]] = torch.inf
+        doubts.append(torch.cat((off, row[first : first + 1])).min() / others.min())
+    return torch.stack(doubts) if doubts else distances.new_zeros(0)
+
+
 class ShapeChooser:
     """Chooses between the sources of a shape.
 

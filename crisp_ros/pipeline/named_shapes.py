@@ -32,7 +32,7 @@ from crisp_ros.correction.global_registration import (
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.prepared_library import PreparedLibrary
 from crisp_ros.correction.residuals import clearly_better
-from crisp_ros.correction.shape_choice import ShapeChooser, is_named
+from crisp_ros.correction.shape_choice import ShapeChooser, is_named, name_doubts
 from crisp_ros.correction.shape_field import ShapeField
 from crisp_ros.correction.surface_evidence import coordinates_agree
 from crisp_ros.correction.verification import Verifier
@@ -62,6 +62,8 @@ class NamedShapeSettings:
             network's code as the nearest one's; and those that are similar to the nearest one.
         similar_ratio: similar ones whose codes are farther off than so many times have to explain
             the object well, see `ShapeChoiceSettings.explained_m`.
+        name_doubt: greatest doubt of the network's name, see `name_doubts`, beyond which a shape has
+            to explain the object well, too.
         most_objects: objects of a batch that are searched for.
         agreed_share: nothing is tried on an object without a certificate of whose points this share
             agrees with the coordinates, if these agree on the size too.
@@ -74,6 +76,7 @@ class NamedShapeSettings:
     most_shapes: int = ranged(3, low=1)
     code_ratio: float = ranged(2.0, low=1.0)
     similar_ratio: float = ranged(4.0, low=1.0)
+    name_doubt: float = ranged(0.2, low=0.0)
     most_objects: int = ranged(8, low=1)
     agreed_share: float = ranged(0.7, low=0.0, high=1.0)
     searched_detections: int = ranged(3, low=0)
@@ -294,7 +297,8 @@ class NamedShapeSearch:
         """The fits that can be the best of their object, refined and judged.
 
         A shape that is similar to the one named, but that the network clearly does not mean, has to
-        explain the object well when it is found: a part of a bottle is also a part of a box.
+        explain the object well when it is found: a part of a bottle is also a part of a box. So has
+        any shape where the network's code is near to none: its name is then often wrong.
         """
         placed, hypotheses, codes, images, followed = objects
         promising = {row: self._promising(fit) for row, fit in fits.items()}
@@ -321,6 +325,7 @@ class NamedShapeSearch:
         verification = self._verifier.verify(moved, images, surfaces=surfaces)
         cost = self._chooser.cost(moved, images, found, within_mask=False)
         likely = self._are_within(self._settings.similar_ratio, codes)[rows, found.shapes.index]
+        likely &= name_doubts(self._library, codes[rows]) <= self._settings.name_doubt
         likely |= cost < self._chooser.settings.explained_m**2
         likely |= torch.tensor([row in followed for row in places], device=rows.device)
         return _Candidates(rows, found, cost, verification.certificate.certified & likely)

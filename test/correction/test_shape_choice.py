@@ -14,6 +14,7 @@ from crisp_ros.correction.shape_choice import (
     ShapeChoiceSettings,
     ShapeChooser,
     is_named,
+    name_doubts,
     with_shape_mode,
 )
 from crisp_ros.correction.shape_source import ShapeSource
@@ -36,6 +37,25 @@ def test_a_library_of_one_is_always_named(known) -> None:
     few = known.only("mug")
     codes = known.codes("bar")
     assert is_named(few.prepared, codes, few.shapes_of("mug"), 0.5).tolist() == [True]
+
+
+def test_codes_far_from_all_shapes_are_doubtful(known, monkeypatch) -> None:
+    library = known.prepared
+    mug, cup = known.codes("mug"), known.codes("cup")
+    codes = torch.cat((mug, 0.8 * mug + 0.2 * cup, 0.5 * mug + 0.5 * cup))
+    monkeypatch.setattr(library, "similar", lambda _: ())
+    torch.testing.assert_close(name_doubts(library, codes), torch.tensor([0.0, 0.25, 1.0]))
+    assert name_doubts(library, codes[:0]).shape == (0,)
+
+
+def test_codes_between_similar_shapes_are_not_doubtful(known, monkeypatch) -> None:
+    library = known.prepared
+    mug, cup, bar = (library.names.index(name) for name in ("mug", "cup", "bar"))
+    between = 0.6 * library.codes[mug] + 0.4 * library.codes[cup]
+    off = library.codes[bar] - library.codes[mug]
+    monkeypatch.setattr(library, "similar", {mug: (cup,)}.__getitem__)
+    doubts = name_doubts(library, torch.stack((between, between + 0.1 * off)))
+    assert doubts[0] < 1e-3 < 0.02 < doubts[1]
 
 
 def test_modes_change_the_shape_solver_only() -> None:

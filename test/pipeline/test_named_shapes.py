@@ -10,6 +10,7 @@ from pipeline.three_objects import BOX, BRACKET, MUG, POSES, SHAPES, pose
 from pipeline.three_objects import SETTINGS as THREE
 
 from crisp_ros.correction.global_registration import GlobalFit
+from crisp_ros.correction.shape_choice import ShapeChoiceSettings
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.model import NetworkOutput
 from crisp_ros.pipeline import Estimator, ObjectEstimate, named_shapes
@@ -65,6 +66,15 @@ def test_a_named_shape_is_found_without_coordinates(image: Rendered, mode: str) 
     assert is_right(found) and found.shape_source == "library" and not found.unknown
     without = estimates(image, shape_mode=mode, named_shapes=None)[2]
     assert not without.certified
+
+
+def test_a_doubtful_name_needs_a_good_fit(image: Rendered) -> None:
+    """What is seen of a drill may also be a brick, where the network is not sure of its name."""
+    doubtful, clear = (0.2, 0.1, 0.7), (0.05, 0.0, 0.9)
+    strict = ShapeChoiceSettings(explained_m=0.0)
+    assert not estimates(image, doubtful, shape_choice=strict)[2].certified
+    assert is_right(estimates(image, clear, shape_choice=strict)[2])
+    assert is_right(estimates(image, doubtful)[2])
 
 
 def test_only_shapes_that_the_network_may_mean_are_tried(image: Rendered, monkeypatch) -> None:
