@@ -76,7 +76,7 @@ class NamedShapeSettings:
     most_shapes: int = ranged(3, low=1)
     code_ratio: float = ranged(2.0, low=1.0)
     similar_ratio: float = ranged(4.0, low=1.0)
-    name_doubt: float = ranged(0.2, low=0.0)
+    name_doubt: float = ranged(0.15, low=0.0)
     most_objects: int = ranged(8, low=1)
     agreed_share: float = ranged(0.7, low=0.0, high=1.0)
     searched_detections: int = ranged(3, low=0)
