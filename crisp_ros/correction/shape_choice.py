@@ -126,11 +126,12 @@ def is_named(library: PreparedLibrary, codes: Tensor, shapes: Shapes, share: flo
 
 @torch.no_grad()
 def name_doubts(library: PreparedLibrary, codes: Tensor) -> Tensor:
-    """How doubtful the names are that the network's codes (B, C) give, (B,): zero for a clear one.
+    """Measure how doubtful the names are that the network's codes (B, C) give.
 
-    The distance of a code from that of the nearest shape, or from the line between this and that of
-    a shape similar to it, divided by the distance from the nearest code of all other shapes.
-    Zero in a library of one shape and such that are similar to it.
+    Returns:
+        (B,) the distance of a code from that of the nearest shape, or from the line between this
+        and the code of a shape similar to it, over the distance from the nearest code of all other
+        shapes. Zero where there are no others.
     """
     distances = library.distances(codes)
     doubts = []

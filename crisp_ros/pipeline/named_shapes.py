@@ -62,8 +62,8 @@ class NamedShapeSettings:
             network's code as the nearest one's; and those that are similar to the nearest one.
         similar_ratio: similar ones whose codes are farther off than so many times have to explain
             the object well, see `ShapeChoiceSettings.explained_m`.
-        name_doubt: greatest doubt of the network's name, see `name_doubts`, beyond which a shape has
-            to explain the object well, too.
+        name_doubt: where the network's name is more doubtful, see `name_doubts`, every shape has to
+            explain the object well.
         most_objects: objects of a batch that are searched for.
         agreed_share: nothing is tried on an object without a certificate of whose points this share
             agrees with the coordinates, if these agree on the size too.
