@@ -22,16 +22,18 @@ from crisp_ros.geometry.se3 import invert, transform
 from crisp_ros.network.library import SurfaceColors
 from crisp_ros.network.maps import crop_grid, read_maps
 
-_POINTS = 1024  # of a shape that are looked at in the image
+_POINTS = 2048  # of a shape that are looked at in the image
 _VOXELS = 48  # a side of the grid of colours
-_NEIGHBOURS = 4  # coloured points whose mean a voxel has
+_NEIGHBOURS = 8  # coloured points whose mean a voxel has
 _ROOM = 0.06  # around the shape's box, as a share of its diagonal
 _NEWTON_STEPS = 2
 _FACING = 0.25  # cosine between normal and viewing direction from which on a point is seen well
 _HIDDEN_M = 0.015  # a point so much farther than the measured depth is hidden
 _LEAST_POINTS = 3  # with fewer nothing agrees
 _SHIFTS_PX = (-2.0, -1.0, 0.0, 1.0, 2.0)  # of the print in the crop, in each direction
+_SHIFT_COST = 0.01  # of correlation, times the squared length of the shift in px
 _NEAR_SHARE = 0.38  # of the spread of all visible points that the surroundings of one have
+_NODES = 8  # a side of the grid over the visible points on which means of surroundings are found
 _EVEN_SHARE = 0.3  # of the mean contrast that is added to that of a point's surroundings
 _LEAST_VARIANCE = 1e-6  # of colours that are not plain
 _LEAST_EVENED = 1e-2  # product of two evened colours, root mean square, that are not plain
@@ -72,7 +74,8 @@ class PrintAgreement(NamedTuple):
     Attributes:
         correlation: (M,) of print and image over the visible points and all channels, -1 to 1, each
             without the mean of its surroundings and divided by their contrast, at the best shift
-            of the print in the image. Zero where one of them is plain.
+            of the print in the image, less a small cost of that shift. Zero where one of them is
+            plain.
         visible: () number of points that are seen.
         contrast: (M,) root mean square of what sets the print apart from the mean of the poses.
     """
@@ -189,10 +192,11 @@ class PrintComparison:
         self._visible = seen.sum()
         self._share = self._seen / self._visible.clamp_min(1)
         pixel = view.box[2:] / view.crop.shape[-1]  # of the crop, in those of the image
-        self._weights = self._surroundings(pixels / pixel)
+        self._to_nodes = self._surroundings(pixels / pixel)
         shifts = constant(_SHIFTS_PX, pixels)
-        shifts = torch.cartesian_prod(shifts, shifts) * pixel
-        grid = crop_grid((pixels + shifts[:, None]).view(1, -1, 2), view.box[None])
+        shifts = torch.cartesian_prod(shifts, shifts)
+        self._shift_cost = _SHIFT_COST * shifts.square().sum(-1)
+        grid = crop_grid((pixels + (shifts * pixel)[:, None]).view(1, -1, 2), view.box[None])
         image = opponent_channels(read_maps(view.crop[None], grid)[0])
         self._image = self._evened(image.view(len(shifts), -1, 3))
         self._prints_of_motions = prints = self._prints(motions)
@@ -212,12 +216,18 @@ class PrintComparison:
         return PrintAgreement(correlation, self._visible, contrast)
 
     def _surroundings(self, pixels: Tensor) -> Tensor:
-        """Weights (N, N) of visible points in the surroundings of each, from pixels (N, 2)."""
-        pixels = self._centred(pixels)
-        spread = (self._share * pixels.square()).sum(0).amax().sqrt().clamp_min(1.0)
-        apart = torch.cdist(pixels, pixels) / (_NEAR_SHARE * spread)
-        weights = torch.exp(-0.5 * apart.square()) * self._seen[:, 0]
-        return weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
+        """Weights (N, G) of visible points at the nodes of a grid over their pixels (N, 2).
+
+        From the points to the nodes and back, two Gaussians make the wider one of the surroundings.
+        """
+        centred = self._centred(pixels)
+        spread = (self._share * centred.square()).sum(0).amax().sqrt().clamp_min(1.0)
+        around = torch.cat((centred, centred.new_zeros(1, 2)))  # there may be no point
+        lower, upper = around.amin(0), around.amax(0)
+        steps = torch.linspace(0.0, 1.0, _NODES, dtype=pixels.dtype, device=pixels.device)
+        nodes = lower + torch.cartesian_prod(steps, steps) * (upper - lower)
+        apart = torch.cdist(centred, nodes) / (_NEAR_SHARE * spread)
+        return torch.exp(-apart.square()) * self._seen
 
     def _prints(self, motions: Tensor) -> Tensor:
         """Return the colours of the print at the points' pixels (M, N, 3)."""
@@ -239,14 +249,18 @@ class PrintComparison:
     def _around(self, values: Tensor) -> Tensor:
         """The means (M, N, C) of values (M, N, C) in the surroundings of each point."""
         columns = values.transpose(0, 1).flatten(1)  # one product of matrices, not M narrow ones
-        return (self._weights @ columns).unflatten(1, (len(values), -1)).transpose(0, 1)
+        weights = self._to_nodes
+        total = weights @ weights.sum(0)[:, None]
+        means = weights @ (weights.T @ columns) / total.clamp_min(1e-6)
+        return means.unflatten(1, (len(values), -1)).transpose(0, 1)
 
     def _correlations(self, evened: Tensor) -> Tensor:
         """Normalized correlations (M, S) of prints (M, N, 3) with the shifted images."""
         a, b = evened.flatten(1), self._image.flatten(1)
         scale = a.square().sum(-1)[:, None].sqrt() * b.square().sum(-1).sqrt()
         least = _LEAST_EVENED * self._visible.clamp_min(1)  # of surfaces that are not plain
-        return torch.where(scale > least, a @ b.T / scale.clamp_min(1e-6), 0.0)
+        correlation = a @ b.T / scale.clamp_min(1e-6) - self._shift_cost
+        return torch.where(scale > least, correlation, 0.0)
 
 
 def _project(x: Tensor, label: Tensor, images: Images) -> tuple[Tensor, Tensor]:

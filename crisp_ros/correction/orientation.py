@@ -269,11 +269,17 @@ def _comparison(
     )
     agreement = comparison.agreement()
     if len(orientations.fine) > 0:
-        coarse = _best(agreement.correlation, possible)
-        fine = orientations.fine.to(motions) @ candidates.index_select(0, coarse)
+        # The second best is refined as well, or the best would win by its refinement alone.
+        best = _best(agreement.correlation, possible)
+        others = possible & (_angles(candidates, candidates[best][0], exact) > settings.same_rad)
+        second = _best(agreement.correlation, others)
+        coarse = candidates.index_select(0, torch.cat((best, second)))
+        fine = (orientations.fine.to(motions) @ coarse[:, None]).flatten(0, 1)
+        has_second = others.any(0, keepdim=True)
+        kept = torch.cat((torch.ones_like(has_second), has_second))
         agreement = agreement.joined(comparison.agreement(fine))
         candidates = torch.cat((candidates, fine))
-        possible = torch.cat((possible, possible.new_ones(len(fine))))
+        possible = torch.cat((possible, kept.repeat_interleave(len(fine) // 2)))
     return _chosen(agreement, candidates, possible, exact, settings)
 
 

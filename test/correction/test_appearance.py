@@ -55,12 +55,13 @@ def test_shading_changes_little() -> None:
     assert found.argmax() == 0 and found[0] > 0.6
 
 
-def test_shifts_of_two_pixels_change_little() -> None:
+def test_shifts_of_two_pixels_cost_little() -> None:
+    """The print is found there, and 0.01 for each squared pixel of the shift is taken off."""
     view, images = photograph(CAN, T_TRUE, sectors)
     shifted = torch.roll(view.crop, (2, -2), (1, 2))
     found = agreement(view._replace(crop=shifted), images).correlation
     expected = agreement(view, images).correlation
-    assert found.argmax() == 0 and abs(found[0] - expected[0]) < 0.03
+    assert found.argmax() == 0 and abs(found[0] + 0.08 - expected[0]) < 0.03
 
 
 def test_hidden_points_do_not_take_part() -> None:
