@@ -155,7 +155,7 @@ def _frames(
 def _standing(
     meshes: Sequence[trimesh.Trimesh], spread_m: float, rng: np.random.Generator
 ) -> list[NDArray[np.float64]]:
-    upright = Viewpoints(np.eye(3)[None], np.ones(1), np.zeros((0, 3, 3)))
+    upright = Viewpoints(np.eye(3)[None], np.ones(1), np.eye(3)[None], np.zeros((0, 3, 3)))
     # Those that need most room choose first.
     order = sorted(range(len(meshes)), key=lambda i: -np.linalg.norm(meshes[i].extents[:2]))
     layout = table_layout(meshes, [upright] * len(meshes), order, spread_m, rng)

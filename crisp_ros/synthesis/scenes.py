@@ -18,6 +18,10 @@ from .renderer import Light, Placement, Scene
 
 Rotations = NDArray[np.float64]
 
+_LEAST_RESTING = 0.03  # probability of a stable pose in which an object is shown
+_LEAST_STANDING = 0.01  # the same of one in which it stands: tall objects seldom fall so
+_STANDING = 0.995  # cosine of the angle between the object's z axis and the table's
+
 
 @dataclass(frozen=True)
 class Viewpoints:
@@ -26,12 +30,15 @@ class Viewpoints:
     Attributes:
         resting: object to table frame (z up), from the object's stable poses.
         resting_probability: (k,) of the stable poses.
+        standing: those stable poses, likely or not, whose table z axis is the object's; empty for
+            an object that cannot stand so.
         observed: object to a camera that looks at it along +z (the viewing ray's tilt is removed),
             as recorded in real scenes; empty where none are known.
     """
 
     resting: Rotations
     resting_probability: NDArray[np.float64]
+    standing: Rotations
     observed: Rotations
 
 
@@ -45,6 +52,8 @@ class ScatterSettings:
         focal_px: range of the camera's focal length.
         observed_share: of orientations that are drawn from observed ones, where there are any.
         resting_share: of orientations at rest on a table; the others are uniformly random.
+        standing_share: of those at rest, in which the object's own z axis points up, where it can
+            stand so; the others are as likely as when the object is dropped.
         roll_noise_deg: standard deviation of the rotation about the viewing ray that is added.
         tilt_noise_deg: standard deviation of the rotation about a random axis that is added.
     """
@@ -54,6 +63,7 @@ class ScatterSettings:
     focal_px: tuple[float, float] = (900.0, 1150.0)
     observed_share: float = 0.55
     resting_share: float = 0.3
+    standing_share: float = 0.0
     roll_noise_deg: float = 20.0
     tilt_noise_deg: float = 17.0
 
@@ -74,14 +84,18 @@ def viewpoints(
         observed_poses: (k, 7) rows qw qx qy qz tx ty tz, object in camera, or None.
     """
     hull = mesh.convex_hull
-    transforms, probability = trimesh.poses.compute_stable_poses(hull, n_samples=1, threshold=0.03)
+    every, probability = trimesh.poses.compute_stable_poses(hull, n_samples=1, threshold=0.0)
+    standing = every[(every[:, 2, 2] > _STANDING) & (probability > _LEAST_STANDING)]
+    likely = probability > _LEAST_RESTING
+    transforms, probability = every[likely], probability[likely]
     if len(transforms) == 0:
         transforms, probability = np.eye(4)[None], np.ones(1)
     observed = np.zeros((0, 3, 3))
     if observed_poses is not None and len(observed_poses):
         rotation = Rotation.from_quat(observed_poses[:, [1, 2, 3, 0]]).as_matrix()
         observed = _ray_rotation(observed_poses[:, 4:]).transpose(0, 2, 1) @ rotation
-    return Viewpoints(transforms[:, :3, :3], probability / probability.sum(), observed)
+    share = probability / probability.sum()
+    return Viewpoints(transforms[:, :3, :3], share, standing[:, :3, :3], observed)
 
 
 def load_observed_poses(path: Path) -> dict[int, NDArray[np.float64]]:
@@ -211,7 +225,14 @@ def _orientation(
     if draw < observed_share:
         base = view.observed[rng.integers(len(view.observed))]
     elif draw < observed_share + resting_share:
-        resting = view.resting[rng.choice(len(view.resting), p=view.resting_probability)]
+        if (
+            settings.standing_share
+            and len(view.standing)
+            and rng.random() < settings.standing_share
+        ):
+            resting = view.standing[0]
+        else:
+            resting = view.resting[rng.choice(len(view.resting), p=view.resting_probability)]
         yaw = Rotation.from_euler("z", rng.uniform(0.0, 2.0 * np.pi)).as_matrix()
         elevation = rng.uniform(np.deg2rad(10.0), np.deg2rad(75.0))
         eye = np.array([0.0, -np.cos(elevation), np.sin(elevation)])

@@ -18,7 +18,7 @@ from crisp_ros.synthesis.scenes import (
     viewpoints,
 )
 
-UPRIGHT = Viewpoints(np.eye(3)[None], np.ones(1), np.zeros((0, 3, 3)))
+UPRIGHT = Viewpoints(np.eye(3)[None], np.ones(1), np.eye(3)[None], np.zeros((0, 3, 3)))
 
 
 def is_rotation(R: np.ndarray) -> bool:
@@ -125,7 +125,7 @@ def test_scattered_objects_lie_in_view_at_the_asked_distance():
 
 def test_scattered_objects_keep_to_observed_views_where_asked():
     observed = Rotation.from_euler("xyz", [70, 10, 30], degrees=True).as_matrix()
-    view = Viewpoints(np.eye(3)[None], np.ones(1), observed[None])
+    view = Viewpoints(np.eye(3)[None], np.ones(1), np.zeros((0, 3, 3)), observed[None])
     exact = ScatterSettings(
         objects=(1, 1), observed_share=1.0, resting_share=0.0,
         roll_noise_deg=0.0, tilt_noise_deg=0.0,
@@ -137,6 +137,30 @@ def test_scattered_objects_keep_to_observed_views_where_asked():
         # Turning the ray onto the optical axis gives the recorded orientation back.
         to_axis, _ = Rotation.align_vectors([[0, 0, 1]], [ray])
         np.testing.assert_allclose(to_axis.as_matrix() @ T[:3, :3], observed, atol=1e-6)
+
+
+def test_objects_stand_as_often_as_asked():
+    """A slender block, which dropped at random would come to rest on a long side."""
+    view = viewpoints(trimesh.creation.box((0.05, 0.06, 0.12)))
+    assert len(view.standing) == 1 and view.standing[0][2, 2] == pytest.approx(1.0)
+    lying = viewpoints(trimesh.creation.box((0.01, 0.01, 0.2)))
+    assert len(lying.standing) == 0
+    shares = []
+    for share in (0.0, 1.0):
+        asked = ScatterSettings(
+            objects=(1, 1), observed_share=0.0, resting_share=1.0, standing_share=share,
+            roll_noise_deg=0.0, tilt_noise_deg=0.0,
+        )  # fmt: skip
+        rng = np.random.default_rng(0)
+        upright = []
+        for _ in range(40):
+            T = scattered_scene([view], 320, 240, asked, rng).placements[0].T_camera_object
+            ray = T[:3, 3] / np.linalg.norm(T[:3, 3])
+            to_axis, _ = Rotation.align_vectors([[0, 0, 1]], [ray])
+            x, y, _ = (to_axis.as_matrix() @ T[:3, :3])[:, 2]
+            upright.append(abs(x) < 1e-6 and y < -0.2)
+        shares.append(np.mean(upright))
+    assert shares[0] < 0.5 and shares[1] == 1.0
 
 
 def test_lights_are_at_most_three_and_come_from_above():
