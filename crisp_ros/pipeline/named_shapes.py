@@ -10,7 +10,6 @@ and none is given where two shapes explain an object alike.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -26,7 +25,6 @@ from crisp_ros.correction.empty_space_refinement import (
 )
 from crisp_ros.correction.global_registration import (
     GlobalFit,
-    GlobalRegistrationSettings,
     register_globally,
 )
 from crisp_ros.correction.hypotheses import Hypotheses
@@ -45,45 +43,11 @@ from crisp_ros.pipeline.added_shapes import (
     last_fit,
     with_correction,
 )
+from crisp_ros.pipeline.named_shape_settings import NamedShapeSettings
 from crisp_ros.pipeline.solution import PlacedObjects
-from crisp_ros.validation import check_ranges, ranged
 
 _NOT_COMPARED = "shape in doubt: not compared with similar ones in this frame"
-
-
-@dataclass(frozen=True)
-class NamedShapeSettings:
-    """Settings of `NamedShapeSearch`.
-
-    Attributes:
-        registration: of the named shapes.
-        most_shapes: shapes that are tried on an object, those with the nearest codes.
-        code_ratio: of these, shapes whose codes are at most this many times as far from the
-            network's code as the nearest one's; and those that are similar to the nearest one.
-        similar_ratio: similar ones whose codes are farther off than so many times have to explain
-            the object well, see `ShapeChoiceSettings.explained_m`.
-        name_doubt: where the network's name is more doubtful, see `name_doubts`, every shape has to
-            explain the object well.
-        most_objects: objects of a batch that are searched for.
-        agreed_share: nothing is tried on an object without a certificate of whose points this share
-            agrees with the coordinates, if these agree on the size too.
-        searched_detections: an object is searched for in so many frames, and then followed, as one
-            whose shape was certified.
-        searched_every: and again each time that it was seen in so many frames more.
-    """
-
-    registration: GlobalRegistrationSettings = field(default_factory=GlobalRegistrationSettings)
-    most_shapes: int = ranged(3, low=1)
-    code_ratio: float = ranged(2.0, low=1.0)
-    similar_ratio: float = ranged(4.0, low=1.0)
-    name_doubt: float = ranged(0.15, low=0.0)
-    most_objects: int = ranged(8, low=1)
-    agreed_share: float = ranged(0.7, low=0.0, high=1.0)
-    searched_detections: int = ranged(3, low=0)
-    searched_every: int = ranged(30, low=1)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
+_NOT_NAMED = "shape in doubt: the network names another one"
 
 
 class NamedShapes(NamedTuple):
@@ -185,16 +149,17 @@ class NamedShapeSearch:
         count = min(2, len(self._library))
         nearest = self._library.distances(codes).topk(count, largest=False).indices
         nearest, second = nearest[:, 0], nearest[:, -1]
-        numbers = torch.stack((known, certified, nearest, second)).tolist()
-        was_certified = [bool(flag) for flag in numbers[1]]
+        numbers = torch.stack((known, certified, nearest, second, hypotheses.shapes.index)).tolist()
+        strangers = self._strangers(placed, hypotheses, images, numbers)
+        was_certified = [bool(held) and r not in strangers for r, held in enumerate(numbers[1])]
         fits: dict[int, GlobalFit] = {}
         followed = set()
-        reasons = [""] * len(was_certified)
+        reasons = [_NOT_NAMED * (row in strangers) for row in range(len(was_certified))]
         # A certified shape is in doubt where two similar ones have the nearest codes.
         left = [
             row
-            for row, (flag, held, first, other) in enumerate(zip(*numbers, strict=True))
-            if not flag and (not held or other in self._library.similar(first))
+            for row, (flag, _, first, other, _) in enumerate(zip(*numbers, strict=True))
+            if not flag and (not was_certified[row] or other in self._library.similar(first))
         ]
         for place, row in enumerate(left):
             one = hypotheses.rows(slice(row, row + 1))
@@ -215,6 +180,38 @@ class NamedShapeSearch:
             objects = _Objects(placed, hypotheses, codes, images, followed)
             changed, found = self._best(objects, fits, was_certified, reasons)
         return NamedShapes(changed, found, _condition(reasons, certified))
+
+    def _strangers(
+        self,
+        placed: PlacedObjects,
+        hypotheses: Hypotheses,
+        images: Images,
+        numbers: Sequence[Sequence[int]],
+    ) -> set[int]:
+        """The certified objects with a shape that the network does not name, and that fits poorly.
+
+        Its code is nearest to that of a shape which is not similar to it.
+
+        Args:
+            placed: B objects.
+            hypotheses: the same.
+            images: that they were seen in.
+            numbers: of B objects: whether their shapes are named, whether they are certified, the
+                nearest and the second code in the library, and their shapes there.
+        """
+        rows = [
+            row
+            for row, (_, held, first, _, index) in enumerate(zip(*numbers, strict=True))
+            if held and 0 <= index < len(self._library)
+            if index != first and index not in self._library.similar(first)
+        ]
+        if not rows:
+            return set()
+        some = torch.tensor(rows, device=hypotheses.labels.device)
+        correction = take_rows(placed.correction, some)
+        costs = self._chooser.cost(hypotheses.rows(some), images, correction, within_mask=False)
+        poor = (costs > self._chooser.settings.explained_m**2).tolist()
+        return {row for row, is_poor in zip(rows, poor, strict=True) if is_poor}
 
     def _are_named(self, shapes: Shapes, codes: Tensor) -> Tensor:
         """Whether the network names the shapes (B,); of those that were added it knows nothing."""
@@ -249,7 +246,7 @@ class NamedShapeSearch:
                 names = [self._chooser.library.names[index] for index in alike]
                 reasons[row] = f"{' and '.join(names)} explain the object alike"
             elif best.certified and best.place >= 0:
-                taken[row] = best.place
+                taken[row], reasons[row] = best.place, ""
         if not taken:
             return None, ()
         places = torch.tensor(list(taken.values()), device=tried.rows.device)

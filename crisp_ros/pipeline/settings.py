@@ -23,7 +23,7 @@ from crisp_ros.network.precision import PRECISIONS, Precision
 from crisp_ros.observation.mask_refinement import MaskRefinementSettings
 from crisp_ros.observation.observe import ObservationSettings
 from crisp_ros.pipeline.added_shapes import AddedShapeSettings
-from crisp_ros.pipeline.named_shapes import NamedShapeSettings
+from crisp_ros.pipeline.named_shape_settings import NamedShapeSettings
 from crisp_ros.pipeline.observed_hull import ObservedHullSettings
 
 

@@ -1,6 +1,7 @@
 """Objects whose coordinates lead nowhere: the shapes that the network names are searched for."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -8,14 +9,16 @@ import torch
 from analytic_scene import Rendered, TruthfulNetwork, analytic_library, rendered
 from pipeline.three_objects import BOX, BRACKET, MUG, POSES, SHAPES, pose
 from pipeline.three_objects import SETTINGS as THREE
+from pipeline.three_objects import estimator
 
+from crisp_ros.correction.corrector_settings import CorrectorSettings
 from crisp_ros.correction.global_registration import GlobalFit
 from crisp_ros.correction.shape_choice import ShapeChoiceSettings
 from crisp_ros.network.checkpoint import Model
 from crisp_ros.network.model import NetworkOutput
 from crisp_ros.pipeline import Estimator, ObjectEstimate, named_shapes
 from crisp_ros.pipeline.added_shapes import ExpectedObject
-from crisp_ros.pipeline.named_shapes import NamedShapeSettings
+from crisp_ros.pipeline.named_shape_settings import NamedShapeSettings
 
 # With it, the wrong coordinates would sometimes lead to a certified pose, too.
 SETTINGS = dataclasses.replace(THREE, empty_space=None)
@@ -75,6 +78,17 @@ def test_a_doubtful_name_needs_a_good_fit(image: Rendered) -> None:
     assert not estimates(image, doubtful, shape_choice=strict)[2].certified
     assert is_right(estimates(image, clear, shape_choice=strict)[2])
     assert is_right(estimates(image, doubtful)[2])
+
+
+def test_a_shape_that_is_not_named_needs_a_good_fit(image: Rendered) -> None:
+    """The corrector takes the box for a box although the network calls it a mug."""
+    any_shape = CorrectorSettings(shape_ratio=math.inf)
+    for explained_m, certified in ((2.5e-3, True), (0.0, False)):
+        choice = ShapeChoiceSettings(explained_m=explained_m)
+        settings = dataclasses.replace(SETTINGS, corrector=any_shape, shape_choice=choice)
+        found = estimator((1, 1, 2), settings).estimate(image.frame).objects[0]
+        assert found.shape_index == 0 and found.certified == certified
+    assert "the network names another one" in found.reason
 
 
 def test_only_shapes_that_the_network_may_mean_are_tried(image: Rendered, monkeypatch) -> None:
