@@ -41,6 +41,7 @@ _COMPARED = 256  # depth points whose nearest surface is looked for
 _MOST_POINTS = 0.95  # share of them that need one
 _HIGHEST = 0.95  # quantile of the heights of an object's points
 _LEAST_HEIGHT_M = 0.01  # of an object: the support itself explains less, as exactly as certified
+_NO_SUPPORT = "the plane that the object stands on was not seen, and it may go on towards it"
 
 T = TypeVar("T")
 
@@ -69,8 +70,8 @@ class PriorShapes:
         memory: of these objects.
         conditions: of a certificate, of the objects of the last `correct`: that no other solution
             explains an object nearly as well with another surface, that little of its outline is
-            hidden, that there is a surface where its points are, and that these rise above its
-            support. Empty before it.
+            hidden, that there is a surface where its points are, that its support is known, and
+            that they rise above it. Empty before it.
     """
 
     def __init__(self, field: ShapeField, prior: ShapePrior) -> None:
@@ -128,6 +129,7 @@ class PriorShapes:
             condition("determined", ~(fit.spread_m > limit), fit.spread_m, _reason_of_rival),
             condition("outline", ~(fit.hidden > most), fit.hidden, _reason_of_hidden),
             condition("surface", ~(away > farthest), away, _reason_of_no_surface),
+            condition("support", support.known, support.known, lambda _: _NO_SUPPORT),
             condition("height", ~(heights < _LEAST_HEIGHT_M), heights, _reason_of_height),
         )
         return Correction(fit.T_object_camera, shapes, pnc, objective, fit.iterations, sources)

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 from analytic_scene import Rendered, TruthfulNetwork, analytic_library, rendered
-from pipeline.three_objects import BOX, BRACKET, MUG, POSES, SHAPES, pose
+from pipeline.three_objects import BOX, BRACKET, MUG, POSES, SHAPES, estimator, pose
 from pipeline.three_objects import SETTINGS as THREE
-from pipeline.three_objects import estimator
 
 from crisp_ros.correction.corrector_settings import CorrectorSettings
 from crisp_ros.correction.global_registration import GlobalFit

@@ -83,3 +83,15 @@ def test_what_is_not_determined_withholds_the_certificate(
         found.append(one)
     assert not found[0].certified and reason in found[0].reason
     assert reason not in found[1].reason
+
+
+def test_without_a_support_an_object_may_go_on_downwards(model: Model, known: Known) -> None:
+    frame, _ = _frame(known, known.library.names[0])
+    nothing_else = dataclasses.replace(frame, depth=np.where(frame.labels > 0, frame.depth, 0.0))
+    limits = PriorShapeSettings(spread_limit_m=1.0, surface_limit_m=1.0)
+    settings = EstimatorSettings(prior_shapes=limits)
+    reasons = [
+        Estimator(model, settings).estimate(shown).objects[0].reason
+        for shown in (frame, nothing_else)
+    ]
+    assert ["stands on was not seen" in reason for reason in reasons] == [False, True]
