@@ -42,7 +42,7 @@ class OrientationSettings:
         margin: by how much the correlation of the best orientation must exceed that of every other.
         likelier_margin: by how much it must exceed that of the network's orientation, to be taken
             in its place without being sure.
-        least_correlation: of the best orientation.
+        least_correlation: of the best orientation; less is found by chance, too.
         least_contrast: of what sets the orientations apart; a plain surface determines nothing.
         least_visible: points of the print that must be seen.
     """
@@ -50,7 +50,7 @@ class OrientationSettings:
     same_rad: float = radians(25.0)
     margin: float = 0.06
     likelier_margin: float = 0.02
-    least_correlation: float = 0.2
+    least_correlation: float = 0.25
     least_contrast: float = 0.12
     least_visible: int = 40
 

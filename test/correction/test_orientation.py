@@ -11,6 +11,7 @@ from correction.rendering import LABEL
 from correction.test_symmetry_search import about_axis, error_deg, looked_at
 from scipy.spatial.transform import Rotation
 
+from crisp_ros.correction.appearance import PrintAgreement, PrintComparison
 from crisp_ros.correction.correspondences import Shapes
 from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.orientation import (
@@ -78,6 +79,21 @@ def test_print_separates_a_box_from_its_half_rotation() -> None:
     found = resolved(BOX, T_true, T_given, sectors, sectors)
     assert found.clear.held.all()
     assert error_deg(found.motions[0] @ T_given, T_true) < 3.0
+
+
+@pytest.mark.parametrize("highest, clear", [(0.23, False), (0.28, True)])
+def test_a_faint_likeness_decides_nothing(highest: float, clear: bool, monkeypatch) -> None:
+    measured = PrintComparison.agreement
+
+    def faint(self: PrintComparison, motions: torch.Tensor | None = None) -> PrintAgreement:
+        found = measured(self, motions)
+        scale = highest / found.correlation.max()
+        return found._replace(correlation=scale * found.correlation)
+
+    monkeypatch.setattr(PrintComparison, "agreement", faint)
+    T_true = looked_at(35.0)
+    found = resolved(BOX, T_true, about_axis(180.0) @ T_true, sectors, sectors)
+    assert bool(found.clear.held.all()) == clear
 
 
 def test_plain_objects_are_ambiguous_and_stay() -> None:
