@@ -1,6 +1,9 @@
-"""Hidden outlines: an object that ends where something nearer begins may go on behind it."""
+"""Outlines at which an object may go on: behind something nearer, or outside of its mask."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +15,28 @@ from crisp_ros.correction.visibility import Images, pixel_rays
 
 _REACH_PX = 3  # pixels around an object that count as next to it
 _MIXED_PX = 1  # of these the nearest, whose depth may be a mixture
+_OPEN_PX = (4, 6)  # from here to there the same surface may go on: masks may be too narrow
+_BESIDE_PX = 8  # from there to the nearest depth of the object
 _BEFORE_M = 0.008  # nearer than the object by more is something in front of it, metres
 _ABOVE_M = 0.01  # what is lower above the plane that an object stands on hides nothing, metres
 _AT_LENS_M = 1e-3  # depth beyond the border of the image, where anything may be
+_NO_OBJECT = 0  # label
+
+
+class _Surroundings(NamedTuple):
+    """What is around an object (H, W), whose mask does not touch the border.
+
+    Attributes:
+        own: 1 in the mask, 0 elsewhere.
+        depth: metres, zero where unknown.
+        height: above the support, metres; infinite where none is known.
+        unlabelled: bool, pixels of no object.
+    """
+
+    own: Tensor
+    depth: Tensor
+    height: Tensor
+    unlabelled: Tensor
 
 
 @torch.no_grad()
@@ -27,35 +49,73 @@ def hidden_outline_shares(objects: Tensor, images: Images, support: Support) -> 
         support: of the objects: in front of them is the plane that they stand on, which hides
             nothing.
     """
-    edge = [_REACH_PX + 1] * 4
+    return _shares(_hidden_share, objects, images, support)
+
+
+@torch.no_grad()
+def open_outline_shares(objects: Tensor, images: Images, support: Support) -> Tensor:
+    """Shares (B,) of the objects' outlines beyond which their surface goes on, without a label.
+
+    Depth a few pixels outside of the mask is that of the object there, and not of its support.
+
+    Args: as those of `hidden_outline_shares`.
+    """
+    return _shares(_open_share, objects, images, support)
+
+
+def _shares(
+    share: Callable[[_Surroundings], Tensor], objects: Tensor, images: Images, support: Support
+) -> Tensor:
+    """Shares (B,) of the objects' outlines, each from what is around the object."""
+    reach = _BESIDE_PX + 1
+    edge = [reach] * 4
     depth = F.pad(images.depth, edge, value=_AT_LENS_M)
+    unlabelled = F.pad(images.labels == _NO_OBJECT, edge)
     v, u = (torch.arange(side).to(images.depth) for side in images.depth.shape)
     v, u = torch.meshgrid(v, u, indexing="ij")
     rays = F.pad(pixel_rays(u, v, images.camera), [0, 0, *edge])
     shares = []
     for row, label in enumerate(objects.tolist()):
         own = F.pad((images.labels == label).to(depth), edge)
-        shares.append(_hidden_share(own, depth, rays, take_rows(support, row)))
+        rows, columns = (own.amax(axis).nonzero().squeeze(-1) for axis in (1, 0))
+        if len(rows) == 0:
+            shares.append(depth.new_zeros(()))
+            continue
+        box = (
+            slice(int(rows[0]) - reach, int(rows[-1]) + reach + 1),
+            slice(int(columns[0]) - reach, int(columns[-1]) + reach + 1),
+        )
+        plane = take_rows(support, row)
+        height = depth[box] * (rays[box] @ plane.normal.to(rays)) + plane.offset
+        height = torch.where(plane.known, height, torch.inf)
+        shares.append(share(_Surroundings(own[box], depth[box], height, unlabelled[box])))
     return torch.stack(shares) if shares else depth.new_zeros(0)
 
 
-def _hidden_share(own: Tensor, depth: Tensor, rays: Tensor, support: Support) -> Tensor:
-    """The share of one object, whose mask (H, W) does not touch the border."""
-    rows, columns = (own.amax(axis).nonzero().squeeze(-1) for axis in (1, 0))
-    if len(rows) == 0:
-        return depth.new_zeros(())
-    reach = _REACH_PX + 1
-    box = (
-        slice(int(rows[0]) - reach, int(rows[-1]) + reach + 1),
-        slice(int(columns[0]) - reach, int(columns[-1]) + reach + 1),
-    )
-    own, depth, rays = own[box], depth[box], rays[box]
-    nearest = -_maximum(torch.where((own > 0) & (depth > 0), -depth, -torch.inf), _REACH_PX)
+def _hidden_share(around: _Surroundings) -> Tensor:
+    own, depth, height, _ = around
+    nearest = -_greatest_depth(around, -depth, _REACH_PX)
     next_to_it = (_maximum(own, _REACH_PX) > 0) & ~(_maximum(own, _MIXED_PX) > 0)
     next_to_it &= (depth > 0) & torch.isfinite(nearest)
-    height = depth * (rays @ support.normal.to(rays)) + support.offset
-    in_front = (depth < nearest - _BEFORE_M) & ~(support.known & (height < _ABOVE_M))
+    in_front = (depth < nearest - _BEFORE_M) & (height >= _ABOVE_M)
     return (next_to_it & in_front).sum() / next_to_it.sum().clamp_min(1)
+
+
+def _open_share(around: _Surroundings) -> Tensor:
+    own, depth, height, unlabelled = around
+    nearest = -_greatest_depth(around, -depth, _BESIDE_PX)
+    farthest = _greatest_depth(around, depth, _BESIDE_PX)
+    inner, outer = _OPEN_PX
+    next_to_it = (_maximum(own, outer) > 0) & ~(_maximum(own, inner) > 0) & (depth > 0)
+    goes_on = (depth > nearest - _BEFORE_M) & (depth < farthest + _BEFORE_M)
+    goes_on &= unlabelled & (height >= _ABOVE_M)
+    return (next_to_it & goes_on).sum() / next_to_it.sum().clamp_min(1)
+
+
+def _greatest_depth(around: _Surroundings, depth: Tensor, reach: int) -> Tensor:
+    """The greatest of the object's depths (H, W) within a number of pixels, -inf without one."""
+    measured = (around.own > 0) & (around.depth > 0)
+    return _maximum(torch.where(measured, depth, -torch.inf), reach)
 
 
 def _maximum(image: Tensor, reach: int) -> Tensor:

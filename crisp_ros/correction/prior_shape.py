@@ -71,6 +71,8 @@ class PriorShapeSettings:
             the mean, metres.
         hidden_limit: a shape is not determined where a larger share of its object's outline is
             hidden in all views: it may go on behind what is in front of it.
+        open_limit: a shape is not certified where its object's surface goes on beyond a larger
+            share of the mask's outline: a part of the mask is missing.
         surface_limit_m: a shape is certified only if it has a surface so near to nearly all depth
             points, metres; more than the points' own distances, as points on it are sampled.
         compared_points: around the object, on which the finalists' surfaces are compared.
@@ -95,6 +97,7 @@ class PriorShapeSettings:
     rival_margin: float = 0.5
     spread_limit_m: float = 0.01
     hidden_limit: float = 0.2
+    open_limit: float = 0.1
     surface_limit_m: float = 0.02
     compared_points: int = 2048
 

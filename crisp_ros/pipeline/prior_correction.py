@@ -13,6 +13,7 @@ from crisp_ros.correction.box_search import with_boxes
 from crisp_ros.correction.certificate import Condition, condition
 from crisp_ros.correction.corrector import Correction
 from crisp_ros.correction.correspondences import Correspondences, ObjectPoints, Shapes
+from crisp_ros.correction.hidden_outline import open_outline_shares
 from crisp_ros.correction.latent_field import PriorField
 from crisp_ros.correction.network_starts import NetworkGuess
 from crisp_ros.correction.prior_shape import (
@@ -70,8 +71,8 @@ class PriorShapes:
         memory: of these objects.
         conditions: of a certificate, of the objects of the last `correct`: that no other solution
             explains an object nearly as well with another surface, that little of its outline is
-            hidden, that there is a surface where its points are, that its support is known, and
-            that they rise above it. Empty before it.
+            hidden, that its surface goes on beyond little of it, that there is a surface where its
+            points are, that its support is known, and that they rise above it. Empty before it.
     """
 
     def __init__(self, field: ShapeField, prior: ShapePrior) -> None:
@@ -120,6 +121,7 @@ class PriorShapes:
         sources = torch.full_like(fit.iterations, int(ShapeSource.PRIOR))
         away = _distance_of_surface(pnc, valid, self.surfaces(shapes))
         heights = _heights(correspondences, support)
+        is_open = open_outline_shares(objects, images, support)
         limit, farthest, most = (
             settings.spread_limit_m,
             settings.surface_limit_m,
@@ -128,6 +130,7 @@ class PriorShapes:
         self.conditions = (
             condition("determined", ~(fit.spread_m > limit), fit.spread_m, _reason_of_rival),
             condition("outline", ~(fit.hidden > most), fit.hidden, _reason_of_hidden),
+            condition("mask", ~(is_open > settings.open_limit), is_open, _reason_of_open),
             condition("surface", ~(away > farthest), away, _reason_of_no_surface),
             condition("support", support.known, support.known, lambda _: _NO_SUPPORT),
             condition("height", ~(heights < _LEAST_HEIGHT_M), heights, _reason_of_height),
@@ -202,6 +205,10 @@ def _reason_of_rival(spread_m: float) -> str:
 
 def _reason_of_hidden(share: float) -> str:
     return f"{100 * share:.0f} % of the outline is hidden, and the object may go on there"
+
+
+def _reason_of_open(share: float) -> str:
+    return f"beyond {100 * share:.0f} % of the mask's outline the surface goes on"
 
 
 def _reason_of_no_surface(away_m: float) -> str:

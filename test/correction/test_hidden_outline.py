@@ -1,10 +1,10 @@
-"""The share of an outline that something in front hides, on drawn images."""
+"""The share of an outline that something hides, or that is no end of the object."""
 
 from __future__ import annotations
 
 import torch
 
-from crisp_ros.correction.hidden_outline import hidden_outline_shares
+from crisp_ros.correction.hidden_outline import hidden_outline_shares, open_outline_shares
 from crisp_ros.correction.shape_starts import Support
 from crisp_ros.correction.visibility import Images
 from crisp_ros.observation.frame import Camera
@@ -62,3 +62,44 @@ def test_objects_of_a_frame_have_shares_of_their_own() -> None:
     shares = hidden_outline_shares(torch.tensor([7, 9, 3]), images, _support())
     assert shares[0] > 0.15 and shares[1] == 0.0 and shares[2] == 0.0
     assert len(hidden_outline_shares(torch.zeros(0, dtype=torch.long), images, _support())) == 0
+
+
+def _open(images: Images, support: Support | None = None) -> float:
+    return float(open_outline_shares(torch.tensor([7]), images, support or _support())[0])
+
+
+def test_a_whole_mask_is_closed() -> None:
+    assert _open(_images()) == 0.0
+
+
+def test_a_mask_without_a_part_of_its_object_is_open_there() -> None:
+    """One of four sides, where the surface goes on at the same or at a slowly changing depth."""
+    for step in (0.0, 0.001):
+        images = _images()
+        images.depth[20:40, 50:60] = 0.8 + step * torch.arange(1, 11)
+        assert 0.15 < _open(images) < 0.25
+
+
+def test_a_step_in_depth_or_another_object_closes_a_mask() -> None:
+    images = _images()
+    images.depth[20:40, 50:60] = 0.82
+    assert _open(images) == 0.0
+    images.depth[20:40, 50:60], images.labels[20:40, 50:60] = 0.8, 8
+    assert _open(images) == 0.0
+
+
+def test_a_mask_is_not_open_towards_its_support() -> None:
+    images = _images()
+    images.depth[40:] = 0.8
+    lowest = 0.8 * (46 - 30) / 300
+    assert _open(images) > 0.15
+    assert _open(images, _support(True, lowest)) < 0.1
+    assert _open(images, _support(True, lowest + 0.05)) > 0.15
+
+
+def test_objects_without_pixels_have_no_open_outline() -> None:
+    none = open_outline_shares(torch.tensor([9]), _images(), _support())
+    assert none.tolist() == [0.0]
+    assert (
+        open_outline_shares(torch.tensor([], dtype=torch.long), _images(), _support()).numel() == 0
+    )

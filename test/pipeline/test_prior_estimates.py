@@ -69,6 +69,7 @@ def test_a_model_without_a_prior_says_so(model: Model) -> None:
         ("spread_limit_m", "explains the depth nearly as well"),
         ("surface_limit_m", "the shape has no surface within"),
         ("hidden_limit", "of the outline is hidden"),
+        ("open_limit", "of the mask's outline the surface goes on"),
     ],
 )
 def test_what_is_not_determined_withholds_the_certificate(
