@@ -16,7 +16,7 @@ from crisp_ros.correction.visibility import Images, pixel_rays
 _REACH_PX = 3  # pixels around an object that count as next to it
 _MIXED_PX = 1  # of these the nearest, whose depth may be a mixture
 _OPEN_PX = (4, 6)  # from here to there the same surface may go on: masks may be too narrow
-_BESIDE_PX = 8  # from there to the nearest depth of the object
+_NEAREST_PX = 8  # from there to the nearest depth of the object
 _BEFORE_M = 0.008  # nearer than the object by more is something in front of it, metres
 _ABOVE_M = 0.01  # what is lower above the plane that an object stands on hides nothing, metres
 _AT_LENS_M = 1e-3  # depth beyond the border of the image, where anything may be
@@ -24,7 +24,7 @@ _NO_OBJECT = 0  # label
 
 
 class _Surroundings(NamedTuple):
-    """What is around an object (H, W), whose mask does not touch the border.
+    """Surroundings (H, W) of an object, whose mask does not touch the border.
 
     Attributes:
         own: 1 in the mask, 0 elsewhere.
@@ -67,7 +67,7 @@ def _shares(
     share: Callable[[_Surroundings], Tensor], objects: Tensor, images: Images, support: Support
 ) -> Tensor:
     """Shares (B,) of the objects' outlines, each from what is around the object."""
-    reach = _BESIDE_PX + 1
+    reach = _NEAREST_PX + 1
     edge = [reach] * 4
     depth = F.pad(images.depth, edge, value=_AT_LENS_M)
     unlabelled = F.pad(images.labels == _NO_OBJECT, edge)
@@ -103,8 +103,8 @@ def _hidden_share(around: _Surroundings) -> Tensor:
 
 def _open_share(around: _Surroundings) -> Tensor:
     own, depth, height, unlabelled = around
-    nearest = -_greatest_depth(around, -depth, _BESIDE_PX)
-    farthest = _greatest_depth(around, depth, _BESIDE_PX)
+    nearest = -_greatest_depth(around, -depth, _NEAREST_PX)
+    farthest = _greatest_depth(around, depth, _NEAREST_PX)
     inner, outer = _OPEN_PX
     next_to_it = (_maximum(own, outer) > 0) & ~(_maximum(own, inner) > 0) & (depth > 0)
     goes_on = (depth > nearest - _BEFORE_M) & (depth < farthest + _BEFORE_M)
