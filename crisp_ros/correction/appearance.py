@@ -24,7 +24,7 @@ from crisp_ros.network.maps import crop_grid, read_maps
 
 _POINTS = 2048  # of a shape that are looked at in the image
 _VOXELS = 48  # a side of the grid of colours
-_NEIGHBOURS = 8  # coloured points whose mean a voxel has
+_NEIGHBOURS = 4  # coloured points whose mean a voxel has
 _ROOM = 0.06  # around the shape's box, as a share of its diagonal
 _NEWTON_STEPS = 2
 _FACING = 0.25  # cosine between normal and viewing direction from which on a point is seen well
@@ -32,7 +32,7 @@ _HIDDEN_M = 0.015  # a point so much farther than the measured depth is hidden
 _LEAST_POINTS = 3  # with fewer nothing agrees
 _SHIFTS_PX = (-2.0, -1.0, 0.0, 1.0, 2.0)  # of the print in the crop, in each direction
 _SHIFT_COST = 0.01  # of correlation, times the squared length of the shift in px
-_NEAR_SHARE = 0.38  # of the spread of all visible points that the surroundings of one have
+_NEAR_SHARE = 0.45  # of the spread of all visible points that the surroundings of one have
 _NODES = 8  # a side of the grid over the visible points on which means of surroundings are found
 _EVEN_SHARE = 0.3  # of the mean contrast that is added to that of a point's surroundings
 _LEAST_VARIANCE = 1e-6  # of colours that are not plain
