@@ -15,6 +15,7 @@ from crisp_ros.correction.visibility import Images, pixel_rays
 
 _REACH_PX = 3  # pixels around an object that count as next to it
 _MIXED_PX = 1  # of these the nearest, whose depth may be a mixture
+_HOLES_PX = (8, 16)  # to an object's nearest depth, where none is nearer: next to an occluder
 _OPEN_PX = (4, 6)  # from here to there the same surface may go on: masks may be too narrow
 _NEAREST_PX = 8  # from there to the nearest depth of the object
 _BEFORE_M = 0.008  # nearer than the object by more is something in front of it, metres
@@ -67,7 +68,7 @@ def _shares(
     share: Callable[[_Surroundings], Tensor], objects: Tensor, images: Images, support: Support
 ) -> Tensor:
     """Shares (B,) of the objects' outlines, each from what is around the object."""
-    reach = _NEAREST_PX + 1
+    reach = max(_HOLES_PX) + 1
     edge = [reach] * 4
     depth = F.pad(images.depth, edge, value=_AT_LENS_M)
     unlabelled = F.pad(images.labels == _NO_OBJECT, edge)
@@ -95,6 +96,9 @@ def _shares(
 def _hidden_share(around: _Surroundings) -> Tensor:
     own, depth, height, _ = around
     nearest = -_greatest_depth(around, -depth, _REACH_PX)
+    for pixels in _HOLES_PX:
+        farther = -_greatest_depth(around, -depth, pixels)
+        nearest = torch.where(torch.isfinite(nearest), nearest, farther)
     next_to_it = (_maximum(own, _REACH_PX) > 0) & ~(_maximum(own, _MIXED_PX) > 0)
     next_to_it &= (depth > 0) & torch.isfinite(nearest)
     in_front = (depth < nearest - _BEFORE_M) & (height >= _ABOVE_M)
@@ -120,4 +124,6 @@ def _greatest_depth(around: _Surroundings, depth: Tensor, reach: int) -> Tensor:
 
 def _maximum(image: Tensor, reach: int) -> Tensor:
     """The greatest values (H, W) within a number of pixels."""
-    return F.max_pool2d(image[None, None], 2 * reach + 1, 1, reach)[0, 0]
+    side = 2 * reach + 1
+    rows = F.max_pool2d(image[None, None], (side, 1), 1, (reach, 0))
+    return F.max_pool2d(rows, (1, side), 1, (0, reach))[0, 0]

@@ -96,7 +96,7 @@ class PriorShapeSettings:
     below_m: tuple[float, ...] = (0.006, 0.025)
     rival_margin: float = 0.5
     spread_limit_m: float = 0.01
-    hidden_limit: float = 0.2
+    hidden_limit: float = 0.22
     open_limit: float = 0.1
     surface_limit_m: float = 0.02
     compared_points: int = 2048

@@ -21,6 +21,7 @@ class NamedShapeSettings:
             the object well, see `ShapeChoiceSettings.explained_m`.
         name_doubt: where the network's name is more doubtful, see `name_doubts`, every shape has to
             explain the object well.
+        most_doubt: where it is more doubtful than this, no shape is found by its name.
         most_objects: objects of a batch that are searched for.
         agreed_share: nothing is tried on an object without a certificate of whose points this share
             agrees with the coordinates, if these agree on the size too.
@@ -34,6 +35,7 @@ class NamedShapeSettings:
     code_ratio: float = ranged(2.0, low=1.0)
     similar_ratio: float = ranged(4.0, low=1.0)
     name_doubt: float = ranged(0.15, low=0.0)
+    most_doubt: float = ranged(0.5, low=0.0)
     most_objects: int = ranged(8, low=1)
     agreed_share: float = ranged(0.7, low=0.0, high=1.0)
     searched_detections: int = ranged(3, low=0)

@@ -295,7 +295,8 @@ class NamedShapeSearch:
 
         A shape that is similar to the one named, but that the network clearly does not mean, has to
         explain the object well when it is found: a part of a bottle is also a part of a box. So has
-        any shape where the network's code is near to none: its name is then often wrong.
+        any shape where the network's code is near to none: its name is then often wrong. A code
+        that is farther off names nothing.
         """
         placed, hypotheses, codes, images, followed = objects
         promising = {row: self._promising(fit) for row, fit in fits.items()}
@@ -321,9 +322,11 @@ class NamedShapeSearch:
             found = there.with_poses(refined).correction
         verification = self._verifier.verify(moved, images, surfaces=surfaces)
         cost = self._chooser.cost(moved, images, found, within_mask=False)
-        likely = self._are_within(self._settings.similar_ratio, codes)[rows, found.shapes.index]
-        likely &= name_doubts(self._library, codes[rows]) <= self._settings.name_doubt
-        likely |= cost < self._chooser.settings.explained_m**2
+        settings, explained_m = self._settings, self._chooser.settings.explained_m
+        doubts = name_doubts(self._library, codes[rows])
+        likely = self._are_within(settings.similar_ratio, codes)[rows, found.shapes.index]
+        likely &= doubts <= settings.name_doubt
+        likely |= (cost < explained_m**2) & (doubts <= settings.most_doubt)
         likely |= torch.tensor([row in followed for row in places], device=rows.device)
         return _Candidates(rows, found, cost, verification.certificate.certified & likely)
 

@@ -40,6 +40,13 @@ def test_something_nearer_at_one_of_four_sides_hides_a_quarter() -> None:
         assert abs(_share(images) - expected) < 0.06
 
 
+def test_an_occluder_next_to_missing_depth_hides_as_well() -> None:
+    """A stereo camera sees nothing of the object in a stripe along what is in front of it."""
+    images = _images()
+    images.depth[:, 50:], images.depth[:, 44:50] = 0.7, 0.0
+    assert 0.25 < _share(images) < 0.4
+
+
 def test_the_plane_that_it_stands_on_hides_nothing() -> None:
     """Below the object the plane comes towards the camera; a box on it does hide the object."""
     images = _images()

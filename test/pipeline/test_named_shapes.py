@@ -77,6 +77,8 @@ def test_a_doubtful_name_needs_a_good_fit(image: Rendered) -> None:
     assert not estimates(image, doubtful, shape_choice=strict)[2].certified
     assert is_right(estimates(image, clear, shape_choice=strict)[2])
     assert is_right(estimates(image, doubtful)[2])
+    no_guesses = NamedShapeSettings(most_doubt=0.3)
+    assert not estimates(image, doubtful, named_shapes=no_guesses)[2].certified
 
 
 def test_a_shape_that_is_not_named_needs_a_good_fit(image: Rendered) -> None:
