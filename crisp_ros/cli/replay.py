@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -52,7 +53,11 @@ def run(args: argparse.Namespace) -> None:
     prior = _prior_model(dump, args.prior_checkpoint, where)
     estimator = _estimator(dump, args.checkpoint, prior, where)
     set_own_cpu_threads(dump.threads)
-    repeated = estimator.trace(dump.frame, expected=dump.expected).estimate
+    T = None
+    if dump.prior_context is not None:
+        estimator.replay(dump.prior_context)
+        T = np.eye(4)  # whatever it is: the context has the poses in the camera frame
+    repeated = estimator.trace(dump.frame, T_fixed_camera=T, expected=dump.expected).estimate
     differences = estimate_differences(dump.estimate, repeated)
     console = Console()
     console.print(_table(dump, repeated, differences))

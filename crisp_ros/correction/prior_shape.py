@@ -134,6 +134,7 @@ class PriorObservation(NamedTuple):
         support: of the object, without a batch dimension.
         guess: the network's; None where it has none.
         hidden: share of the object's outline along which something nearer is next to it.
+        label: of the object in the label image.
     """
 
     seen: ObjectPoints
@@ -141,6 +142,7 @@ class PriorObservation(NamedTuple):
     support: Support
     guess: NetworkGuess | None = None
     hidden: float = 0.0
+    label: int = 0
 
 
 @torch.no_grad()
@@ -201,8 +203,9 @@ def observe_for_prior(
             take_rows(support, k),
             None if guesses is None else guesses[k],
             hidden[k],
+            label,
         )
-        for k in range(len(objects))
+        for k, label in enumerate(objects.tolist())
     ]
 
 
@@ -221,7 +224,7 @@ def search_prior_shape(
         observation: of the object.
         settings: see `PriorShapeSettings`.
     """
-    seen, empty, support, guess, hidden = observation
+    seen, empty, support, guess, hidden, _ = observation
     if not bool(seen.valid.any()):
         return _no_fit(seen.points, mixture.latents[0])
     poses, examples = starts_of(shapes, seen, empty, support, mixture, settings.starts)

@@ -16,6 +16,7 @@ from crisp_ros.network.cpu_threads import set_own_cpu_threads
 from crisp_ros.node.estimator_factory import checkpoint_file, make_estimator
 from crisp_ros.node.frame_processor import FrameProcessor, NumberedFrame
 from crisp_ros.node.health.diagnostics import Diagnostics
+from crisp_ros.node.health.search_report import report_searches
 from crisp_ros.node.inputs.input_topics import TOPICS
 from crisp_ros.node.inputs.subscriptions import InputSubscriptions, ReceivedFrame
 from crisp_ros.node.inputs.synchronizer import stamp_ns
@@ -98,6 +99,7 @@ class CrispNode(ManagedNode):
         """End the threads, before the node is destroyed."""
         self._worker.stop()
         self._self_training.stop()
+        self._processor.stop_searches()
 
     def _attach(self, link: EstimatorLink) -> None:
         find_camera = self._processor.tracker.fixed_frame.T_fixed_camera_now
@@ -121,6 +123,9 @@ class CrispNode(ManagedNode):
         diagnostics = Diagnostics(self, self._monitor, lambda: self.parameters, self._state)
         diagnostics.add("fixed frame", self._processor.tracker.fixed_frame.report)
         diagnostics.add("self-training", self._self_training.report)
+        diagnostics.add(
+            "searches", lambda stat: report_searches(self._processor.search_status, stat)
+        )
         diagnostics.add("lifecycle", self._state.report)
         return diagnostics
 

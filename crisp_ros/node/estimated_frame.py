@@ -19,6 +19,7 @@ from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import EstimatorSettings, FrameEstimate
 from crisp_ros.pipeline.added_shapes import ExpectedObject
 from crisp_ros.pipeline.frame_dump import FrameDump
+from crisp_ros.pipeline.prior_replay import PriorContext
 
 
 class EstimatedFrame(NamedTuple):
@@ -30,6 +31,7 @@ class EstimatedFrame(NamedTuple):
         frame: input of the estimator.
         estimate: output of the estimator, before tracking.
         expected: objects that the estimator was given from the frame before.
+        prior_context: see `Trace`.
         settings: of the estimator.
         device: of the estimator.
         checkpoint: file of the model.
@@ -45,6 +47,7 @@ class EstimatedFrame(NamedTuple):
     frame: Frame
     estimate: FrameEstimate
     expected: tuple[ExpectedObject, ...]
+    prior_context: PriorContext | None
     settings: EstimatorSettings
     device: str
     checkpoint: str
@@ -85,6 +88,7 @@ class EstimatedFrame(NamedTuple):
             self.prior_checkpoint,
             self.prior_version,
             self.expected,
+            self.prior_context,
         )
 
 

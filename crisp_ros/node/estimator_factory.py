@@ -29,7 +29,10 @@ def make_estimator(parameters: Parameters) -> Estimator:
     prior_model = None
     if prior is not None and model.library is not None:  # without one, nothing is unknown
         prior_model = load_prior_model(prior, device)
-    return Estimator(model, estimator_settings(parameters), device, prior_model)
+    estimator = Estimator(model, estimator_settings(parameters), device, prior_model)
+    if parameters.background_searches:
+        estimator.search_in_background()
+    return estimator
 
 
 def checkpoint_file(parameters: Parameters) -> Path:

@@ -32,6 +32,7 @@ from crisp_ros.node.self_training import SelfTraining
 from crisp_ros.node.services.estimate_requests import EstimateRequests
 from crisp_ros.observation.frame import Frame
 from crisp_ros.pipeline import Estimator, FrameEstimate, Trace
+from crisp_ros.pipeline.prior_searches import SearchStatus
 from crisp_ros.tracking.tracker import TrackedFrame
 
 
@@ -154,6 +155,17 @@ class FrameProcessor:
         if self._publishers is not None:
             self._remove_objects()
         self.tracker.stop()
+        self.stop_searches()
+
+    def stop_searches(self) -> None:
+        """End the thread that searches shapes; what it searches is searched again later."""
+        if self._estimator is not None:
+            self._estimator.stop_searches()
+
+    @property
+    def search_status(self) -> SearchStatus | None:
+        """Searches in the background; None where nothing can be searched there."""
+        return self._estimator and self._estimator.search_status
 
     def release(self) -> None:
         """Release the model and the publishers."""
@@ -338,6 +350,7 @@ class FrameProcessor:
             frame=frame,
             estimate=trace.estimate,
             expected=trace.expected,
+            prior_context=trace.prior_context,
             settings=self._estimator.settings,
             device=str(self._estimator.device),
             checkpoint=self._checkpoint,

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,11 +30,15 @@ from crisp_ros.observation.frame import Frame
 from crisp_ros.observation.mask_refinement import refine_labels
 from crisp_ros.observation.observe import Observations, Rejected, observe
 from crisp_ros.pipeline.added_shapes import ExpectedObject
+from crisp_ros.pipeline.adopted_heads import AdoptedHeads
 from crisp_ros.pipeline.depth_scales import DepthScales
 from crisp_ros.pipeline.estimates import FrameEstimate, ObjectEstimate
 from crisp_ros.pipeline.object_estimates import object_estimates
 from crisp_ros.pipeline.observed_hull import with_observed_hulls
+from crisp_ros.pipeline.prior_correction import PriorShapes
 from crisp_ros.pipeline.prior_fallback import PriorFallback, SolvedFrame
+from crisp_ros.pipeline.prior_replay import PriorContext, PriorReplay
+from crisp_ros.pipeline.prior_searches import BackgroundSearches, SearchStatus
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.shape_meshes import ShapeMeshes
 from crisp_ros.pipeline.solution import Solution
@@ -49,20 +52,6 @@ Progress = Callable[[str, int, int], None]
 _MEASURED_CROPS = 4  # in the measurement of precisions
 
 _log = logging.getLogger(__name__)
-
-
-class _Adopted(NamedTuple):
-    """Heads for the next frame.
-
-    Attributes:
-        heads: parameters by name.
-        version: of the model with them.
-        ready: on a GPU, when they are written.
-    """
-
-    heads: Mapping[str, Tensor]
-    version: str
-    ready: torch.cuda.Event | None
 
 
 class Estimator:
@@ -123,7 +112,8 @@ class Estimator:
         )
         self.model = model
         self.model_version = model_version(model)
-        self._adopted: _Adopted | None = None
+        self._adopted = AdoptedHeads()
+        self._searches: BackgroundSearches | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as what it was made of, for another process to estimate with."""
@@ -187,7 +177,7 @@ class Estimator:
                 searched once; see `PriorMemory`.
             expected: objects of the frame before; what is known of them is not searched again.
         """
-        self._take_adopted()
+        self.model_version = self._adopted.taken_into(self._network, self.model_version)
         clock = StageClock(self.device)
         with clock.stage("observe"):
             network, masks = self._network, self.settings.masks
@@ -209,7 +199,8 @@ class Estimator:
                 observations = self._with_crops(frame, observations, images)
         rejected = list(observations.rejected)
         solutions: list[Solution] = []
-        T = self._on_device(T_fixed_camera)
+        T = T_fixed_camera
+        T = None if T is None else torch.from_numpy(np.asarray(T, np.float64)).to(self.device)
         # The library is tried again on what had no certificate from it.
         context = images, clock, T, [e.of_library() for e in expected]
         for part in observations.parts(self.settings.network_batch):
@@ -234,7 +225,9 @@ class Estimator:
             stage_ms=clock.milliseconds,
             model_version=self.model_version,
         )
-        return Trace(estimate, tuple(solutions), images, tuple(expected))
+        contexts = [shapes.memory.take_context() for shapes in self._prior_shapes]
+        known = None if T is None else PriorContext.joined(contexts)
+        return Trace(estimate, tuple(solutions), images, tuple(expected), known)
 
     @property
     def remembers(self) -> bool:
@@ -242,16 +235,40 @@ class Estimator:
         return self._solver.takes_prior or bool(self._fallback and self._fallback.is_used)
 
     def forget(self) -> None:
-        """Forget the objects of earlier frames."""
-        if self._solver.prior_shapes is not None:
-            self._solver.prior_shapes.memory.clear()
-        if self._fallback is not None:
-            self._fallback.forget()
+        """Forget the objects of earlier frames; what is searched for them is withdrawn."""
+        for shapes in self._prior_shapes:
+            shapes.memory.clear()
 
-    def _on_device(self, T_fixed_camera: NDArray[np.float64] | None) -> Tensor | None:
-        if T_fixed_camera is None:
-            return None
-        return torch.from_numpy(np.asarray(T_fixed_camera, np.float64)).to(self.device)
+    def search_in_background(self) -> None:
+        """Search under a prior in a thread of its own from now on, see `PriorMemory`.
+
+        The answers of `trace` then depend on when a search has ended, but no frame waits for one.
+        """
+        self._searches = BackgroundSearches()
+        for shapes in self._prior_shapes:
+            shapes.memory.background = self._searches
+
+    def stop_searches(self) -> None:
+        """Withdraw all searches in the background and end their thread; not while `trace` runs."""
+        for shapes in self._prior_shapes:
+            shapes.memory.withdraw_searches()
+        if self._searches is not None:
+            self._searches.stop()
+
+    @property
+    def search_status(self) -> SearchStatus | None:
+        """Searches in the background; None where a frame makes its own."""
+        return None if self._searches is None else self._searches.status
+
+    def replay(self, context: PriorContext) -> None:
+        """Know of the next frame's objects under a prior what `Trace.prior_context` says."""
+        for shapes in self._prior_shapes:
+            shapes.memory = PriorReplay(context)
+
+    @property
+    def _prior_shapes(self) -> list[PriorShapes]:
+        shapes = (self._solver.prior_shapes, self._fallback and self._fallback.shapes)
+        return [part for part in shapes if part is not None]
 
     def adopt(self, heads: Mapping[str, Tensor], version: str) -> None:
         """Use other heads from the next frame on.
@@ -263,11 +280,7 @@ class Estimator:
             heads: the network's parameters whose names begin with `HEADS`; not changed later.
             version: becomes `model_version` with them.
         """
-        ready = None
-        if self.device.type == "cuda":  # the caller's stream may still be writing the weights
-            ready = torch.cuda.Event()
-            ready.record(torch.cuda.current_stream(self.device))
-        self._adopted = _Adopted(heads, version, ready)
+        self._adopted.offer(heads, version, self.device)
 
     def _possible(self, settings: EstimatorSettings) -> EstimatorSettings:
         """The settings that the model allows: without a library the network's shapes stay.
@@ -283,20 +296,6 @@ class Estimator:
             return settings
         kept = dataclasses.replace(settings.corrector, shape="none")
         return dataclasses.replace(settings, corrector=kept)
-
-    def _take_adopted(self) -> None:
-        adopted = self._adopted
-        if adopted is None or adopted.version == self.model_version:
-            return
-        if adopted.ready is not None:
-            stream = torch.cuda.current_stream(self.device)
-            stream.wait_event(adopted.ready)
-            for value in adopted.heads.values():
-                value.record_stream(stream)  # their memory is not used again before the copy
-        parameters = dict(self._network.named_parameters())
-        for name, value in adopted.heads.items():
-            parameters[name].copy_(value)
-        self.model_version = adopted.version
 
     def warm_up(self, on_progress: Progress = lambda what, done, total: None) -> None:
         """Run the network and the decoder once, and prepare the library's shapes.

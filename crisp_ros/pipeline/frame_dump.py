@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -24,12 +25,14 @@ from crisp_ros.observation.frame import Camera, Frame, FrameError
 from crisp_ros.observation.observe import Rejected
 from crisp_ros.pipeline import EstimatorSettings, FrameEstimate, ObjectEstimate
 from crisp_ros.pipeline.added_shapes import ExpectedObject
+from crisp_ros.pipeline.prior_replay import KnownShape, PriorContext
 
 SUFFIX = ".safetensors"
 _FORMAT = "crisp_ros frame 1"
 _IMAGES = ("rgb", "depth", "labels")
 # Of an ObjectEstimate: what is an array goes into the file as one, by object.
 _ARRAYS = ("T_camera_object", "code", "lower", "upper", "covariance")
+_KNOWN_ARRAYS = ("starts", "latent")  # of a KnownShape, likewise
 
 T = TypeVar("T")
 
@@ -53,6 +56,7 @@ class FrameDump:
         prior_checkpoint: file of the prior for unknown objects, as far as known; "" for none.
         prior_version: of that model; "" for none.
         expected: objects of the frame before, which the estimator did not search again.
+        prior_context: what it knew of the objects under a prior; None for a lone image.
     """
 
     frame: Frame
@@ -65,6 +69,7 @@ class FrameDump:
     prior_checkpoint: str = ""
     prior_version: str = ""
     expected: tuple[ExpectedObject, ...] = ()
+    prior_context: PriorContext | None = None
 
     def write(self, path: Path) -> None:
         """Write the file; a reader never sees half of it.
@@ -82,6 +87,10 @@ class FrameDump:
                 if array is not None:
                     tensors[f"objects.{i}.{name}"] = np.ascontiguousarray(array)
             objects.append(values)
+        known = self.prior_context.known if self.prior_context is not None else ()
+        for i, shape in enumerate(known):
+            for name in _KNOWN_ARRAYS:
+                tensors[f"known.{i}.{name}"] = getattr(shape, name).cpu().numpy()
         content = {
             "camera": dataclasses.asdict(self.frame.camera),
             "objects": objects,
@@ -96,6 +105,7 @@ class FrameDump:
             "prior_checkpoint": self.prior_checkpoint,
             "prior_version": self.prior_version,
             "expected": [_plain(known) for known in self.expected],
+            "prior_context": _plain_context(self.prior_context),
         }
         metadata = {"format": _FORMAT, "content": json.dumps(content)}
         write_atomically(path, save(tensors, metadata))
@@ -137,6 +147,7 @@ def read_frame_dump(path: Path) -> FrameDump:
             content.get("prior_checkpoint", ""),  # older files have none
             content.get("prior_version", ""),
             tuple(_expected(values) for values in content.get("expected", ())),
+            _prior_context(content.get("prior_context"), tensors),
         )
     except (SafetensorError, FrameError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, FrameDumpError):
@@ -170,3 +181,25 @@ def _expected(values: Mapping[str, Any]) -> ExpectedObject:
     return ExpectedObject(
         **{k: np.array(v) if isinstance(v, list) else v for k, v in values.items()}
     )
+
+
+def _plain_context(context: PriorContext | None) -> dict[str, Any] | None:
+    """A context as JSON values, without the arrays of its shapes."""
+    if context is None:
+        return None
+    known = [shape._asdict() for shape in context.known]
+    scalars = [{k: v for k, v in one.items() if k not in _KNOWN_ARRAYS} for one in known]
+    return {"known": scalars, "searched": list(context.searched)}
+
+
+def _prior_context(
+    values: Mapping[str, Any] | None, tensors: Mapping[str, NDArray[Any]]
+) -> PriorContext | None:
+    """The context of `_plain_context`, with the arrays of a file."""
+    if values is None:  # of a lone image, or an older file
+        return None
+    known = []
+    for i, scalars in enumerate(values["known"]):
+        arrays = {n: torch.from_numpy(tensors[f"known.{i}.{n}"]) for n in _KNOWN_ARRAYS}
+        known.append(KnownShape(**scalars, **arrays))
+    return PriorContext(tuple(known), tuple(values["searched"]))

@@ -34,9 +34,11 @@ from crisp_ros.geometry.registration import Registration
 from crisp_ros.geometry.se3 import transform
 from crisp_ros.network.shape_prior import ShapePrior
 
+from .prior_fits import is_found
 from .prior_memory import PriorMemory
 from .support_planes import support_planes
 
+_NOT_FOUND_YET = "unknown object: its shape is still searched"
 _KEPT = 64  # shapes whose box and surface are kept
 _COMPARED = 256  # depth points whose nearest surface is looked for
 _MOST_POINTS = 0.95  # share of them that need one
@@ -69,10 +71,12 @@ class PriorShapes:
 
     Attributes:
         memory: of these objects.
-        conditions: of a certificate, of the objects of the last `correct`: that no other solution
-            explains an object nearly as well with another surface, that little of its outline is
-            hidden, that its surface goes on beyond little of it, that there is a surface where its
-            points are, that its support is known, and that they rise above it. Empty before it.
+        conditions: of a certificate, of the objects of the last `correct`: that the search for a
+            shape has ended, that no other solution explains an object nearly as well with another
+            surface, that little of its outline is hidden, that its surface goes on beyond little of
+            it, that there is a surface where its points are, that its support is known, and that
+            they rise above it. Empty before it.
+        awaited: that the search for its shape has ended, of the same objects; None where all have.
     """
 
     def __init__(self, field: ShapeField, prior: ShapePrior) -> None:
@@ -87,6 +91,7 @@ class PriorShapes:
         self._mixture = ShapeMixture.of_prior(prior)
         self.memory = PriorMemory()
         self.conditions: tuple[Condition, ...] = ()
+        self.awaited: Condition | None = None
         self._kept_boxes: _LatestValues[Shapes] = _LatestValues(_KEPT)
         self._kept_surfaces: _LatestValues[SurfacePoints] = _LatestValues(_KEPT)
 
@@ -127,7 +132,11 @@ class PriorShapes:
             settings.surface_limit_m,
             settings.hidden_limit,
         )
+        found = is_found(fit) | ~valid.any(1)
+        searched = condition("searched", found, fit.objective, lambda _: _NOT_FOUND_YET)
+        self.awaited = None if bool(found.all()) else searched
         self.conditions = (
+            searched,
             condition("determined", ~(fit.spread_m > limit), fit.spread_m, _reason_of_rival),
             condition("outline", ~(fit.hidden > most), fit.hidden, _reason_of_hidden),
             condition("mask", ~(is_open > settings.open_limit), is_open, _reason_of_open),

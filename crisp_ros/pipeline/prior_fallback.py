@@ -25,7 +25,8 @@ from crisp_ros.observation.observe import Observations, observe
 from crisp_ros.pipeline.added_shapes import ExpectedObject, expected_at
 from crisp_ros.pipeline.estimates import ObjectEstimate
 from crisp_ros.pipeline.object_estimates import object_estimates
-from crisp_ros.pipeline.prior_memory import Plan
+from crisp_ros.pipeline.prior_correction import PriorShapes
+from crisp_ros.pipeline.prior_plan import Plan, SeenObject
 from crisp_ros.pipeline.settings import EstimatorSettings
 from crisp_ros.pipeline.solution import Solution
 from crisp_ros.pipeline.solver import Solver
@@ -104,9 +105,10 @@ class PriorFallback:
         wanted = settings.shape_mode == "auto" and settings.prior_searches > 0
         return wanted and settings.known_shapes is not None and self._solver.takes_prior
 
-    def forget(self) -> None:
-        """Forget the objects of earlier frames."""
-        self._solver.prior_shapes.memory.clear()
+    @property
+    def shapes(self) -> PriorShapes:
+        """Those of the prior, with a memory of the objects of earlier frames."""
+        return self._solver.prior_shapes
 
     def applied_to(
         self, objects: Sequence[ObjectEstimate], frame: SolvedFrame, clock: StageClock
@@ -141,17 +143,17 @@ class PriorFallback:
             frame: of the solution.
             searches: at most, where objects are remembered.
         """
+        labels = solution.observations.labels.tolist()
         rows = {
             row: left[label]
-            for row, label in enumerate(solution.observations.labels.tolist())
+            for row, label in enumerate(labels)
             if label in left and not _has_library_shape(solution, row, frame.expected)
         }
         if frame.T_fixed_camera is None:
             return {row: Plan.SEARCH for row, is_unknown in rows.items() if is_unknown}
         points, _, _, valid = solution.correspondences.sanitized()
-        plans = self._solver.prior_shapes.memory.plan(
-            [points[row][valid[row]] for row in rows],
-            list(rows.values()),
+        plans = self.shapes.memory.plan(
+            [SeenObject(labels[i], points[i][valid[i]], unknown) for i, unknown in rows.items()],
             frame.T_fixed_camera,
             searches,
         )
@@ -171,8 +173,7 @@ class PriorFallback:
             return {}
         if solved is None:
             return {}
-        memory = self._solver.prior_shapes.memory
-        followed = [False] * len(rows) if T is None else memory.certified
+        followed = [False] * len(rows) if T is None else self.shapes.memory.certified
         estimates = object_estimates(solved, self.settings.certificate.quantile)
         return {
             estimate.label: dataclasses.replace(estimate, of_prior_model=True)

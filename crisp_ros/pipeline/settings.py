@@ -49,9 +49,9 @@ class EstimatorSettings:
         named_shapes: of the search for the shapes that the network names, where nothing is
             certified; None leaves that out, as the paper does.
         prior_shapes: of "prior", and of a second model's prior.
-        prior_searches: in "auto", unknown objects that are searched in a frame under the prior of a
-            second model, if the estimator has one, a second of a core each; more wait for a later
-            frame, and those of a lone image are all searched. 0: none.
+        prior_searches: in "auto", unknown objects whose search under the prior of a second model,
+            if the estimator has one, begins in a frame, a second of a core each; more wait for a
+            later frame, and those of a lone image are all searched. 0: none.
         symmetry_search: corrected poses are compared with their near symmetries; None leaves that
             out, as the paper does.
         empty_space: poses with a part of the shape where the camera has seen that nothing is are

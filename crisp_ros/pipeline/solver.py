@@ -214,9 +214,11 @@ class Solver:
             orientations, placed = self._poses.resolve_orientations(scene, placed)
         with clock.stage("certificate"):
             hypotheses = placed.hypotheses(scene.observations.labels)
-            more = self.prior_shapes.conditions if self.takes_prior else ()
+            more, known = (), None
+            if self.takes_prior:
+                more, known = self.prior_shapes.conditions, self.prior_shapes.awaited
             verification = self._verifier(scene).verify(
-                hypotheses, scene.images, None, scene.surfaces, more
+                hypotheses, scene.images, known, scene.surfaces, more
             )
         return _Verdict(placed, orientations, verification)
 

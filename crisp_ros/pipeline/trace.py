@@ -10,6 +10,7 @@ from crisp_ros.correction.hypotheses import Hypotheses
 from crisp_ros.correction.visibility import Images
 from crisp_ros.pipeline.added_shapes import ExpectedObject
 from crisp_ros.pipeline.estimates import FrameEstimate
+from crisp_ros.pipeline.prior_replay import PriorContext
 from crisp_ros.pipeline.solution import Solution
 
 
@@ -21,12 +22,14 @@ class Trace(NamedTuple):
         solutions: of batches of objects; their rows together are those of `estimate.objects`.
         images: of the frame, on the estimator's device; None where that is not known.
         expected: objects of the frame before, as they were given.
+        prior_context: what was known of the objects under a prior; None for a lone image.
     """
 
     estimate: FrameEstimate
     solutions: tuple[Solution, ...]
     images: Images | None = None
     expected: tuple[ExpectedObject, ...] = ()
+    prior_context: PriorContext | None = None
 
     @property
     def hypotheses(self) -> Hypotheses:

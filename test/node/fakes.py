@@ -104,6 +104,7 @@ class FakeEstimator:
     remembers = False
     prior_model = prior_field = None
     prior_version = ""
+    search_status = None
     device = torch.device("cpu")
     decoder = FakeDecoder()
     field = DecoderField(decoder)
@@ -125,6 +126,9 @@ class FakeEstimator:
 
     def forget(self) -> None:
         """Nothing is remembered."""
+
+    def stop_searches(self) -> None:
+        """Nothing is searched."""
 
     def trace(
         self,

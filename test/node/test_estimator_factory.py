@@ -78,6 +78,14 @@ def test_the_household_model_takes_its_prior_and_remembers() -> None:
     estimator.forget()
 
 
+@pytest.mark.parametrize("model", ["household", "ycbv"])
+def test_the_node_searches_in_the_background(model: str) -> None:
+    parameters = Parameters(model=model, device="cpu")
+    assert make_estimator(parameters).search_status is not None
+    in_the_frame = replace(parameters, background_searches=False)
+    assert make_estimator(in_the_frame).search_status is None
+
+
 def test_a_model_file_precedes_the_name_of_a_model() -> None:
     assert checkpoint_file(Parameters(checkpoint="/a/b", model="household")) == Path("/a/b")
     assert checkpoint_file(Parameters()).name == "crisp_ycbv_compact.safetensors"

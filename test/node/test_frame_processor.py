@@ -80,3 +80,19 @@ def test_the_estimator_gets_the_objects_seen_last(monkeypatch: pytest.MonkeyPatc
     processor._estimate(MagicMock(stage_ms={}), "a frame")
     (frame, _, _, expected), _ = estimator.trace.call_args
     assert (frame, expected) == ("a frame", ("an object",))
+
+
+@pytest.mark.parametrize("ending", ["stop", "stop_searches"])
+def test_its_end_stops_the_searches(ending: str) -> None:
+    """At deactivation and shutdown, also without a model."""
+    processor = FrameProcessor(
+        MagicMock(), MagicMock(), MagicMock(), MagicMock(), MagicMock(), lambda: MagicMock()
+    )
+    processor.tracker = MagicMock()
+    getattr(processor, ending)()
+    assert processor.search_status is None
+    estimator = MagicMock()
+    processor.configure(estimator, MagicMock())
+    assert processor.search_status is estimator.search_status
+    getattr(processor, ending)()
+    estimator.stop_searches.assert_called_once_with()

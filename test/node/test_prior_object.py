@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from crisp_ros.observation.frame import Camera, Frame
 from crisp_ros.pipeline.frame_dump import read_frame_dump
 from crisp_ros.share import share_directory
 
-LABEL = 1  # of the carton, in the recording's first frame
+LABEL = 4  # of the canister
+FRAME = 4  # of the recording: nothing is in front of the canister
 ARGUMENTS = [
     *("--ros-args", "-p", "threads:=1", "-p", "shape_tables:=false"),
     *("-p", "precision:=float32"),
@@ -48,14 +50,19 @@ class RecordedScene(Scene):
 
 
 def test_an_unknown_object_has_pose_mesh_and_dump(tmp_path: Path, capsys) -> None:
-    recorded = next(iter(Recording(share_directory() / "recordings" / "unseen").frames()))
+    frames = Recording(share_directory() / "recordings" / "unseen").frames()
+    recorded = next(islice(frames, FRAME, None))
     scene = RecordedScene(Frame.from_recorded(recorded), LABEL)
     with graph(None, ARGUMENTS) as (peer, _):
         peer.activate()
         peer.listen_to_shapes()
-        header = peer.send(scene)
-        (found,) = peer.answer_to(header).estimates
-        assert found.label == LABEL and found.certified and found.shape_source == "prior"
+        (waiting,) = peer.answer(scene).estimates
+        assert waiting.label == LABEL and waiting.shape_source == "observed"
+        assert not waiting.certified
+        header, found = _first_certified(peer, scene)
+        assert found.id == waiting.id and found.shape_source == "prior"
+        values = {v.key: v.value for v in peer.diagnosis("searches", "1 shapes searched").values}
+        assert values["waiting"] == "0" and float(values["duration of the last one (s)"]) > 0.0
         client = peer.node.create_client(DumpFrame, "/crisp/dump_frame")
         dumped = peer.call(client, DumpFrame.Request(path=str(tmp_path / "frame")))
         assert dumped.success, dumped.message
@@ -63,8 +70,8 @@ def test_an_unknown_object_has_pose_mesh_and_dump(tmp_path: Path, capsys) -> Non
         peer.wait(lambda: _transform(peer, header, found.child_frame_id) is not None)
         moved = _transform(peer, header, found.child_frame_id).translation
         assert (moved.x, moved.y, moved.z) == (position.x, position.y, position.z)
-        peer.wait(lambda: _meshes(peer, found.id))
-        (mesh,) = _meshes(peer, found.id)
+        peer.wait(lambda: _meshes(peer, found))
+        (mesh,) = _meshes(peer, found)
         vertices = np.array([[p.x, p.y, p.z] for p in mesh.mesh.vertices])
         size = found.size
         assert np.allclose(np.ptp(vertices, axis=0), (size.x, size.y, size.z), atol=0.01)
@@ -72,13 +79,28 @@ def test_an_unknown_object_has_pose_mesh_and_dump(tmp_path: Path, capsys) -> Non
         (again,) = peer.answer(scene).estimates
         assert again.id == found.id and again.mesh_version == found.mesh_version
         assert again.certified and again.shape_source == "prior"
+    # The last frame has followed a shape that an earlier one has shown: the file has that shape.
     (kept,) = read_frame_dump(Path(dumped.path)).estimate.objects
     assert kept.of_prior_model and kept.certified
     report = tmp_path / "replay.json"
     assert main(["replay", dumped.path, "--json", str(report)]) == 0
-    assert json.loads(report.read_text())["identical"]
+    (repeated,) = json.loads(report.read_text())["objects"]
+    assert repeated["metres"] == 0.0 and repeated["radians"] == 0.0
     assert main(["replay", dumped.path, "--prior-checkpoint", "none"]) == 1
     assert "the prior for unknown objects is none" in capsys.readouterr().err
+
+
+def _first_certified(peer: Peer, scene: Scene):
+    """The header and the object of the first frame that the search's answer reaches."""
+    found = []
+
+    def is_certified() -> bool:
+        header = peer.send(scene)
+        found[:] = [header, *peer.answer_to(header).estimates]
+        return found[1].certified
+
+    peer.wait(is_certified)
+    return found
 
 
 def _transform(peer: Peer, header, frame_id: str):
@@ -90,6 +112,7 @@ def _transform(peer: Peer, header, frame_id: str):
     return None
 
 
-def _meshes(peer: Peer, id: str) -> list:
-    """The meshes of an object that were received."""
-    return [m for m in peer.received["meshes"] if m.id == id]
+def _meshes(peer: Peer, estimate) -> list:
+    """The meshes of an object's shape that were received; before it, that of its hull was."""
+    version = estimate.mesh_version
+    return [m for m in peer.received["meshes"] if m.id == estimate.id and m.mesh_version == version]

@@ -476,11 +476,11 @@ def test_a_swap_on_a_gpu_waits_for_the_weights(monkeypatch):
     monkeypatch.setattr(tested, "device", torch.device("cuda"))
     tested.adopt({"pnc_head.weight": torch.ones(1, 2)}, "next")
     with torch.no_grad():
-        tested._take_adopted()
+        version = tested._adopted.taken_into(tested._network, tested.model_version)
     assert calls == [
         ("record", "trainer"),
         ("wait", "estimator", "Event"),
         ("keep", "estimator"),
         "copy",
     ]
-    assert tested.model_version == "next" and layer.weight.tolist() == [[1.0, 1.0]]
+    assert version == "next" and layer.weight.tolist() == [[1.0, 1.0]]

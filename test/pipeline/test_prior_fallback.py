@@ -85,7 +85,8 @@ def test_unknown_objects_get_surfaces_next_to_known_ones(prior, frame, alone) ->
 
 def test_known_objects_ask_no_prior(prior, monkeypatch) -> None:
     estimator = with_prior(prior, unknown=0)
-    monkeypatch.setattr(estimator._fallback, "_solver", None)
+    monkeypatch.setattr(estimator._fallback._solver, "solution", None)
+    monkeypatch.setattr(memory_of(estimator), "plan", None)
     monkeypatch.setattr(type(estimator._fallback), "is_used", True)
     found = estimator.trace(table_frame(), T_fixed_camera=STILL).estimate.objects
     assert [e.certified for e in found] == [True, True]

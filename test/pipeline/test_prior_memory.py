@@ -6,54 +6,16 @@ import numpy as np
 import pytest
 import torch
 from latent_boxes import BOXES, MEAN, SPREAD, RoundedBoxes
-from table_depth import CAMERA, LABEL, T_CAMERA_TABLE, rays, table_images, table_plane
+from pipeline.table_box import HALF, SETTINGS, T_TABLE_CAMERA, around, observation, points_of
 
-from crisp_ros.correction.correspondences import Correspondences
-from crisp_ros.correction.prior_shape import (
-    PriorObservation,
-    PriorShapeSettings,
-    Support,
-    observe_for_prior,
-)
-from crisp_ros.correction.visibility import Images
+from crisp_ros.correction.prior_shape import PriorObservation
 from crisp_ros.geometry.se3 import invert
-from crisp_ros.pipeline.prior_memory import Plan, PriorMemory
-
-_LATENTS = torch.tensor([[0.8, -0.6, 0.9]]).double()
-_HALF = MEAN + _LATENTS[0] * SPREAD + 0.002
-_SETTINGS = PriorShapeSettings()
-T_TABLE_CAMERA = invert(T_CAMERA_TABLE)
-
-
-def observation(place: tuple[float, float] = (0.0, 0.0), yaw: float = 0.6) -> PriorObservation:
-    """A box on the table at a place, seen by the camera."""
-    T_table_object = torch.eye(4).double()
-    cosine, sine = np.cos(yaw), np.sin(yaw)
-    T_table_object[:2, :2] = torch.tensor([[cosine, -sine], [sine, cosine]])
-    T_table_object[:3, 3] = torch.tensor([*place, float(_HALF[2])])
-    T_object_camera = invert(T_CAMERA_TABLE @ T_table_object)
-    depth, labels = table_images(
-        lambda points: RoundedBoxes().sdf(points[None], _LATENTS)[0], T_object_camera
-    )
-    own = labels == LABEL
-    points = (depth[..., None] * rays())[own][::3]
-    seen = Correspondences.of_points(points[None], torch.ones(1, len(points)).bool())
-    normal, offset = table_plane()
-    support = Support(normal[None], offset[None], torch.ones(1, dtype=torch.bool))
-    images = Images(depth, labels, CAMERA)
-    return observe_for_prior(seen, torch.tensor([LABEL]), images, support, _SETTINGS)[0]
+from crisp_ros.pipeline.prior_memory import PriorMemory
+from crisp_ros.pipeline.prior_plan import Plan, SeenObject
 
 
 def fitted(memory: PriorMemory, seen: PriorObservation, T: torch.Tensor = T_TABLE_CAMERA):
-    return memory.fit(RoundedBoxes(), BOXES, [seen], T, _SETTINGS)
-
-
-def around(yaw: float) -> torch.Tensor:
-    """The pose of the camera on the table's frame after a rotation of the table by yaw."""
-    turned = torch.eye(4).double()
-    cosine, sine = np.cos(yaw), np.sin(yaw)
-    turned[:2, :2] = torch.tensor([[cosine, -sine], [sine, cosine]])
-    return turned @ T_TABLE_CAMERA
+    return memory.fit(RoundedBoxes(), BOXES, [seen], T, SETTINGS)
 
 
 def test_a_known_object_is_not_searched_again() -> None:
@@ -100,7 +62,7 @@ def test_views_from_all_sides_give_the_size() -> None:
         fit = fitted(memory, observation(yaw=0.6 + float(yaw)), around(-float(yaw)))
         memory.record([True])
         half = MEAN + fit.latents[0] * SPREAD + 0.002
-        errors.append(float((half.sort().values - _HALF.sort().values).abs().max()))
+        errors.append(float((half.sort().values - HALF.sort().values).abs().max()))
     assert memory.searches == 1
     assert errors[-1] < 0.5 * errors[0] and errors[-1] < 0.003
 
@@ -136,7 +98,7 @@ def test_views_with_fewer_points_are_not_searched() -> None:
 
 
 def planned(memory: PriorMemory, seen: PriorObservation, T=T_TABLE_CAMERA, unknown=True) -> Plan:
-    (plan,) = memory.plan([seen.seen.points[seen.seen.valid]], [unknown], T, 1)
+    (plan,) = memory.plan([SeenObject(1, points_of(seen), unknown)], T, 1)
     return plan
 
 
@@ -176,9 +138,9 @@ def test_a_view_from_another_side_is_planned() -> None:
 def test_only_so_many_objects_are_searched_in_a_frame() -> None:
     memory = PriorMemory()
     seen = [observation(place) for place in ((0.0, 0.0), (0.15, 0.05))]
-    points = [one.seen.points[one.seen.valid] for one in seen]
+    objects = [SeenObject(1, points_of(one), True) for one in seen]
     for searches, expected in ((0, [Plan.NONE] * 2), (1, [Plan.SEARCH, Plan.NONE])):
-        assert memory.plan(points, [True, True], T_TABLE_CAMERA, searches) == expected
+        assert memory.plan(objects, T_TABLE_CAMERA, searches) == expected
 
 
 def test_an_object_that_waits_lends_its_memory_to_no_other() -> None:
@@ -187,7 +149,7 @@ def test_an_object_that_waits_lends_its_memory_to_no_other() -> None:
     first, second = (observation(place) for place in ((0.0, 0.0), (0.04, 0.0)))
     fitted(memory, first)
     memory.record([False])
-    points = [one.seen.points[one.seen.valid] for one in (first, second)]
-    assert memory.plan(points, [True, True], T_TABLE_CAMERA, 1) == [Plan.NONE, Plan.SEARCH]
+    objects = [SeenObject(1, points_of(one), True) for one in (first, second)]
+    assert memory.plan(objects, T_TABLE_CAMERA, 1) == [Plan.NONE, Plan.SEARCH]
     fitted(memory, second)
     assert len(memory) == 2 and memory.searches == 2

@@ -44,9 +44,16 @@ class Parameters:
     prior_checkpoint: str = parameter(
         BUNDLED_PRIOR,
         "Model file with a prior over shapes, for objects that no known shape explains in "
-        "shape_mode auto: pose and shape are searched once, a second of a core for each object, "
-        "and count with a certificate. household: that of the package; none: no such file. A model "
-        "without a library does not use it.",
+        "shape_mode auto: pose and shape are searched once, a second of a core for each object "
+        "(see background_searches), and count with a certificate. household: that of the package; "
+        "none: no such file. A model without a library does not use it.",
+        Settable.UNCONFIGURED,
+    )
+    background_searches: bool = parameter(
+        True,
+        "Search shapes under a prior in a thread of its own: no frame waits, and the object is "
+        "unknown until a later frame takes the answer. false: in the frame, which takes a second "
+        "longer; the answers then do not depend on the speed of the machine.",
         Settable.UNCONFIGURED,
     )
     device: str = parameter(
