@@ -60,6 +60,7 @@ class PreparedLibrary:
         self._motions: dict[int, SymmetryMotions] = {}
         self._near: dict[int, Tensor] = {}
         self._similar: dict[int, tuple[int, ...]] = {}
+        self._distances: dict[tuple[int, int], float] = {}  # of similar shapes and others
         self._orientations: dict[int, OrientationMotions] = {}
         self._printed: dict[int, PrintedSurface | None] = {}
         self._groups: dict[tuple[int, SymmetryKind], SymmetryGroup] = {}
@@ -84,7 +85,7 @@ class PreparedLibrary:
         on_shape: Callable[[int, int], None] = lambda done, total: None,
         printed: bool = True,
     ) -> None:
-        """Find surfaces and symmetries of all shapes, about 0.1 s a shape, and their prints.
+        """Find surfaces, symmetries and similar shapes of all, about 0.1 s a shape, and prints.
 
         Nothing is found for a library of more than 64 shapes, of which a scene shows a few. The
         print of a shape without symmetries is not needed: it has one orientation alone.
@@ -99,6 +100,9 @@ class PreparedLibrary:
             unclear = self.motions(index).kinds > SymmetryKind.EXACT
             if printed and bool(unclear.any()):
                 self.printed_surface(index)
+            self.similar(index)
+            if self.trained is not self and index < len(self.trained):
+                self.trained.similar(index)
             on_shape(index + 1, len(self))
 
     def shapes(self, index: Tensor) -> Shapes:
@@ -155,7 +159,9 @@ class PreparedLibrary:
             near = shapes_near_in_size(self.diameters / self.diameters[index], index)
             asked = (index, *near) if self._is_large else range(len(self))
             surfaces = self._surfaces_with(asked)
-            self._similar[index] = similar_shapes(self._field, self.all_shapes, surfaces, index)
+            self._similar[index] = similar_shapes(
+                self._field, self.all_shapes, surfaces, index, self._distances
+            )
         return self._similar[index]
 
     def orientations(self, index: int) -> OrientationMotions:

@@ -6,6 +6,7 @@ From one side, and with noise, they are taken for one another by a network and b
 from __future__ import annotations
 
 import math
+from collections.abc import MutableMapping
 
 import torch
 
@@ -28,7 +29,11 @@ _FIT = PoseLmSettings(evaluations=10, ray_offsets_m=(), move=ANY_FALL)
 
 
 def similar_shapes(
-    field: ShapeField, shapes: Shapes, surfaces: SurfacePoints, index: int
+    field: ShapeField,
+    shapes: Shapes,
+    surfaces: SurfacePoints,
+    index: int,
+    found: MutableMapping[tuple[int, int], float],
 ) -> tuple[int, ...]:
     """The shapes that are similar to one of them, the most similar one first.
 
@@ -37,16 +42,20 @@ def similar_shapes(
         shapes: (K,) with boxes.
         surfaces: points on these; those of shapes of about the size of the one suffice.
         index: of the one.
+        found: distances of pairs (first, second), first < second, that are known; new ones are
+            added.
     """
     ratios = shapes.diameters / shapes.diameters[index]
     distances = []
     for other in shapes_near_in_size(ratios, index):
-        pair = torch.tensor([index, other], device=ratios.device)
-        both = surfaces.rows(pair).subsample(_POINTS)
-        distance = _distance(field, shapes.rows(pair), both)
+        ordered = min(index, other), max(index, other)
+        pair = torch.tensor(ordered, device=ratios.device)
+        if ordered not in found:
+            both = surfaces.rows(pair).subsample(_POINTS)
+            found[ordered] = _distance(field, shapes.rows(pair), both)
         smaller = float(shapes.diameters[pair].min())
-        if distance < _SIMILAR_SHARE * smaller:
-            distances.append((distance, other))
+        if found[ordered] < _SIMILAR_SHARE * smaller:
+            distances.append((found[ordered], other))
     return tuple(other for _, other in sorted(distances))
 
 

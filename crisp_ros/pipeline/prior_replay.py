@@ -43,7 +43,7 @@ class KnownShape(NamedTuple):
 
 
 class PriorContext(NamedTuple):
-    """What a frame's estimate under a prior depends on, other than the frame.
+    """Dependencies of a frame's estimate under a prior, other than the frame.
 
     Attributes:
         known: shapes that were followed.

@@ -117,7 +117,7 @@ class BackgroundSearches:
 
     @property
     def status(self) -> SearchStatus:
-        """What waits, runs and has ended."""
+        """Counts of what waits, runs and has ended."""
         with self._lock:
             going = [search for search in self._searches if not search.is_done]
             waiting = sum(search.is_waiting for search in going)

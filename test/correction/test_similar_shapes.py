@@ -4,6 +4,7 @@ import pytest
 from analytic import box, bracket, sphere
 from analytic_scene import analytic_prepared
 
+from crisp_ros.correction import similar_shapes
 from crisp_ros.correction.prepared_library import PreparedLibrary
 
 
@@ -25,3 +26,22 @@ def test_similar_shapes_are_found_in_any_frame(library: PreparedLibrary) -> None
 
 def test_shapes_of_another_form_or_size_are_not_similar(library: PreparedLibrary) -> None:
     assert [library.similar(index) for index in (2, 3, 4)] == [(), (), ()]
+
+
+def test_no_frame_looks_for_them(library: PreparedLibrary, monkeypatch) -> None:
+    """They are found with the symmetries, each pair once."""
+    measured = []
+    distance = similar_shapes._distance
+
+    def counted(field, pair, surfaces) -> float:
+        measured.append(tuple(pair.index.tolist()))
+        return distance(field, pair, surfaces)
+
+    monkeypatch.setattr(similar_shapes, "_distance", counted)
+    prepared = PreparedLibrary(library._field, library.library)
+    prepared.prepare()
+    assert (0, 1) in measured and len(measured) == len(set(measured))
+    assert all(first < second for first, second in measured)
+    measured.clear()
+    assert [prepared.similar(index) for index in range(5)] == [(1,), (0,), (), (), ()]
+    assert not measured

@@ -26,7 +26,7 @@ PATIENCE_S = 20.0
 
 @pytest.fixture(scope="module")
 def answer() -> PriorFit:
-    """What a search finds for the box in the middle."""
+    """The result of a search for the box in the middle."""
     return search_prior_shape(RoundedBoxes(), BOXES, observation(), SETTINGS)
 
 

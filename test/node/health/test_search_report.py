@@ -9,7 +9,7 @@ from crisp_ros.node.health.search_report import report_searches
 from crisp_ros.pipeline.prior_searches import SearchStatus
 
 
-def test_it_tells_what_waits_and_how_long_the_last_took() -> None:
+def test_it_reports_what_waits_and_how_long_the_last_took() -> None:
     status = SearchStatus(waiting=3, running=1, ended=7, failed=0, last_s=1.234)
     stat = report_searches(status, DiagnosticStatusWrapper())
     assert stat.level == DiagnosticStatus.OK
