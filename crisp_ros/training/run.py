@@ -271,7 +271,7 @@ class TrainingRun:
         latents, prior, library = self.recipe.shape_latents, None, None
         if latents is not None and self._fits_codes():
             kinds = [name.rstrip("0123456789").rstrip("_") for name in names]
-            prior = ShapePrior.of_codes(rows, latents.dimensions)
+            prior = ShapePrior.of_codes(rows, latents.prior_dimensions or latents.dimensions)
             prior = prior.with_examples(rows, kinds, boxes.lower.cpu(), boxes.upper.cpu())
         if self.recipe.keep_library or prior is None:
             looks = (self.objects[k].look for k in codes)

@@ -34,6 +34,8 @@ class ShapeLatentSettings:
 
     Attributes:
         dimensions: D.
+        prior_dimensions: principal components of the codes that the model file's prior keeps; None
+            for all D.
         steps: of Adam.
         batch: shapes in a step.
         surface_points: on the surface, of each of them.
@@ -49,6 +51,7 @@ class ShapeLatentSettings:
     """
 
     dimensions: int = 64
+    prior_dimensions: int | None = None
     steps: int = 12_000
     batch: int = 32
     surface_points: int = 96
@@ -65,6 +68,10 @@ class ShapeLatentSettings:
         at_least(self, 1, "dimensions", "steps", "batch", "candidates", "save_every")
         at_least(self, 1, "surface_points", "near_points", "volume_points")
         at_least(self, 0, "learning_rate", "latent_rate", "prior")
+        if self.prior_dimensions is not None and not 1 <= self.prior_dimensions <= self.dimensions:
+            raise ValueError(
+                f"prior_dimensions is {self.prior_dimensions}: expected 1 to {self.dimensions}"
+            )
 
 
 def fit_shape_latents(

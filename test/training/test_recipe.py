@@ -146,7 +146,9 @@ def tiny(recipe: Recipe, names: tuple[str, ...]) -> Recipe:
         shape_codes=fit,
         decoder_refinement=recipe.decoder_refinement and fit,
         shape_latents=recipe.shape_latents
-        and dataclasses.replace(recipe.shape_latents, dimensions=1, steps=5, save_every=5),
+        and dataclasses.replace(
+            recipe.shape_latents, dimensions=1, prior_dimensions=None, steps=5, save_every=5
+        ),
         shape_head_steps=min(recipe.shape_head_steps, 2),
         training=training,
     )
@@ -237,13 +239,15 @@ def test_shapes_that_stand_for_others_are_no_library(
     household: HouseholdRun, tmp_path: Path
 ) -> None:
     recipe, objects = household
+    two = dataclasses.replace(recipe.shape_latents, dimensions=2, prior_dimensions=1)
+    recipe = dataclasses.replace(recipe, shape_latents=two)
     run = TrainingRun(recipe, objects, tmp_path / "run")
     stages = []
     run.on_progress = lambda stage, done, total: stages.append((stage, done, total))
     run.save(tmp_path / "model.safetensors", "0.1.0")
     read = load_model(tmp_path / "model.safetensors")
     assert read.library is None
-    assert len(read.prior.examples.latents) == len(objects)
+    assert read.prior.examples.latents.shape == (len(objects), 1)
     assert read.header["data"]["objects"] == [o.name for o in objects]
     assert stages[-1] == ("boxes", len(objects), len(objects))
 

@@ -78,3 +78,5 @@ def test_a_finished_fit_is_read_back(samples: SdfSamples, tmp_path: Path) -> Non
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="dimensions"):
         ShapeLatentSettings(dimensions=0)
+    with pytest.raises(ValueError, match="prior_dimensions is 65: expected 1 to 64"):
+        ShapeLatentSettings(prior_dimensions=65)
