@@ -8,10 +8,11 @@ from pathlib import Path
 DEFAULT_CHECKPOINT = Path("models") / "crisp_ycbv_compact.safetensors"  # in the share directory
 BUNDLED_MODELS = {
     "ycbv": DEFAULT_CHECKPOINT,
-    "household": Path("models") / "crisp_household_prior.safetensors",
+    "household": Path("models") / "crisp_household_compact.safetensors",
 }
 """Model files of the package by name, in the share directory."""
-BUNDLED_PRIOR = "household"  # of these, the one with a prior over shapes
+BUNDLED_PRIOR = "household"  # the prior of that model, in a file of its own without the network
+_PRIOR = Path("models") / "crisp_household_prior.safetensors"
 _RECORDING = Path("recordings") / "table"
 
 
@@ -32,15 +33,14 @@ def prior_path(given: str) -> Path | None:
     """Return the file of a prior over shapes.
 
     Args:
-        given: a path, the name of a model of the package, or "none" or nothing for no prior.
+        given: a path, "household" for that of the package, or "none" or nothing for no prior.
 
     Raises:
         FileNotFoundError: the package was copied without its models.
     """
     if given in ("", "none"):
         return None
-    bundled = BUNDLED_MODELS.get(given)
-    return Path(given) if bundled is None else share_directory() / bundled
+    return share_directory() / _PRIOR if given == BUNDLED_PRIOR else Path(given)
 
 
 def bundled_recording(given: Path | None = None) -> Path:

@@ -75,6 +75,7 @@ def test_the_household_model_takes_its_prior_and_remembers() -> None:
     """`model:=household` needs no shape_mode: the node's default leads to the prior."""
     estimator = make_estimator(Parameters(model="household", device="cpu"))
     assert estimator.remembers and estimator.library is None
+    assert estimator.model.network.predicts_coordinates and estimator.model.prior.dimensions == 48
     estimator.forget()
 
 
@@ -89,6 +90,8 @@ def test_the_node_searches_in_the_background(model: str) -> None:
 def test_a_model_file_precedes_the_name_of_a_model() -> None:
     assert checkpoint_file(Parameters(checkpoint="/a/b", model="household")) == Path("/a/b")
     assert checkpoint_file(Parameters()).name == "crisp_ycbv_compact.safetensors"
+    named = checkpoint_file(Parameters(model="household"))
+    assert named.name == "crisp_household_compact.safetensors"
 
 
 @pytest.mark.parametrize("prior, version", [("household", "0.3.0"), ("none", ""), ("", "")])
