@@ -37,7 +37,8 @@ class Parameters:
     model: str = parameter(
         "ycbv",
         "Model of the package where checkpoint is empty. ycbv: 21 known objects of YCB-Video. "
-        "household: any household object, by a network and a prior over shapes; see docs/unseen.md.",
+        "household: any household object, by a network and a prior over shapes; see "
+        "docs/unseen.md.",
         Settable.UNCONFIGURED,
         problem=one_of(*BUNDLED_MODELS),
     )
