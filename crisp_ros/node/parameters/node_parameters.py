@@ -37,8 +37,7 @@ class Parameters:
     model: str = parameter(
         "ycbv",
         "Model of the package where checkpoint is empty. ycbv: 21 known objects of YCB-Video. "
-        "household: any household object, by a network and a prior over shapes; see "
-        "docs/unseen.md.",
+        "household: any household object, without a library; see docs/unseen.md.",
         Settable.UNCONFIGURED,
         problem=one_of(*BUNDLED_MODELS),
     )
@@ -52,9 +51,8 @@ class Parameters:
     )
     background_searches: bool = parameter(
         True,
-        "Search shapes under a prior in a thread of its own: no frame waits, and the object is "
-        "unknown until a later frame takes the answer. false: in the frame, which takes a second "
-        "longer; the answers then do not depend on the speed of the machine.",
+        "Search shapes under a prior in a thread of its own; until then the object is unknown. "
+        "false: in its frame, a second longer, whatever the speed of the machine.",
         Settable.UNCONFIGURED,
     )
     device: str = parameter(
