@@ -53,7 +53,7 @@ help:
 demo: venv
 	$(VENV)/bin/crisp demo $(if $(BAG),--bag '$(BAG)') $(DEMO_ARGS)
 ifeq ($(BAG)$(DEMO_ARGS),)
-	$(VENV)/bin/crisp demo --bag recordings/unseen --checkpoint models/crisp_household_prior.safetensors \
+	$(VENV)/bin/crisp demo --bag recordings/unseen --checkpoint models/crisp_household_compact.safetensors \
 	  --output out/demo/unseen
 endif
 
