@@ -193,6 +193,8 @@ class PrintComparison:
         self._share = self._seen / self._visible.clamp_min(1)
         pixel = view.box[2:] / view.crop.shape[-1]  # of the crop, in those of the image
         self._to_nodes = self._surroundings(pixels / pixel)
+        total = self._to_nodes @ self._to_nodes.sum(0)[:, None]
+        self._total_weight = total.clamp_min(1e-6)
         shifts = constant(_SHIFTS_PX, pixels)
         shifts = torch.cartesian_prod(shifts, shifts)
         self._shift_cost = _SHIFT_COST * shifts.square().sum(-1)
@@ -249,9 +251,7 @@ class PrintComparison:
     def _around(self, values: Tensor) -> Tensor:
         """The means (M, N, C) of values (M, N, C) in the surroundings of each point."""
         columns = values.transpose(0, 1).flatten(1)  # one product of matrices, not M narrow ones
-        weights = self._to_nodes
-        total = weights @ weights.sum(0)[:, None]
-        means = weights @ (weights.T @ columns) / total.clamp_min(1e-6)
+        means = self._to_nodes @ (self._to_nodes.T @ columns) / self._total_weight
         return means.unflatten(1, (len(values), -1)).transpose(0, 1)
 
     def _correlations(self, evened: Tensor) -> Tensor:

@@ -84,8 +84,11 @@ def viewpoints(
         observed_poses: (k, 7) rows qw qx qy qz tx ty tz, object in camera, or None.
     """
     hull = mesh.convex_hull
-    every, probability = trimesh.poses.compute_stable_poses(hull, n_samples=1, threshold=0.0)
-    standing = every[(every[:, 2, 2] > _STANDING) & (probability > _LEAST_STANDING)]
+    every, probability = trimesh.poses.compute_stable_poses(
+        hull, n_samples=1, threshold=_LEAST_STANDING
+    )
+    every = every.reshape(-1, 4, 4)  # there may be none
+    standing = every[every[:, 2, 2] > _STANDING]
     likely = probability > _LEAST_RESTING
     transforms, probability = every[likely], probability[likely]
     if len(transforms) == 0:
